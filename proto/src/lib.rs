@@ -1,1 +1,19 @@
-//! stub
+//! The protocols: the SPIFFE Workload API and the Issuer API, generated from `proto/proto` by `cargo xtask codegen`.
+//! Messages that hold a key or a token have a `Debug` written by hand, which shows neither.
+
+mod redact;
+
+/// The SPIFFE Workload API (SPIFFE Workload API, sections 5 and 6); its service is `/SpiffeWorkloadAPI` on the wire.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod workload {
+    include!("generated/workload.rs");
+}
+
+/// The Issuer API, between agents and the operator.
+pub mod issuer {
+    /// Version 1, which changes by addition only.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    pub mod v1 {
+        include!("../generated/issuer_v1.rs");
+    }
+}

@@ -1,0 +1,121 @@
+//! Writes what is generated and checked in: Rust from `proto/proto`, custom resource definitions from `crds/`. With
+//! `--check` it writes nothing and fails when a file is stale.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+
+/// The `.proto` files, below `proto/proto`.
+const PROTOS: [&str; 2] = ["workload.proto", "countersign/issuer/v1/issuer.proto"];
+
+/// Messages that hold a key or a token: `countersign-proto` writes their `Debug` by hand, so that no log can hold one.
+const SECRET_MESSAGES: [&str; 8] = [
+    ".X509SVID",
+    ".JWTSVID",
+    ".ValidateJWTSVIDRequest",
+    ".countersign.issuer.v1.Hello",
+    ".countersign.issuer.v1.TokenRefresh",
+    ".countersign.issuer.v1.X509Request",
+    ".countersign.issuer.v1.JwtRequest",
+    ".countersign.issuer.v1.JwtResponse",
+];
+
+/// Folders that hold nothing but generated files: what is in them and is no longer generated is removed.
+const OWNED: [&str; 3] = ["proto/src/generated", "crds", "manifests/base/crds"];
+
+/// Generated text by path, relative to the repository's root.
+type Files = BTreeMap<PathBuf, String>;
+
+/// Generates everything; writes it, or with `check` compares it with what is checked in.
+pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
+    let mut files = Files::new();
+    rust_from_proto(root, &mut files)?;
+    let progress = Progress::start(if check { "codegen --check" } else { "codegen" });
+    let stale = stale(root, &files)?;
+    if stale.is_empty() {
+        progress.done(&format!("{} files are as generated", files.len()));
+        return Ok(());
+    }
+    if check {
+        let list = stale
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+        bail!("stale generated files: {list}; run `cargo xtask codegen` and commit the result");
+    }
+    for path in &stale {
+        let absolute = root.join(path);
+        match files.get(path) {
+            Some(text) => write(&absolute, text)?,
+            None => fs::remove_file(&absolute)
+                .with_context(|| format!("removing {}", absolute.display()))?,
+        }
+        progress.note(&format!("{}", path.display()));
+    }
+    progress.done(&format!("{} of {} files written", stale.len(), files.len()));
+    Ok(())
+}
+
+/// One Rust file a package: messages, clients and servers (tonic), bytes as `Vec<u8>`, maps in order.
+fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
+    let include = root.join("proto/proto");
+    let mut compiler = protox::Compiler::new([&include])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(PROTOS)?;
+    let out = tempfile::tempdir()?;
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
+        .build_transport(false)
+        .btree_map(".")
+        .skip_debug(SECRET_MESSAGES)
+        .emit_rerun_if_changed(false)
+        .out_dir(out.path())
+        .compile_fds(compiler.file_descriptor_set())
+        .context("generating Rust from proto/proto")?;
+    for (package, name) in [("_", "workload"), ("countersign.issuer.v1", "issuer_v1")] {
+        let text =
+            fs::read_to_string(out.path().join(format!("{package}.rs"))).with_context(|| {
+                format!("no code was generated for the protobuf package `{package}`")
+            })?;
+        files.insert(format!("proto/src/generated/{name}.rs").into(), text);
+    }
+    Ok(())
+}
+
+/// Paths whose content differs from what is generated, and those that are generated no longer.
+fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
+    let mut stale: Vec<PathBuf> = files
+        .iter()
+        .filter(|(path, text)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(*text))
+        .map(|(path, _)| path.clone())
+        .collect();
+    for folder in OWNED {
+        let Ok(entries) = fs::read_dir(root.join(folder)) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = Path::new(folder).join(entry.file_name());
+            let generated = path.extension().is_some_and(|e| e == "rs" || e == "yaml");
+            if generated && entry.file_type()?.is_file() && !files.contains_key(&path) {
+                stale.push(path);
+            }
+        }
+    }
+    Ok(stale)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}

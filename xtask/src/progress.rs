@@ -1,0 +1,46 @@
+//! Progress that a person can follow: a line when a step starts, one when it ends, with the time it took.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "this is the one place that talks to the person at the terminal"
+)]
+
+use std::fmt::Display;
+use std::time::Instant;
+
+/// One step under way.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    step: String,
+    started: Instant,
+}
+
+impl Progress {
+    /// Says that a step starts.
+    pub(crate) fn start(step: impl Display) -> Self {
+        println!("==> {step}");
+        Self {
+            step: step.to_string(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Says something about the step under way.
+    pub(crate) fn note(&self, what: impl Display) {
+        println!("    {what}");
+    }
+
+    /// Says that the step has ended well.
+    pub(crate) fn done(self, result: impl Display) {
+        println!(
+            "    {}: {result} ({:.1} s)",
+            self.step,
+            self.started.elapsed().as_secs_f64()
+        );
+    }
+}
+
+/// A line of its own.
+pub(crate) fn say(line: impl Display) {
+    println!("{line}");
+}
