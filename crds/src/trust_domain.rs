@@ -1,0 +1,332 @@
+//! `TrustDomain`: whose word counts, what it may be asked to sign, and on what terms.
+
+#![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Lifetime, NamespaceSelector};
+
+/// A trust domain of which this cluster is the authority.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "TrustDomain",
+    plural = "trustdomains",
+    shortname = "td",
+    category = "countersign",
+    status = "TrustDomainStatus",
+    derive = "PartialEq",
+    doc = "A trust domain: whose word counts, what it may be asked to sign, and on what terms.",
+    // The journal's Secret is named `trust-domain.<name>`; a name has at most 253 characters.
+    validation = Rule::new("size(self.metadata.name) <= 240").message("the name of a TrustDomain has at most 240 characters"),
+    printcolumn(name = "Trust Domain", type_ = "string", json_path = ".status.trustDomain"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Sequence", type_ = "integer", json_path = ".status.bundle.sequence", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    // Each further kind of trust domain joins this list.
+    validation = Rule::new("[has(self.authority)].exists_one(kind, kind)").message("exactly one of these must be given: authority"),
+    validation = Rule::new("has(self.authority) == has(oldSelf.authority)")
+        .message("the kind of a trust domain is immutable: delete it and make another"),
+    validation = Rule::new("has(self.trustDomain) == has(oldSelf.trustDomain) && (!has(self.trustDomain) || self.trustDomain == oldSelf.trustDomain)")
+        .message("spec.trustDomain is immutable: every identity is named after it"),
+)]
+pub struct TrustDomainSpec {
+    /// The trust domain's name; that of the object if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$"))]
+    pub trust_domain: Option<String>,
+    /// This cluster is the authority: `{}` takes every default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
+    /// What may be claimed, and from where. Nothing may that no grant names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub grants: Vec<Grant>,
+}
+
+/// How this cluster makes and renews what it signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "duration(self.x509.caTTL) >= duration(has(self.x509.maxSVIDTTL) ? self.x509.maxSVIDTTL : self.x509.svidTTL) \
+         + duration(has(self.x509.maxSVIDTTL) ? self.x509.maxSVIDTTL : self.x509.svidTTL) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
+        .message("x509.caTTL must be at least 2 × (the longest X.509 SVID life + 3 × bundleRefreshHint): a successor must be known everywhere before it signs"),
+    validation = Rule::new(
+        "duration(self.x509.caTTL) >= duration(has(self.jwt.maxSVIDTTL) ? self.jwt.maxSVIDTTL : self.jwt.svidTTL) \
+         + duration(has(self.jwt.maxSVIDTTL) ? self.jwt.maxSVIDTTL : self.jwt.svidTTL) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
+        .message("x509.caTTL must be at least 2 × (the longest JWT-SVID life + 3 × bundleRefreshHint): JWT keys live as long as CAs do"),
+)]
+pub struct Authority {
+    /// X.509-SVIDs and the CAs that sign them.
+    #[serde(default)]
+    pub x509: X509Authority,
+    /// JWT-SVIDs and the keys that sign them. These keys live as long as `x509.caTTL` says.
+    #[serde(default)]
+    pub jwt: JwtAuthority,
+    /// How often those who trust this domain are asked to look for a new bundle (SPIFFE Trust Domain and Bundle, 4.1.2).
+    #[serde(default = "Authority::default_refresh_hint")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("the refresh hint is at least 1s"))]
+    pub bundle_refresh_hint: Lifetime,
+}
+
+/// X.509-SVIDs and the CAs that sign them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.maxSVIDTTL) || duration(self.maxSVIDTTL) >= duration(self.svidTTL)")
+    .message("maxSVIDTTL must not be below svidTTL"))]
+pub struct X509Authority {
+    /// The CA's key.
+    #[serde(default)]
+    pub key_type: KeyType,
+    /// How long a CA lives.
+    #[serde(default = "X509Authority::default_ca_ttl", rename = "caTTL")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('87600h')").message("a CA lives at most 87600h (ten years)"))]
+    pub ca_ttl: Lifetime,
+    /// How long an X.509-SVID lives unless its WorkloadIdentity says otherwise.
+    #[serde(default = "X509Authority::default_svid_ttl", rename = "svidTTL")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("an SVID lives at least 10s"))]
+    pub svid_ttl: Lifetime,
+    /// The longest life a WorkloadIdentity may ask for; `svidTTL` if absent.
+    #[serde(default, rename = "maxSVIDTTL", skip_serializing_if = "Option::is_none")]
+    pub max_svid_ttl: Option<Lifetime>,
+}
+
+/// JWT-SVIDs and the keys that sign them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.maxSVIDTTL) || duration(self.maxSVIDTTL) >= duration(self.svidTTL)")
+    .message("maxSVIDTTL must not be below svidTTL"))]
+pub struct JwtAuthority {
+    /// The signing key.
+    #[serde(default)]
+    pub key_type: KeyType,
+    /// How long a JWT-SVID lives unless its WorkloadIdentity says otherwise.
+    #[serde(default = "JwtAuthority::default_svid_ttl", rename = "svidTTL")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("an SVID lives at least 10s"))]
+    pub svid_ttl: Lifetime,
+    /// The longest life a WorkloadIdentity may ask for; `svidTTL` if absent.
+    #[serde(default, rename = "maxSVIDTTL", skip_serializing_if = "Option::is_none")]
+    pub max_svid_ttl: Option<Lifetime>,
+    /// The claim `iss` of JWT-SVIDs; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https://[^?#\s]+$"))]
+    pub issuer: Option<String>,
+}
+
+/// Which keys are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeyType {
+    /// ECDSA on P-256.
+    #[default]
+    #[serde(rename = "ec-p256")]
+    EcP256,
+    /// ECDSA on P-384.
+    #[serde(rename = "ec-p384")]
+    EcP384,
+    /// RSA with 2048 bits.
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+}
+
+/// What WorkloadIdentities of some namespaces may claim. All claims of one WorkloadIdentity are held against one grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.shared) && self.shared) || self.paths.all(p, (p + '/').contains('/{namespace}/'))")
+    .message("a path pattern contains the segment {namespace}, so that namespaces cannot claim each other's ids, unless the grant says shared: true"))]
+pub struct Grant {
+    /// The namespaces to which this is granted.
+    pub namespaces: NamespaceSelector,
+    /// Path patterns: segments are literals, `{namespace}`, `{serviceAccount}`, `{podName}`, `{cluster}`, `*` (any one
+    /// segment), and at the end `**` (one or more).
+    #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 1024), regex(pattern = r"^(/([a-zA-Z0-9._-]+|\{[a-zA-Z]+\}|\*\*?))+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub paths: Vec<String>,
+    /// DNS names: exact, `*.` and one label's rest, or with `{namespace}` and `{serviceAccount}` as whole labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub dns_names: Vec<String>,
+    /// Audiences: exact, or a prefix ending in `*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub audiences: Vec<String>,
+    /// Foreign trust domains whose bundles may be handed to workloads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub federates_with: Vec<String>,
+    /// Whether pods may be selected by labels alone. Whoever may label a pod then chooses its identity.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_label_only: bool,
+    /// Whether several namespaces may hold the same id: path patterns then need no `{namespace}`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
+}
+
+/// What follows from the spec, and the state of the authorities.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustDomainStatus {
+    /// `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec of which this status speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The trust domain's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+    /// The bundle as last published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleStatus>,
+    /// The authorities, in the order in which they become active.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub authorities: Vec<AuthorityStatus>,
+}
+
+/// The bundle as last published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleStatus {
+    /// Grows with every change of the bundle.
+    pub sequence: i64,
+    /// What the bundle says about how often to look for a new one.
+    pub refresh_hint: Lifetime,
+}
+
+/// One authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityStatus {
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// Its random id; of a JWT authority the `kid`.
+    pub id: String,
+    /// Where it is in its life.
+    pub state: AuthorityState,
+    /// From when it signs.
+    pub activate_at: Time,
+    /// From when it no longer signs.
+    pub retire_at: Time,
+    /// When it leaves the bundle.
+    pub remove_at: Time,
+    /// The end of its certificate, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+}
+
+/// What an authority signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorityKind {
+    /// X.509-SVIDs.
+    X509,
+    /// JWT-SVIDs.
+    Jwt,
+}
+
+/// Where an authority is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorityState {
+    /// In the bundle, not signing yet.
+    Prepared,
+    /// Signing.
+    Active,
+    /// In the bundle until the last thing it signed has expired.
+    Retiring,
+    /// No longer to be trusted.
+    Tainted,
+}
+
+impl TrustDomain {
+    /// The trust domain's name: `spec.trustDomain`, else the object's.
+    #[must_use]
+    pub fn trust_domain_name(&self) -> &str {
+        self.spec.trust_domain.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
+    }
+}
+
+impl Authority {
+    fn default_refresh_hint() -> Lifetime {
+        Lifetime::from_minutes(5)
+    }
+
+    /// The longest life of anything signed: how long a retired authority must stay in the bundle.
+    #[must_use]
+    pub fn longest_svid_life(&self) -> Lifetime {
+        self.x509.longest_svid_life().max(self.jwt.longest_svid_life())
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self { x509: X509Authority::default(), jwt: JwtAuthority::default(), bundle_refresh_hint: Self::default_refresh_hint() }
+    }
+}
+
+impl X509Authority {
+    fn default_ca_ttl() -> Lifetime {
+        Lifetime::from_hours(24)
+    }
+
+    fn default_svid_ttl() -> Lifetime {
+        Lifetime::from_hours(1)
+    }
+
+    /// The longest life a WorkloadIdentity may ask for.
+    #[must_use]
+    pub fn longest_svid_life(&self) -> Lifetime {
+        self.max_svid_ttl.unwrap_or(self.svid_ttl)
+    }
+}
+
+impl Default for X509Authority {
+    fn default() -> Self {
+        Self {
+            key_type: KeyType::default(),
+            ca_ttl: Self::default_ca_ttl(),
+            svid_ttl: Self::default_svid_ttl(),
+            max_svid_ttl: None,
+        }
+    }
+}
+
+impl JwtAuthority {
+    fn default_svid_ttl() -> Lifetime {
+        Lifetime::from_minutes(5)
+    }
+
+    /// The longest life a WorkloadIdentity may ask for.
+    #[must_use]
+    pub fn longest_svid_life(&self) -> Lifetime {
+        self.max_svid_ttl.unwrap_or(self.svid_ttl)
+    }
+}
+
+impl Default for JwtAuthority {
+    fn default() -> Self {
+        Self { key_type: KeyType::default(), svid_ttl: Self::default_svid_ttl(), max_svid_ttl: None, issuer: None }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
