@@ -1,1 +1,16 @@
-//! stub
+//! Identities, credentials and bundles: made, read and verified, and every decision of Countersign as a pure function of
+//! what is observed and a time.
+//!
+//! Nothing here knows Kubernetes, an executor, a socket or the clock: callers hand in bytes and a [`jiff::Timestamp`].
+
+pub mod bundle;
+pub mod csr;
+pub mod entitlement;
+pub mod id;
+pub mod journal;
+mod jws;
+pub mod jwt;
+pub mod key;
+pub mod renewal;
+pub mod service_account;
+pub mod x509;

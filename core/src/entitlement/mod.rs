@@ -1,0 +1,1 @@
+//! Which identities a pod is entitled to.

@@ -1,0 +1,145 @@
+//! Keys that verify tokens, prepared once.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+
+use super::jwk::{Curve, PublicJwk};
+
+/// The algorithms a SPIFFE token may be signed by (JWT-SVID, section 2.1; RFC 7518, sections 3.3 to 3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    Es512,
+}
+
+/// A key that verifies signatures by the algorithms that fit it.
+#[derive(Clone)]
+pub(crate) struct VerificationKey {
+    material: Material,
+    /// Of the JWK's `alg`: the only algorithm this key is for.
+    only: Option<Algorithm>,
+}
+
+#[derive(Clone)]
+enum Material {
+    Rsa(DecodingKey),
+    P256(DecodingKey),
+    P384(DecodingKey),
+    /// `jsonwebtoken` has no ES512.
+    P521(Box<ParsedPublicKey>),
+}
+
+/// The signature is not of this key by this algorithm over this text.
+#[derive(Debug)]
+pub(crate) struct SignatureInvalid;
+
+impl Algorithm {
+    /// `None` for every name outside the list: `none` and `HS256` among them.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
+            "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
+            "PS384" => Self::Ps384,
+            "PS512" => Self::Ps512,
+            "ES256" => Self::Es256,
+            "ES384" => Self::Es384,
+            "ES512" => Self::Es512,
+            _ => return None,
+        })
+    }
+}
+
+impl VerificationKey {
+    /// Prepares a key. `alg` is the JWK's, when it has one. `None` when the numbers are no usable key: a point off its
+    /// curve, a modulus outside 2048 to 8192 bits, an `alg` that is not for signatures.
+    pub(crate) fn new(jwk: &PublicJwk, alg: Option<&str>) -> Option<Self> {
+        let only = match alg {
+            Some(name) => Some(Algorithm::from_name(name)?),
+            None => None,
+        };
+        let material = match jwk {
+            PublicJwk::Rsa { n, e } => {
+                RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?;
+                if !(2048 / 8..=8192 / 8).contains(&n.len()) {
+                    return None;
+                }
+                Material::Rsa(DecodingKey::from_rsa_raw_components(n, e))
+            }
+            PublicJwk::Ec { curve, x, y } => {
+                let point = [&[0x04][..], x, y].concat();
+                match curve {
+                    Curve::P256 => {
+                        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).ok()?;
+                        Material::P256(DecodingKey::from_ec_der(&point))
+                    }
+                    Curve::P384 => {
+                        ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point).ok()?;
+                        Material::P384(DecodingKey::from_ec_der(&point))
+                    }
+                    Curve::P521 => {
+                        Material::P521(Box::new(ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &point).ok()?))
+                    }
+                }
+            }
+        };
+        Some(Self { material, only })
+    }
+
+    pub(super) fn verify(
+        &self,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &str,
+    ) -> Result<(), SignatureInvalid> {
+        use jsonwebtoken::Algorithm as Jose;
+        if self.only.is_some_and(|only| only != algorithm) {
+            return Err(SignatureInvalid);
+        }
+        let (key, algorithm) = match (&self.material, algorithm) {
+            (Material::Rsa(key), Algorithm::Rs256) => (key, Jose::RS256),
+            (Material::Rsa(key), Algorithm::Rs384) => (key, Jose::RS384),
+            (Material::Rsa(key), Algorithm::Rs512) => (key, Jose::RS512),
+            (Material::Rsa(key), Algorithm::Ps256) => (key, Jose::PS256),
+            (Material::Rsa(key), Algorithm::Ps384) => (key, Jose::PS384),
+            (Material::Rsa(key), Algorithm::Ps512) => (key, Jose::PS512),
+            (Material::P256(key), Algorithm::Es256) => (key, Jose::ES256),
+            (Material::P384(key), Algorithm::Es384) => (key, Jose::ES384),
+            (Material::P521(key), Algorithm::Es512) => {
+                let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| SignatureInvalid)?;
+                return key.verify_sig(message, &signature).map_err(|_| SignatureInvalid);
+            }
+            _ => return Err(SignatureInvalid),
+        };
+        match jsonwebtoken::crypto::verify(signature, message, key, algorithm) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(SignatureInvalid),
+        }
+    }
+}
+
+impl fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.material {
+            Material::Rsa(_) => "VerificationKey(RSA)",
+            Material::P256(_) => "VerificationKey(P-256)",
+            Material::P384(_) => "VerificationKey(P-384)",
+            Material::P521(_) => "VerificationKey(P-521)",
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! A private key in memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+    RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use zeroize::Zeroizing;
+
+use super::{KeyError, KeyType, SignatureAlgorithm, Signer, SubjectPublicKeyInfo};
+
+/// A private key; its bytes are wiped when the last clone goes. Cheap to clone.
+#[derive(Clone)]
+pub struct PrivateKey(Arc<Inner>);
+
+struct Inner {
+    pair: Pair,
+    algorithm: SignatureAlgorithm,
+    pkcs8: Zeroizing<Vec<u8>>,
+    public_key: SubjectPublicKeyInfo,
+}
+
+enum Pair {
+    Ec(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl PrivateKey {
+    /// A new key of the operating system's randomness.
+    ///
+    /// # Errors
+    /// [`KeyError::Generate`].
+    pub fn generate(key_type: KeyType) -> Result<Self, KeyError> {
+        match key_type {
+            KeyType::EcP256 => Self::generate_ec(&ECDSA_P256_SHA256_ASN1_SIGNING, SignatureAlgorithm::EcdsaP256Sha256),
+            KeyType::EcP384 => Self::generate_ec(&ECDSA_P384_SHA384_ASN1_SIGNING, SignatureAlgorithm::EcdsaP384Sha384),
+            KeyType::Rsa2048 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
+                let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| KeyError::Generate)?;
+                let pkcs8 = Zeroizing::new(pkcs8.as_ref().to_vec());
+                Self::new(Pair::Rsa(pair), SignatureAlgorithm::RsaPkcs1Sha256, pkcs8)
+            }
+        }
+    }
+
+    /// Reads an unencrypted PKCS#8 key in DER (RFC 5958).
+    ///
+    /// # Errors
+    /// [`KeyError::Private`] when it is none, or of a kind that is not in use.
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
+        let pkcs8 = Zeroizing::new(der.to_vec());
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der) {
+            return Self::new(Pair::Ec(pair), SignatureAlgorithm::EcdsaP256Sha256, pkcs8);
+        }
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, der) {
+            return Self::new(Pair::Ec(pair), SignatureAlgorithm::EcdsaP384Sha384, pkcs8);
+        }
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Private)?;
+        Self::new(Pair::Rsa(pair), SignatureAlgorithm::RsaPkcs1Sha256, pkcs8)
+    }
+
+    /// Unencrypted PKCS#8, DER.
+    pub fn pkcs8_der(&self) -> &Zeroizing<Vec<u8>> {
+        &self.0.pkcs8
+    }
+
+    /// Unencrypted PKCS#8 as a PEM block `PRIVATE KEY`, ending in a line feed.
+    pub fn pkcs8_pem(&self) -> Zeroizing<String> {
+        // Written by hand: `pem::Pem` would leave copies of the key behind that nobody wipes.
+        let base64 = Zeroizing::new(base64::Engine::encode(
+            &base64::engine::general_purpose::STANDARD,
+            self.0.pkcs8.as_slice(),
+        ));
+        // Sized in advance, so that growing leaves no copy either.
+        let mut pem = Zeroizing::new(String::with_capacity(base64.len() + base64.len() / 64 + 64));
+        pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+        let mut rest = base64.as_str();
+        while !rest.is_empty() {
+            let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
+            pem.push_str(line);
+            pem.push('\n');
+            rest = tail;
+        }
+        pem.push_str("-----END PRIVATE KEY-----\n");
+        pem
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> &SubjectPublicKeyInfo {
+        &self.0.public_key
+    }
+
+    /// The public half, a SubjectPublicKeyInfo in DER.
+    pub fn public_key_spki_der(&self) -> &[u8] {
+        self.0.public_key.der()
+    }
+
+    /// The key identifier of the public half; see [`SubjectPublicKeyInfo::key_id`].
+    pub fn key_id(&self) -> [u8; 20] {
+        self.0.public_key.key_id()
+    }
+
+    fn generate_ec(
+        signing: &'static EcdsaSigningAlgorithm,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Self, KeyError> {
+        let pair = EcdsaKeyPair::generate(signing).map_err(|_| KeyError::Generate)?;
+        let document = pair.to_pkcs8v1().map_err(|_| KeyError::Generate)?;
+        Self::new(Pair::Ec(pair), algorithm, Zeroizing::new(document.as_ref().to_vec()))
+    }
+
+    fn new(pair: Pair, algorithm: SignatureAlgorithm, pkcs8: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
+        let spki: PublicKeyX509Der<'_> = match &pair {
+            Pair::Ec(pair) => pair.public_key().as_der(),
+            Pair::Rsa(pair) => pair.public_key().as_der(),
+        }
+        .map_err(|_| KeyError::Private)?;
+        let public_key = SubjectPublicKeyInfo::from_der(spki.as_ref())?;
+        Ok(Self(Arc::new(Inner { pair, algorithm, pkcs8, public_key })))
+    }
+}
+
+impl Signer for PrivateKey {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.0.algorithm
+    }
+
+    fn public_key(&self) -> &SubjectPublicKeyInfo {
+        &self.0.public_key
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let failed = |_| KeyError::Sign { reason: "the cryptographic library refused".to_owned() };
+        let random = SystemRandom::new();
+        match &self.0.pair {
+            Pair::Ec(pair) => Ok(pair.sign(&random, message).map_err(failed)?.as_ref().to_vec()),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(failed)?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({}, redacted)", self.0.public_key.kind())
+    }
+}
