@@ -14,6 +14,6 @@ pub mod issuer {
     /// Version 1, which changes by addition only.
     #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
     pub mod v1 {
-        include!("../generated/issuer_v1.rs");
+        include!("generated/issuer_v1.rs");
     }
 }

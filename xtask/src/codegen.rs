@@ -37,7 +37,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let progress = Progress::start(if check { "codegen --check" } else { "codegen" });
     let stale = stale(root, &files)?;
     if stale.is_empty() {
-        progress.done(&format!("{} files are as generated", files.len()));
+        progress.done(format!("{} files are as generated", files.len()));
         return Ok(());
     }
     if check {
@@ -55,9 +55,9 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
             None => fs::remove_file(&absolute)
                 .with_context(|| format!("removing {}", absolute.display()))?,
         }
-        progress.note(&format!("{}", path.display()));
+        progress.note(path.display());
     }
-    progress.done(&format!("{} of {} files written", stale.len(), files.len()));
+    progress.done(format!("{} of {} files written", stale.len(), files.len()));
     Ok(())
 }
 

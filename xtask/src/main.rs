@@ -1,14 +1,21 @@
-//! The project's own commands.
+//! The project's own commands: a cluster, images, the product on the cluster, code generation, tests, figures.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod build;
+mod cluster;
 mod codegen;
+mod deps;
+mod image;
+mod kube;
 mod progress;
+mod sh;
 
 #[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -16,18 +23,64 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Load an image archive into the running cluster.
+    Load {
+        /// An OCI archive.
+        archive: PathBuf,
+        #[command(flatten)]
+        cluster: Name,
+    },
     /// Write the generated files: Rust from proto/proto, custom resource definitions from crds/.
     Codegen {
         /// Write nothing; fail when a file is stale.
         #[arg(long)]
         check: bool,
     },
+    /// The cluster alone, without the product.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Becomes the node of a cluster, as pid 1 of its namespaces.
+    #[command(hide = true)]
+    NodeInit {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        number: u8,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Start it, or find it up.
+    Up(Name),
+    /// End it; nothing is left.
+    Down(Name),
+    /// Say how it is.
+    Status(Name),
+}
+
+#[derive(Debug, clap::Args)]
+struct Name {
+    /// Several clusters run side by side under different names.
+    #[arg(long, default_value = cluster::DEFAULT)]
+    name: String,
 }
 
 fn main() -> Result<()> {
     let root = root()?;
     match Args::parse().command {
+        Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?
+            .load(&[archive])
+            .map(drop),
         Command::Codegen { check } => codegen::run(&root, check),
+        Command::Cluster(ClusterCommand::Up(Name { name })) => cluster::up(&root, &name)?.report(),
+        Command::Cluster(ClusterCommand::Down(Name { name })) => cluster::down(&root, &name),
+        Command::Cluster(ClusterCommand::Status(Name { name })) => {
+            cluster::find(&root, &name)?.report()
+        }
+        Command::NodeInit { name, number } => {
+            cluster::node_init(&cluster::layout(&root, &name, number)?)
+        }
     }
 }
 

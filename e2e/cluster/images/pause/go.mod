@@ -1,0 +1,3 @@
+module countersign.local/pause
+
+go 1.26.0

@@ -1,0 +1,146 @@
+//! What a cluster leaves on the machine while it runs, and takes with it: a bridge shared by all clusters, a link, two
+//! routes, and cgroups.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::layout::{BRIDGE, HOST_IP, Layout, MAX_NUMBER, link};
+use crate::sh::{Run as _, cmd, wait_for};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The lowest number that no cluster on this machine has.
+pub(super) fn free_number() -> Result<u8> {
+    match (1..=MAX_NUMBER).find(|number| !link_exists(&link(*number))) {
+        Some(number) => Ok(number),
+        None => {
+            bail!("{MAX_NUMBER} clusters run on this machine, which is all there can be; end one")
+        }
+    }
+}
+
+/// The bridge is left without masquerade or forwarding: nodes reach each other and the machine, and nothing beyond.
+pub(super) fn make_bridge() -> Result<()> {
+    if !link_exists(BRIDGE) {
+        ip(&["link", "add", BRIDGE, "type", "bridge"])?;
+        ip(&["address", "add", &format!("{HOST_IP}/24"), "dev", BRIDGE])?;
+    }
+    ip(&["link", "set", BRIDGE, "up"])
+}
+
+/// Gives the namespaces of `init` their `eth0`, and the machine its way to the cluster's pods and services.
+pub(super) fn connect(layout: &Layout, init: u32) -> Result<()> {
+    let (link, init) = (layout.link(), init.to_string());
+    ip(&[
+        "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &init,
+    ])?;
+    ip(&["link", "set", &link, "master", BRIDGE, "up"])?;
+    for range in [layout.pods(), layout.services()] {
+        ip(&["route", "replace", &range, "via", &layout.node_ip()])?;
+    }
+    Ok(())
+}
+
+/// Removes the routes and the link.
+pub(super) fn disconnect(layout: &Layout) -> Result<()> {
+    for range in [layout.pods(), layout.services()] {
+        cmd("ip", ["route", "del", &range, "via", &layout.node_ip()]).succeeds();
+    }
+    if link_exists(&layout.link()) {
+        // It may go by itself at this moment, with the namespace of its other end.
+        cmd("ip", ["link", "del", &layout.link()]).succeeds();
+    }
+    let limit = Duration::from_secs(10);
+    wait_for("the cluster's link is gone", limit, || {
+        Ok((!link_exists(&layout.link())).then_some(()))
+    })
+}
+
+/// Removes the bridge with the last cluster.
+pub(super) fn remove_unused_bridge() -> Result<()> {
+    if link_exists(BRIDGE) && (1..=MAX_NUMBER).all(|number| !link_exists(&link(number))) {
+        ip(&["link", "del", BRIDGE])?;
+    }
+    Ok(())
+}
+
+/// Makes the cgroup below which the kubelet makes its own: in each hierarchy of version 1, or in the one of version 2.
+pub(super) fn make_cgroups(name: &str) -> Result<()> {
+    let hierarchies = hierarchies()?;
+    for hierarchy in &hierarchies {
+        let dir = hierarchy.join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    if is_v2() {
+        return Ok(());
+    }
+    // A cpuset of version 1 is born empty, and nothing can run in it.
+    let cpuset = Path::new(CGROUPS).join("cpuset");
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = cpuset.join(name).join(file);
+        fs::read(cpuset.join(file))
+            .and_then(|value| fs::write(&own, value))
+            .with_context(|| format!("filling in {}", own.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes the cgroup and all below it, which takes a moment after the last process.
+pub(super) fn remove_cgroups(name: &str) -> Result<()> {
+    for hierarchy in hierarchies()? {
+        let dir = hierarchy.join(name);
+        wait_for(
+            "the cluster's cgroups are gone",
+            Duration::from_secs(20),
+            || {
+                remove_tree(&dir).with_context(|| format!("removing {}", dir.display()))?;
+                Ok(Some(()))
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Folders only, leaves first: a cgroup's files cannot be removed and go with it.
+fn remove_tree(dir: &Path) -> std::io::Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(dir)
+}
+
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    if is_v2() {
+        return Ok(vec![PathBuf::from(CGROUPS)]);
+    }
+    let mut dirs = Vec::new();
+    for entry in fs::read_dir(CGROUPS).with_context(|| format!("reading {CGROUPS}"))? {
+        let entry = entry?;
+        // `cpu` may be a link to `cpu,cpuacct`.
+        if entry.file_type()?.is_dir() {
+            dirs.push(entry.path());
+        }
+    }
+    Ok(dirs)
+}
+
+fn is_v2() -> bool {
+    Path::new(CGROUPS).join("cgroup.controllers").exists()
+}
+
+fn link_exists(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).exists()
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    cmd("ip", args).quiet()
+}

@@ -1,0 +1,325 @@
+//! The cluster that everything runs on, one of three:
+//! - the one that `KUBECONFIG` names;
+//! - with a working Docker and `kind` on `PATH`: one made by kind from `kind-config.yaml`;
+//! - else one of our own on this machine (`e2e/cluster`).
+//!
+//! Our own is what was run and tested; kind's was not run on a developer's machine yet, only described
+//! (`.github/workflows/kind.yml`).
+
+mod components;
+mod host;
+mod layout;
+mod node;
+mod own;
+mod pki;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::image;
+use crate::kube::Kubectl;
+use crate::progress::{Progress, say};
+use crate::sh::{Run as _, cmd, on_path};
+use crate::{build, deps};
+
+pub(crate) use layout::Layout;
+pub(crate) use node::init as node_init;
+
+/// The cluster of `cargo xtask up`.
+pub(crate) const DEFAULT: &str = "countersign";
+
+/// Loads an image archive into the cluster that `KUBECONFIG` names: a command line to which the archive's path is added.
+const LOAD: &str = "COUNTERSIGN_LOAD";
+
+/// A cluster that is up.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    pub(crate) kubectl: Kubectl,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Own(Layout),
+    /// By kind's own name for it.
+    Docker(String),
+    /// With a command that loads images, if we were given one.
+    Given(Option<String>),
+}
+
+/// Starts the cluster, or finds it up.
+pub(crate) fn up(root: &Path, name: &str) -> Result<Cluster> {
+    match Choice::make() {
+        Choice::Given(kubeconfig) => given(root, kubeconfig),
+        Choice::Kind => up_kind(root, name),
+        Choice::Own => {
+            let layout = own::up(root, name)?;
+            Ok(Cluster {
+                kubectl: own::kubectl(&layout),
+                kind: Kind::Own(layout),
+            })
+        }
+    }
+}
+
+/// The cluster, which must be up.
+pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
+    let cluster = match Choice::make() {
+        Choice::Given(kubeconfig) => return given(root, kubeconfig),
+        Choice::Kind => {
+            let kubeconfig = kind_kubeconfig(root, name);
+            kubeconfig
+                .is_file()
+                .then_some((kubeconfig, Kind::Docker(name.to_owned())))
+        }
+        Choice::Own => {
+            own::running(root, name).map(|layout| (layout.kubeconfig(), Kind::Own(layout)))
+        }
+    };
+    let (kubeconfig, kind) = cluster
+        .with_context(|| format!("cluster {name} is not up; start it with `cargo xtask up`"))?;
+    Ok(Cluster {
+        kubectl: Kubectl {
+            program: kubectl_program(root)?,
+            kubeconfig,
+        },
+        kind,
+    })
+}
+
+/// Ends the cluster, if it is one that we start.
+pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
+    match Choice::make() {
+        Choice::Given(kubeconfig) => {
+            bail!(
+                "KUBECONFIG is set ({}): that cluster is not ours to end; unset it",
+                kubeconfig.display()
+            )
+        }
+        Choice::Kind => {
+            let progress = Progress::start(format!("end kind's cluster {name}"));
+            cmd("kind", ["delete", "cluster", "--name", name]).quiet()?;
+            let kubeconfig = kind_kubeconfig(root, name);
+            if kubeconfig.exists() {
+                fs::remove_file(&kubeconfig)
+                    .with_context(|| format!("removing {}", kubeconfig.display()))?;
+            }
+            progress.done("deleted");
+            Ok(())
+        }
+        Choice::Own => own::down(root, name),
+    }
+}
+
+impl Cluster {
+    /// Loads image archives that this cluster does not have yet in this form; says whether there were any.
+    pub(crate) fn load(&self, archives: &[PathBuf]) -> Result<bool> {
+        let known_file = self.known_images_file();
+        let mut known: BTreeMap<String, String> = known_file
+            .as_ref()
+            .and_then(|file| serde_json::from_slice(&fs::read(file).ok()?).ok())
+            .unwrap_or_default();
+        let mut any = false;
+        for archive in archives {
+            let (name, digest) = (archive.display().to_string(), image::digest(archive)?);
+            if known.get(&name) == Some(&digest) {
+                continue;
+            }
+            let progress = Progress::start(format!("load {name}"));
+            self.load_one(archive)?;
+            progress.done("loaded");
+            known.insert(name, digest);
+            any = true;
+        }
+        if let (true, Some(file)) = (any, known_file) {
+            fs::write(&file, serde_json::to_vec(&known)?)
+                .with_context(|| format!("writing {}", file.display()))?;
+        }
+        Ok(any)
+    }
+
+    /// The command line that loads an image archive, for programs that know nothing else of the cluster.
+    pub(crate) fn load_command(&self) -> Result<String> {
+        Ok(match &self.kind {
+            Kind::Own(layout) => {
+                let this = std::env::current_exe().context("finding this program")?;
+                format!(
+                    "env -u KUBECONFIG {} load --name {}",
+                    this.display(),
+                    layout.name
+                )
+            }
+            Kind::Docker(name) => format!("kind load image-archive --name {name}"),
+            Kind::Given(Some(command)) => command.clone(),
+            Kind::Given(None) => {
+                bail!("{LOAD} is not set: how are images loaded into the cluster of KUBECONFIG?")
+            }
+        })
+    }
+
+    /// The API server's audit log, where there is one.
+    pub(crate) fn audit_log(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Own(layout) => Some(layout.audit_log()),
+            Kind::Docker(_) | Kind::Given(_) => None,
+        }
+    }
+
+    /// The folder with the components' logs, where there is one.
+    pub(crate) fn logs(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Own(layout) => Some(layout.log()),
+            Kind::Docker(_) | Kind::Given(_) => None,
+        }
+    }
+
+    /// Says what and how the cluster is.
+    pub(crate) fn report(&self) -> Result<()> {
+        let version = self.kubectl.get(&["--raw=/version"]).ok();
+        let version = version
+            .as_ref()
+            .and_then(|v| v.get("gitVersion"))
+            .and_then(|v| v.as_str());
+        say(format!(
+            "API server: {}",
+            version.unwrap_or("does not answer")
+        ));
+        say(format!(
+            "export KUBECONFIG={}",
+            self.kubectl.kubeconfig.display()
+        ));
+        say(format!("kubectl is {}", self.kubectl.program.display()));
+        self.kubectl
+            .cmd(&["get", "nodes,pods", "--all-namespaces", "--output=wide"])
+            .run()
+    }
+
+    fn load_one(&self, archive: &Path) -> Result<()> {
+        match &self.kind {
+            Kind::Own(layout) => own::load(layout, archive),
+            Kind::Docker(_) | Kind::Given(_) => {
+                let command = self.load_command()?;
+                let mut words = command.split_whitespace();
+                let program = words.next().with_context(|| format!("{LOAD} is empty"))?;
+                Command::new(program).args(words).arg(archive).quiet()
+            }
+        }
+    }
+
+    /// Where it is kept which images our own cluster has; the others may lose them without our knowing.
+    fn known_images_file(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Own(layout) => Some(layout.dir().join("images.json")),
+            Kind::Docker(_) | Kind::Given(_) => None,
+        }
+    }
+}
+
+/// Which of the three it is.
+enum Choice {
+    Given(PathBuf),
+    Kind,
+    Own,
+}
+
+impl Choice {
+    fn make() -> Self {
+        if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()) {
+            return Self::Given(kubeconfig.into());
+        }
+        let docker = on_path("kind").is_some() && cmd("docker", ["info"]).succeeds();
+        if docker { Self::Kind } else { Self::Own }
+    }
+}
+
+fn given(root: &Path, kubeconfig: PathBuf) -> Result<Cluster> {
+    let kubectl = Kubectl {
+        program: kubectl_program(root)?,
+        kubeconfig,
+    };
+    let context = kubectl.cmd(&["config", "current-context"]).read()?;
+    say(format!(
+        "==> KUBECONFIG is set: cluster `{context}` is used"
+    ));
+    let command = std::env::var(LOAD)
+        .ok()
+        .filter(|command| !command.trim().is_empty());
+    let kind = match (command, context.strip_prefix("kind-")) {
+        (None, Some(name)) => Kind::Docker(name.to_owned()),
+        (command, _) => Kind::Given(command),
+    };
+    Ok(Cluster { kubectl, kind })
+}
+
+fn up_kind(root: &Path, name: &str) -> Result<Cluster> {
+    let kubeconfig = kind_kubeconfig(root, name);
+    let clusters = cmd("kind", ["get", "clusters"]).read()?;
+    if clusters.lines().any(|line| line == name) {
+        say(format!("==> kind's cluster {name} is up"));
+        cmd(
+            "kind",
+            ["export", "kubeconfig", "--name", name, "--kubeconfig"],
+        )
+        .arg(&kubeconfig)
+        .quiet()?;
+    } else {
+        let progress = Progress::start(format!("kind create cluster {name}"));
+        fs::create_dir_all(root.join("target/cluster"))?;
+        cmd(
+            "kind",
+            [
+                "create",
+                "cluster",
+                "--wait=180s",
+                "--name",
+                name,
+                "--config",
+            ],
+        )
+        .arg(root.join("kind-config.yaml"))
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .quiet()?;
+        progress.done("created");
+    }
+    let kubectl = Kubectl {
+        program: kubectl_program(root)?,
+        kubeconfig,
+    };
+    Ok(Cluster {
+        kubectl,
+        kind: Kind::Docker(name.to_owned()),
+    })
+}
+
+fn kind_kubeconfig(root: &Path, name: &str) -> PathBuf {
+    root.join("target/cluster")
+        .join(format!("kind-{name}.kubeconfig"))
+}
+
+/// The one of our cluster's version if it is built, else the one on `PATH`; built when there is none.
+fn kubectl_program(root: &Path) -> Result<PathBuf> {
+    let own = build::bin(root).join("kubectl");
+    if own.is_file() {
+        return Ok(own);
+    }
+    match on_path("kubectl") {
+        Some(program) => Ok(program),
+        None => build::kubectl(root),
+    }
+}
+
+/// The layout that `node-init` is given.
+pub(crate) fn layout(root: &Path, name: &str, number: u8) -> Result<Layout> {
+    deps::root()?;
+    layout::check_name(name)?;
+    Ok(Layout {
+        root: root.to_owned(),
+        name: name.to_owned(),
+        number,
+    })
+}

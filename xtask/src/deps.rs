@@ -1,0 +1,143 @@
+//! What the machine must have. On Debian, missing packages and the Rust target are installed, and it is said so; what
+//! cannot be installed from here (Rust, Go) is asked for by name.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+use crate::sh::{Run as _, cmd, on_path};
+
+/// The target of everything that goes into an image: one static file.
+pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// How it is seen that a package is there.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+/// A Debian package and the sign of it.
+type Package = (&'static str, Sign);
+
+/// To build and run a cluster.
+const CLUSTER: [Package; 6] = [
+    ("nftables", Sign::Program("nft")),
+    ("iproute2", Sign::Program("ip")),
+    ("util-linux", Sign::Program("unshare")),
+    ("gcc", Sign::Program("gcc")),
+    ("pkg-config", Sign::Program("pkg-config")),
+    ("libseccomp-dev", Sign::File("/usr/include/seccomp.h")),
+];
+
+/// To build static binaries for images.
+const IMAGES: [Package; 2] = [
+    ("gcc", Sign::Program("gcc")),
+    ("musl-tools", Sign::Program("musl-gcc")),
+];
+
+/// To assemble an image with Python.
+const PYTHON: [Package; 2] = [
+    ("python3", Sign::Program("python3")),
+    (
+        "python3-pip",
+        Sign::File("/usr/lib/python3/dist-packages/pip/__init__.py"),
+    ),
+];
+
+/// What the end-to-end tests call beside the cluster.
+const TESTS: [Package; 1] = [("openssl", Sign::Program("openssl"))];
+
+/// Ensures what a cluster needs.
+pub(crate) fn for_cluster() -> Result<()> {
+    go()?;
+    packages(&CLUSTER)
+}
+
+/// Ensures what static binaries need.
+pub(crate) fn for_images() -> Result<()> {
+    packages(&IMAGES)?;
+    rust_target()
+}
+
+/// Ensures what an image with Python needs.
+pub(crate) fn for_python() -> Result<()> {
+    packages(&PYTHON)
+}
+
+/// Ensures what the end-to-end tests need.
+pub(crate) fn for_tests() -> Result<()> {
+    packages(&TESTS)
+}
+
+/// Go cannot be installed from Debian 12, whose version is too old.
+pub(crate) fn go() -> Result<()> {
+    if on_path("go").is_none() {
+        bail!(
+            "Go is not on PATH; install Go 1.26 or newer (https://go.dev/doc/install) and try again"
+        );
+    }
+    Ok(())
+}
+
+/// A cluster is made of namespaces, mounts and links: that takes root.
+pub(crate) fn root() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "a cluster of its own needs root; run as root, or set KUBECONFIG to the cluster to use"
+        );
+    }
+    Ok(())
+}
+
+fn packages(wanted: &[Package]) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(_, sign)| !is_there(*sign))
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if on_path("apt-get").is_none() || !nix::unistd::geteuid().is_root() {
+        bail!(
+            "missing packages: {list}; install them (on Debian as root: apt-get install {list}) and try again"
+        );
+    }
+    let progress = Progress::start(format!("install {list}"));
+    let apt = |args: &[&str]| {
+        cmd("apt-get", args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .quiet()
+    };
+    apt(&["update", "-qq"]).context("refreshing the lists of packages")?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(&missing);
+    apt(&install)?;
+    progress.done("installed");
+    Ok(())
+}
+
+fn rust_target() -> Result<()> {
+    let sysroot = cmd("rustc", ["--print", "sysroot"]).read()?;
+    if Path::new(&sysroot).join("lib/rustlib").join(MUSL).is_dir() {
+        return Ok(());
+    }
+    let progress = Progress::start(format!("install the Rust target {MUSL}"));
+    cmd("rustup", ["target", "add", MUSL])
+        .quiet()
+        .with_context(|| {
+            format!("the Rust target {MUSL} is missing, and rustup could not add it")
+        })?;
+    progress.done("installed");
+    Ok(())
+}
+
+fn is_there(sign: Sign) -> bool {
+    match sign {
+        Sign::Program(name) => on_path(name).is_some(),
+        Sign::File(path) => Path::new(path).exists(),
+    }
+}
