@@ -1,1 +1,35 @@
-//! Which identities a pod is entitled to.
+//! Who is entitled to which identity: what WorkloadIdentities claim, what TrustDomains grant, which of two conflicting
+//! claims holds, and what one pod and session gets. Facts in, decisions out; issuer and status use the same functions.
+
+mod audience;
+mod conflict;
+mod decide;
+mod dns;
+mod facts;
+mod grant;
+mod judge;
+mod pattern;
+mod segment;
+mod selector;
+mod spec;
+mod template;
+
+#[cfg(test)]
+mod decide_tests;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod properties;
+
+pub use audience::{AudienceError, AudiencePattern};
+pub use conflict::{Claimant, Claims, overlaps, wins};
+pub use decide::{Entitled, NoIdentity, Unrenderable, identities_for};
+pub use dns::{NameError, NamePattern, NameTemplate};
+pub use facts::{Labels, PodFacts};
+pub use grant::{Claim, GrantError, GrantedList, RuleList, admit};
+pub use judge::{Judged, Refusal, grantable, judge, judge_all};
+pub use pattern::PathPattern;
+pub use segment::{Placeholder, Scope, Segment, SegmentError};
+pub use selector::{Condition, LabelSelector, NamespaceSelector, Requirement, Selector, SelectorError};
+pub use spec::{DomainSpec, Grant, IdentitySpec, JwtSpec, Lives, X509Spec};
+pub use template::{PathTemplate, RenderError, TemplateError};

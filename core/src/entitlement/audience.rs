@@ -1,0 +1,156 @@
+//! Audiences of JWT-SVIDs: exact, or a prefix that ends in `*`. A WorkloadIdentity and a grant write them alike.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+const LONGEST: usize = 512;
+
+/// An audience, or all audiences with a prefix (`https://api.example.org/*`; `*` alone: every audience).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AudiencePattern {
+    text: Box<str>,
+    prefix: bool,
+}
+
+impl AudiencePattern {
+    /// Reads `audience` or `prefix*`.
+    pub fn parse(text: &str) -> Result<Self, AudienceError> {
+        if text.len() > LONGEST {
+            return Err(AudienceError::TooLong);
+        }
+        let (body, prefix) = match text.strip_suffix('*') {
+            Some(body) => (body, true),
+            None => (text, false),
+        };
+        if body.is_empty() && !prefix {
+            return Err(AudienceError::Empty);
+        }
+        if body.contains('*') {
+            return Err(AudienceError::WildcardNotLast { text: text.to_owned() });
+        }
+        if body.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(AudienceError::Whitespace { text: text.to_owned() });
+        }
+        Ok(Self { text: body.into(), prefix })
+    }
+
+    /// The audience, where it is one and not a prefix: such a token can be made before anyone asks.
+    pub fn exact(&self) -> Option<&str> {
+        (!self.prefix).then_some(&self.text)
+    }
+
+    /// Whether a token for `audience` is covered.
+    pub fn matches(&self, audience: &str) -> bool {
+        if self.prefix { audience.starts_with(&*self.text) } else { audience == &*self.text }
+    }
+
+    /// Whether every audience that `claimed` covers is covered.
+    pub fn admits(&self, claimed: &Self) -> bool {
+        if self.prefix { claimed.text.starts_with(&*self.text) } else { self == claimed }
+    }
+}
+
+impl FromStr for AudiencePattern {
+    type Err = AudienceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for AudiencePattern {
+    type Error = AudienceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<AudiencePattern> for String {
+    fn from(pattern: AudiencePattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl fmt::Display for AudiencePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if self.prefix { f.write_str("*") } else { Ok(()) }
+    }
+}
+
+/// Why a text is no audience.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AudienceError {
+    /// Nothing.
+    #[error("an audience is not empty")]
+    Empty,
+    /// More than 512 bytes.
+    #[error("an audience has at most {LONGEST} bytes")]
+    TooLong,
+    /// A `*` before the end.
+    #[error("the audience {text:?} has a \"*\" before its end; only a trailing one, for a prefix, is allowed")]
+    WildcardNotLast {
+        /// As it was written.
+        text: String,
+    },
+    /// A blank or a control character.
+    #[error("the audience {text:?} has white space or a control character")]
+    Whitespace {
+        /// As it was written.
+        text: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> AudiencePattern {
+        AudiencePattern::parse(text).unwrap()
+    }
+
+    // R48: an audience outside what is written is not covered.
+    #[test]
+    fn covers_the_exact_audience_or_the_prefix() {
+        for (text, audience, expected) in [
+            ("payments", "payments", true),
+            ("payments", "payments2", false),
+            ("payments", "Payments", false),
+            ("https://api.example.org/*", "https://api.example.org/v1", true),
+            ("https://api.example.org/*", "https://api.example.org.evil", false),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(pattern(text).matches(audience), expected, "{text} over {audience}");
+        }
+    }
+
+    #[test]
+    fn a_grant_admits_no_wider_claim() {
+        for (granted, claimed, expected) in [
+            ("a", "a", true),
+            ("a", "a*", false),
+            ("a*", "a", true),
+            ("a*", "ab*", true),
+            ("ab*", "a*", false),
+            ("*", "*", true),
+            ("a*", "*", false),
+        ] {
+            assert_eq!(pattern(granted).admits(&pattern(claimed)), expected, "{granted} over {claimed}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_audience() {
+        assert_eq!(AudiencePattern::parse(""), Err(AudienceError::Empty));
+        assert_eq!(AudiencePattern::parse(&"a".repeat(513)), Err(AudienceError::TooLong));
+        assert_eq!(AudiencePattern::parse("a*b"), Err(AudienceError::WildcardNotLast { text: "a*b".into() }));
+        assert_eq!(AudiencePattern::parse("a b"), Err(AudienceError::Whitespace { text: "a b".into() }));
+        assert_eq!(AudiencePattern::parse("a\n"), Err(AudienceError::Whitespace { text: "a\n".into() }));
+    }
+}

@@ -1,0 +1,236 @@
+//! The identities of one pod and session: the hot path of issuing. When there is none, the reason that comes nearest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::facts::PodFacts;
+use super::judge::Judged;
+use super::spec::{DomainSpec, IdentitySpec};
+use super::template::RenderError;
+use crate::id::{IdError, SpiffeId};
+
+/// An identity to which a session is entitled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitled {
+    /// The WorkloadIdentity.
+    pub identity: Arc<IdentitySpec>,
+    /// The domain that grants it.
+    pub domain: Arc<DomainSpec>,
+    /// The id, rendered for the pod.
+    pub id: SpiffeId,
+    /// The DNS names, rendered for the pod.
+    pub dns_names: Vec<String>,
+    /// The hint; absent where an identity before this one has the same.
+    pub hint: Option<String>,
+}
+
+impl Entitled {
+    /// Life of its X509-SVIDs.
+    pub fn x509_ttl(&self) -> Duration {
+        self.domain.x509_ttl(&self.identity)
+    }
+
+    /// Life of its JWT-SVIDs.
+    pub fn jwt_ttl(&self) -> Duration {
+        self.domain.jwt_ttl(&self.identity)
+    }
+
+    /// Whether it may have a token for `audience`.
+    pub fn allows_audience(&self, audience: &str) -> bool {
+        self.identity.jwt.audiences.iter().any(|pattern| pattern.matches(audience))
+    }
+}
+
+/// Why a session has no identity.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoIdentity {
+    /// No WorkloadIdentity where the pod is.
+    #[error("namespace {namespace} has no WorkloadIdentity: create one that selects service account {service_account}")]
+    NoneInNamespace {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's service account.
+        service_account: String,
+    },
+    /// The session names a container that the pod does not have.
+    #[error("pod {namespace}/{pod} has no container {container:?} for which its agent asks")]
+    NoSuchContainer {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        pod: String,
+        /// The session's container.
+        container: String,
+    },
+    /// None selects the pod's service account.
+    #[error(
+        "none of the {count} WorkloadIdentities of namespace {namespace} selects service account {service_account}: add it to \
+         spec.selector.serviceAccounts of one, or run the pod as an account that is selected"
+    )]
+    ServiceAccount {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's service account.
+        service_account: String,
+        /// How many identities there are.
+        count: usize,
+    },
+    /// The account is selected; the labels differ.
+    #[error("WorkloadIdentity {identity} selects service account {service_account}, but pods with {unmet}; this pod's labels differ")]
+    Labels {
+        /// The identity that comes nearest, `namespace/name`.
+        identity: String,
+        /// The pod's service account.
+        service_account: String,
+        /// The first condition that the pod does not satisfy.
+        unmet: String,
+    },
+    /// The pod is selected; the session is not.
+    #[error(
+        "WorkloadIdentity {identity} is for containers {containers} only, not for {session}: list the container there, or give \
+         each container its own session with the annotation countersign.dev/per-container: \"true\"",
+        containers = containers.join(", "),
+        session = if session.is_empty() { "the session of the whole pod".to_owned() } else { format!("container {session}") }
+    )]
+    Container {
+        /// The identity that comes nearest, `namespace/name`.
+        identity: String,
+        /// The containers it is for.
+        containers: Vec<String>,
+        /// The session: a container, or "" for the pod's own.
+        session: String,
+    },
+    /// The session is selected by an identity that is not admitted.
+    #[error("WorkloadIdentity {identity} selects this pod but is refused ({reason}): {message}")]
+    Refused {
+        /// The identity that comes nearest, `namespace/name`.
+        identity: String,
+        /// The refusal's reason.
+        reason: &'static str,
+        /// The refusal, for people.
+        message: String,
+    },
+    /// It is admitted, and cannot be rendered for this pod.
+    #[error("WorkloadIdentity {identity} selects this pod, but its {field} cannot be rendered: {problem}")]
+    Unrenderable {
+        /// The identity, `namespace/name`.
+        identity: String,
+        /// The field of the WorkloadIdentity.
+        field: &'static str,
+        /// Why.
+        problem: Unrenderable,
+    },
+}
+
+impl NoIdentity {
+    /// A CamelCase reason for events and metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoneInNamespace { .. } => "NoWorkloadIdentity",
+            Self::NoSuchContainer { .. } => "NoSuchContainer",
+            Self::ServiceAccount { .. } => "ServiceAccountNotSelected",
+            Self::Labels { .. } => "LabelsDiffer",
+            Self::Container { .. } => "ContainerNotSelected",
+            Self::Refused { reason, .. } => reason,
+            Self::Unrenderable { .. } => "Unrenderable",
+        }
+    }
+}
+
+/// Why something cannot be rendered for a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(transparent)]
+pub enum Unrenderable {
+    /// A fact does not fit the template.
+    Template(#[from] RenderError),
+    /// What results is no SPIFFE ID.
+    Id(#[from] IdError),
+}
+
+/// The identities of `pod` for a session (a container's name, or "" for the pod's own): the oldest first, then by uid;
+/// the first is the default. `judged` are the identities of the pod's namespace, admitted or not, in any order; those of
+/// other namespaces are passed over. Never empty when `Ok`.
+pub fn identities_for<'a, I>(pod: &PodFacts, session: &str, judged: I) -> Result<Vec<Entitled>, NoIdentity>
+where
+    I: IntoIterator<Item = &'a Judged>,
+    I::IntoIter: Clone,
+{
+    let candidates = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
+    if !session.is_empty() && !pod.containers.iter().any(|container| container == session) {
+        let (namespace, pod, container) = (pod.namespace.clone(), pod.name.clone(), session.to_owned());
+        return Err(NoIdentity::NoSuchContainer { namespace, pod, container });
+    }
+    let mut unrenderable = None;
+    let mut entitled: Vec<Entitled> = candidates
+        .clone()
+        .filter(|judged| selects(judged.identity(), pod, session))
+        .filter_map(|judged| Some((judged.identity(), judged.outcome().ok()?)))
+        .filter_map(|(identity, domain)| {
+            render(identity, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
+        })
+        .collect();
+    if entitled.is_empty() {
+        return Err(unrenderable.unwrap_or_else(|| nearest_reason(pod, session, candidates)));
+    }
+    entitled.sort_by(|a, b| a.identity.precedence().cmp(&b.identity.precedence()));
+    keep_first_of_each_hint(&mut entitled);
+    Ok(entitled)
+}
+
+fn selects(identity: &IdentitySpec, pod: &PodFacts, session: &str) -> bool {
+    identity.selector.selects_pod(pod) && identity.selector.selects_session(session)
+}
+
+fn render(identity: &Arc<IdentitySpec>, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Entitled, NoIdentity> {
+    let failed = |field, problem| NoIdentity::Unrenderable { identity: identity.full_name(), field, problem };
+    let path = identity.path.render(pod, &domain.cluster).map_err(|error| failed("path", error.into()))?;
+    let id = SpiffeId::new(&domain.trust_domain, &path).map_err(|error| failed("path", error.into()))?;
+    let names = identity.x509.dns_names.iter().map(|name| name.render(pod, &domain.cluster));
+    let dns_names = names.collect::<Result<_, _>>().map_err(|error| failed("DNS name", error.into()))?;
+    Ok(Entitled { identity: Arc::clone(identity), domain: Arc::clone(domain), id, dns_names, hint: identity.hint.clone() })
+}
+
+/// Hints are unique within a response (Workload API 5.2.1).
+fn keep_first_of_each_hint(entitled: &mut [Entitled]) {
+    let mut rest = entitled;
+    while let Some((first, after)) = rest.split_first_mut() {
+        for later in after.iter_mut().filter(|later| later.hint == first.hint) {
+            later.hint = None;
+        }
+        rest = after;
+    }
+}
+
+/// Of all reasons, that of the identity that came nearest; of equally near ones, the oldest.
+fn nearest_reason<'a>(pod: &PodFacts, session: &str, candidates: impl Iterator<Item = &'a Judged>) -> NoIdentity {
+    let mut candidates: Vec<_> = candidates.collect();
+    candidates.sort_by(|a, b| a.identity().precedence().cmp(&b.identity().precedence()));
+    let count = candidates.len();
+    let (namespace, service_account) = (pod.namespace.clone(), pod.service_account.clone());
+    let nearest = candidates.into_iter().map(|judged| miss(pod, session, judged)).min_by_key(|(distance, _)| *distance);
+    match nearest {
+        None => NoIdentity::NoneInNamespace { namespace, service_account },
+        Some((_, Some(reason))) => reason,
+        Some((_, None)) => NoIdentity::ServiceAccount { namespace, service_account, count },
+    }
+}
+
+/// How far an identity is from serving the session, and why it does not; `None`: it is for other accounts.
+fn miss(pod: &PodFacts, session: &str, judged: &Judged) -> (u8, Option<NoIdentity>) {
+    let (spec, identity) = (judged.identity(), judged.identity().full_name());
+    if !spec.selector.selects_account(&pod.service_account) {
+        return (3, None);
+    }
+    if let Some(unmet) = spec.selector.labels.first_unmet(&pod.labels) {
+        let service_account = pod.service_account.clone();
+        return (2, Some(NoIdentity::Labels { identity, service_account, unmet }));
+    }
+    if !spec.selector.selects_session(session) {
+        let containers = spec.selector.containers.clone();
+        return (1, Some(NoIdentity::Container { identity, containers, session: session.to_owned() }));
+    }
+    (0, Some(NoIdentity::Refused { identity, reason: judged.reason(), message: judged.message() }))
+}

@@ -1,0 +1,156 @@
+//! What pods and sessions get, and the reason when they get nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::fixtures::{domain, identity, labels, path_grant, pod};
+use super::{AudiencePattern, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts};
+use super::{NamePattern, identities_for, judge_all};
+
+fn open_domain() -> DomainSpec {
+    let mut grant = path_grant("/**");
+    grant.shared = true;
+    grant.dns_names = vec![NamePattern::parse("*.{namespace}.svc").unwrap()];
+    grant.audiences = vec![AudiencePattern::parse("*").unwrap()];
+    domain(vec![grant])
+}
+
+fn judged_by(domain: DomainSpec, identities: impl IntoIterator<Item = IdentitySpec>) -> Vec<Judged> {
+    let domain = Arc::new(domain);
+    judge_all(identities.into_iter().map(Arc::new), |_| Some(Arc::clone(&domain)), &BTreeMap::new())
+}
+
+fn judged(identities: impl IntoIterator<Item = IdentitySpec>) -> Vec<Judged> {
+    judged_by(open_domain(), identities)
+}
+
+fn ids(entitled: &[Entitled]) -> Vec<String> {
+    entitled.iter().map(|entitled| entitled.id.to_string()).collect()
+}
+
+fn reason(pod: &PodFacts, session: &str, judged: &[Judged]) -> &'static str {
+    identities_for(pod, session, judged).unwrap_err().reason()
+}
+
+/// For the same account as `identity("shop", "orders")`, with another path.
+fn also(path: &str, created: i64, uid: &str) -> IdentitySpec {
+    IdentitySpec {
+        name: uid.into(),
+        uid: uid.into(),
+        created: Timestamp::from_second(created).unwrap(),
+        path: PathTemplate::parse(path).unwrap(),
+        ..identity("shop", "orders")
+    }
+}
+
+// R1, R33
+#[test]
+fn a_selected_pod_gets_its_id_names_and_lives() {
+    let mut orders = identity("shop", "orders");
+    orders.x509.dns_names = vec![NameTemplate::parse("{serviceAccount}.{namespace}.svc").unwrap()];
+    orders.jwt.audiences = vec![AudiencePattern::parse("pay*").unwrap()];
+    orders.jwt.ttl = Some(Duration::from_secs(60));
+    orders.hint = Some("internal".into());
+    let entitled = identities_for(&pod("shop", "orders"), "", &judged([orders])).unwrap().remove(0);
+    assert_eq!(entitled.id.to_string(), "spiffe://example.org/ns/shop/sa/orders");
+    assert_eq!(entitled.dns_names, ["orders.shop.svc"]);
+    assert_eq!(entitled.hint.as_deref(), Some("internal"));
+    assert_eq!((entitled.x509_ttl(), entitled.jwt_ttl()), (Duration::from_secs(3600), Duration::from_secs(60)));
+    assert!(entitled.allows_audience("payments") && !entitled.allows_audience("orders"));
+}
+
+// R2: the id is the workload's, not the instance's.
+#[test]
+fn all_replicas_get_the_same_id() {
+    let judged = judged([identity("shop", "orders")]);
+    let replica = |name: &str| PodFacts { name: name.into(), uid: name.into(), ..pod("shop", "orders") };
+    let get = |name| ids(&identities_for(&replica(name), "", &judged).unwrap());
+    assert_eq!(get("orders-0"), get("orders-1"));
+}
+
+#[test]
+fn the_oldest_comes_first_then_the_lower_uid() {
+    let (a, b, c) = (also("/c", 9, "a"), also("/a", 5, "b"), also("/b", 5, "c"));
+    let expected = ["spiffe://example.org/a", "spiffe://example.org/b", "spiffe://example.org/c"];
+    for order in [[&a, &b, &c], [&c, &b, &a], [&b, &c, &a]] {
+        let judged = judged(order.map(Clone::clone));
+        assert_eq!(ids(&identities_for(&pod("shop", "orders"), "", &judged).unwrap()), expected);
+    }
+}
+
+#[test]
+fn a_hint_is_kept_by_the_first_that_has_it() {
+    let hinted = |path, created, hint: &str| IdentitySpec { hint: Some(hint.into()), ..also(path, created, path) };
+    let judged = judged([hinted("/a", 1, "x"), hinted("/b", 2, "x"), hinted("/c", 3, "y"), also("/d", 4, "d"), hinted("/e", 5, "x")]);
+    let entitled = identities_for(&pod("shop", "orders"), "", &judged).unwrap();
+    let hints: Vec<_> = entitled.iter().map(|entitled| entitled.hint.as_deref()).collect();
+    assert_eq!(hints, [Some("x"), None, Some("y"), None, None]);
+}
+
+// R3: two containers of one pod get different ids.
+#[test]
+fn containers_get_their_own_identities_in_their_own_sessions() {
+    let only = |path, container: &str| {
+        let mut identity = also(path, 1, path);
+        identity.selector.containers = vec![container.into()];
+        identity
+    };
+    let judged = judged([only("/app", "app"), only("/proxy", "proxy"), also("/pod", 2, "pod")]);
+    let get = |session| ids(&identities_for(&pod("shop", "orders"), session, &judged).unwrap());
+    assert_eq!(get("app"), ["spiffe://example.org/app", "spiffe://example.org/pod"]);
+    assert_eq!(get("proxy"), ["spiffe://example.org/proxy", "spiffe://example.org/pod"]);
+    assert_eq!(get(""), ["spiffe://example.org/pod"]);
+}
+
+#[test]
+fn identities_of_other_namespaces_are_passed_over() {
+    let judged = judged([identity("bank", "orders")]);
+    assert_eq!(reason(&pod("shop", "orders"), "", &judged), "NoWorkloadIdentity");
+}
+
+#[test]
+fn what_is_not_admitted_is_never_given() {
+    let nothing_granted = judged_by(domain(vec![]), [identity("shop", "orders")]);
+    let refused = identities_for(&pod("shop", "orders"), "", &nothing_granted).unwrap_err();
+    assert_eq!(refused.reason(), "NotGranted");
+    assert!(refused.to_string().contains("WorkloadIdentity shop/orders selects this pod but is refused (NotGranted): "), "{refused}");
+
+    let conflicting = judged([identity("shop", "orders"), also("/ns/shop/sa/orders", 2_000, "late")]);
+    assert_eq!(ids(&identities_for(&pod("shop", "orders"), "", &conflicting).unwrap()).len(), 1);
+}
+
+// R1: change account, label or container outside what is selected, and there is no credential, with the reason.
+#[test]
+fn no_identity_says_what_came_nearest() {
+    let mut labelled = identity("shop", "orders");
+    labelled.selector.labels.match_labels = labels(&[("tier", "web")]);
+    let web = PodFacts { labels: labels(&[("tier", "web")]), ..pod("shop", "orders") };
+    let mut narrowed = also("/app", 2_000, "narrowed");
+    narrowed.selector.labels = labelled.selector.labels.clone();
+    narrowed.selector.containers = vec!["app".into()];
+
+    assert_eq!(reason(&web, "", &[]), "NoWorkloadIdentity");
+    assert_eq!(reason(&web, "ghost", &judged([labelled.clone()])), "NoSuchContainer");
+    assert_eq!(reason(&pod("shop", "other"), "", &judged([labelled.clone(), narrowed.clone()])), "ServiceAccountNotSelected");
+    assert_eq!(reason(&pod("shop", "orders"), "", &judged([labelled.clone(), identity("shop", "x")])), "LabelsDiffer");
+    assert_eq!(reason(&web, "", &judged([identity("shop", "x"), narrowed.clone()])), "ContainerNotSelected");
+    assert_eq!(reason(&web, "proxy", &judged([narrowed])), "ContainerNotSelected");
+    assert_eq!(reason(&web, "", &judged_by(domain(vec![]), [identity("shop", "x"), labelled])), "NotGranted");
+}
+
+#[test]
+fn an_identity_that_cannot_be_rendered_does_not_hide_the_others() {
+    let odd = PodFacts { name: "a/b".into(), ..pod("shop", "orders") };
+    let judged_odd = judged([also("/pod/{podName}", 1, "odd")]);
+    assert!(matches!(identities_for(&odd, "", &judged_odd), Err(NoIdentity::Unrenderable { field: "path", .. })));
+    let both = judged([also("/pod/{podName}", 1, "odd"), identity("shop", "orders")]);
+    assert_eq!(ids(&identities_for(&odd, "", &both).unwrap()), ["spiffe://example.org/ns/shop/sa/orders"]);
+
+    let mut dotted = identity("shop", "a.b");
+    dotted.x509.dns_names = vec![NameTemplate::parse("{serviceAccount}.{namespace}.svc").unwrap()];
+    let judged = judged([dotted]);
+    assert!(matches!(identities_for(&pod("shop", "a.b"), "", &judged), Err(NoIdentity::Unrenderable { field: "DNS name", .. })));
+}

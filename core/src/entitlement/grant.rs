@@ -1,0 +1,456 @@
+//! Whether a domain's grants admit what a WorkloadIdentity claims. Default: nothing. One grant must admit all of it, so
+//! that what was meant for one path is not combined with another. Every refusal names claim, rule and remedy.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::audience::AudiencePattern;
+use super::facts::Labels;
+use super::segment::{Placeholder, check_path_segment};
+use super::spec::{DomainSpec, Grant, IdentitySpec};
+use crate::id::TrustDomain;
+
+/// Checks every claim of `identity` against the grants of `domain` for the identity's namespace, which has
+/// `namespace_labels`. The first claim that no remaining grant admits is told.
+pub fn admit(identity: &IdentitySpec, domain: &DomainSpec, namespace_labels: &Labels) -> Result<(), GrantError> {
+    admit_selector(identity)?;
+    let rules = Rules::for_namespace(identity, domain, namespace_labels)?;
+    let rules = admit_path(identity, rules)?;
+    let rules = admit_dns_names(identity, rules)?;
+    let rules = admit_audiences(identity, rules)?;
+    admit_federation(identity, rules)?;
+    admit_cluster(identity, domain)?;
+    admit_lives(identity, domain)
+}
+
+/// Why a WorkloadIdentity's claims are not granted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// No grant is for the namespace.
+    #[error(
+        "TrustDomain {domain} grants nothing to namespace {namespace}: ask its owner for a grant whose namespaceSelector selects it"
+    )]
+    NoGrant {
+        /// The TrustDomain's name.
+        domain: String,
+        /// The identity's namespace.
+        namespace: String,
+    },
+    /// A claim outside every grant that admits the claims before it.
+    #[error(
+        "{claim} {value:?} is not granted to namespace {namespace} by TrustDomain {domain}, whose {rules} grants it {granted}: \
+         claim what is granted, or ask the owner to add it there"
+    )]
+    NotGranted {
+        /// What is claimed.
+        claim: Claim,
+        /// As it is written in the WorkloadIdentity.
+        value: String,
+        /// The identity's namespace.
+        namespace: String,
+        /// The TrustDomain's name.
+        domain: String,
+        /// The grants that were held against the claim.
+        rules: RuleList,
+        /// What they grant of that kind.
+        granted: GrantedList,
+    },
+    /// The path is granted, but not to an identity that names no service account.
+    #[error(
+        "it selects pods by label alone, which {rules} of TrustDomain {domain} does not allow for path {path:?}: name service \
+         accounts, or ask the owner for allowLabelOnly"
+    )]
+    LabelOnly {
+        /// The TrustDomain's name.
+        domain: String,
+        /// The path claimed.
+        path: String,
+        /// The grants that admit the path.
+        rules: RuleList,
+    },
+    /// Neither accounts nor labels.
+    #[error("it selects every pod of namespace {namespace}: name service accounts or labels in spec.selector")]
+    SelectsEverything {
+        /// The identity's namespace.
+        namespace: String,
+    },
+    /// `{cluster}` is used and has no usable value.
+    #[error("it uses {{cluster}}, and TrustDomain {domain} gives the cluster no name that can stand there: leave {{cluster}} out, or ask the owner to set it")]
+    NoCluster {
+        /// The TrustDomain's name.
+        domain: String,
+    },
+    /// A life above the domain's longest.
+    #[error(
+        "{claim} is {asked}s, and TrustDomain {domain} allows at most {longest}s: shorten it, or ask the owner for a longer \
+         life", asked = asked.as_secs_f64(), longest = longest.as_secs_f64()
+    )]
+    LifetimeTooLong {
+        /// The life that is too long.
+        claim: Claim,
+        /// The life asked for.
+        asked: Duration,
+        /// The longest allowed.
+        longest: Duration,
+        /// The TrustDomain's name.
+        domain: String,
+    },
+    /// A life of nothing.
+    #[error("{claim} is zero: give a life, or leave it out for the TrustDomain's default")]
+    LifetimeZero {
+        /// The life that is zero.
+        claim: Claim,
+    },
+}
+
+impl GrantError {
+    /// A CamelCase reason for conditions.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoGrant { .. } | Self::NotGranted { .. } => "NotGranted",
+            Self::LabelOnly { .. } => "LabelOnlyNotGranted",
+            Self::SelectsEverything { .. } => "SelectsEverything",
+            Self::NoCluster { .. } => "NoClusterName",
+            Self::LifetimeTooLong { .. } => "LifetimeTooLong",
+            Self::LifetimeZero { .. } => "LifetimeZero",
+        }
+    }
+}
+
+/// A field of a WorkloadIdentity that needs a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Claim {
+    /// The id's path.
+    Path,
+    /// A DNS name.
+    DnsName,
+    /// A JWT audience.
+    Audience,
+    /// A foreign domain.
+    FederatesWith,
+    /// The life of X509-SVIDs.
+    X509Life,
+    /// The life of JWT-SVIDs.
+    JwtLife,
+}
+
+impl Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Path => "path",
+            Self::DnsName => "DNS name",
+            Self::Audience => "audience",
+            Self::FederatesWith => "federation with",
+            Self::X509Life => "the life of X509-SVIDs",
+            Self::JwtLife => "the life of JWT-SVIDs",
+        })
+    }
+}
+
+/// What is granted of a kind, for people: at most eight entries are printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GrantedList(pub Box<[String]>);
+
+impl Display for GrantedList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, entry) in self.0.iter().take(SHOWN).enumerate() {
+            f.write_str(if index == 0 { "" } else { ", " })?;
+            f.write_str(entry)?;
+        }
+        match self.0.len().checked_sub(SHOWN) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Positions in `spec.grants` of a TrustDomain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleList(pub Box<[usize]>);
+
+impl Display for RuleList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(|index| format!("spec.grants[{index}]")).collect();
+        f.write_str(&names.join(" or "))
+    }
+}
+
+/// The grants still in question, with their positions.
+struct Rules<'a> {
+    domain: &'a DomainSpec,
+    grants: Vec<(usize, &'a Grant)>,
+}
+
+impl<'a> Rules<'a> {
+    fn for_namespace(identity: &IdentitySpec, domain: &'a DomainSpec, labels: &Labels) -> Result<Self, GrantError> {
+        let selecting = |(_, grant): &(usize, &Grant)| grant.namespaces.selects(&identity.namespace, labels);
+        let grants: Vec<_> = domain.grants.iter().enumerate().filter(selecting).collect();
+        if grants.is_empty() {
+            return Err(GrantError::NoGrant { domain: domain.name.clone(), namespace: identity.namespace.clone() });
+        }
+        Ok(Self { domain, grants })
+    }
+
+    /// Those that admit a claim; none is an error which lists what each of them `grants`.
+    fn narrow<V: Display, P: Display + 'a>(
+        self,
+        identity: &IdentitySpec,
+        claim: Claim,
+        value: &V,
+        grants: impl Fn(&'a Grant) -> Vec<&'a P>,
+        admits: impl Fn(&P, &V) -> bool,
+    ) -> Result<Self, GrantError> {
+        let admitting = |grant: &'a Grant| grants(grant).into_iter().any(|pattern| admits(pattern, value));
+        let remaining: Vec<_> = self.grants.iter().copied().filter(|(_, grant)| admitting(grant)).collect();
+        if remaining.is_empty() {
+            let granted = self.grants.iter().flat_map(|(_, grant)| grants(grant)).map(ToString::to_string);
+            return Err(GrantError::NotGranted {
+                claim,
+                value: value.to_string(),
+                namespace: identity.namespace.clone(),
+                domain: self.domain.name.clone(),
+                rules: self.list(),
+                granted: GrantedList(granted.collect()),
+            });
+        }
+        Ok(Self { grants: remaining, ..self })
+    }
+
+    fn list(&self) -> RuleList {
+        RuleList(self.grants.iter().map(|(index, _)| *index).collect())
+    }
+}
+
+fn admit_selector(identity: &IdentitySpec) -> Result<(), GrantError> {
+    if identity.selector.is_label_only() && identity.selector.labels.is_empty() {
+        return Err(GrantError::SelectsEverything { namespace: identity.namespace.clone() });
+    }
+    Ok(())
+}
+
+fn admit_path<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
+    let scope = identity.scope(&rules.domain.cluster);
+    let effective = |grant: &'a Grant| grant.effective_paths().collect();
+    let rules = rules.narrow(identity, Claim::Path, &identity.path, effective, |pattern, path| pattern.admits(path, &scope))?;
+    if !identity.selector.is_label_only() {
+        return Ok(rules);
+    }
+    let allowing: Vec<_> = rules.grants.iter().copied().filter(|(_, grant)| grant.allow_label_only).collect();
+    if allowing.is_empty() {
+        let (domain, path) = (rules.domain.name.clone(), identity.path.to_string());
+        return Err(GrantError::LabelOnly { domain, path, rules: rules.list() });
+    }
+    Ok(Rules { grants: allowing, ..rules })
+}
+
+fn admit_dns_names<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
+    let scope = identity.scope(&rules.domain.cluster);
+    identity.x509.dns_names.iter().try_fold(rules, |rules, name| {
+        rules.narrow(identity, Claim::DnsName, name, |grant| grant.dns_names.iter().collect(), |pattern, name| pattern.admits(name, &scope))
+    })
+}
+
+fn admit_audiences<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
+    identity.jwt.audiences.iter().try_fold(rules, |rules, audience| {
+        rules.narrow(identity, Claim::Audience, audience, |grant| grant.audiences.iter().collect(), AudiencePattern::admits)
+    })
+}
+
+/// The own domain's bundle comes with every identity: naming it claims nothing.
+fn admit_federation(identity: &IdentitySpec, rules: Rules<'_>) -> Result<(), GrantError> {
+    let own = &rules.domain.trust_domain;
+    let mut foreign = identity.federates_with.iter().filter(|domain| *domain != own);
+    foreign.try_fold(rules, |rules, domain| {
+        rules.narrow(identity, Claim::FederatesWith, domain, |grant| grant.federates_with.iter().collect(), TrustDomain::eq)
+    })?;
+    Ok(())
+}
+
+fn admit_cluster(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
+    let uses_cluster = identity.path.uses(Placeholder::Cluster)
+        || identity.x509.dns_names.iter().any(|name| name.uses(Placeholder::Cluster));
+    if uses_cluster && check_path_segment(&domain.cluster).is_err() {
+        return Err(GrantError::NoCluster { domain: domain.name.clone() });
+    }
+    Ok(())
+}
+
+fn admit_lives(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
+    let x509 = (Claim::X509Life, identity.x509.ttl, domain.x509.longest);
+    let jwt = (Claim::JwtLife, identity.jwt.ttl, domain.jwt.longest);
+    for (claim, asked, longest) in [x509, jwt] {
+        let Some(asked) = asked else { continue };
+        if asked.is_zero() {
+            return Err(GrantError::LifetimeZero { claim });
+        }
+        if asked > longest {
+            return Err(GrantError::LifetimeTooLong { claim, asked, longest, domain: domain.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{domain, identity, labels, path_grant};
+    use super::super::{NamePattern, NameTemplate, NamespaceSelector, PathPattern, PathTemplate};
+    use super::*;
+
+    fn check(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
+        admit(identity, domain, &labels(&[]))
+    }
+
+    fn refused(identity: &IdentitySpec, domain: &DomainSpec) -> (Claim, String) {
+        match check(identity, domain) {
+            Err(GrantError::NotGranted { claim, value, .. }) => (claim, value),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn admits_what_is_granted() {
+        let mut identity = identity("shop", "orders");
+        identity.x509.dns_names = vec![NameTemplate::parse("{serviceAccount}.{namespace}.svc").unwrap()];
+        identity.jwt.audiences = vec![AudiencePattern::parse("payments").unwrap()];
+        identity.federates_with = vec!["partner.example".parse().unwrap(), identity.trust_domain.clone()];
+        let mut grant = path_grant("/ns/{namespace}/sa/{serviceAccount}");
+        grant.dns_names = vec![NamePattern::parse("*.{namespace}.svc").unwrap()];
+        grant.audiences = vec![AudiencePattern::parse("pay*").unwrap()];
+        grant.federates_with = vec!["partner.example".parse().unwrap()];
+        assert_eq!(check(&identity, &domain(vec![grant])), Ok(()));
+    }
+
+    // R48: default deny.
+    #[test]
+    fn grants_nothing_by_default() {
+        let identity = identity("shop", "orders");
+        assert!(matches!(check(&identity, &domain(vec![])), Err(GrantError::NoGrant { .. })));
+        let mut elsewhere = path_grant("/ns/{namespace}/**");
+        elsewhere.namespaces = NamespaceSelector { names: vec!["bank".into()], labels: None };
+        assert!(matches!(check(&identity, &domain(vec![elsewhere])), Err(GrantError::NoGrant { .. })));
+    }
+
+    #[test]
+    fn names_the_claim_that_no_grant_admits() {
+        let mut identity = identity("shop", "orders");
+        let domain = domain(vec![path_grant("/ns/{namespace}/sa/{serviceAccount}")]);
+
+        identity.x509.dns_names = vec![NameTemplate::parse("api.example.org").unwrap()];
+        assert_eq!(refused(&identity, &domain), (Claim::DnsName, "api.example.org".into()));
+        identity.x509.dns_names.clear();
+
+        identity.jwt.audiences = vec![AudiencePattern::parse("payments").unwrap()];
+        assert_eq!(refused(&identity, &domain), (Claim::Audience, "payments".into()));
+        identity.jwt.audiences.clear();
+
+        identity.federates_with = vec!["partner.example".parse().unwrap()];
+        assert_eq!(refused(&identity, &domain), (Claim::FederatesWith, "partner.example".into()));
+        identity.federates_with.clear();
+
+        identity.path = PathTemplate::parse("/admin").unwrap();
+        assert_eq!(refused(&identity, &domain), (Claim::Path, "/admin".into()));
+        assert_eq!(
+            check(&identity, &domain).unwrap_err().to_string(),
+            "path \"/admin\" is not granted to namespace shop by TrustDomain example.org, whose spec.grants[0] grants \
+             it /ns/{namespace}/sa/{serviceAccount}: claim what is granted, or ask the owner to add it there"
+        );
+    }
+
+    #[test]
+    fn a_pattern_without_namespace_counts_only_in_a_shared_grant() {
+        let mut identity = identity("shop", "orders");
+        identity.path = PathTemplate::parse("/frontend").unwrap();
+        let mut grant = path_grant("/frontend");
+        assert_eq!(refused(&identity, &domain(vec![grant.clone()])), (Claim::Path, "/frontend".into()));
+        assert_eq!(grant.ineffective_paths().collect::<Vec<_>>(), [&PathPattern::parse("/frontend").unwrap()]);
+        grant.shared = true;
+        assert_eq!(check(&identity, &domain(vec![grant.clone()])), Ok(()));
+        assert_eq!(grant.ineffective_paths().count(), 0);
+    }
+
+    // Shared in one grant does not make another's patterns shared.
+    #[test]
+    fn a_shared_grant_does_not_widen_another() {
+        let mut identity = identity("shop", "orders");
+        identity.path = PathTemplate::parse("/frontend").unwrap();
+        let shared = Grant { shared: true, ..path_grant("/backend") };
+        assert_eq!(refused(&identity, &domain(vec![path_grant("/frontend"), shared])).0, Claim::Path);
+    }
+
+    #[test]
+    fn one_grant_must_admit_every_claim() {
+        let mut identity = identity("shop", "orders");
+        identity.jwt.audiences = vec![AudiencePattern::parse("payments").unwrap()];
+        let path = path_grant("/ns/{namespace}/sa/*");
+        let mut audience = path_grant("/ns/{namespace}/other");
+        audience.audiences = identity.jwt.audiences.clone();
+        let refusal = check(&identity, &domain(vec![audience.clone(), path.clone()])).unwrap_err();
+        let GrantError::NotGranted { claim: Claim::Audience, rules, granted, .. } = refusal else { panic!("{refusal}") };
+        assert_eq!((rules, granted), (RuleList([1].into()), GrantedList::default()));
+
+        let mut both = path;
+        both.audiences = identity.jwt.audiences.clone();
+        assert_eq!(check(&identity, &domain(vec![audience, both])), Ok(()));
+    }
+
+    #[test]
+    fn label_only_needs_the_grant_that_admits_the_path_to_allow_it() {
+        let mut identity = identity("shop", "orders");
+        identity.selector.service_accounts.clear();
+        identity.selector.labels.match_labels = labels(&[("app", "orders")]);
+        identity.path = PathTemplate::parse("/ns/{namespace}/orders").unwrap();
+        let grant = path_grant("/ns/{namespace}/orders");
+        let other = Grant { allow_label_only: true, ..path_grant("/ns/{namespace}/other") };
+        let allowing = Grant { allow_label_only: true, ..grant.clone() };
+        assert!(matches!(check(&identity, &domain(vec![grant.clone(), other])), Err(GrantError::LabelOnly { .. })));
+        assert_eq!(check(&identity, &domain(vec![grant, allowing.clone()])), Ok(()));
+
+        identity.selector.labels.match_labels.clear();
+        assert!(matches!(check(&identity, &domain(vec![allowing])), Err(GrantError::SelectsEverything { .. })));
+    }
+
+    #[test]
+    fn a_cluster_without_a_usable_name_is_told_before_any_pod_asks() {
+        let mut identity = identity("shop", "orders");
+        identity.path = PathTemplate::parse("/{cluster}/{namespace}").unwrap();
+        let mut domain = domain(vec![path_grant("/{cluster}/{namespace}")]);
+        assert_eq!(check(&identity, &domain), Ok(()));
+        for unusable in ["", "a/b", ".."] {
+            domain.cluster = unusable.into();
+            assert!(matches!(check(&identity, &domain), Err(GrantError::NoCluster { .. })), "{unusable}");
+        }
+    }
+
+    #[test]
+    fn lives_stay_within_the_domains_longest() {
+        let domain = domain(vec![path_grant("/ns/{namespace}/**")]);
+        let longest = domain.x509.longest;
+        let mut identity = identity("shop", "orders");
+        identity.x509.ttl = Some(longest);
+        assert_eq!(check(&identity, &domain), Ok(()));
+        identity.x509.ttl = Some(longest + Duration::from_secs(1));
+        assert!(matches!(check(&identity, &domain), Err(GrantError::LifetimeTooLong { claim: Claim::X509Life, .. })));
+        identity.x509.ttl = None;
+        identity.jwt.ttl = Some(domain.jwt.longest + Duration::from_secs(1));
+        assert!(matches!(check(&identity, &domain), Err(GrantError::LifetimeTooLong { claim: Claim::JwtLife, .. })));
+        identity.jwt.ttl = Some(Duration::ZERO);
+        assert!(matches!(check(&identity, &domain), Err(GrantError::LifetimeZero { claim: Claim::JwtLife })));
+    }
+
+    #[test]
+    fn prints_at_most_eight_granted_entries() {
+        let list = |n: usize| GrantedList((0..n).map(|i| format!("/{i}")).collect()).to_string();
+        assert_eq!(list(0), "none");
+        assert_eq!(list(2), "/0, /1");
+        assert!(list(8).ends_with("/7"));
+        assert!(list(10).ends_with("/7 and 2 more"));
+    }
+}

@@ -1,0 +1,161 @@
+//! What a WorkloadIdentity claims and what a TrustDomain grants, translated once from the API objects.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::audience::AudiencePattern;
+use super::dns::{NamePattern, NameTemplate};
+use super::pattern::PathPattern;
+use super::segment::Scope;
+use super::selector::{NamespaceSelector, Selector};
+use super::template::PathTemplate;
+use crate::id::TrustDomain;
+
+/// A WorkloadIdentity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentitySpec {
+    /// Its namespace; it selects pods of no other.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its creationTimestamp.
+    pub created: Timestamp,
+    /// The trust domain it names, resolved; while there is no such TrustDomain, the name as it stands.
+    pub trust_domain: TrustDomain,
+    /// The pods it is for.
+    pub selector: Selector,
+    /// The id's path.
+    pub path: PathTemplate,
+    /// What its X509-SVIDs hold.
+    pub x509: X509Spec,
+    /// What its JWT-SVIDs hold.
+    pub jwt: JwtSpec,
+    /// Foreign domains whose bundles the workload receives.
+    pub federates_with: Vec<TrustDomain>,
+    /// How the workload tells its identities apart.
+    pub hint: Option<String>,
+}
+
+/// The X.509 part of a WorkloadIdentity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct X509Spec {
+    /// Life; absent: the domain's default.
+    pub ttl: Option<Duration>,
+    /// DNS names beside the id.
+    pub dns_names: Vec<NameTemplate>,
+}
+
+/// The JWT part of a WorkloadIdentity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JwtSpec {
+    /// Life; absent: the domain's default.
+    pub ttl: Option<Duration>,
+    /// Audiences for which tokens may be asked; empty: none.
+    pub audiences: Vec<AudiencePattern>,
+}
+
+impl IdentitySpec {
+    /// Order of precedence: the oldest first, then by uid.
+    pub fn precedence(&self) -> (Timestamp, &str) {
+        (self.created, &self.uid)
+    }
+
+    /// `namespace/name`, for messages.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    pub(super) fn scope<'a>(&'a self, cluster: &'a str) -> Scope<'a> {
+        Scope { namespace: &self.namespace, cluster, service_accounts: &self.selector.service_accounts }
+    }
+}
+
+/// A TrustDomain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainSpec {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// The object's name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its creationTimestamp.
+    pub created: Timestamp,
+    /// Whether this cluster is its authority; else it is a remote one, which grants nothing here.
+    pub local: bool,
+    /// What `{cluster}` stands for; empty: not set.
+    pub cluster: String,
+    /// Lives of X509-SVIDs.
+    pub x509: Lives,
+    /// Lives of JWT-SVIDs.
+    pub jwt: Lives,
+    /// What may be claimed. One grant must admit all that an identity claims.
+    pub grants: Vec<Grant>,
+}
+
+/// How long SVIDs of a kind live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lives {
+    /// Where a WorkloadIdentity names none.
+    pub default: Duration,
+    /// None lives longer.
+    pub longest: Duration,
+}
+
+impl Lives {
+    fn of(self, asked: Option<Duration>) -> Duration {
+        asked.unwrap_or(self.default).min(self.longest)
+    }
+}
+
+impl DomainSpec {
+    /// Life of the identity's X509-SVIDs; never above the domain's longest.
+    pub fn x509_ttl(&self, identity: &IdentitySpec) -> Duration {
+        self.x509.of(identity.x509.ttl)
+    }
+
+    /// Life of the identity's JWT-SVIDs; never above the domain's longest.
+    pub fn jwt_ttl(&self, identity: &IdentitySpec) -> Duration {
+        self.jwt.of(identity.jwt.ttl)
+    }
+
+    /// The longest life of anything signed in it.
+    pub fn longest_svid_life(&self) -> Duration {
+        self.x509.longest.max(self.jwt.longest)
+    }
+}
+
+/// What one part of a TrustDomain's owner's policy lets namespaces claim. Empty lists admit nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// For which namespaces.
+    pub namespaces: NamespaceSelector,
+    /// Paths. One without `{namespace}` counts only where the grant is `shared`.
+    pub paths: Vec<PathPattern>,
+    /// DNS names.
+    pub dns_names: Vec<NamePattern>,
+    /// Audiences.
+    pub audiences: Vec<AudiencePattern>,
+    /// Foreign domains.
+    pub federates_with: Vec<TrustDomain>,
+    /// Its paths may be claimed by identities that name no service account.
+    pub allow_label_only: bool,
+    /// Its paths need not hold `{namespace}`: namespaces share them.
+    pub shared: bool,
+}
+
+impl Grant {
+    /// The patterns that count: all, or, unless the grant is shared, those that keep namespaces apart.
+    pub(super) fn effective_paths(&self) -> impl Iterator<Item = &PathPattern> {
+        self.paths.iter().filter(|pattern| self.shared || pattern.is_namespaced())
+    }
+
+    /// The patterns that do not count, since they hold no `{namespace}` and the grant is not shared: an error at
+    /// admission.
+    pub fn ineffective_paths(&self) -> impl Iterator<Item = &PathPattern> {
+        self.paths.iter().filter(|pattern| !self.shared && !pattern.is_namespaced())
+    }
+}
