@@ -1,1 +1,43 @@
-//! Follows.
+//! Bundles: the keys by which a trust domain's SVIDs are verified (SPIFFE Trust Domain and Bundle).
+
+mod document;
+mod set;
+
+use std::time::Duration;
+
+pub use document::{BundleError, MAX_BUNDLE_LENGTH};
+pub use set::{BundleSet, DuplicateBundle};
+
+use crate::id::TrustDomain;
+use crate::jwt::JwtVerificationKey;
+use crate::x509::CaCertificate;
+
+/// The refresh hint of a bundle that names none.
+pub const DEFAULT_REFRESH_HINT: Duration = Duration::from_secs(300);
+
+/// What is needed to verify the SVIDs of one trust domain. Without keys it trusts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Whose bundle it is; known from outside, never from the document.
+    pub trust_domain: TrustDomain,
+    /// The authorities of X509-SVIDs.
+    pub x509_authorities: Vec<CaCertificate>,
+    /// The authorities of JWT-SVIDs; no two have the same key id.
+    pub jwt_authorities: Vec<JwtVerificationKey>,
+    /// Grows with every change of content.
+    pub sequence: u64,
+    /// How often those who use the bundle should look for a newer one.
+    pub refresh_hint: Duration,
+}
+
+impl Bundle {
+    /// The certificates of all X.509 authorities, ASN.1 DER, one after the other: the form of the Workload API.
+    pub fn x509_der_concatenated(&self) -> Vec<u8> {
+        self.x509_authorities.iter().flat_map(CaCertificate::der).copied().collect()
+    }
+
+    /// The certificates of all X.509 authorities as PEM blocks.
+    pub fn x509_pem(&self) -> String {
+        self.x509_authorities.iter().map(CaCertificate::pem).collect()
+    }
+}

@@ -1,1 +1,9 @@
-//! Follows.
+//! JWT-SVIDs: issued by an authority and verified against bundles (JWT-SVID; RFC 7519).
+
+mod authority;
+mod key;
+mod verify;
+
+pub use authority::{IssuedJwt, JwtAuthority, JwtIssueError, JwtRequest};
+pub use key::{JwtKeyError, JwtVerificationKey};
+pub use verify::{JwtClaims, JwtSvidError, verify_jwt_svid};

@@ -1,1 +1,7 @@
-//! Follows.
+//! Kubernetes service account tokens, verified locally against the cluster's keys: who a pod is, without an API call.
+
+mod jwks;
+mod token;
+
+pub use jwks::{ClusterJwks, JwksError, MAX_JWKS_LENGTH};
+pub use token::{Node, PodToken, TokenError, verify_token};

@@ -1,0 +1,201 @@
+//! A signing authority of JWT-SVIDs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::key::{JwtKeyError, JwtVerificationKey};
+use crate::id::SpiffeId;
+use crate::jws::{MAX_TOKEN_LENGTH, der_to_fixed};
+use crate::key::{KeyError, KeyType, PrivateKey, SignatureAlgorithm, Signer};
+
+/// Signs JWT-SVIDs with one key, whose id stands in every token. Cheap to clone.
+#[derive(Clone)]
+pub struct JwtAuthority {
+    key: Arc<dyn Signer>,
+    verification_key: JwtVerificationKey,
+    /// base64url: the same for every token.
+    header: Arc<str>,
+}
+
+/// What a token is to say.
+#[derive(Clone, Copy, Debug)]
+pub struct JwtRequest<'a> {
+    /// The workload's id; it has a path.
+    pub id: &'a SpiffeId,
+    /// For whom it is: at least one, none empty.
+    pub audiences: &'a [String],
+    /// From now.
+    pub ttl: Duration,
+    /// The value of `iss`, where the trust domain has an issuer URL.
+    pub issuer: Option<&'a str>,
+}
+
+/// A token that was issued.
+#[derive(Clone)]
+pub struct IssuedJwt {
+    /// JWS Compact Serialization; a bearer secret.
+    pub token: Zeroizing<String>,
+    /// In whole seconds: the value of `exp`.
+    pub expires_at: Timestamp,
+}
+
+/// Why no token was issued, or no authority made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwtIssueError {
+    /// No audience, or an empty one.
+    #[error("a JWT-SVID needs at least one audience, and none that is empty")]
+    Audience,
+    /// The id is that of a trust domain.
+    #[error("{id} has no path; a workload's id has one")]
+    IdWithoutPath {
+        /// The id that was asked for.
+        id: SpiffeId,
+    },
+    /// Less than a second, or too long.
+    #[error("lifetime is shorter than a second or ends after the year 9999")]
+    Lifetime,
+    /// Longer than what verifiers look at.
+    #[error("token would be longer than {MAX_TOKEN_LENGTH} bytes; ask for fewer or shorter audiences")]
+    TooLong,
+    /// The authority's key has no form as a JWK, or no id.
+    #[error(transparent)]
+    VerificationKey(#[from] JwtKeyError),
+    /// The key could not be made or did not sign.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The system's random number generator failed.
+    #[error("the system's random number generator failed")]
+    Random,
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    kid: &'a str,
+    typ: &'a str,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a SpiffeId,
+    aud: &'a [String],
+    iat: i64,
+    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    jti: String,
+}
+
+impl JwtAuthority {
+    /// A new authority under a new key that is never stored, with a random key id. To store the key, make it first and
+    /// call [`Self::new`].
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn generate(key_type: KeyType) -> Result<Self, JwtIssueError> {
+        Self::new(&random_text()?, PrivateKey::generate(key_type)?)
+    }
+
+    /// The authority of `key`, known to verifiers as `kid`.
+    ///
+    /// # Errors
+    /// [`JwtIssueError::VerificationKey`] when `kid` is empty.
+    pub fn new(kid: &str, key: impl Signer + 'static) -> Result<Self, JwtIssueError> {
+        let verification_key = JwtVerificationKey::new(kid, key.public_key())?;
+        let header = encode(&Header { alg: key.algorithm().jose_name(), kid, typ: "JWT" });
+        Ok(Self { key: Arc::new(key), verification_key, header: Arc::from(header.as_str()) })
+    }
+
+    /// The id of its key.
+    pub fn kid(&self) -> &str {
+        self.verification_key.kid()
+    }
+
+    /// The public half, for the bundle.
+    pub fn verification_key(&self) -> &JwtVerificationKey {
+        &self.verification_key
+    }
+
+    /// Issues a JWT-SVID (JWT-SVID, sections 2 and 3): its header holds `alg`, `kid` and `typ`; its claims are `sub`,
+    /// `aud`, `iat`, `exp`, `jti`, and `iss` where an issuer is given.
+    ///
+    /// # Errors
+    /// When the audiences, the id or the lifetime are not acceptable, or signing fails.
+    pub fn issue(&self, request: &JwtRequest<'_>, now: Timestamp) -> Result<IssuedJwt, JwtIssueError> {
+        if request.audiences.is_empty() || request.audiences.iter().any(String::is_empty) {
+            return Err(JwtIssueError::Audience);
+        }
+        if request.id.path().is_empty() {
+            return Err(JwtIssueError::IdWithoutPath { id: request.id.clone() });
+        }
+        let ttl = i64::try_from(request.ttl.as_secs()).map_err(|_| JwtIssueError::Lifetime)?;
+        if ttl == 0 {
+            return Err(JwtIssueError::Lifetime);
+        }
+        let exp = now.as_second().checked_add(ttl).ok_or(JwtIssueError::Lifetime)?;
+        let expires_at = Timestamp::from_second(exp).map_err(|_| JwtIssueError::Lifetime)?;
+        let claims = encode(&Claims {
+            sub: request.id,
+            aud: request.audiences,
+            iat: now.as_second(),
+            exp,
+            iss: request.issuer,
+            jti: random_text()?,
+        });
+        self.sign(&claims).map(|token| IssuedJwt { token, expires_at })
+    }
+
+    fn sign(&self, claims: &str) -> Result<Zeroizing<String>, JwtIssueError> {
+        let input = Zeroizing::new(format!("{}.{claims}", self.header));
+        let signature = self.key.sign(input.as_bytes())?;
+        let coordinate = match self.key.algorithm() {
+            SignatureAlgorithm::EcdsaP256Sha256 => Some(32),
+            SignatureAlgorithm::EcdsaP384Sha384 => Some(48),
+            SignatureAlgorithm::RsaPkcs1Sha256 => None,
+        };
+        let signature = match coordinate {
+            Some(coordinate) => der_to_fixed(&signature, coordinate)
+                .ok_or_else(|| KeyError::Sign { reason: "not an ECDSA signature in DER".to_owned() })?,
+            None => signature,
+        };
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        // At its whole size from the start: growing would leave a copy behind that nobody wipes.
+        let mut token = Zeroizing::new(String::with_capacity(input.len() + 1 + signature.len()));
+        token.push_str(&input);
+        token.push('.');
+        token.push_str(&signature);
+        if token.len() > MAX_TOKEN_LENGTH { Err(JwtIssueError::TooLong) } else { Ok(token) }
+    }
+}
+
+impl fmt::Debug for JwtAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwtAuthority({}, key redacted)", self.kid())
+    }
+}
+
+impl fmt::Debug for IssuedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IssuedJwt(token redacted, expires {})", self.expires_at)
+    }
+}
+
+/// base64url of the JSON of `value`, whose types always have one.
+fn encode(value: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// 128 random bits as 22 characters.
+fn random_text() -> Result<String, JwtIssueError> {
+    let mut random = [0; 16];
+    rand::fill(&mut random).map_err(|_| JwtIssueError::Random)?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
+}

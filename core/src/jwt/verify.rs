@@ -1,0 +1,157 @@
+//! Verification of a JWT-SVID against bundles (JWT-SVID, section 5).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::bundle::BundleSet;
+use crate::id::{IdError, SpiffeId, TrustDomain};
+use crate::jws::{self, Algorithm, Compact, CompactError, MAX_TOKEN_LENGTH, NumericDate, quoted};
+
+/// How far a clock may be behind the issuer's before `nbf` is held against a token.
+const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(10);
+
+/// What a verified JWT-SVID says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JwtClaims {
+    /// `sub`.
+    pub id: SpiffeId,
+    /// `aud`.
+    pub audiences: Vec<String>,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// Every claim as it was signed, the registered ones among them.
+    pub raw: Map<String, Value>,
+}
+
+/// Why a text is not a JWT-SVID that we trust. Never holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwtSvidError {
+    /// Longer than 16 KiB.
+    #[error("token of {length} bytes is longer than {MAX_TOKEN_LENGTH}")]
+    TooLong {
+        /// Of the token, in bytes.
+        length: usize,
+    },
+    /// Not three parts in base64url.
+    #[error("token is not in JWS compact form: three parts in base64url without padding, joined by '.'")]
+    NotCompact,
+    /// The header cannot be read or holds more than it may.
+    #[error("token's header is not a JSON object of alg, kid and typ alone")]
+    Header,
+    /// `alg` is not acceptable: `none` and `HS256` among others.
+    #[error("token's alg {alg} is not one of RS, PS or ES with 256, 384 or 512")]
+    Algorithm {
+        /// Quoted and shortened.
+        alg: String,
+    },
+    /// `typ` is something else.
+    #[error("token's typ {typ} is neither JWT nor JOSE")]
+    Type {
+        /// Quoted and shortened.
+        typ: String,
+    },
+    /// `kid` is missing.
+    #[error("token's header has no kid")]
+    NoKeyId,
+    /// The claims cannot be read, one is there twice, or a required one is missing.
+    #[error("token's claims are not a JSON object with sub, aud and exp, each once and of its type")]
+    Claims,
+    /// `sub` is not a SPIFFE ID.
+    #[error("token's sub: {0}")]
+    Id(#[from] IdError),
+    /// No bundle of the trust domain of `sub`.
+    #[error("trust domain {0} is not trusted: there is no bundle of it")]
+    UntrustedDomain(TrustDomain),
+    /// No key of that id in the bundle.
+    #[error("bundle of {trust_domain} has no JWT key {kid}; it may be newer than the bundle")]
+    UnknownKey {
+        /// Of `sub`.
+        trust_domain: TrustDomain,
+        /// Quoted and shortened.
+        kid: String,
+    },
+    /// Not signed by that key, or by an algorithm that does not fit it.
+    #[error("token's signature is not by the key that it names")]
+    Signature,
+    /// `exp` has passed.
+    #[error("token expired at {0}")]
+    Expired(Timestamp),
+    /// `nbf` is to come.
+    #[error("token is not valid before {0}")]
+    NotYetValid(Timestamp),
+    /// `aud` does not name us.
+    #[error("token is not for the audience {expected:?}")]
+    Audience {
+        /// Ours.
+        expected: String,
+    },
+}
+
+/// Registered claims; one that is there twice is refused, as it has two readings.
+#[derive(Deserialize)]
+struct Registered {
+    sub: String,
+    #[serde(deserialize_with = "jws::audiences")]
+    aud: Vec<String>,
+    exp: NumericDate,
+    nbf: Option<NumericDate>,
+}
+
+/// Verifies a token for `audience` at `now`. The trust domain of `sub` alone selects the bundle.
+///
+/// # Errors
+/// With the first rule of JWT-SVID that the token breaks.
+pub fn verify_jwt_svid(
+    token: &str,
+    audience: &str,
+    bundles: &BundleSet,
+    now: Timestamp,
+) -> Result<JwtClaims, JwtSvidError> {
+    let compact = Compact::parse(token)?;
+    let algorithm = Algorithm::from_name(&compact.header.alg)
+        .ok_or_else(|| JwtSvidError::Algorithm { alg: quoted(&compact.header.alg) })?;
+    match compact.header.typ.as_deref() {
+        None | Some("JWT" | "JOSE") => {}
+        Some(typ) => return Err(JwtSvidError::Type { typ: quoted(typ) }),
+    }
+    let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(JwtSvidError::NoKeyId)?;
+    let claims: Registered = serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
+    let id: SpiffeId = claims.sub.parse()?;
+
+    let trust_domain = id.trust_domain();
+    let bundle = bundles.get(trust_domain).ok_or_else(|| JwtSvidError::UntrustedDomain(trust_domain.clone()))?;
+    let key = bundle
+        .jwt_authorities
+        .iter()
+        .find(|key| key.kid() == kid)
+        .ok_or_else(|| JwtSvidError::UnknownKey { trust_domain: trust_domain.clone(), kid: quoted(kid) })?;
+    compact.verify(key.verifier(), algorithm).map_err(|_| JwtSvidError::Signature)?;
+
+    if claims.exp.0 <= now {
+        return Err(JwtSvidError::Expired(claims.exp.0));
+    }
+    let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
+    if let Some(NumericDate(not_before)) = claims.nbf
+        && not_before > latest
+    {
+        return Err(JwtSvidError::NotYetValid(not_before));
+    }
+    if !claims.aud.iter().any(|named| named == audience) {
+        return Err(JwtSvidError::Audience { expected: audience.to_owned() });
+    }
+    let raw = serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
+    Ok(JwtClaims { id, audiences: claims.aud, expires_at: claims.exp.0, raw })
+}
+
+impl From<CompactError> for JwtSvidError {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::TooLong { length } => Self::TooLong { length },
+            CompactError::NotCompact => Self::NotCompact,
+            CompactError::Header => Self::Header,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Verification of one token.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::ClusterJwks;
+use crate::jws::{self, Algorithm, Compact, CompactError, MAX_TOKEN_LENGTH, NumericDate, quoted};
+
+/// How far a clock may be behind the API server's before `nbf` and `iat` are held against a token. For `exp` there is none.
+const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(10);
+
+/// Who a verified token says its bearer is: one pod, running as one service account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodToken {
+    /// Of the pod and its service account.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod_name: String,
+    /// The pod's uid.
+    pub pod_uid: String,
+    /// The service account's name.
+    pub service_account: String,
+    /// The service account's uid.
+    pub service_account_uid: String,
+    /// The node the pod was bound to when the token was made; clusters before 1.32 may leave it out.
+    pub node: Option<Node>,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// The token's own id, where it has one.
+    pub jti: Option<String>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Option<String>,
+}
+
+/// Why a token is refused. Never holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than 16 KiB.
+    #[error("service account token of {length} bytes is longer than {MAX_TOKEN_LENGTH}")]
+    TooLong {
+        /// Of the token, in bytes.
+        length: usize,
+    },
+    /// Not a JWS in compact form.
+    #[error("service account token is not a JWS in compact form, or its header holds more than alg, kid and typ")]
+    Malformed,
+    /// `alg` is not acceptable: `none` and `HS256` among others.
+    #[error("service account token's alg {alg} is not RS256, ES256 or ES384")]
+    Algorithm {
+        /// Quoted and shortened.
+        alg: String,
+    },
+    /// `kid` is missing.
+    #[error("service account token's header has no kid")]
+    NoKeyId,
+    /// The cluster's keys, as last fetched, have none of this id: fetch them again.
+    #[error("service account token's key {kid} is not among the cluster's keys; they may have been rotated")]
+    UnknownKey {
+        /// Quoted and shortened.
+        kid: String,
+    },
+    /// Not signed by the key it names.
+    #[error("service account token's signature is not by the cluster's key that it names")]
+    Signature,
+    /// The claims cannot be read, one is there twice, or a required one is missing.
+    #[error("service account token's claims are not those of a Kubernetes service account token")]
+    Claims,
+    /// Of another issuer.
+    #[error("service account token is not of the issuer {expected:?}; it is of another cluster")]
+    Issuer {
+        /// The cluster's.
+        expected: String,
+    },
+    /// Not for us, or not for us alone.
+    #[error("service account token has {count} audiences; it must have exactly one, {expected:?}")]
+    Audience {
+        /// Ours.
+        expected: String,
+        /// How many it has.
+        count: usize,
+    },
+    /// `exp` has passed.
+    #[error("service account token expired at {0}; the kubelet renews the projected file, read it again")]
+    Expired(Timestamp),
+    /// `nbf` or `iat` is to come.
+    #[error("service account token is not valid before {0}; check the clocks")]
+    NotYetValid(Timestamp),
+    /// Bound to no pod.
+    #[error("service account token is not bound to a pod; use the token projected into the pod")]
+    NotBoundToPod,
+    /// `sub` is not the account named beside the pod.
+    #[error("service account token's sub is not the account in its kubernetes.io claim")]
+    Subject,
+}
+
+/// Registered claims; one that is there twice is refused, as it has two readings.
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    #[serde(deserialize_with = "jws::audiences")]
+    aud: Vec<String>,
+    exp: NumericDate,
+    nbf: Option<NumericDate>,
+    iat: Option<NumericDate>,
+    jti: Option<String>,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: Option<Kubernetes>,
+}
+
+#[derive(Deserialize)]
+struct Kubernetes {
+    namespace: String,
+    pod: Option<Object>,
+    serviceaccount: Object,
+    node: Option<Node>,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    name: String,
+    uid: String,
+}
+
+/// Verifies a token of `issuer` for `audience` alone at `now`.
+///
+/// # Errors
+/// With the first rule that it breaks; [`TokenError::UnknownKey`] asks for a newer key set.
+pub fn verify_token(
+    token: &str,
+    jwks: &ClusterJwks,
+    issuer: &str,
+    audience: &str,
+    now: Timestamp,
+) -> Result<PodToken, TokenError> {
+    let compact = Compact::parse(token)?;
+    let algorithm = match Algorithm::from_name(&compact.header.alg) {
+        Some(algorithm @ (Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Es384)) => algorithm,
+        _ => return Err(TokenError::Algorithm { alg: quoted(&compact.header.alg) }),
+    };
+    if !matches!(compact.header.typ.as_deref(), None | Some("JWT")) {
+        return Err(TokenError::Malformed);
+    }
+    let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(TokenError::NoKeyId)?;
+    let key = jwks.get(kid).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
+    compact.verify(key, algorithm).map_err(|_| TokenError::Signature)?;
+    let claims: Claims = serde_json::from_slice(&compact.payload).map_err(|_| TokenError::Claims)?;
+    check(&claims, issuer, audience, now)?;
+    pod(claims)
+}
+
+fn check(claims: &Claims, issuer: &str, audience: &str, now: Timestamp) -> Result<(), TokenError> {
+    if claims.iss != issuer {
+        return Err(TokenError::Issuer { expected: issuer.to_owned() });
+    }
+    // A token that is also for someone else could have been handed on by them.
+    if claims.aud.len() != 1 || claims.aud.first().is_none_or(|named| named != audience) {
+        return Err(TokenError::Audience { expected: audience.to_owned(), count: claims.aud.len() });
+    }
+    if claims.exp.0 <= now {
+        return Err(TokenError::Expired(claims.exp.0));
+    }
+    let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
+    match [claims.nbf, claims.iat].into_iter().flatten().find(|NumericDate(time)| *time > latest) {
+        Some(NumericDate(time)) => Err(TokenError::NotYetValid(time)),
+        None => Ok(()),
+    }
+}
+
+fn pod(claims: Claims) -> Result<PodToken, TokenError> {
+    let kubernetes = claims.kubernetes.ok_or(TokenError::NotBoundToPod)?;
+    let pod = kubernetes.pod.ok_or(TokenError::NotBoundToPod)?;
+    let account = kubernetes.serviceaccount;
+    let named = claims
+        .sub
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|account| account.split_once(':'));
+    if named != Some((kubernetes.namespace.as_str(), account.name.as_str())) {
+        return Err(TokenError::Subject);
+    }
+    let texts = [&kubernetes.namespace, &pod.name, &pod.uid, &account.name, &account.uid];
+    if texts.iter().any(|text| text.is_empty()) {
+        return Err(TokenError::Claims);
+    }
+    Ok(PodToken {
+        namespace: kubernetes.namespace,
+        pod_name: pod.name,
+        pod_uid: pod.uid,
+        service_account: account.name,
+        service_account_uid: account.uid,
+        node: kubernetes.node,
+        expires_at: claims.exp.0,
+        jti: claims.jti,
+    })
+}
+
+impl From<CompactError> for TokenError {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::TooLong { length } => Self::TooLong { length },
+            CompactError::NotCompact | CompactError::Header => Self::Malformed,
+        }
+    }
+}
