@@ -1,1 +1,18 @@
-//! stub
+//! What the end-to-end tests share: a client of the cluster in `KUBECONFIG`, a namespace and a trust domain for each test,
+//! and ways to wait for conditions, to run programs in pods and to read what they print.
+//!
+//! Nothing here knows what kind of cluster it is, or how it was made. The images of `workloads/` are loaded into it beforehand.
+
+pub mod apply;
+pub mod cluster;
+pub mod credential;
+pub mod fixture;
+pub mod issuer;
+pub mod pods;
+pub mod scenario;
+pub mod secrets;
+pub mod tokens;
+pub mod until;
+
+pub use cluster::Cluster;
+pub use scenario::{World, scenario};

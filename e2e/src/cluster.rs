@@ -1,0 +1,135 @@
+//! The cluster under test.
+
+use std::{fmt::Debug, time::Duration};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Namespace},
+};
+use kube::{
+    Api, Client, Config, Resource,
+    api::{ApiResource, DynamicObject},
+    config::KubeConfigOptions,
+    core::GroupVersionKind,
+    discovery::{self, Scope},
+};
+use serde::de::DeserializeOwned;
+
+/// The namespace of the operator and the webhook.
+pub const SYSTEM: &str = "countersign-system";
+/// The namespace of the journals.
+pub const AUTHORITIES: &str = "countersign-authorities";
+
+/// A client of the cluster in `KUBECONFIG`.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client, for what has no helper.
+    pub client: Client,
+}
+
+impl Cluster {
+    /// Connects to the cluster in `KUBECONFIG`.
+    ///
+    /// # Errors
+    /// `KUBECONFIG` is not set or leads nowhere.
+    pub async fn connect() -> Result<Self> {
+        // Several crates bring a provider along; kube takes the process's.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        std::env::var_os("KUBECONFIG").context("KUBECONFIG names the cluster to test; set it, or run `cargo xtask test`")?;
+        let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.context("read KUBECONFIG")?;
+        // Watches are quiet for minutes.
+        config.read_timeout = None;
+        config.connect_timeout = Some(Duration::from_secs(10));
+        Ok(Self { client: Client::try_from(config).context("make a client from KUBECONFIG")? })
+    }
+
+    /// Namespaced objects of a kind known at compile time.
+    #[must_use]
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Objects of a kind which the API server is asked about. `namespace` counts only if the kind has namespaces.
+    ///
+    /// # Errors
+    /// The API server does not know the kind.
+    pub async fn kind(&self, gvk: &GroupVersionKind, namespace: &str) -> Result<Api<DynamicObject>> {
+        let (resource, capabilities) = discovery::pinned_kind(&self.client, gvk)
+            .await
+            .with_context(|| format!("the API server does not serve {}/{}", gvk.api_version(), gvk.kind))?;
+        Ok(self.resource(&resource, &capabilities.scope, namespace))
+    }
+
+    /// Objects of a kind that is known already.
+    #[must_use]
+    pub fn resource(&self, resource: &ApiResource, scope: &Scope, namespace: &str) -> Api<DynamicObject> {
+        match scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, resource),
+        }
+    }
+
+    /// WorkloadIdentities of a namespace.
+    ///
+    /// # Errors
+    /// Their definition is not installed.
+    pub async fn workload_identities(&self, namespace: &str) -> Result<Api<DynamicObject>> {
+        self.kind(&ours("WorkloadIdentity"), namespace).await
+    }
+
+    /// TrustDomains.
+    ///
+    /// # Errors
+    /// Their definition is not installed.
+    pub async fn trust_domains(&self) -> Result<Api<DynamicObject>> {
+        self.kind(&ours("TrustDomain"), "").await
+    }
+
+    /// The uid of the namespace kube-system, which stands for the cluster.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn uid(&self) -> Result<String> {
+        let system = Api::<Namespace>::all(self.client.clone()).get("kube-system").await.context("get kube-system")?;
+        system.metadata.uid.context("kube-system has no uid")
+    }
+
+    /// What the operator publishes about itself.
+    ///
+    /// # Errors
+    /// The operator has not published it, or the API server does not answer.
+    pub async fn control_plane(&self) -> Result<ControlPlane> {
+        let map = self.api::<ConfigMap>(SYSTEM).get("countersign-control-plane").await.context("get the control plane's ConfigMap")?;
+        let data = map.data.unwrap_or_default();
+        let value = |key: &str| data.get(key).cloned().with_context(|| format!("the control plane's ConfigMap has no {key}"));
+        Ok(ControlPlane {
+            roots: value("roots.pem")?,
+            issuer: value("issuer")?,
+            issuer_name: value("issuer-name")?,
+            audience: value("audience")?,
+        })
+    }
+}
+
+/// What the operator publishes about itself, in the ConfigMap `countersign-control-plane`.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// The roots of the issuer's certificate, PEM.
+    pub roots: String,
+    /// Where the issuer listens, `host:port`.
+    pub issuer: String,
+    /// The issuer's TLS name.
+    pub issuer_name: String,
+    /// The audience of tokens for this installation.
+    pub audience: String,
+}
+
+/// A kind of our own.
+#[must_use]
+pub fn ours(kind: &str) -> GroupVersionKind {
+    GroupVersionKind::gvk("countersign.dev", "v1alpha1", kind)
+}

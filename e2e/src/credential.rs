@@ -1,0 +1,112 @@
+//! What a pod holds: read from its files, parsed, and remembered, so that `secrets` can look for it everywhere.
+
+use anyhow::{Context as _, Result, ensure};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
+use x509_parser::{extensions::GeneralName, prelude::{FromDer as _, X509Certificate}};
+
+use crate::{World, secrets::Seen};
+
+/// Where the identity of a pod's session is.
+pub const FOLDER: &str = "/run/countersign/credentials";
+
+/// An X509-SVID with its key.
+#[derive(Clone)]
+pub struct Credential {
+    /// The SPIFFE ID.
+    pub id: String,
+    /// The leaf's serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the leaf's public key (SubjectPublicKeyInfo), hexadecimal.
+    pub public_key: String,
+    /// The DNS names.
+    pub dns_names: Vec<String>,
+    /// Leaf first, DER.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The credential bundle as it was read, PEM.
+    pub pem: Vec<u8>,
+}
+
+impl Credential {
+    /// Reads a credential bundle: key and chain in one PEM.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(pem: Vec<u8>) -> Result<Self> {
+        PrivateKeyDer::from_pem_slice(&pem).context("the credential bundle holds no key")?;
+        let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().context("the credential bundle's chain")?;
+        let leaf = chain.first().context("the credential bundle holds no certificate")?;
+        let (_, parsed) = X509Certificate::from_der(leaf).context("the leaf")?;
+        let names = parsed.subject_alternative_name().context("the leaf's names")?.context("the leaf has no names")?;
+        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        });
+        let id = uris.next().context("the leaf has no URI")?;
+        ensure!(uris.next().is_none(), "the leaf has more than one URI");
+        let dns_names = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        Ok(Self {
+            id,
+            serial: format!("{:x}", parsed.serial),
+            public_key: format!("{:x}", Sha256::digest(parsed.public_key().raw)),
+            dns_names: dns_names.collect(),
+            chain: chain.clone(),
+            pem,
+        })
+    }
+}
+
+impl World {
+    /// A file that the application of a pod sees, by its absolute path.
+    ///
+    /// # Errors
+    /// The application cannot read it.
+    pub async fn file(&self, pod: &str, path: &str) -> Result<Vec<u8>> {
+        self.demo(pod, &["cat", path]).await
+    }
+
+    /// The credential of a pod's default identity.
+    ///
+    /// # Errors
+    /// It has none.
+    pub async fn credential(&self, pod: &str) -> Result<Credential> {
+        self.credential_in(pod, FOLDER).await
+    }
+
+    /// The credential in one of a pod's folders.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn credential_in(&self, pod: &str, folder: &str) -> Result<Credential> {
+        let pem = self.file(pod, &format!("{folder}/credential-bundle.pem")).await?;
+        Seen::of(&self.cluster).await?.key(&pem)?;
+        Credential::parse(pem)
+    }
+
+    /// The JWT-SVID that a pod gets from the Workload API for an audience.
+    ///
+    /// # Errors
+    /// It gets none.
+    pub async fn jwt(&self, pod: &str, audience: &str) -> Result<String> {
+        let token = self.demo(pod, &["token", "--audience", audience]).await?;
+        self.remember(token).await
+    }
+
+    /// The JWT-SVID in a pod's files.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn jwt_file(&self, pod: &str, audience: &str) -> Result<String> {
+        let token = self.file(pod, &format!("{FOLDER}/jwt/{audience}.token")).await?;
+        self.remember(token).await
+    }
+
+    async fn remember(&self, token: Vec<u8>) -> Result<String> {
+        let token = String::from_utf8(token).context("a token in UTF-8")?.trim().to_owned();
+        Seen::of(&self.cluster).await?.token(&token)?;
+        Ok(token)
+    }
+}

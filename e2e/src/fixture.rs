@@ -1,0 +1,224 @@
+//! The objects that tests apply, as YAML.
+
+use std::fmt::Write as _;
+
+use crate::World;
+
+/// The audience that workloads of the tests may ask tokens for, and for which files are kept.
+pub const AUDIENCE: &str = "orders.example";
+
+/// Which program a pod runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Image {
+    /// `countersign-demo`.
+    Demo,
+    /// The Go client.
+    ClientGo,
+    /// The Python client.
+    ClientPython,
+}
+
+impl Image {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Demo => "countersign.local/demo:dev",
+            Self::ClientGo => "countersign.local/client-go:dev",
+            Self::ClientPython => "countersign.local/client-python:dev",
+        }
+    }
+}
+
+/// A pod, or the template of one.
+#[derive(Clone, Debug)]
+pub struct PodSpec<'a> {
+    /// Name, and label `app`.
+    pub name: &'a str,
+    /// Its service account, which is made along with it.
+    pub account: &'a str,
+    /// What it runs.
+    pub image: Image,
+    /// With which arguments.
+    pub args: Vec<String>,
+    /// Further annotations and labels: YAML flow mappings' content, such as `a: b, c: d`.
+    pub annotations: &'a str,
+    /// As `annotations`.
+    pub labels: &'a str,
+    /// What becomes of it when the application ends.
+    pub restart: &'a str,
+    /// Further fields of the pod's spec: YAML lines without indentation.
+    pub more: &'a str,
+}
+
+impl<'a> PodSpec<'a> {
+    /// A pod of `countersign-demo` that runs until it is ended.
+    #[must_use]
+    pub fn demo(name: &'a str, args: &[&str]) -> Self {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self { name, account: name, image: Image::Demo, args, annotations: "", labels: "", restart: "Always", more: "" }
+    }
+
+    /// A pod that does nothing.
+    #[must_use]
+    pub fn hold(name: &'a str) -> Self {
+        Self::demo(name, &["hold"])
+    }
+
+    /// With this service account.
+    #[must_use]
+    pub fn account(self, account: &'a str) -> Self {
+        Self { account, ..self }
+    }
+
+    /// A pod that runs another client to its end.
+    #[must_use]
+    pub fn client(name: &'a str, image: Image, args: &[&str]) -> Self {
+        Self { image, restart: "Never", ..Self::demo(name, args) }
+    }
+
+    fn account_yaml(&self, namespace: &str) -> String {
+        format!("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {}, namespace: {namespace}}}\n", self.account)
+    }
+
+    /// The pod, with its service account before it.
+    #[must_use]
+    pub fn pod(&self, namespace: &str) -> String {
+        format!(
+            "{}---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: {namespace}\n{}",
+            self.account_yaml(namespace),
+            self.name,
+            self.template(0)
+        )
+    }
+
+    /// A Deployment of such pods, with their service account before it.
+    #[must_use]
+    pub fn deployment(&self, namespace: &str, replicas: u32) -> String {
+        let name = self.name;
+        format!(
+            "{}---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata:
+{}",
+            self.account_yaml(namespace),
+            self.template(4)
+        )
+    }
+
+    /// A Job of one such pod, with its service account before it.
+    #[must_use]
+    pub fn job(&self, namespace: &str) -> String {
+        format!(
+            "{}---
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {}, namespace: {namespace}}}
+spec:
+  backoffLimit: 0
+  template:
+    metadata:
+{}",
+            self.account_yaml(namespace),
+            self.name,
+            self.template(4)
+        )
+    }
+
+    /// Labels, annotations and spec, beginning inside of `metadata`, `indent` columns in.
+    fn template(&self, indent: usize) -> String {
+        let Self { name, account, labels, annotations, restart, .. } = self;
+        let args = serde_json::json!(self.args);
+        let image = self.image.name();
+        let mut text = format!(
+            "  labels: {{app: {name}, {labels}}}
+  annotations: {{{annotations}}}
+spec:
+  serviceAccountName: {account}
+  restartPolicy: {restart}
+  terminationGracePeriodSeconds: 2
+  automountServiceAccountToken: false
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    seccompProfile: {{type: RuntimeDefault}}
+  containers:
+  - name: app
+    image: {image}
+    imagePullPolicy: IfNotPresent
+    args: {args}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: {{drop: [ALL]}}
+"
+        );
+        for line in self.more.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+        text.lines().fold(String::new(), |mut all, line| {
+            let _ = writeln!(all, "{:indent$}{line}", "");
+            all
+        })
+    }
+}
+
+impl World {
+    /// The test's TrustDomain, which grants everything below `/ns/<namespace>` to the test's namespace. `authority` is the
+    /// content of a YAML flow mapping, such as `x509: {svidTTL: 20s}`.
+    #[must_use]
+    pub fn trust_domain_yaml(&self, authority: &str) -> String {
+        format!(
+            "---
+apiVersion: countersign.dev/v1alpha1
+kind: TrustDomain
+metadata: {{name: {}}}
+spec:
+  authority: {{{authority}}}
+  grants:
+  - namespaces: {{matchNames: [{}]}}
+    paths: ['/ns/{{namespace}}/**']
+    dnsNames: ['{{serviceAccount}}.{{namespace}}.svc']
+    audiences: ['*']
+",
+            self.trust_domain, self.namespace
+        )
+    }
+
+    /// A WorkloadIdentity for one service account, with the default path. `more` are further fields of its spec: YAML lines
+    /// without indentation.
+    #[must_use]
+    pub fn identity_yaml(&self, account: &str, more: &str) -> String {
+        self.named_identity_yaml(account, account, more)
+    }
+
+    /// As [`Self::identity_yaml`], with a name of its own.
+    #[must_use]
+    pub fn named_identity_yaml(&self, name: &str, account: &str, more: &str) -> String {
+        let mut text = format!(
+            "---
+apiVersion: countersign.dev/v1alpha1
+kind: WorkloadIdentity
+metadata: {{name: {name}, namespace: {}}}
+spec:
+  trustDomain: {}
+  selector: {{serviceAccounts: [{account}]}}
+",
+            self.namespace, self.trust_domain
+        );
+        for line in more.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+        text
+    }
+
+    /// The id that [`Self::identity_yaml`] gives to a service account.
+    #[must_use]
+    pub fn id(&self, account: &str) -> String {
+        format!("spiffe://{}/ns/{}/sa/{account}", self.trust_domain, self.namespace)
+    }
+}

@@ -1,0 +1,152 @@
+//! The issuer, spoken to directly: as whoever has a pod's token could, with or without our agent.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use countersign_proto::issuer::v1::{
+    Hello, SessionRequest, SessionResponse, State, X509Request, X509Response, issuer_client::IssuerClient,
+    session_request, session_response,
+};
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair, SanType};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    version::TLS13,
+};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint, Uri},
+};
+use tower::service_fn;
+
+use crate::{Cluster, until::PATIENCE};
+
+/// A connection to the issuer.
+pub struct Issuer(Channel);
+
+/// A session: what an agent keeps open.
+pub struct Session {
+    requests: mpsc::Sender<SessionRequest>,
+    responses: Streaming<SessionResponse>,
+    /// The token, which every request carries.
+    token: String,
+}
+
+impl Issuer {
+    /// Connects as agents do: by address, with the pinned name and the published roots.
+    ///
+    /// # Errors
+    /// The issuer cannot be reached, or is not who it should be.
+    pub async fn connect(cluster: &Cluster) -> Result<Self> {
+        let plane = cluster.control_plane().await?;
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(plane.roots.as_bytes()) {
+            roots.add(root.context("the control plane's roots")?)?;
+        }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from(plane.issuer_name.clone()).context("the issuer's name")?;
+
+        let dial = service_fn(move |_: Uri| {
+            let (connector, name, address) = (connector.clone(), name.clone(), plane.issuer.clone());
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+            }
+        });
+        let origin = format!("http://{}", plane.issuer_name);
+        let channel = Endpoint::from_shared(origin)?.connect_with_connector(dial).await.context("connect to the issuer")?;
+        Ok(Self(channel))
+    }
+
+    /// Opens the session of a pod with this token.
+    ///
+    /// # Errors
+    /// The issuer refuses before it answers at all.
+    pub async fn open(&self, token: &str) -> Result<Session, Status> {
+        let (requests, queue) = mpsc::channel(8);
+        let hello = Hello { version: "0.1.0".to_owned(), token: token.to_owned(), ..Hello::default() };
+        let first = SessionRequest { kind: Some(session_request::Kind::Hello(hello)) };
+        requests.send(first).await.map_err(|_| Status::internal("nobody listens"))?;
+        let responses = IssuerClient::new(self.0.clone()).session(ReceiverStream::new(queue)).await?.into_inner();
+        Ok(Session { requests, responses, token: token.to_owned() })
+    }
+
+    /// How the issuer answers this token: the code and message of its refusal.
+    ///
+    /// # Errors
+    /// It accepted the token.
+    pub async fn refusal(&self, token: &str) -> Result<(Code, String)> {
+        let status = match self.open(token).await {
+            Err(status) => status,
+            Ok(mut session) => match session.next().await {
+                Err(status) => status,
+                Ok(_) => bail!("the issuer accepted the token"),
+            },
+        };
+        Ok((status.code(), status.message().to_owned()))
+    }
+}
+
+impl Session {
+    /// Waits for the first state, or the next one.
+    ///
+    /// # Errors
+    /// The issuer ends the session.
+    pub async fn state(&mut self) -> Result<State, Status> {
+        loop {
+            if let session_response::Kind::State(state) = self.next().await? {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Asks for a certificate with this CSR; `id` is empty for the default identity.
+    ///
+    /// # Errors
+    /// The issuer ends the session. A refusal is in the response.
+    pub async fn certificate(&mut self, csr: Vec<u8>, id: &str) -> Result<X509Response, Status> {
+        let asked = X509Request { id: 1, csr, spiffe_id: id.to_owned(), token: self.token.clone() };
+        let request = SessionRequest { kind: Some(session_request::Kind::X509(asked)) };
+        self.requests.send(request).await.map_err(|_| Status::internal("the session has ended"))?;
+        loop {
+            if let session_response::Kind::X509(response) = self.next().await? {
+                return Ok(response);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<session_response::Kind, Status> {
+        let message = timeout(PATIENCE, self.responses.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the issuer said nothing"))??
+            .ok_or_else(|| Status::cancelled("the issuer ended the session"))?;
+        message.kind.ok_or_else(|| Status::internal("an empty response"))
+    }
+}
+
+/// A CSR of a fresh P-256 key that asks for these names, which must all be ignored. Returns its DER, and the key.
+///
+/// # Errors
+/// A name cannot be put into a certificate.
+pub fn csr(uris: &[&str], dns_names: &[&str]) -> Result<(Vec<u8>, KeyPair)> {
+    let key = KeyPair::generate()?;
+    let mut parameters = CertificateParams::new(dns_names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+    for &uri in uris {
+        parameters.subject_alt_names.push(SanType::URI(uri.try_into()?));
+    }
+    Ok((parameters.serialize_request(&key)?.der().to_vec(), key))
+}

@@ -1,0 +1,148 @@
+//! A namespace and a trust domain for each test, taken away afterwards; and, when it fails, what there was to see.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher as _, Hasher as _},
+    panic::AssertUnwindSafe,
+};
+
+use anyhow::{Context as _, Result};
+use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DynamicObject, ListParams, LogParams},
+};
+
+use crate::{
+    Cluster,
+    apply::delete,
+    cluster::{AUTHORITIES, ours},
+};
+
+/// What one test has to itself.
+pub struct World {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The test's own namespace. Pods in it are injected, and must pass the pod security standard *restricted*.
+    pub namespace: String,
+    /// The name of the test's own TrustDomain. It is for the test to make.
+    pub trust_domain: String,
+}
+
+/// Runs a test in a world of its own, which ends with it. With `COUNTERSIGN_E2E_KEEP` set a failed test's world stays.
+///
+/// # Panics
+/// The test failed.
+pub async fn scenario(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
+    let world = World::new(name).await.expect("a world for the test");
+    world.create_namespace().await.expect("a namespace for the test");
+    world.run(test).await;
+}
+
+/// As [`scenario`], but the namespace is for the test to make.
+///
+/// # Panics
+/// The test failed.
+pub async fn scenario_without_namespace(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
+    World::new(name).await.expect("a world for the test").run(test).await;
+}
+
+impl World {
+    /// Names for a test; nothing is made.
+    ///
+    /// # Errors
+    /// There is no cluster.
+    pub async fn new(name: &str) -> Result<Self> {
+        let cluster = Cluster::connect().await?;
+        let unique = format!("{:08x}", RandomState::new().build_hasher().finish() & 0xffff_ffff);
+        Ok(Self { cluster, namespace: format!("e2e-{name}-{unique}"), trust_domain: format!("{name}-{unique}.e2e.test") })
+    }
+
+    /// The test's namespace as YAML.
+    #[must_use]
+    pub fn namespace_yaml(&self) -> String {
+        format!(
+            "---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {}
+  labels:
+    countersign.dev/inject: sidecar
+    pod-security.kubernetes.io/enforce: restricted
+",
+            self.namespace
+        )
+    }
+
+    /// Makes the test's namespace.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn create_namespace(&self) -> Result<()> {
+        self.cluster.apply(&self.namespace_yaml()).await.map(drop)
+    }
+
+    /// Pods of the test's namespace.
+    #[must_use]
+    pub fn pods(&self) -> Api<Pod> {
+        self.cluster.api(&self.namespace)
+    }
+
+    async fn run(self, test: impl AsyncFnOnce(&World) -> Result<()>) {
+        let outcome = AssertUnwindSafe(test(&self)).catch_unwind().await;
+        let failed = !matches!(outcome, Ok(Ok(())));
+        if failed {
+            self.tell().await;
+        }
+        if !(failed && std::env::var_os("COUNTERSIGN_E2E_KEEP").is_some()) {
+            self.end().await.expect("what the test made is taken away");
+        }
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => panic!("{error:?}"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Takes away the namespace, the TrustDomain and its journal, without waiting for the end of it.
+    async fn end(&self) -> Result<()> {
+        delete(&Api::<Namespace>::all(self.cluster.client.clone()), &self.namespace).await.context("delete the namespace")?;
+        delete(&self.cluster.trust_domains().await?, &self.trust_domain).await.context("delete the TrustDomain")?;
+        let journal = format!("trust-domain.{}", self.trust_domain);
+        delete(&self.cluster.api::<Secret>(AUTHORITIES), &journal).await.context("delete the journal")
+    }
+
+    /// Says what there is to see, for whoever must find out why the test failed.
+    #[expect(clippy::print_stderr, reason = "this is what a failed test has to say")]
+    async fn tell(&self) {
+        eprintln!("--- {} ---", self.namespace);
+        for kind in ["TrustDomain", "WorkloadIdentity"] {
+            if let Ok(api) = self.cluster.kind(&ours(kind), &self.namespace).await
+                && let Ok(objects) = api.list(&ListParams::default()).await
+            {
+                let mine = |object: &DynamicObject| object.metadata.namespace.is_some() || object.name_any() == self.trust_domain;
+                for object in objects.items.iter().filter(|object| mine(object)) {
+                    eprintln!("{kind} {}: {}", object.name_any(), object.data["status"]);
+                }
+            }
+        }
+        if let Ok(events) = self.cluster.api::<Event>(&self.namespace).list(&ListParams::default()).await {
+            for event in events {
+                let about = event.involved_object.name.unwrap_or_default();
+                eprintln!("event {about}: {} {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+            }
+        }
+        for pod in self.pods().list(&ListParams::default()).await.into_iter().flatten() {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+            eprintln!("pod {}: {phase}", pod.name_any());
+            let spec = pod.spec.clone().unwrap_or_default();
+            for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+                let what = LogParams { container: Some(container.name.clone()), tail_lines: Some(30), ..LogParams::default() };
+                let logs = self.pods().logs(&pod.name_any(), &what).await.unwrap_or_else(|error| error.to_string());
+                eprintln!("logs {}/{}:\n{logs}", pod.name_any(), container.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The search for what must not be found: every key and token that the tests saw, in every form in which it could have
+//! slipped into a text.
+//!
+//! Tests run as several programs; what they see is kept in one file until the search is over. The keys in it are those of test
+//! pods, dead by then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use aho_corasick::{AhoCorasick, BuildError};
+use anyhow::{Context as _, Result, ensure};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+
+use crate::Cluster;
+
+/// The record of what was seen.
+#[derive(Debug)]
+pub struct Seen(PathBuf);
+
+impl Seen {
+    /// The record of this cluster's life.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub async fn of(cluster: &Cluster) -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(Self(folder.join(format!("seen-{}", cluster.uid().await?))))
+    }
+
+    /// Remembers the private key in a PEM text.
+    ///
+    /// # Errors
+    /// There is none, or the record cannot be written.
+    pub fn key(&self, pem: &[u8]) -> Result<()> {
+        let key = PrivateKeyDer::from_pem_slice(pem).context("no private key in the PEM")?;
+        self.add("key", &STANDARD.encode(key.secret_der()))
+    }
+
+    /// Remembers a token (JWS compact).
+    ///
+    /// # Errors
+    /// It is none, or the record cannot be written.
+    pub fn token(&self, token: &str) -> Result<()> {
+        ensure!(token.split('.').count() == 3, "a token has three parts");
+        self.add("token", token)
+    }
+
+    /// All that was seen, each with a name that does not give it away.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn secrets(&self) -> Result<Vec<Secret>> {
+        let text = match std::fs::read_to_string(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).context("read what was seen"),
+        };
+        let lines: BTreeSet<_> = text.lines().collect();
+        lines
+            .into_iter()
+            .enumerate()
+            .map(|(number, line)| match line.split_once(' ').context("a line of what was seen")? {
+                ("key", der) => Ok(Secret { name: format!("key {number}"), forms: key_forms(&STANDARD.decode(der)?) }),
+                (_, token) => Ok(Secret { name: format!("token {number}"), forms: token_forms(token) }),
+            })
+            .collect()
+    }
+
+    /// Forgets it all.
+    ///
+    /// # Errors
+    /// The record cannot be removed.
+    pub fn forget(self) -> Result<()> {
+        std::fs::remove_file(self.0).context("remove what was seen")
+    }
+
+    fn add(&self, kind: &str, value: &str) -> Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0).context("open what was seen")?;
+        // One write a line: other tests write too.
+        file.write_all(format!("{kind} {value}\n").as_bytes()).context("remember what was seen")
+    }
+}
+
+/// Something that must not be found.
+pub struct Secret {
+    /// What to call it.
+    pub name: String,
+    /// The texts that would give it away, without white space.
+    forms: BTreeSet<String>,
+}
+
+/// Finds secrets in texts.
+pub struct Search {
+    automaton: AhoCorasick,
+    names: Vec<String>,
+    /// How much was searched, by kind of place, in bytes.
+    pub searched: BTreeMap<String, usize>,
+}
+
+impl Search {
+    /// Prepares the search for these.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn new(secrets: &[Secret]) -> Result<Self, BuildError> {
+        let (mut forms, mut names) = (Vec::new(), Vec::new());
+        for secret in secrets {
+            for form in &secret.forms {
+                forms.push(form.as_str());
+                names.push(secret.name.clone());
+            }
+        }
+        Ok(Self { automaton: AhoCorasick::new(forms)?, names, searched: BTreeMap::new() })
+    }
+
+    /// The names of the secrets that are in a text; `place` is where it is from.
+    pub fn find(&mut self, place: &str, text: &str) -> BTreeSet<String> {
+        *self.searched.entry(place.to_owned()).or_default() += text.len();
+        // A PEM breaks its lines, JSON escapes that, and lists of numbers have spaces.
+        let squeezed: String = text.replace("\\n", "").replace("\\r", "").chars().filter(|c| !c.is_whitespace()).collect();
+        let found = self.automaton.find_overlapping_iter(&squeezed);
+        found.filter_map(|found| self.names.get(found.pattern().as_usize()).cloned()).collect()
+    }
+}
+
+/// What gives a private key away: its secret part in any encoding, on its own or inside of something longer.
+fn key_forms(der: &[u8]) -> BTreeSet<String> {
+    forms(private_part(der))
+}
+
+/// What gives a token away: its claims as signed, or the signature.
+fn token_forms(token: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for part in token.split('.').skip(1).filter(|part| !part.is_empty()) {
+        all.insert(part.to_owned());
+        all.extend(forms(part.as_bytes()));
+        if let Ok(bytes) = URL_SAFE_NO_PAD.decode(part) {
+            all.extend(forms(&bytes));
+        }
+    }
+    all
+}
+
+/// The private scalar of an EC key in PKCS#8 (RFC 5915: version 1, then an octet string); all of another key.
+fn private_part(der: &[u8]) -> &[u8] {
+    for (mark, length) in [([2, 1, 1, 4, 32], 32), ([2, 1, 1, 4, 48], 48)] {
+        if let Some(at) = der.windows(mark.len()).position(|window| window == mark)
+            && let Some(scalar) = der.get(at + mark.len()..at + mark.len() + length)
+        {
+            return scalar;
+        }
+    }
+    der
+}
+
+/// Hexadecimal, list of numbers, and Base64 at each of the three places at which it can begin inside of something longer.
+fn forms(bytes: &[u8]) -> BTreeSet<String> {
+    let hex = |between: &str, upper: bool| {
+        let digits = bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") });
+        digits.collect::<Vec<_>>().join(between)
+    };
+    let mut all = BTreeSet::from([hex("", false), hex("", true), hex(":", false), hex(":", true)]);
+    all.insert(bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(","));
+    for offset in 0..3 {
+        let shifted = [&vec![0; offset], bytes].concat();
+        for encoded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
+            // The first and the last character may hold bits of what is beside it.
+            let from = (offset * 8).div_ceil(6);
+            let to = shifted.len() * 8 / 6;
+            all.extend(encoded.get(from..to).map(str::to_owned));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(secret: Secret) -> Search {
+        Search::new(&[secret]).unwrap()
+    }
+
+    fn ec_key() -> rcgen::KeyPair {
+        rcgen::KeyPair::generate().unwrap()
+    }
+
+    #[test]
+    fn a_key_is_found_in_every_form() {
+        let key = ec_key();
+        let der = key.serialize_der();
+        let scalar = private_part(&der);
+        assert_eq!(scalar.len(), 32);
+        let mut search = search(Secret { name: "key".to_owned(), forms: key_forms(&der) });
+        let pem = key.serialize_pem();
+        for text in [
+            pem.clone(),
+            serde_json::json!({ "key": pem }).to_string(),
+            STANDARD.encode(&pem),
+            format!("dump {:02x?}", scalar).replace(", ", ""),
+            format!("{scalar:?}"),
+            format!("{:?}", &der),
+            URL_SAFE_NO_PAD.encode(scalar),
+            STANDARD.encode([b"x", scalar, b"y"].concat()),
+            STANDARD.encode([b"xy", scalar, b"z"].concat()),
+        ] {
+            // A PEM inside of Base64 has its line breaks inside too; it is looked for once decoded.
+            let decoded = STANDARD.decode(&text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            assert!(
+                !search.find("test", &format!("before {text} after")).is_empty()
+                    || decoded.is_some_and(|text| !search.find("test", &text).is_empty()),
+                "not found in {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_whole_and_in_parts() {
+        let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzcGlmZmU6Ly9hL2IifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+        let mut search = search(Secret { name: "token".to_owned(), forms: token_forms(token) });
+        for text in [token, "eyJzdWIiOiJzcGlmZmU6Ly9hL2IifQ", "c2lnbmF0dXJlLXNpZ25hdHVyZQ", &STANDARD.encode(token)] {
+            assert_eq!(search.find("test", text).len(), 1, "not found in {text}");
+        }
+        assert!(search.find("test", "eyJhbGciOiJub25lIn0").is_empty(), "the header is no secret");
+    }
+
+    #[test]
+    fn another_key_is_not_found() {
+        let mut search = search(Secret { name: "key".to_owned(), forms: key_forms(&ec_key().serialize_der()) });
+        assert!(search.find("test", &ec_key().serialize_pem()).is_empty());
+    }
+}

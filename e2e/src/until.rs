@@ -1,0 +1,87 @@
+//! Waiting for conditions, each with a deadline and an error that says what was last seen.
+
+use std::{fmt::Debug, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use futures::StreamExt as _;
+use kube::{Api, Resource, runtime::watcher};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{interval, timeout};
+
+/// Long enough for anything that works, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Asks again and again until there is an answer. For what cannot be watched.
+///
+/// # Errors
+/// The deadline passed; the error says what was waited for and how the last question ended.
+pub async fn until<T>(what: &str, deadline: Duration, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let mut last = None;
+    let asking = async {
+        let mut tick = interval(Duration::from_millis(200));
+        loop {
+            tick.tick().await;
+            match ask().await {
+                Ok(Some(answer)) => return answer,
+                Ok(None) => last = None,
+                Err(error) => last = Some(error),
+            }
+        }
+    };
+    match timeout(deadline, asking).await {
+        Ok(answer) => Ok(answer),
+        Err(_) => match last {
+            Some(error) => Err(error).with_context(|| format!("waited {deadline:?} until {what}")),
+            None => bail!("waited {deadline:?} until {what}"),
+        },
+    }
+}
+
+/// Watches one object until it is as wanted.
+///
+/// # Errors
+/// The deadline passed; the error says what was waited for and shows the object as last seen.
+pub async fn watch<K>(api: &Api<K>, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> Result<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
+{
+    let mut last = None;
+    let watching = async {
+        let mut seen = std::pin::pin!(watcher::watch_object(api.clone(), name));
+        while let Some(update) = seen.next().await {
+            // An error is followed by another try.
+            if let Ok(update) = update {
+                if let Some(object) = update.clone().filter(|object| wanted(object)) {
+                    return Some(object);
+                }
+                last = update;
+            }
+        }
+        None
+    };
+    match timeout(PATIENCE, watching).await {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => bail!("the watch ended before {name} was {what}"),
+        Err(_) => {
+            let seen = last.map_or_else(|| "it does not exist".to_owned(), |object| outline(&object));
+            bail!("waited {PATIENCE:?} until {name} was {what}; last seen: {seen}")
+        }
+    }
+}
+
+/// Watches until an object is gone.
+///
+/// # Errors
+/// The deadline passed.
+pub async fn gone<K>(api: &Api<K>, name: &str, deadline: Duration) -> Result<()>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    until(&format!("{name} is gone"), deadline, async || Ok(api.get_opt(name).await?.is_none().then_some(()))).await
+}
+
+/// Status and name of an object, for an error.
+fn outline<K: Serialize>(object: &K) -> String {
+    let value = serde_json::to_value(object).unwrap_or_default();
+    value.get("status").unwrap_or(&value).to_string()
+}

@@ -1,0 +1,50 @@
+//! A pod that waits for its identity says why, and does not resist.
+
+use std::time::Duration;
+
+use countersign_e2e::{
+    apply::delete,
+    fixture::PodSpec,
+    pods::{AGENT, APP, container_statuses},
+    scenario,
+    until::{gone, watch},
+};
+use k8s_openapi::api::core::v1::Pod;
+
+/// The last words of a container of the pod.
+fn last_words<'a>(pod: &'a Pod, container: &str) -> Option<&'a str> {
+    let status = container_statuses(pod).find(|status| status.name == container)?;
+    let ended = status.state.iter().chain(&status.last_state).find_map(|state| state.terminated.as_ref())?;
+    ended.message.as_deref()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_held_pod_does_not_start_its_application_and_says_why() {
+    scenario("held", async |world| {
+        world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
+        let why = |pod: &Pod| last_words(pod, AGENT).is_some_and(|words| words.contains("WorkloadIdentity"));
+        let pod = watch(&world.pods(), "nobody", "held, with a reason", why).await?;
+        let app = container_statuses(&pod).find(|status| status.name == APP).expect("the application's status");
+        assert_eq!(app.started, Some(false), "the application must not have started");
+        assert_eq!(app.restart_count, 0);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_held_pod_can_be_deleted() {
+    scenario("let-go", async |world| {
+        world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
+        let held = |pod: &Pod| {
+            container_statuses(pod).any(|status| status.name == AGENT && status.state.iter().any(|state| state.running.is_some() || state.waiting.as_ref().is_some_and(|waiting| waiting.reason.as_deref() == Some("PodInitializing"))))
+        };
+        watch(&world.pods(), "nobody", "held", held).await?;
+        delete(&world.pods(), "nobody").await?;
+        // One `wait` of 20 s may be on its way, then the grace period.
+        gone(&world.pods(), "nobody", Duration::from_secs(45)).await
+    })
+    .await;
+}

@@ -1,0 +1,73 @@
+//! Nothing depends on the order in which objects are applied.
+
+use anyhow::{Result, ensure};
+use countersign_e2e::{
+    World,
+    fixture::PodSpec,
+    pods::{is_event, restarts},
+    scenario::scenario_without_namespace,
+    until::{PATIENCE, until},
+};
+use futures::{StreamExt as _, stream};
+use kube::{ResourceExt as _, api::ListParams};
+
+/// In each order.
+const TIMES: usize = 25;
+/// At the same time.
+const ABREAST: usize = 5;
+
+/// Namespace, TrustDomain, WorkloadIdentity, Deployment.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn authority_first_every_pod_gets_its_identity_without_a_restart() {
+    repeat(async |world| {
+        world.cluster.apply(&world.namespace_yaml()).await?;
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        world.cluster.apply(&world.identity_yaml("ordered", "")).await?;
+        world.cluster.apply(&deployment(world)).await?;
+        has_identity(world).await
+    })
+    .await;
+}
+
+/// The other way round, as far as the API server allows: nothing can be in a namespace that does not exist. The pod is there
+/// before anything says who it is.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
+    repeat(async |world| {
+        world.cluster.apply(&world.namespace_yaml()).await?;
+        world.cluster.apply(&deployment(world)).await?;
+        pod(world).await?;
+        world.cluster.apply(&world.identity_yaml("ordered", "")).await?;
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        has_identity(world).await
+    })
+    .await;
+}
+
+async fn repeat(once: impl AsyncFn(&World) -> Result<()>) {
+    stream::iter(0..TIMES).for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await).await;
+}
+
+fn deployment(world: &World) -> String {
+    PodSpec::demo("ordered", &["first-instruction"]).deployment(&world.namespace, 1)
+}
+
+/// The name of the Deployment's pod.
+async fn pod(world: &World) -> Result<String> {
+    until("the Deployment has a pod", PATIENCE, async || {
+        let pods = world.pods().list(&ListParams::default().labels("app=ordered")).await?;
+        Ok(pods.items.first().map(kube::ResourceExt::name_any))
+    })
+    .await
+}
+
+async fn has_identity(world: &World) -> Result<()> {
+    let name = pod(world).await?;
+    let ready = world.ready(&name).await?;
+    let first = world.says(&name, "what was there", PATIENCE, |line| is_event(line, "first-instruction")).await?;
+    ensure!(first["id"] == world.id("ordered"), "{} has {first}", ready.name_any());
+    ensure!(restarts(&ready) == 0, "{name} was restarted");
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Identities are renewed under live traffic, and nobody notices.
+
+use std::time::Duration;
+
+use countersign_e2e::{fixture::PodSpec, pods::is_event, scenario, until::PATIENCE};
+
+/// Full handshakes in all.
+const HANDSHAKES: u64 = 5_000;
+/// How long they may take; what they must take follows from the pace, which leaves time for several renewals.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// R27, R71: every handshake is a full one on a new connection.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn five_thousand_handshakes_over_renewals_of_both_sides_and_none_fails() {
+    scenario("renewal", async |world| {
+        let serve = PodSpec::demo("server", &["serve", "--listen", "0.0.0.0:8443", "--allow", &world.id("client")]);
+        world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
+        for account in ["server", "client"] {
+            world.cluster.apply(&world.identity_yaml(account, "")).await?;
+        }
+        world.cluster.apply(&serve.pod(&world.namespace)).await?;
+        let address = world.ready("server").await?.status.and_then(|status| status.pod_ip).expect("a ready pod has an address");
+
+        let (target, expect, count) = (format!("{address}:8443"), world.id("server"), HANDSHAKES.to_string());
+        let call = [
+            "call", "--target", &target, "--expect", &expect, "--every", "40ms", "--concurrency", "4", "--count", &count, "--stay",
+        ];
+        world.cluster.apply(&PodSpec::demo("client", &call).pod(&world.namespace)).await?;
+        world.ready("client").await?;
+
+        let all = |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
+        for (pod, deadline) in [("client", DEADLINE), ("server", PATIENCE)] {
+            let sums = world.says(pod, "that all handshakes are done", deadline, all).await?;
+            assert_eq!(sums["failed"], 0, "{pod}: {sums}");
+            for side in ["serials", "peer_serials"] {
+                let serials = sums[side].as_array().map_or(0, Vec::len);
+                assert!(serials >= 3, "{pod} saw {serials} of {side}");
+            }
+        }
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,113 @@
+//! The caller: one new connection with a full handshake a call. A call has succeeded once the server's answer is read: in
+//! TLS 1.3 a client is done before the server has looked at its certificate.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustls::pki_types::ServerName;
+use serde_json::json;
+use spiffe::SpiffeId;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    report::{Handshake, Report, say},
+    tls::Tls,
+};
+
+/// No call takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server may take to listen before calls begin to count.
+const PATIENCE_AT_START: Duration = Duration::from_secs(60);
+
+/// What to call, and how often.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) target: String,
+    pub(crate) expect: SpiffeId,
+    pub(crate) every: Duration,
+    pub(crate) count: Option<u64>,
+    pub(crate) concurrency: u32,
+}
+
+pub(crate) async fn run(calls: Calls) -> Result<()> {
+    let tls = Arc::new(Tls::new(vec![calls.expect.clone()]).await?);
+    let report = Report::default();
+    let callers = async {
+        reachable(&calls.target).await?;
+        let left = Arc::new(AtomicU64::new(calls.count.unwrap_or(u64::MAX)));
+        let mut callers = JoinSet::new();
+        for _ in 0..calls.concurrency {
+            callers.spawn(caller(tls.clone(), calls.target.clone(), calls.every, left.clone(), report.clone()));
+        }
+        while let Some(caller) = callers.join_next().await {
+            caller.context("a caller broke down")?;
+        }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = crate::ended() => ended,
+        done = callers => done,
+    };
+    report.summary();
+    ended
+}
+
+/// Waits until something listens at the target.
+async fn reachable(target: &str) -> Result<()> {
+    say(&json!({ "event": "waiting", "target": target }));
+    let mut tick = interval(Duration::from_millis(100));
+    let started = Instant::now();
+    loop {
+        tick.tick().await;
+        match timeout(PATIENCE, TcpStream::connect(target)).await.context("no answer").and_then(|stream| Ok(stream?)) {
+            Ok(_) => return Ok(()),
+            Err(error) if started.elapsed() >= PATIENCE_AT_START => {
+                return Err(error).with_context(|| format!("nothing listens at {target}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn caller(tls: Arc<Tls>, target: String, every: Duration, left: Arc<AtomicU64>, report: Report) {
+    let mut tick = interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        tick.tick().await;
+        match timeout(PATIENCE, once(&tls, &target)).await.context("the call took too long").flatten() {
+            Ok(handshake) => report.handshake(handshake),
+            Err(error) => report.failed(&error),
+        }
+    }
+}
+
+async fn once(tls: &Tls, target: &str) -> Result<Handshake> {
+    let stream = TcpStream::connect(target).await.with_context(|| format!("connect to {target}"))?;
+    let configs = tls.now()?;
+    // Identities are ids, not names: the verifier does not look at this one, and it is not sent.
+    let name = ServerName::try_from("spiffe.invalid")?;
+    let mut stream = TlsConnector::from(configs.client.clone()).connect(name, stream).await.context("shake hands")?;
+    let handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
+
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.context("read the answer")?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
+    ensure!(
+        answer.get("peer").and_then(serde_json::Value::as_str) == Some(&handshake.local),
+        "the server saw somebody else than {}",
+        handshake.local
+    );
+    Ok(handshake)
+}

@@ -1,0 +1,44 @@
+//! What is there at the first instruction.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::report::say;
+
+/// The credential bundle as it was when looked at.
+#[derive(Debug)]
+pub(crate) struct Sight(std::io::Result<Vec<u8>>);
+
+impl Sight {
+    /// Reads the credential bundle.
+    pub(crate) fn now() -> Self {
+        let folder = std::env::var_os("SPIFFE_CREDENTIAL_FOLDER").unwrap_or_default();
+        Self(std::fs::read(PathBuf::from(folder).join("credential-bundle.pem")))
+    }
+
+    /// Says whether it was there, whose it is, and the hash of its public key.
+    pub(crate) fn report(self) -> Result<()> {
+        let bundle = match self.0 {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                say(&json!({ "event": "first-instruction", "present": false, "error": error.to_string() }));
+                return Ok(());
+            }
+        };
+        let leaf = CertificateDer::from_pem_slice(&bundle).context("the bundle holds no certificate")?;
+        let (_, parsed) = X509Certificate::from_der(&leaf).context("read the certificate")?;
+        say(&json!({
+            "event": "first-instruction",
+            "present": true,
+            "id": spiffe::cert::spiffe_id_from_der(&leaf)?.to_string(),
+            "serial": format!("{:x}", parsed.serial),
+            "public_key": format!("{:x}", Sha256::digest(parsed.public_key().raw)),
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! What the demonstration says: one JSON object a line on standard output.
+
+use std::{collections::BTreeSet, io::Write as _, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+/// How often something is said when nothing changes.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Writes one line.
+pub(crate) fn say(line: &serde_json::Value) {
+    // A closed standard output is no reason to stop calling.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// One handshake that both sides accepted.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Handshake {
+    pub(crate) local: String,
+    pub(crate) peer: String,
+    /// Serial number of our leaf, lower-case hexadecimal.
+    pub(crate) serial: String,
+    pub(crate) peer_serial: String,
+    /// Who issued our leaf (its distinguished name).
+    pub(crate) issuer: String,
+    /// End of our leaf's life, RFC 3339.
+    pub(crate) not_after: String,
+}
+
+/// Counts handshakes and says what is worth saying: the first, every change of a serial number, and every ten seconds the
+/// last one with the sums.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report(Arc<Mutex<Sums>>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    handshakes: u64,
+    failed: u64,
+    serials: BTreeSet<String>,
+    peer_serials: BTreeSet<String>,
+    last: Option<Handshake>,
+    said: Option<Instant>,
+}
+
+impl Report {
+    pub(crate) fn handshake(&self, handshake: Handshake) {
+        let mut sums = self.0.lock();
+        sums.handshakes += 1;
+        // Both, without the short circuit: each set must learn its serial.
+        let changed = sums.serials.insert(handshake.serial.clone()) | sums.peer_serials.insert(handshake.peer_serial.clone());
+        let due = sums.said.is_none_or(|said| said.elapsed() >= EVERY);
+        if changed || due {
+            let mut line = json!(handshake);
+            if let Some(line) = line.as_object_mut() {
+                line.insert("event".to_owned(), "handshake".into());
+            }
+            say(&line);
+        }
+        if due {
+            sums.said = Some(Instant::now());
+            say(&sums.summary());
+        }
+        sums.last = Some(handshake);
+    }
+
+    pub(crate) fn failed(&self, error: &anyhow::Error) {
+        let mut sums = self.0.lock();
+        sums.failed += 1;
+        say(&json!({ "event": "failed", "error": format!("{error:#}") }));
+    }
+
+    /// Says the sums.
+    pub(crate) fn summary(&self) {
+        let sums = self.0.lock();
+        say(&sums.summary());
+    }
+}
+
+impl Sums {
+    fn summary(&self) -> serde_json::Value {
+        json!({
+            "event": "summary",
+            "handshakes": self.handshakes,
+            "failed": self.failed,
+            "serials": self.serials,
+            "peer_serials": self.peer_serials,
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! The server: accepts mTLS and tells each caller, in one JSON line, as whom it was seen.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use spiffe::SpiffeId;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    report::{Handshake, Report, say},
+    tls::Tls,
+};
+
+/// No handshake takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> {
+    let tls = Arc::new(Tls::new(allow).await?);
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("listen at {listen}"))?;
+    say(&json!({ "event": "listening", "address": listen.to_string() }));
+
+    let report = Report::default();
+    let accept = async {
+        loop {
+            let (stream, _) = listener.accept().await.context("accept a connection")?;
+            let (tls, report) = (tls.clone(), report.clone());
+            tokio::spawn(async move {
+                match timeout(PATIENCE, answer(&tls, stream)).await.context("the handshake took too long").flatten() {
+                    Ok(handshake) => report.handshake(handshake),
+                    Err(error) => report.failed(&error),
+                }
+            });
+        }
+    };
+    let ended = tokio::select! {
+        ended = crate::ended() => ended,
+        failed = accept => failed,
+    };
+    report.summary();
+    ended
+}
+
+async fn answer(tls: &Tls, stream: TcpStream) -> Result<Handshake> {
+    let configs = tls.now()?;
+    let mut stream = TlsAcceptor::from(configs.server.clone()).accept(stream).await.context("accept a handshake")?;
+    let handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
+    let line = format!("{}\n", json!({ "local": handshake.local, "peer": handshake.peer }));
+    stream.write_all(line.as_bytes()).await.context("answer")?;
+    stream.shutdown().await.context("end the connection")?;
+    Ok(handshake)
+}
