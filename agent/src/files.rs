@@ -1,0 +1,273 @@
+//! Credentials as files: a whole directory is written beside the old one and takes its place by one rename, so that who
+//! opens a file by its path finds a set that belongs together (R71).
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::publish::{Credentials, Svid};
+
+/// What readers open: a symbolic link to the current set.
+const CURRENT: &str = "credentials";
+/// Each set's directory, followed by a number.
+const SET: &str = ".credentials-";
+/// The longest file name of Linux file systems, in bytes.
+const NAME_MAX: usize = 255;
+
+/// What could not be written, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: {source}", path.display())]
+pub struct FileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The files of one session.
+#[derive(Debug)]
+pub struct Folder {
+    directory: PathBuf,
+    /// Permission bits of each file; directories add execution.
+    mode: u32,
+    next: u64,
+}
+
+impl Folder {
+    /// Serves `directory`, where a set of an earlier run stays valid until it is replaced.
+    pub fn new(directory: impl Into<PathBuf>, mode: u32) -> Self {
+        let mut folder = Self {
+            directory: directory.into(),
+            mode,
+            next: 1,
+        };
+        folder.next = folder
+            .sets()
+            .iter()
+            .filter_map(|set| number(set))
+            .max()
+            .map_or(1, |last| last + 1);
+        folder
+    }
+
+    /// Puts `credentials` in the place of what was there. The set before it stays until the next one, for readers that are
+    /// just opening it.
+    ///
+    /// # Errors
+    /// See [`FileError`]; what was there stays.
+    pub fn write(&mut self, credentials: &Credentials) -> Result<(), FileError> {
+        let previous = std::fs::read_link(self.directory.join(CURRENT)).ok();
+        let name = format!("{SET}{}", self.next);
+        self.next += 1;
+        let set = self.directory.join(&name);
+        let written = self
+            .write_set(&set, credentials)
+            .and_then(|()| self.point_at(&name));
+        for old in self.sets() {
+            let in_use =
+                old == name && written.is_ok() || previous.as_deref() == Some(Path::new(&old));
+            if !in_use {
+                let _ = std::fs::remove_dir_all(self.directory.join(old));
+            }
+        }
+        written
+    }
+
+    /// Removes every credential: the identity is withdrawn.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn withdraw(&mut self) -> Result<(), FileError> {
+        let current = self.directory.join(CURRENT);
+        match std::fs::remove_file(&current) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError {
+                    path: current,
+                    source,
+                });
+            }
+            _ => {}
+        }
+        for set in self.sets() {
+            let path = self.directory.join(set);
+            std::fs::remove_dir_all(&path).map_err(|source| FileError { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn write_set(&self, set: &Path, credentials: &Credentials) -> Result<(), FileError> {
+        self.make_directory(set)?;
+        let names = directory_names(&credentials.svids);
+        for (svid, name) in credentials.svids.iter().zip(names) {
+            let directory = set.join(&name);
+            if !name.is_empty() {
+                self.make_directory(&directory)?;
+            }
+            self.write_svid(&directory, svid, credentials)?;
+        }
+        Ok(())
+    }
+
+    fn write_svid(
+        &self,
+        directory: &Path,
+        svid: &Svid,
+        credentials: &Credentials,
+    ) -> Result<(), FileError> {
+        let key = svid.key.pkcs8_pem();
+        let chain = chain_pem(&svid.chain);
+        let bundle = Zeroizing::new(format!("{}{chain}", with_newline(&key).as_str()));
+        self.write_file(directory, "credential-bundle.pem", bundle.as_bytes())?;
+        self.write_file(directory, "tls.crt", chain.as_bytes())?;
+        self.write_file(directory, "tls.key", with_newline(&key).as_bytes())?;
+        let own = svid.id.trust_domain();
+        for domain in std::iter::once(own).chain(&svid.federates_with) {
+            let Some(bundle) = credentials.trust.get(domain) else {
+                continue;
+            };
+            let roots = bundle.x509_pem();
+            if domain == own {
+                self.write_file(directory, "ca.crt", roots.as_bytes())?;
+            }
+            self.write_file(
+                directory,
+                &format!("{domain}.trust-bundle.pem"),
+                roots.as_bytes(),
+            )?;
+        }
+        if svid.tokens.is_empty() {
+            return Ok(());
+        }
+        let jwt = directory.join("jwt");
+        self.make_directory(&jwt)?;
+        for (audience, token) in &svid.tokens {
+            self.write_file(
+                &jwt,
+                &format!("{}.token", percent_encode(audience)),
+                token.as_bytes(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A relative link, because the workload mounts the directory elsewhere.
+    fn point_at(&self, set: &str) -> Result<(), FileError> {
+        let (next, current) = (
+            self.directory.join(".credentials.next"),
+            self.directory.join(CURRENT),
+        );
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| FileError { path, source }
+        };
+        let _ = std::fs::remove_file(&next);
+        symlink(set, &next).map_err(failed(&next))?;
+        std::fs::rename(&next, &current).map_err(failed(&current))
+    }
+
+    /// A name that no file system takes is left out and said, rather than holding back every credential.
+    fn write_file(&self, directory: &Path, name: &str, content: &[u8]) -> Result<(), FileError> {
+        if name.len() > NAME_MAX {
+            tracing::warn!(
+                name,
+                "left out of the files: its name is longer than {NAME_MAX} bytes; the Workload API has it"
+            );
+            return Ok(());
+        }
+        let path = directory.join(name);
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
+            file.set_permissions(std::fs::Permissions::from_mode(self.mode))?;
+            file.write_all(content)
+        };
+        write().map_err(|source| FileError {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Whoever may read the files may enter: 0444 becomes 0755, 0440 becomes 0750, 0400 becomes 0700.
+    fn make_directory(&self, path: &Path) -> Result<(), FileError> {
+        let mode = 0o700 | self.mode | (self.mode >> 2 & 0o111);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
+            .map_err(|source| FileError {
+                path: path.to_owned(),
+                source,
+            })
+    }
+
+    fn sets(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| number(name).is_some()).collect()
+    }
+}
+
+fn number(set: &str) -> Option<u64> {
+    set.strip_prefix(SET)?.parse().ok()
+}
+
+fn chain_pem(chain: &[Vec<u8>]) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    chain
+        .iter()
+        .map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.clone()), config))
+        .collect()
+}
+
+fn with_newline(pem: &Zeroizing<String>) -> Zeroizing<String> {
+    Zeroizing::new(format!("{}\n", pem.trim_end()))
+}
+
+/// The default identity's files lie at the top; each further one's in a directory of its hint or, where it has none that
+/// can be a name, of its position from 2.
+fn directory_names(svids: &[Svid]) -> Vec<String> {
+    let mut taken = BTreeSet::from(["jwt".to_owned()]);
+    let name = |(position, svid): (usize, &Svid)| {
+        if position == 1 {
+            return String::new();
+        }
+        let hint = percent_encode(&svid.hint);
+        let is_name = !hint.is_empty()
+            && hint.len() <= NAME_MAX
+            && !hint.starts_with('.')
+            && !hint.contains(".pem");
+        let is_free = is_name
+            && !matches!(hint.as_str(), "tls.crt" | "tls.key" | "ca.crt")
+            && hint.parse::<u64>().is_err();
+        if is_free && taken.insert(hint.clone()) {
+            hint
+        } else {
+            position.to_string()
+        }
+    };
+    (1..).zip(svids).map(name).collect()
+}
+
+/// Everything but RFC 3986's unreserved characters becomes `%XX`.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

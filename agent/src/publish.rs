@@ -1,0 +1,151 @@
+//! What a session shows its workload: one value on a `watch` channel, which the Workload API and the files only read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use countersign_core::bundle::BundleSet;
+use countersign_core::id::{SpiffeId, TrustDomain};
+use countersign_core::key::PrivateKey;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// Whether a workload has its identity, and all of it if so.
+#[derive(Debug, Clone)]
+pub enum Published {
+    /// Not yet, or not any more for want of the issuer: the reason, for people.
+    NotReady(Arc<str>),
+    /// The issuer says that this pod has none: its reason.
+    NoIdentity(Arc<str>),
+    /// It has.
+    Ready(Arc<Credentials>),
+}
+
+/// One consistent set of credentials: each verified against the bundles beside it before it came here.
+#[derive(Debug)]
+pub struct Credentials {
+    /// Changes whenever SVIDs or bundles do; a token renewed in a file does not count.
+    pub revision: u64,
+    /// In the issuer's order; the first is the default. Not empty.
+    pub svids: Vec<Svid>,
+    /// Those of the identities' own trust domains and of those they federate with.
+    pub trust: Arc<BundleSet>,
+}
+
+/// One identity's credentials.
+#[derive(Debug, Clone)]
+pub struct Svid {
+    /// Who.
+    pub id: SpiffeId,
+    /// What the owner says the identity is for; may be empty.
+    pub hint: String,
+    /// DER, leaf first, the root not among them.
+    pub chain: Vec<Vec<u8>>,
+    /// The leaf's.
+    pub key: PrivateKey,
+    /// The leaf's notAfter.
+    pub expires_at: Timestamp,
+    /// Foreign trust domains.
+    pub federates_with: Vec<TrustDomain>,
+    /// JWT-SVIDs for files, by exact audience.
+    pub tokens: BTreeMap<String, Zeroizing<String>>,
+}
+
+/// The writing end of one session.
+#[derive(Debug)]
+pub struct Publisher {
+    sender: watch::Sender<Published>,
+    /// Never goes back, also when credentials are withdrawn and come again: a slow watcher may see only the ends.
+    revision: AtomicU64,
+}
+
+impl Publisher {
+    /// A channel that says `reason` until something better is known.
+    pub fn new(reason: &str) -> (Self, watch::Receiver<Published>) {
+        let (sender, receiver) = watch::channel(Published::NotReady(reason.into()));
+        (
+            Self {
+                sender,
+                revision: AtomicU64::new(0),
+            },
+            receiver,
+        )
+    }
+
+    /// Publishes `next` if it differs from what is published; whether it did.
+    pub fn publish(&self, next: Published) -> bool {
+        self.sender.send_if_modified(|current| {
+            let next = match (&*current, next) {
+                (Published::Ready(old), Published::Ready(new)) => match difference(old, &new) {
+                    Difference::None => return false,
+                    Difference::Tokens => Published::Ready(revised(&new, old.revision)),
+                    Difference::X509 => Published::Ready(revised(&new, self.next_revision())),
+                },
+                (Published::NotReady(old), Published::NotReady(new)) if *old == new => {
+                    return false;
+                }
+                (Published::NoIdentity(old), Published::NoIdentity(new)) if *old == new => {
+                    return false;
+                }
+                (_, Published::Ready(new)) => Published::Ready(revised(&new, self.next_revision())),
+                (_, next) => next,
+            };
+            *current = next;
+            true
+        })
+    }
+
+    fn next_revision(&self) -> u64 {
+        self.revision.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What is published.
+    pub fn current(&self) -> Published {
+        self.sender.borrow().clone()
+    }
+}
+
+/// In what two sets of credentials differ.
+enum Difference {
+    None,
+    /// Only in JWT-SVIDs for files.
+    Tokens,
+    X509,
+}
+
+fn difference(old: &Credentials, new: &Credentials) -> Difference {
+    let same_svid = |a: &Svid, b: &Svid| {
+        a.id == b.id
+            && a.hint == b.hint
+            && a.chain == b.chain
+            && a.federates_with == b.federates_with
+    };
+    let same_svids = old.svids.len() == new.svids.len()
+        && old
+            .svids
+            .iter()
+            .zip(&new.svids)
+            .all(|(a, b)| same_svid(a, b));
+    if !same_svids || old.trust != new.trust {
+        return Difference::X509;
+    }
+    let same_tokens = old
+        .svids
+        .iter()
+        .zip(&new.svids)
+        .all(|(a, b)| a.tokens == b.tokens);
+    if same_tokens {
+        Difference::None
+    } else {
+        Difference::Tokens
+    }
+}
+
+fn revised(new: &Credentials, revision: u64) -> Arc<Credentials> {
+    Arc::new(Credentials {
+        revision,
+        svids: new.svids.clone(),
+        trust: Arc::clone(&new.trust),
+    })
+}

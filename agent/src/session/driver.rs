@@ -1,0 +1,501 @@
+//! Drives one session: keeps a stream to the issuer, hands what comes to the [`Wallet`], sends what it plans, and publishes
+//! to the socket's watchers and to files. With the issuer away it goes on with what it has.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::renewal::next_attempt;
+use countersign_proto::issuer::v1::session_response::Kind;
+use countersign_proto::issuer::v1::{JwtResponse, SessionRequest, SessionResponse, State};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use zeroize::Zeroizing;
+
+use super::hello;
+use super::tokens::{TokenDesk, TokenDeskError, TokenRequest};
+use super::told::Told;
+use super::wallet::{NotAccepted, Wallet, Want};
+use crate::config::SessionConfig;
+use crate::files::Folder;
+use crate::publish::{Published, Publisher};
+use crate::token::{Token, TokenFile};
+use crate::upstream::Upstream;
+use crate::wait::Readiness;
+
+/// Requests on their way to the issuer.
+const OUTGOING: usize = 32;
+/// The issuer's headers and its first State.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest sleep: a clock that was set, or a machine that was suspended, is noticed within it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// Another agent of the same session came: this one is probably on its way out, and must not push it away again.
+const DISPLACED: Duration = Duration::from_secs(30);
+/// Workload calls that wait for one token.
+const MAX_WAITERS: usize = 256;
+
+/// What a session is made of.
+#[derive(Debug)]
+pub struct SessionParts {
+    /// Its name and directory.
+    pub config: SessionConfig,
+    /// The way to the issuer.
+    pub upstream: Arc<Upstream>,
+    /// Who vouches for the pod.
+    pub token: TokenFile,
+    /// Its files.
+    pub folder: Folder,
+    /// Who waits for it.
+    pub readiness: Arc<Readiness>,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    parts: SessionParts,
+    wallet: Wallet,
+    publisher: Publisher,
+    requests: mpsc::Receiver<TokenRequest>,
+    waiters: HashMap<u64, Vec<oneshot::Sender<Result<Zeroizing<String>, TokenDeskError>>>>,
+    next_request: u64,
+    /// Files must be written again: they could not be.
+    files_are_behind: bool,
+}
+
+/// Why a stream ended, and what delay the issuer asked for.
+#[derive(Debug)]
+struct Ended {
+    why: String,
+    asked: Option<Duration>,
+    /// The issuer had answered: the next trouble is a new one.
+    was_told: bool,
+}
+
+/// The open stream.
+struct Conversation {
+    outgoing: mpsc::Sender<SessionRequest>,
+    /// The newest token that the issuer was given for the stream's life.
+    token: Token,
+    look_again_at: Timestamp,
+    was_told: bool,
+}
+
+impl Session {
+    /// A session that has not begun, with what its Workload API reads.
+    pub fn new(parts: SessionParts) -> (Self, watch::Receiver<Published>, TokenDesk) {
+        let (publisher, published) = Publisher::new("the agent is starting");
+        let (desk, requests) = TokenDesk::open();
+        let session = Self {
+            parts,
+            wallet: Wallet::default(),
+            publisher,
+            requests,
+            waiters: HashMap::new(),
+            next_request: 1,
+            files_are_behind: false,
+        };
+        (session, published, desk)
+    }
+
+    /// Runs until dropped.
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let ended = self.stream().await;
+            failures = if ended.was_told { 1 } else { failures + 1 };
+            let delay = next_attempt(failures, jitter(), ended.asked);
+            tracing::warn!(
+                session = self.parts.config.name,
+                why = ended.why,
+                ?delay,
+                "no stream to the issuer"
+            );
+            self.wallet.disconnected(ended.why);
+            self.waiters.clear();
+            self.publish();
+            self.meanwhile(tokio::time::sleep(delay)).await;
+        }
+    }
+
+    /// One stream, from its opening to its end.
+    async fn stream(&mut self) -> Ended {
+        let opened = match self.open().await {
+            Ok(opened) => opened,
+            Err(ended) => return ended,
+        };
+        let (mut conversation, mut incoming) = opened;
+        let opened_at = tokio::time::Instant::now();
+        loop {
+            let sleep = match self.step(&mut conversation) {
+                Ok(sleep) => sleep,
+                Err(why) => return self.give_up(why, &conversation).await,
+            };
+            let sleep = if conversation.was_told {
+                sleep
+            } else {
+                sleep.min(OPENING_TIMEOUT)
+            };
+            tokio::select! {
+                message = incoming.message() => match message {
+                    Ok(Some(message)) => if let Err(why) = self.take(message, &mut conversation) {
+                        return self.give_up(why, &conversation).await;
+                    },
+                    Ok(None) => return ended(&Status::unavailable("the issuer closed the stream"), conversation.was_told),
+                    Err(status) => return ended(&status, conversation.was_told),
+                },
+                Some(request) = self.requests.recv() => self.answer(request, Some(&conversation)),
+                () = tokio::time::sleep(sleep) => {
+                    if !conversation.was_told && opened_at.elapsed() >= OPENING_TIMEOUT {
+                        return self.give_up("the issuer opened the stream and said nothing".into(), &conversation).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects while the key is made, and says hello.
+    async fn open(&mut self) -> Result<(Conversation, Streaming<SessionResponse>), Ended> {
+        let upstream = Arc::clone(&self.parts.upstream);
+        let mut connecting = Box::pin(async move { upstream.client().await });
+        // The first poll sends the first packet; what follows is done while it travels.
+        let early = futures::poll!(&mut connecting);
+        let token = self
+            .parts
+            .token
+            .read()
+            .map_err(|error| failed(error.to_string()))?;
+        let (outgoing, receiver) = mpsc::channel(OUTGOING);
+        let now = Timestamp::now();
+        let mut x509 = None;
+        if self.wallet.wants_default(now) {
+            let number = self.number();
+            let (key, request) =
+                hello::x509(number, None, &token).map_err(|error| failed(error.to_string()))?;
+            self.wallet.asked_x509(number, None, key, now);
+            x509 = Some(request);
+        }
+        let hello = hello::hello(&self.parts.config.name, &token, x509);
+        outgoing
+            .try_send(hello)
+            .map_err(|error| failed(error.to_string()))?;
+        let connected = match early {
+            std::task::Poll::Ready(connected) => connected,
+            std::task::Poll::Pending => self.meanwhile(connecting).await,
+        };
+        let mut client = connected.map_err(|error| failed(error.to_string()))?;
+        let opening = async move {
+            let opening = client.session(ReceiverStream::new(receiver));
+            tokio::time::timeout(OPENING_TIMEOUT, opening).await
+        };
+        match self.meanwhile(opening).await {
+            Ok(Ok(response)) => {
+                let look_again_at = token.look_again_at(Timestamp::now());
+                let conversation = Conversation {
+                    outgoing,
+                    token,
+                    look_again_at,
+                    was_told: false,
+                };
+                Ok((conversation, response.into_inner()))
+            }
+            Ok(Err(status)) => Err(ended(&status, false)),
+            Err(_) => {
+                self.parts.upstream.discard().await;
+                Err(failed("the issuer does not answer".into()))
+            }
+        }
+    }
+
+    /// Waits for `until`, serving what needs no stream.
+    async fn meanwhile<F: Future>(&mut self, until: F) -> F::Output {
+        let mut until = std::pin::pin!(until);
+        loop {
+            let sleep = span_until(self.wallet.plan(Timestamp::now()).wake_at);
+            tokio::select! {
+                output = &mut until => return output,
+                Some(request) = self.requests.recv() => self.answer(request, None),
+                () = tokio::time::sleep(sleep.max(Duration::from_millis(100))) => self.publish(),
+            }
+        }
+    }
+
+    /// Publishes and sends what is due; how long to sleep at most.
+    fn step(&mut self, conversation: &mut Conversation) -> Result<Duration, String> {
+        let now = Timestamp::now();
+        if now >= conversation.look_again_at {
+            self.fresh_token(conversation, now);
+        }
+        let plan = self.wallet.plan(now);
+        if plan.stalled {
+            return Err("the issuer left a request unanswered".into());
+        }
+        for want in plan.ask {
+            self.ask(want, conversation, now)?;
+        }
+        self.publish();
+        let plan = self.wallet.plan(now);
+        Ok(span_until(plan.wake_at).min(span_until(Some(conversation.look_again_at))))
+    }
+
+    fn ask(
+        &mut self,
+        want: Want,
+        conversation: &mut Conversation,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let Ok(permit) = conversation.outgoing.clone().try_reserve_owned() else {
+            return Ok(());
+        };
+        let Some(token) = self.fresh_token(conversation, now) else {
+            return Ok(());
+        };
+        let number = self.number();
+        let message = match want {
+            Want::X509(id) => {
+                let (key, request) =
+                    hello::x509(number, Some(&id), &token).map_err(|error| error.to_string())?;
+                self.wallet.asked_x509(number, Some(id), key, now);
+                hello::message(countersign_proto::issuer::v1::session_request::Kind::X509(
+                    request,
+                ))
+            }
+            Want::Jwt(id, audiences) => {
+                let message = hello::jwt(number, &id, &audiences, &token);
+                self.wallet.asked_jwt(number, id, audiences, now);
+                message
+            }
+        };
+        permit.send(message);
+        Ok(())
+    }
+
+    /// The token as the file has it now; a newer one also lengthens the stream's life. The stream goes on without until
+    /// its end if there is none.
+    fn fresh_token(&self, conversation: &mut Conversation, now: Timestamp) -> Option<Token> {
+        let read = self.parts.token.read();
+        if let Ok(token) = &read
+            && token.expires_at() > conversation.token.expires_at()
+            && conversation
+                .outgoing
+                .try_send(hello::refresh(token))
+                .is_ok()
+        {
+            conversation.token = token.clone();
+        }
+        conversation.look_again_at = conversation.token.look_again_at(now);
+        read.inspect_err(|error| tracing::warn!(%error, "the token is read again later"))
+            .ok()
+    }
+
+    fn take(
+        &mut self,
+        message: SessionResponse,
+        conversation: &mut Conversation,
+    ) -> Result<(), String> {
+        let now = Timestamp::now();
+        match message.kind {
+            Some(Kind::State(state)) => {
+                self.tell(state, now)?;
+                conversation.was_told = true;
+            }
+            Some(Kind::X509(answer)) => {
+                if let Err(error) = self.wallet.accept_x509(answer, now, jitter()) {
+                    self.complain(&error);
+                }
+            }
+            Some(Kind::Jwt(answer)) => self.take_jwt(answer, now),
+            None => tracing::debug!("the issuer sent a message of a kind this agent does not know"),
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, state: State, now: Timestamp) -> Result<(), String> {
+        if let Err(error) = self.parts.upstream.learn_roots(&state.control_plane_roots) {
+            tracing::warn!(%error, "the control plane's roots");
+        }
+        let told = Told::parse(state).map_err(|error| error.to_string())?;
+        tracing::debug!(
+            session = self.parts.config.name,
+            identities = told.identities.len(),
+            "told by the issuer"
+        );
+        self.wallet.tell(told, now);
+        Ok(())
+    }
+
+    fn take_jwt(&mut self, answer: JwtResponse, now: Timestamp) {
+        let number = answer.id;
+        let outcome = self.wallet.accept_jwt(answer, now, jitter());
+        let waiters = self.waiters.remove(&number).unwrap_or_default();
+        let reply = match outcome {
+            Ok(held) => Ok(held.token),
+            Err(error) => {
+                if waiters.is_empty() {
+                    self.complain(&error);
+                }
+                Err(match error {
+                    NotAccepted::Refused { code, message } => {
+                        TokenDeskError::Refused { code, message }
+                    }
+                    other => TokenDeskError::Unavailable(other.to_string()),
+                })
+            }
+        };
+        for waiter in waiters {
+            let _ = waiter.send(reply.clone());
+        }
+    }
+
+    /// Answers a workload's request for a token from what is held, or asks the issuer where there is a stream.
+    fn answer(&mut self, request: TokenRequest, conversation: Option<&Conversation>) {
+        let now = Timestamp::now();
+        let TokenRequest {
+            id,
+            audiences,
+            reply,
+        } = request;
+        let held = self
+            .wallet
+            .token(&id, &audiences, now)
+            .map(|(held, young)| (held.token.clone(), young));
+        let Some(conversation) = conversation.filter(|_| !matches!(held, Some((_, true)))) else {
+            let unavailable = || {
+                TokenDeskError::Unavailable(
+                    "the issuer cannot be reached, and no such token is held".into(),
+                )
+            };
+            let _ = reply.send(held.map(|(token, _)| token).ok_or_else(unavailable));
+            return;
+        };
+        let number = match self.wallet.open_jwt_request(&id, &audiences) {
+            Some(number) => number,
+            None => {
+                let number = self.number();
+                let token = match self.parts.token.read() {
+                    Ok(token) => token,
+                    Err(error) => {
+                        return drop(
+                            reply.send(Err(TokenDeskError::Unavailable(error.to_string()))),
+                        );
+                    }
+                };
+                if conversation
+                    .outgoing
+                    .try_send(hello::jwt(number, &id, &audiences, &token))
+                    .is_err()
+                {
+                    return drop(reply.send(Err(TokenDeskError::Unavailable(
+                        "too many requests at once".into(),
+                    ))));
+                }
+                self.wallet.asked_jwt(number, id, audiences, now);
+                number
+            }
+        };
+        let waiters = self.waiters.entry(number).or_default();
+        if waiters.len() < MAX_WAITERS {
+            waiters.push(reply);
+        } else {
+            let _ = reply.send(Err(TokenDeskError::Unavailable(
+                "too many requests at once".into(),
+            )));
+        }
+    }
+
+    /// The socket's watchers, the files, then those who wait for the start.
+    fn publish(&mut self) {
+        let next = self.wallet.published(Timestamp::now());
+        let changed = self.publisher.publish(next);
+        if !changed && !self.files_are_behind {
+            return;
+        }
+        let current = self.publisher.current();
+        if changed {
+            self.log(&current);
+        }
+        let written = match &current {
+            Published::Ready(credentials) => self.parts.folder.write(credentials),
+            Published::NoIdentity(_) => self.parts.folder.withdraw(),
+            Published::NotReady(_) => Ok(()),
+        };
+        self.files_are_behind = written.is_err();
+        if let Err(error) = written {
+            tracing::error!(session = self.parts.config.name, %error, "the files stay as they were");
+            return;
+        }
+        if let Err(error) = self.parts.readiness.note(&self.parts.config, &current) {
+            tracing::error!(%error, "cannot write the marker of readiness");
+        }
+    }
+
+    fn log(&self, current: &Published) {
+        let session = self.parts.config.name.as_str();
+        match current {
+            Published::Ready(credentials) => {
+                for svid in &credentials.svids {
+                    tracing::info!(session, id = %svid.id, expires = %svid.expires_at, "published");
+                }
+            }
+            Published::NoIdentity(reason) => {
+                tracing::warn!(session, %reason, "this pod has no identity")
+            }
+            Published::NotReady(reason) => tracing::info!(session, %reason, "not ready"),
+        }
+    }
+
+    fn complain(&self, error: &NotAccepted) {
+        tracing::warn!(session = self.parts.config.name, %error, "an answer of the issuer's is not used");
+    }
+
+    async fn give_up(&self, why: String, conversation: &Conversation) -> Ended {
+        self.parts.upstream.discard().await;
+        Ended {
+            why,
+            asked: None,
+            was_told: conversation.was_told,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        number
+    }
+}
+
+fn failed(why: String) -> Ended {
+    Ended {
+        why,
+        asked: None,
+        was_told: false,
+    }
+}
+
+/// The issuer's own word on when to come again: its metadata, or, displaced by a newer agent of the same session, late.
+fn ended(status: &Status, was_told: bool) -> Ended {
+    let named = status
+        .metadata()
+        .get("retry-after-ms")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let displaced = (status.code() == Code::Aborted).then_some(DISPLACED);
+    let why = format!("{}: {}", status.code(), status.message());
+    Ended {
+        why,
+        asked: named.map(Duration::from_millis).or(displaced),
+        was_told,
+    }
+}
+
+fn span_until(time: Option<Timestamp>) -> Duration {
+    let span = time
+        .map(|time| Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default());
+    span.map_or(LONGEST_SLEEP, |span| span.min(LONGEST_SLEEP))
+}
+
+/// In [-1, 1].
+fn jitter() -> f64 {
+    rand::random_range(-1.0..=1.0)
+}

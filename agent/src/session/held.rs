@@ -1,0 +1,213 @@
+//! What a session holds: each credential was verified against its own identity and trust before it came here.
+
+use std::time::Duration;
+
+use countersign_core::bundle::BundleSet;
+use countersign_core::id::SpiffeId;
+use countersign_core::jwt::verify_jwt_svid;
+use countersign_core::key::PrivateKey;
+use countersign_core::renewal::renew_at;
+use countersign_core::x509::verify_x509_svid;
+use jiff::Timestamp;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
+
+/// Half a minute: between requests that were refused or brought nothing usable, when the issuer named no delay itself.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a credential that the issuer sent is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It does not verify against the bundles sent with it.
+    #[error("the X509-SVID that the issuer sent for {id} does not verify: {why}")]
+    X509 {
+        /// Asked for.
+        id: SpiffeId,
+        /// The verifier's reason.
+        why: String,
+    },
+    /// It is somebody else's.
+    #[error("the issuer sent an X509-SVID of {found} for {id}")]
+    OtherIdentity {
+        /// Asked for.
+        id: SpiffeId,
+        /// In the certificate.
+        found: SpiffeId,
+    },
+    /// It is not for the key that asked.
+    #[error("the X509-SVID that the issuer sent for {id} is of another key than was asked for")]
+    OtherKey {
+        /// Asked for.
+        id: SpiffeId,
+    },
+    /// The token does not verify, or is not for whom and what was asked.
+    #[error("the JWT-SVID that the issuer sent for {id} does not verify: {why}")]
+    Jwt {
+        /// Asked for.
+        id: SpiffeId,
+        /// The verifier's reason.
+        why: String,
+    },
+}
+
+/// An X509-SVID with its key.
+#[derive(Debug, Clone)]
+pub struct HeldX509 {
+    /// DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The leaf's.
+    pub key: PrivateKey,
+    /// The leaf's notAfter.
+    pub expires_at: Timestamp,
+    /// Half of its life, more or less.
+    pub renew_at: Timestamp,
+    /// Of the leaf.
+    pub authority_key_id: Vec<u8>,
+    /// It no longer verifies against the newest bundle.
+    pub distrusted: bool,
+    /// When its authority was tainted already as it came: not before this is another asked for.
+    pub patient_until: Option<Timestamp>,
+}
+
+impl HeldX509 {
+    /// Takes `chain` for `id` if it verifies against `bundles` and is of `key`. `jitter` is in [-1, 1].
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub fn verified(
+        id: &SpiffeId,
+        chain: Vec<Vec<u8>>,
+        key: PrivateKey,
+        bundles: &BundleSet,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Self, Unusable> {
+        let unusable = |why: String| Unusable::X509 {
+            id: id.clone(),
+            why,
+        };
+        let found = verify(&chain, bundles, now).map_err(unusable)?;
+        if found != *id {
+            return Err(Unusable::OtherIdentity {
+                id: id.clone(),
+                found,
+            });
+        }
+        let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
+        let (_, leaf) =
+            X509Certificate::from_der(leaf).map_err(|error| unusable(error.to_string()))?;
+        if leaf.public_key().raw != key.public_key_spki_der() {
+            return Err(Unusable::OtherKey { id: id.clone() });
+        }
+        let time =
+            |seconds| Timestamp::from_second(seconds).map_err(|error| unusable(error.to_string()));
+        let expires_at = time(leaf.validity().not_after.timestamp())?;
+        let authority_key_id = authority_key_id(&leaf);
+        // From now, not from notBefore: leaves are backdated by more than the whole of a very short life.
+        let renew_at = renew_at(now, expires_at, jitter);
+        Ok(Self {
+            chain,
+            key,
+            expires_at,
+            renew_at,
+            authority_key_id,
+            distrusted: false,
+            patient_until: None,
+        })
+    }
+
+    /// Whether it verifies against `bundles`, which may have changed since it came.
+    pub fn still_verifies(&self, bundles: &BundleSet, now: Timestamp) -> bool {
+        verify(&self.chain, bundles, now).is_ok()
+    }
+}
+
+/// A JWT-SVID.
+#[derive(Debug, Clone)]
+pub struct HeldJwt {
+    /// Whose.
+    pub id: SpiffeId,
+    /// JWS compact serialization.
+    pub token: Zeroizing<String>,
+    /// Its `exp`.
+    pub expires_at: Timestamp,
+    /// Half of its life, more or less.
+    pub renew_at: Timestamp,
+}
+
+impl HeldJwt {
+    /// Takes `token` for `id` and `audiences` if it verifies against `bundles`. `jitter` is in [-1, 1].
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub fn verified(
+        id: &SpiffeId,
+        audiences: &[String],
+        token: Zeroizing<String>,
+        bundles: &BundleSet,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Self, Unusable> {
+        let unusable = |why: String| Unusable::Jwt {
+            id: id.clone(),
+            why,
+        };
+        let expires_at = verify_token(&token, id, audiences, bundles, now).map_err(unusable)?;
+        Ok(Self {
+            token,
+            expires_at,
+            renew_at: renew_at(now, expires_at, jitter),
+            id: id.clone(),
+        })
+    }
+
+    /// Whether it verifies against `bundles`, which may have changed since it came.
+    pub fn still_verifies(
+        &self,
+        audiences: &[String],
+        bundles: &BundleSet,
+        now: Timestamp,
+    ) -> bool {
+        verify_token(&self.token, &self.id, audiences, bundles, now).is_ok()
+    }
+}
+
+/// The expiry of a token of `id` for each of `audiences`.
+fn verify_token(
+    token: &str,
+    id: &SpiffeId,
+    audiences: &[String],
+    bundles: &BundleSet,
+    now: Timestamp,
+) -> Result<Timestamp, String> {
+    let mut expires_at = None;
+    for audience in audiences {
+        let claims =
+            verify_jwt_svid(token, audience, bundles, now).map_err(|error| error.to_string())?;
+        if claims.id != *id {
+            return Err(format!("its subject is {}", claims.id));
+        }
+        expires_at = Some(claims.expires_at);
+    }
+    expires_at.ok_or_else(|| "no audience was asked for".into())
+}
+
+fn verify(chain: &[Vec<u8>], bundles: &BundleSet, now: Timestamp) -> Result<SpiffeId, String> {
+    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    verify_x509_svid(&chain, bundles, now).map_err(|error| error.to_string())
+}
+
+/// RFC 5280, 4.2.1.1; empty when absent.
+fn authority_key_id(leaf: &X509Certificate<'_>) -> Vec<u8> {
+    use x509_parser::extensions::ParsedExtension;
+    let key_id =
+        leaf.extensions()
+            .iter()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+                    identifier.key_identifier.as_ref()
+                }
+                _ => None,
+            });
+    key_id.map(|key_id| key_id.0.to_vec()).unwrap_or_default()
+}

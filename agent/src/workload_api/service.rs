@@ -1,0 +1,219 @@
+//! The five methods. A stream says all at once, then again whenever it changes, and ends when the identity is withdrawn.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use countersign_core::id::SpiffeId;
+use countersign_core::jwt::verify_jwt_svid;
+use countersign_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
+use countersign_proto::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse,
+    ValidateJwtsvidRequest, ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse,
+    X509svidRequest, X509svidResponse,
+};
+use futures::{Stream, stream};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tonic::{Code, Request, Response, Status};
+
+use super::convert::{claims, jwt_bundles, x509_bundles, x509_svids};
+use crate::publish::{Credentials, Published, Svid};
+use crate::session::{TokenDesk, TokenDeskError};
+
+/// Audiences of one token, and the bytes of one audience.
+const MAX_AUDIENCES: usize = 16;
+const MAX_AUDIENCE: usize = 2048;
+
+/// One session's Workload API.
+#[derive(Debug, Clone)]
+pub struct WorkloadApi {
+    published: watch::Receiver<Published>,
+    desk: TokenDesk,
+}
+
+type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl WorkloadApi {
+    /// Serves what is published, and tokens from the desk.
+    pub fn new(published: watch::Receiver<Published>, desk: TokenDesk) -> Self {
+        Self { published, desk }
+    }
+
+    fn credentials(&self) -> Result<Arc<Credentials>, Status> {
+        ready(&self.published.borrow())
+    }
+
+    /// `message` of the credentials now, and of every later revision. An error at once is an error of the call.
+    fn updates<T: Send + 'static>(
+        &self,
+        message: fn(&Credentials) -> T,
+    ) -> Result<Response<Updates<T>>, Status> {
+        let mut published = self.published.clone();
+        let first = ready(&published.borrow_and_update())?;
+        let revision = first.revision;
+        let later = stream::unfold(Some((published, revision)), move |state| async move {
+            let (mut published, revision) = state?;
+            loop {
+                published.changed().await.ok()?;
+                let current = ready(&published.borrow_and_update());
+                match current {
+                    Ok(credentials) if credentials.revision == revision => {}
+                    Ok(credentials) => {
+                        return Some((
+                            Ok(message(&credentials)),
+                            Some((published, credentials.revision)),
+                        ));
+                    }
+                    Err(status) => return Some((Err(status), None)),
+                }
+            }
+        });
+        let first = stream::iter([Ok(message(&first))]);
+        Ok(Response::new(Box::pin(futures::StreamExt::chain(
+            first, later,
+        ))))
+    }
+}
+
+#[tonic::async_trait]
+impl SpiffeWorkloadApi for WorkloadApi {
+    type FetchX509SVIDStream = Updates<X509svidResponse>;
+    type FetchX509BundlesStream = Updates<X509BundlesResponse>;
+    type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+
+    async fn fetch_x509svid(
+        &self,
+        request: Request<X509svidRequest>,
+    ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+        check_metadata(&request)?;
+        self.updates(x509_svids)
+    }
+
+    async fn fetch_x509_bundles(
+        &self,
+        request: Request<X509BundlesRequest>,
+    ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+        check_metadata(&request)?;
+        self.updates(x509_bundles)
+    }
+
+    async fn fetch_jwtsvid(
+        &self,
+        request: Request<JwtsvidRequest>,
+    ) -> Result<Response<JwtsvidResponse>, Status> {
+        check_metadata(&request)?;
+        let JwtsvidRequest {
+            audience,
+            spiffe_id,
+        } = request.into_inner();
+        check_audiences(&audience)?;
+        let credentials = self.credentials()?;
+        let asked = asked(&credentials, &spiffe_id)?;
+        let mut svids = Vec::with_capacity(asked.len());
+        let mut refusal = None;
+        for svid in asked {
+            match self.desk.token(svid.id.clone(), audience.clone()).await {
+                Ok(token) => svids.push(Jwtsvid {
+                    spiffe_id: svid.id.to_string(),
+                    svid: token.as_str().to_owned(),
+                    hint: svid.hint.clone(),
+                }),
+                Err(error) => refusal = refusal.or(Some(refused(error))),
+            }
+        }
+        match refusal {
+            Some(status) if svids.is_empty() => Err(status),
+            _ => Ok(Response::new(JwtsvidResponse { svids })),
+        }
+    }
+
+    async fn fetch_jwt_bundles(
+        &self,
+        request: Request<JwtBundlesRequest>,
+    ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        check_metadata(&request)?;
+        self.updates(jwt_bundles)
+    }
+
+    async fn validate_jwtsvid(
+        &self,
+        request: Request<ValidateJwtsvidRequest>,
+    ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        check_metadata(&request)?;
+        let ValidateJwtsvidRequest { audience, svid } = request.into_inner();
+        check_audiences(std::slice::from_ref(&audience))?;
+        if svid.is_empty() {
+            return Err(Status::invalid_argument(
+                "svid is empty: it must hold the JWT-SVID to validate",
+            ));
+        }
+        let credentials = self.credentials()?;
+        let verified = verify_jwt_svid(&svid, &audience, &credentials.trust, Timestamp::now())
+            .map_err(|error| {
+                Status::invalid_argument(format!("the JWT-SVID is not valid: {error}"))
+            })?;
+        let spiffe_id = verified.id.to_string();
+        Ok(Response::new(ValidateJwtsvidResponse {
+            spiffe_id,
+            claims: Some(claims(verified.raw)),
+        }))
+    }
+}
+
+/// SPIFFE Workload API, section 4: a request without it may be one that an attacker made a server send.
+fn check_metadata<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.metadata().get("workload.spiffe.io") {
+        Some(value) if value == "true" => Ok(()),
+        _ => Err(Status::invalid_argument(
+            "the metadata workload.spiffe.io: true is missing (SPIFFE Workload API, 4)",
+        )),
+    }
+}
+
+fn ready(published: &Published) -> Result<Arc<Credentials>, Status> {
+    match published {
+        Published::Ready(credentials) => Ok(Arc::clone(credentials)),
+        Published::NotReady(reason) => Err(Status::unavailable(reason.to_string())),
+        Published::NoIdentity(reason) => Err(Status::permission_denied(reason.to_string())),
+    }
+}
+
+fn check_audiences(audiences: &[String]) -> Result<(), Status> {
+    if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+        return Err(Status::invalid_argument(
+            "audience is empty: name who the token is for",
+        ));
+    }
+    if audiences.len() > MAX_AUDIENCES
+        || audiences
+            .iter()
+            .any(|audience| audience.len() > MAX_AUDIENCE)
+    {
+        let limits = format!("at most {MAX_AUDIENCES} audiences of at most {MAX_AUDIENCE} bytes");
+        return Err(Status::invalid_argument(limits));
+    }
+    Ok(())
+}
+
+/// The identities a request for tokens is about: the one it names, or all.
+fn asked<'a>(credentials: &'a Credentials, spiffe_id: &str) -> Result<Vec<&'a Svid>, Status> {
+    if spiffe_id.is_empty() {
+        return Ok(credentials.svids.iter().collect());
+    }
+    let id: SpiffeId = spiffe_id.parse().map_err(|error| {
+        Status::invalid_argument(format!("spiffe_id is not a SPIFFE ID: {error}"))
+    })?;
+    let ours = credentials.svids.iter().find(|svid| svid.id == id);
+    ours.map(|svid| vec![svid])
+        .ok_or_else(|| Status::permission_denied("this workload is not entitled to that SPIFFE ID"))
+}
+
+fn refused(error: TokenDeskError) -> Status {
+    match error {
+        TokenDeskError::Refused { code, message } => match Code::from_i32(code) {
+            Code::Ok | Code::Unknown => Status::internal(message),
+            code => Status::new(code, message),
+        },
+        TokenDeskError::Unavailable(why) => Status::unavailable(why),
+    }
+}
