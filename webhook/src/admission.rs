@@ -1,0 +1,301 @@
+//! AdmissionReview (`admission.k8s.io/v1`) in and out, as raw JSON: what is not known here must not be lost.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::Settings,
+    inject::{AgentOptions, Asked, Outcome, Refusal, inject},
+    validate,
+};
+
+/// The longest AdmissionReview read, in bytes. The API server's own limit on an object is 3 MiB in JSON.
+pub const LONGEST_REVIEW: usize = 3 * 1024 * 1024;
+
+/// What the API server asks.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// To be repeated in the answer.
+    pub uid: String,
+    /// The kind of `object`.
+    pub kind: Kind,
+    /// The object's name, where it has one yet.
+    #[serde(default)]
+    pub name: String,
+    /// The object's namespace, if it is in one.
+    #[serde(default)]
+    pub namespace: String,
+    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    #[serde(default)]
+    pub operation: String,
+    /// The object as it would be stored; null on deletion.
+    #[serde(default)]
+    pub object: Value,
+}
+
+/// A kind in its group and version.
+#[derive(Debug, Deserialize)]
+pub struct Kind {
+    /// "" for the core group.
+    #[serde(default)]
+    pub group: String,
+    /// The version.
+    #[serde(default)]
+    pub version: String,
+    /// The kind.
+    #[serde(default)]
+    pub kind: String,
+}
+
+/// Why a body is not answered with a review.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is no AdmissionReview.
+    #[error("the request's body is no AdmissionReview of admission.k8s.io/v1: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It is one of another version, or an answer.
+    #[error("the request's body is a {kind} of {version}, not an AdmissionReview of admission.k8s.io/v1 with a request")]
+    Other {
+        /// The `apiVersion`.
+        version: String,
+        /// The `kind`.
+        kind: String,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// Go on, perhaps changed.
+    Allow {
+        /// RFC 6902; none: unchanged.
+        operations: Vec<Value>,
+        /// Shown to whoever made the request.
+        warnings: Vec<String>,
+        /// For the API server's audit log: a key and a value.
+        audit: Option<(&'static str, &'static str)>,
+    },
+    /// Do not.
+    Deny {
+        /// HTTP status.
+        code: u16,
+        /// One word.
+        reason: &'static str,
+        /// For people; each names a field or a thing.
+        messages: Vec<String>,
+    },
+}
+
+impl Answer {
+    /// `allowed`, `patched`, `skipped` or `denied`, and the reason: for metrics.
+    #[must_use]
+    pub fn outcome(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Allow { audit: Some(("skipped", reason)), .. } => ("skipped", reason),
+            Self::Allow { operations, .. } if operations.is_empty() => ("allowed", ""),
+            Self::Allow { .. } => ("patched", ""),
+            Self::Deny { reason, .. } => ("denied", reason),
+        }
+    }
+
+    /// The review that goes back.
+    #[must_use]
+    pub fn review(&self, uid: &str) -> Value {
+        let mut response = match self {
+            Self::Allow { operations, warnings, audit } => allowed(operations, warnings, *audit),
+            Self::Deny { code, reason, messages } => json!({
+                "allowed": false,
+                "status": {
+                    "status": "Failure",
+                    "code": code,
+                    "reason": if *code == 422 { "Invalid" } else { "ServiceUnavailable" },
+                    "message": format!("countersign: {}", messages.join("; ")),
+                    "details": { "causes": messages.iter().map(|message| json!({ "reason": reason, "message": message })).collect::<Vec<_>>() },
+                },
+            }),
+        };
+        if let Some(fields) = response.as_object_mut() {
+            fields.insert("uid".to_owned(), json!(uid));
+        }
+        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
+    }
+}
+
+/// Reads an AdmissionReview.
+///
+/// # Errors
+/// When it is none.
+pub fn read(body: &[u8]) -> Result<Request, ReadError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Review {
+        #[serde(default)]
+        api_version: String,
+        #[serde(default)]
+        kind: String,
+        request: Option<Request>,
+    }
+    let review: Review = serde_json::from_slice(body)?;
+    match review.request {
+        Some(request) if review.api_version == "admission.k8s.io/v1" && review.kind == "AdmissionReview" => Ok(request),
+        _ => Err(ReadError::Other { version: shortened(&review.api_version), kind: shortened(&review.kind) }),
+    }
+}
+
+/// Answers for a pod. `settings` are `None` until they have been seen.
+#[must_use]
+pub fn mutate(request: &Request, asked: Asked, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
+    let Some(settings) = settings else {
+        return Answer::Deny {
+            code: 503,
+            reason: "NotReady",
+            messages: vec!["the webhook has not seen ConfigMap countersign-control-plane yet, which the operator writes: see whether the operator runs".to_owned()],
+        };
+    };
+    let outcome = pod(request).and_then(|pod| inject(pod, asked, options, settings));
+    match outcome {
+        Ok(Outcome::Skip(skip)) => Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) },
+        Ok(Outcome::Inject { operations, warnings }) => Answer::Allow { operations, warnings, audit: Some(("injected", "sidecar")) },
+        Err(refusal) => Answer::Deny { code: 422, reason: refusal.reason(), messages: vec![refusal.to_string()] },
+    }
+}
+
+/// Answers for a resource of ours.
+#[must_use]
+pub fn check(request: &Request) -> Answer {
+    if request.operation == "DELETE" {
+        return Answer::Allow { operations: vec![], warnings: vec![], audit: None };
+    }
+    let verdict = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
+        ("countersign.dev", "TrustDomain") => validate::trust_domain(&request.object),
+        ("countersign.dev", "WorkloadIdentity") => validate::workload_identity(&request.object),
+        (group, kind) => validate::Verdict {
+            problems: vec![format!("the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it", shortened(kind), shortened(group))],
+            warnings: vec![],
+        },
+    };
+    if verdict.problems.is_empty() {
+        Answer::Allow { operations: vec![], warnings: verdict.warnings, audit: None }
+    } else {
+        Answer::Deny { code: 422, reason: "Invalid", messages: verdict.problems }
+    }
+}
+
+fn pod(request: &Request) -> Result<&Value, Refusal> {
+    let says = |key: &str| request.object.get(key).and_then(Value::as_str);
+    let asked = (request.kind.group.as_str(), request.kind.version.as_str(), request.kind.kind.as_str());
+    let is_pod = asked == ("", "v1", "Pod")
+        && says("kind").is_none_or(|kind| kind == "Pod")
+        && says("apiVersion").is_none_or(|version| version == "v1")
+        && ["/metadata", "/spec"].iter().all(|part| request.object.pointer(part).is_some_and(Value::is_object));
+    if is_pod {
+        return Ok(&request.object);
+    }
+    let kind = says("kind").unwrap_or(&request.kind.kind);
+    Err(Refusal::NotAPod { found: format!("`{}`", shortened(kind)) })
+}
+
+fn allowed(operations: &[Value], warnings: &[String], audit: Option<(&str, &str)>) -> Value {
+    let mut fields = serde_json::Map::new();
+    fields.insert("allowed".to_owned(), json!(true));
+    if !operations.is_empty() {
+        let patch = Value::Array(operations.to_vec()).to_string();
+        fields.insert("patchType".to_owned(), json!("JSONPatch"));
+        fields.insert("patch".to_owned(), json!(STANDARD.encode(patch)));
+    }
+    if !warnings.is_empty() {
+        fields.insert("warnings".to_owned(), json!(warnings));
+    }
+    if let Some((key, value)) = audit {
+        fields.insert("auditAnnotations".to_owned(), json!({ key: value }));
+    }
+    Value::Object(fields)
+}
+
+/// What others wrote is repeated in part only.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inject::PullPolicy;
+
+    fn options() -> AgentOptions {
+        AgentOptions { image: "agent".into(), pull_policy: PullPolicy::IfNotPresent, cpu: "100m".into(), memory_mib: 30 }
+    }
+
+    fn settings() -> Settings {
+        Settings { roots: "R".into(), issuer: "10.0.0.1:8443".into(), issuer_name: "n".into(), audience: "a".into() }
+    }
+
+    fn request(kind: &Value, object: &Value) -> Request {
+        let body = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "kind": kind, "operation": "CREATE", "object": object,
+        } });
+        read(body.to_string().as_bytes()).unwrap()
+    }
+
+    fn pod_kind() -> Value {
+        json!({ "group": "", "version": "v1", "kind": "Pod" })
+    }
+
+    #[test]
+    fn what_is_not_a_pod_is_refused() {
+        let object = json!({ "kind": "Deployment", "metadata": {}, "spec": {} });
+        for (kind, object) in [
+            (json!({ "group": "apps", "version": "v1", "kind": "Deployment" }), object.clone()),
+            (pod_kind(), object),
+            (pod_kind(), json!({ "metadata": {} })),
+            (pod_kind(), json!([1])),
+            (pod_kind(), Value::Null),
+        ] {
+            let answer = mutate(&request(&kind, &object), Asked::ByNamespace, &options(), Some(&settings()));
+            assert_eq!(answer.outcome(), ("denied", "NotAPod"), "{kind} {object}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_injected_before_the_settings_are_seen() {
+        let pod = json!({ "metadata": {}, "spec": { "containers": [{ "name": "app" }] } });
+        let request = request(&pod_kind(), &pod);
+        let answer = mutate(&request, Asked::ByNamespace, &options(), None);
+        assert_eq!(answer.outcome(), ("denied", "NotReady"));
+        assert_eq!(answer.review("u")["response"]["status"]["code"], 503);
+        assert_eq!(mutate(&request, Asked::ByNamespace, &options(), Some(&settings())).outcome().0, "patched");
+    }
+
+    #[test]
+    fn what_is_no_review_is_an_error() {
+        for body in ["", "{", "[]", "{}", r#"{"apiVersion":"v1","kind":"Pod"}"#, r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u","kind":{}}}"#] {
+            assert!(read(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_skip_says_why_in_the_audit_log() {
+        let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "false" } }, "spec": { "containers": [{ "name": "app" }] } });
+        let answer = mutate(&request(&pod_kind(), &pod), Asked::ByNamespace, &options(), Some(&settings()));
+        let review = answer.review("u");
+        assert_eq!(review["response"], json!({ "uid": "u", "allowed": true, "auditAnnotations": { "skipped": "OptedOut" } }));
+    }
+
+    #[test]
+    fn a_denial_names_its_reason() {
+        let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "node" } }, "spec": { "containers": [{ "name": "app" }] } });
+        let review = mutate(&request(&pod_kind(), &pod), Asked::ByPod, &options(), Some(&settings())).review("u");
+        let status = &review["response"]["status"];
+        assert_eq!(status["code"], 422);
+        assert_eq!(status["details"]["causes"][0]["reason"], "ModeNotOffered");
+        assert!(status["message"].as_str().unwrap().starts_with("countersign: the mode `node`"));
+    }
+
+    #[test]
+    fn a_resource_of_others_is_refused() {
+        let answer = check(&request(&pod_kind(), &json!({})));
+        assert_eq!(answer.outcome().0, "denied");
+    }
+}

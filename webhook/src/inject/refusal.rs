@@ -1,0 +1,93 @@
+//! Why a pod is refused.
+
+/// Why a pod is refused. Each says what was wrong, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The object is something else.
+    #[error("the object is not a pod but {found}: point only `pods` at this webhook")]
+    NotAPod {
+        /// What it says it is.
+        found: String,
+    },
+    /// The mode exists, but not in this release.
+    #[error("the mode `{mode}` of label countersign.dev/inject is not offered by this release: use `sidecar` or `auto`")]
+    ModeNotOffered {
+        /// The mode.
+        mode: String,
+    },
+    /// No mode has this name.
+    #[error("label countersign.dev/inject is `{value}`: use `auto`, `sidecar` or `false`")]
+    UnknownMode {
+        /// The label's value.
+        value: String,
+    },
+    /// The namespace's label asks for what is not offered.
+    #[error("the namespace's label countersign.dev/inject is neither `auto`, `sidecar` nor `false`: correct it, or label the pod")]
+    NamespaceMode,
+    /// An annotation has a value that means nothing.
+    #[error("annotation {annotation} is `{value}`: {expected}")]
+    Annotation {
+        /// The annotation's key.
+        annotation: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// An annotation names a container that is not there.
+    #[error("annotation countersign.dev/containers names `{name}`, but the pod's containers are {}", .have.join(", "))]
+    NoSuchContainer {
+        /// The name.
+        name: String,
+        /// The names there are.
+        have: Vec<String>,
+    },
+    /// A volume is named after the container, and a volume's name has at most 63 characters.
+    #[error("container `{name}` cannot have its own session: its name has more than {longest} characters; shorten it, or leave it out with countersign.dev/containers")]
+    ContainerNameTooLong {
+        /// The container.
+        name: String,
+        /// The longest name possible.
+        longest: usize,
+    },
+    /// A pod has no container.
+    #[error("the pod has no containers")]
+    NoContainers,
+    /// Something of the pod has a name that is ours, and is not what we would have made.
+    #[error("{what} is Countersign's, but differs from what Countersign makes ({difference}): remove it, or rename it")]
+    NameTaken {
+        /// What and where.
+        what: String,
+        /// The first difference.
+        difference: String,
+    },
+    /// A container has something else mounted where the identity goes.
+    #[error("container `{container}` mounts volume `{volume}` at {path}, where its identity goes: mount it elsewhere, or leave the container out with countersign.dev/containers")]
+    MountTaken {
+        /// The container.
+        container: String,
+        /// What is mounted there.
+        volume: String,
+        /// Where.
+        path: String,
+    },
+}
+
+impl Refusal {
+    /// The reason as one word, for metrics and for `status.details.causes`.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAPod { .. } => "NotAPod",
+            Self::ModeNotOffered { .. } => "ModeNotOffered",
+            Self::UnknownMode { .. } => "UnknownMode",
+            Self::NamespaceMode => "NamespaceMode",
+            Self::Annotation { .. } => "InvalidAnnotation",
+            Self::NoSuchContainer { .. } => "NoSuchContainer",
+            Self::ContainerNameTooLong { .. } => "ContainerNameTooLong",
+            Self::NoContainers => "NoContainers",
+            Self::NameTaken { .. } => "NameTaken",
+            Self::MountTaken { .. } => "MountTaken",
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Prometheus metrics. Labels are closed lists: never a name that a user chose.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    admissions: Family<Admission, Counter>,
+    seconds: Family<Endpoint, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Admission {
+    endpoint: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Endpoint {
+    endpoint: &'static str,
+}
+
+impl Metrics {
+    /// With every count at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("countersign_webhook");
+        let admissions = Family::default();
+        let seconds = Family::new_with_constructor(buckets as fn() -> Histogram);
+        registry.register("admissions", "Admission requests by endpoint, outcome and reason", admissions.clone());
+        registry.register("admission_seconds", "Time to answer an admission request, in seconds", seconds.clone());
+        Self { registry, admissions, seconds }
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, endpoint: &'static str, (outcome, reason): (&'static str, &'static str), took: Duration) {
+        self.admissions.get_or_create(&Admission { endpoint, outcome, reason }).inc();
+        self.seconds.get_or_create(&Endpoint { endpoint }).observe(took.as_secs_f64());
+    }
+
+    /// OpenMetrics text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String fails only if a metric's own encoding does.
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn buckets() -> Histogram {
+    Histogram::new([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_by_reason() {
+        let metrics = Metrics::new();
+        metrics.answered("mutate", ("skipped", "Windows"), Duration::from_micros(200));
+        let text = metrics.text();
+        assert!(text.contains(r#"countersign_webhook_admissions_total{endpoint="mutate",outcome="skipped",reason="Windows"} 1"#), "{text}");
+        assert!(text.contains("countersign_webhook_admission_seconds_bucket"), "{text}");
+    }
+}

@@ -1,0 +1,41 @@
+//! What one object alone proves wrong, beyond what its schema says. What depends on other objects is a condition, so that
+//! objects may be applied in any order.
+
+mod trust_domain;
+mod workload_identity;
+
+use std::{collections::HashSet, fmt::Display};
+
+pub use trust_domain::trust_domain;
+pub use workload_identity::workload_identity;
+
+/// What is wrong with an object, and what is perhaps not meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Each names the field, what is wrong, and what to do. None: it is allowed.
+    pub problems: Vec<String>,
+    /// Shown to whoever applies it.
+    pub warnings: Vec<String>,
+}
+
+impl Verdict {
+    fn malformed(kind: &str, error: &serde_json::Error) -> Self {
+        Self { problems: vec![format!("the object cannot be read as a {kind} of countersign.dev/v1alpha1: {error}")], warnings: vec![] }
+    }
+
+    /// Parses each of `texts`; those that fail are problems of `field`.
+    fn parse<T, E: Display>(&mut self, field: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, E>) -> Vec<(usize, T)> {
+        let mut parsed = Vec::with_capacity(texts.len());
+        let mut seen = HashSet::new();
+        for (index, text) in texts.iter().enumerate() {
+            if !seen.insert(text) {
+                self.problems.push(format!("{field}[{index}]: it is there twice; remove one"));
+            }
+            match parse(text) {
+                Ok(value) => parsed.push((index, value)),
+                Err(error) => self.problems.push(format!("{field}[{index}]: {error}")),
+            }
+        }
+        parsed
+    }
+}

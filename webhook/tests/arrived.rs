@@ -1,0 +1,143 @@
+//! Pods that already have something of ours: made by us, and changed by others since; or made by hand.
+
+mod common;
+
+use common::{apply, container, injected, outcome, patch, pod, with_defaults};
+use countersign_webhook::inject::Refusal;
+use serde_json::{Value, json};
+
+fn refusal(pod: &Value) -> Refusal {
+    outcome(pod).unwrap_err()
+}
+
+fn uid_pod() -> Value {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["securityContext"] = json!({ "runAsUser": 1000 });
+    pod
+}
+
+#[test]
+fn what_was_injected_is_left_alone_even_after_others_added_to_it() {
+    let pod = injected(&pod());
+    assert_eq!(patch(&pod), Vec::<Value>::new());
+    assert_eq!(patch(&with_defaults(pod)), Vec::<Value>::new());
+}
+
+#[test]
+fn a_container_added_since_gets_only_its_mount() {
+    let mut pod = injected(&pod());
+    pod["spec"]["containers"].as_array_mut().unwrap().push(container("proxy"));
+    let operations = patch(&pod);
+    let paths: Vec<_> = operations.iter().map(|operation| operation["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["/spec/containers/1/volumeMounts/-", "/spec/containers/1/env"]);
+    assert_eq!(patch(&apply(&pod, &operations)), Vec::<Value>::new());
+}
+
+#[test]
+fn a_container_added_since_gets_its_own_session() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({ "countersign.dev/per-container": "true" });
+    let mut pod = injected(&pod);
+    pod["spec"]["initContainers"][0]["image"] = json!("mirror.corp/countersign.local/agent:dev");
+    pod["spec"]["containers"].as_array_mut().unwrap().push(container("proxy"));
+    let now = injected(&pod);
+    let agent = &now["spec"]["initContainers"][0];
+    assert_eq!(agent["image"], "mirror.corp/countersign.local/agent:dev");
+    assert!(agent["env"].as_array().unwrap().contains(&json!({ "name": "COUNTERSIGN_SESSIONS", "value": "app=/sessions/app,proxy=/sessions/proxy" })));
+    assert_eq!(now["spec"]["containers"][1]["volumeMounts"][1]["name"], "countersign-identity-proxy");
+    assert_eq!(patch(&now), Vec::<Value>::new());
+}
+
+#[test]
+fn a_container_of_another_user_added_since_widens_the_mode() {
+    let mut pod = injected(&uid_pod());
+    assert_eq!(pod["spec"]["initContainers"][0]["securityContext"]["runAsUser"], 1000);
+    pod["spec"]["containers"].as_array_mut().unwrap().push(container("proxy"));
+    let now = injected(&pod);
+    assert_eq!(now["spec"]["initContainers"][0]["securityContext"]["runAsUser"], 65532);
+    assert_eq!(patch(&now), Vec::<Value>::new());
+}
+
+#[test]
+fn the_agent_is_first_again_after_another_went_before_it() {
+    let mut pod = injected(&pod());
+    pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, container("theirs"));
+    let now = injected(&pod);
+    assert_eq!(now["spec"]["initContainers"][0]["name"], "countersign-agent");
+    assert_eq!(now["spec"]["initContainers"][1]["name"], "theirs");
+    assert_eq!(patch(&now), Vec::<Value>::new());
+}
+
+#[test]
+fn an_agent_that_is_not_as_made_is_refused() {
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 14] = [
+        ("image", |agent| agent["image"] = json!("evil/agent:dev2")),
+        ("image", |agent| agent["image"] = json!("evilcountersign.local/agent")),
+        ("args", |agent| agent["args"] = json!(["run", "--more"])),
+        ("command", |agent| agent["command"] = json!(["/bin/sh"])),
+        ("env", |agent| agent["env"][0]["value"] = json!("10.0.0.66:8443")),
+        ("env", |agent| agent["env"].as_array_mut().unwrap().push(json!({ "name": "COUNTERSIGN_ISSUER", "value": "x" }))),
+        ("envFrom", |agent| agent["envFrom"] = json!([])),
+        ("restartPolicy", |agent| drop(agent.as_object_mut().unwrap().remove("restartPolicy"))),
+        ("lifecycle", |agent| drop(agent.as_object_mut().unwrap().remove("lifecycle"))),
+        ("securityContext", |agent| agent["securityContext"]["runAsUser"] = json!(0)),
+        ("securityContext", |agent| agent["securityContext"]["privileged"] = json!(true)),
+        ("securityContext", |agent| agent["securityContext"]["capabilities"]["drop"] = json!([])),
+        ("resources", |agent| agent["resources"]["limits"]["memory"] = json!("1Gi")),
+        ("volumeMounts", |agent| drop(agent["volumeMounts"].as_array_mut().unwrap().remove(0))),
+    ];
+    for (field, change) in changes {
+        let mut pod = injected(&pod());
+        change(&mut pod["spec"]["initContainers"][0]);
+        match refusal(&pod) {
+            Refusal::NameTaken { what, difference } => {
+                assert_eq!((what.as_str(), difference), ("container `countersign-agent`", format!("field `{field}`")));
+            }
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn our_names_in_other_places_are_refused() {
+    let mut as_container = pod();
+    as_container["spec"]["containers"].as_array_mut().unwrap().push(container("countersign-agent"));
+    let mut volume = pod();
+    volume["spec"]["volumes"] = json!([{ "name": "countersign-identity", "emptyDir": {} }]);
+    let mut another_audience = injected(&pod());
+    another_audience["spec"]["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"]["audience"] = json!("another");
+    let mut not_needed = pod();
+    not_needed["spec"]["volumes"] = json!([{ "name": "countersign-identity-app", "emptyDir": {} }]);
+    let mut token_in_application = injected(&pod());
+    token_in_application["spec"]["containers"][0]["volumeMounts"][0] = json!({ "name": "countersign-token", "mountPath": "/token" });
+    let mut writable = injected(&pod());
+    writable["spec"]["containers"][0]["volumeMounts"][1]["readOnly"] = json!(false);
+    for pod in [as_container, volume, another_audience, not_needed, token_in_application, writable] {
+        assert_eq!(refusal(&pod).reason(), "NameTaken", "{pod:#}");
+    }
+}
+
+#[test]
+fn a_container_left_out_cannot_mount_the_identity() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({ "countersign.dev/containers": "app" });
+    let mut side = container("side");
+    side["volumeMounts"] = json!([{ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true }]);
+    pod["spec"]["containers"].as_array_mut().unwrap().push(side);
+    assert_eq!(refusal(&pod).reason(), "NameTaken");
+}
+
+#[test]
+fn something_else_mounted_at_our_place_is_refused() {
+    for path in ["/run/countersign", "/run/countersign/", "/run/countersign/credentials"] {
+        let mut pod = pod();
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
+        assert_eq!(refusal(&pod).reason(), "MountTaken", "{path}");
+    }
+    for path in ["/run", "/run/countersigned"] {
+        let mut pod = pod();
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
+        assert!(outcome(&pod).is_ok(), "{path}");
+    }
+}

@@ -1,0 +1,88 @@
+//! A pod, an installation, and a patch applied as the API server applies it.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use countersign_webhook::{
+    control_plane::Settings,
+    inject::{AgentOptions, Asked, Outcome, PullPolicy, Refusal, inject},
+};
+use serde_json::{Value, json};
+
+pub fn options() -> AgentOptions {
+    AgentOptions {
+        image: "countersign.local/agent:dev".into(),
+        pull_policy: PullPolicy::IfNotPresent,
+        cpu: "100m".into(),
+        memory_mib: 30,
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        roots: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
+        issuer: "10.96.0.7:8443".into(),
+        issuer_name: "countersign-issuer.countersign-system.svc".into(),
+        audience: "countersign.dev/00000000-0000-0000-0000-000000000001".into(),
+    }
+}
+
+/// A pod as it arrives: with what the API server and the ServiceAccount plugin have added by then.
+pub fn pod() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "generateName": "cart-", "namespace": "shop", "labels": { "app": "cart" } },
+        "spec": {
+            "containers": [container("app")],
+            "serviceAccountName": "cart",
+            "volumes": [{ "name": "kube-api-access-x", "projected": { "sources": [] } }],
+        },
+    })
+}
+
+pub fn container(name: &str) -> Value {
+    json!({
+        "name": name,
+        "image": "app:1",
+        "volumeMounts": [{ "name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true }],
+    })
+}
+
+pub fn outcome(pod: &Value) -> Result<Outcome, Refusal> {
+    inject(pod, Asked::ByNamespace, &options(), &settings())
+}
+
+pub fn patch(pod: &Value) -> Vec<Value> {
+    match outcome(pod) {
+        Ok(Outcome::Inject { operations, .. }) => operations,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn apply(pod: &Value, operations: &[Value]) -> Value {
+    let mut patched = pod.clone();
+    let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
+    json_patch::patch(&mut patched, &patch).unwrap();
+    patched
+}
+
+pub fn injected(pod: &Value) -> Value {
+    apply(pod, &patch(pod))
+}
+
+/// What the API server's defaults and other mutators do to a container between two calls.
+pub fn with_defaults(mut pod: Value) -> Value {
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            container["terminationMessagePath"] = json!("/dev/termination-log");
+            container["securityContext"]["seLinuxOptions"] = json!({ "level": "s0" });
+            if let Some(env) = container["env"].as_array_mut() {
+                env.push(json!({ "name": "HTTP_PROXY", "value": "http://proxy" }));
+            }
+            if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+                mounts.push(json!({ "name": "others", "mountPath": "/others" }));
+            }
+            container["resources"]["limits"]["ephemeral-storage"] = json!("1Gi");
+        }
+    }
+    pod
+}

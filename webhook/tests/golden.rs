@@ -1,0 +1,105 @@
+//! The patch of each shape of pod, as raw JSON. Each line of the injected shape is held here: `cargo insta review` shows
+//! what a change does to pods.
+
+mod common;
+
+use common::{apply, container, outcome, patch, pod};
+use countersign_webhook::inject::Outcome;
+use serde_json::{Value, json};
+
+fn annotated(mut pod: Value, key: &str, value: &str) -> Value {
+    pod["metadata"]["annotations"] = json!({ key: value });
+    pod
+}
+
+fn warnings(pod: &Value) -> usize {
+    match outcome(pod) {
+        Ok(Outcome::Inject { warnings, .. }) => warnings.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn plain_pod() {
+    insta::assert_json_snapshot!(patch(&pod()));
+    assert_eq!(warnings(&pod()), 1);
+}
+
+#[test]
+fn with_fs_group() {
+    let mut pod = pod();
+    pod["spec"]["securityContext"] = json!({ "fsGroup": 2000 });
+    insta::assert_json_snapshot!(patch(&pod));
+    assert_eq!(warnings(&pod), 0);
+}
+
+#[test]
+fn with_a_shared_uid() {
+    let mut pod = pod();
+    pod["spec"]["securityContext"] = json!({ "runAsUser": 1000, "fsGroup": 2000 });
+    insta::assert_json_snapshot!(patch(&pod));
+    assert_eq!(warnings(&pod), 0);
+}
+
+#[test]
+fn per_container() {
+    let mut pod = annotated(pod(), "countersign.dev/per-container", "true");
+    pod["spec"]["containers"] = json!([container("app"), container("side")]);
+    insta::assert_json_snapshot!(patch(&pod));
+}
+
+#[test]
+fn host_network() {
+    let mut pod = pod();
+    pod["spec"]["hostNetwork"] = json!(true);
+    pod["spec"]["dnsPolicy"] = json!("None");
+    // The issuer is found by its address: nothing depends on the pod's network or DNS.
+    assert_eq!(patch(&pod), patch(&common::pod()));
+}
+
+#[test]
+fn named_containers() {
+    let mut pod = annotated(pod(), "countersign.dev/containers", "app");
+    pod["spec"]["containers"] = json!([container("side"), container("app")]);
+    pod["spec"]["initContainers"] = json!([container("setup")]);
+    insta::assert_json_snapshot!(patch(&pod));
+}
+
+#[test]
+fn not_held() {
+    let pod = annotated(pod(), "countersign.dev/hold", "false");
+    insta::assert_json_snapshot!(patch(&pod));
+}
+
+#[test]
+fn two_init_containers() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([container("first"), container("second")]);
+    insta::assert_json_snapshot!(patch(&pod));
+    let names: Vec<_> = apply(&pod, &patch(&pod))["spec"]["initContainers"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(names, ["countersign-agent", "first", "second"]);
+}
+
+#[test]
+fn with_its_own_environment() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["env"] = json!([{ "name": "SPIFFE_ENDPOINT_SOCKET", "value": "unix:///mine.sock" }]);
+    pod["spec"]["containers"][0].as_object_mut().unwrap().remove("volumeMounts");
+    pod["spec"].as_object_mut().unwrap().remove("volumes");
+    insta::assert_json_snapshot!(patch(&pod));
+}
+
+#[test]
+fn fields_unknown_to_this_program_survive() {
+    let mut pod = pod();
+    pod["spec"]["inventedOfPod"] = json!({ "deep": [1, { "x": null }] });
+    pod["spec"]["containers"][0]["inventedOfContainer"] = json!("kept");
+    pod["spec"]["volumes"][0]["inventedOfVolume"] = json!(1.5);
+    pod["invented"] = json!([]);
+    let patched = apply(&pod, &patch(&pod));
+    assert_eq!(patched["spec"]["inventedOfPod"], pod["spec"]["inventedOfPod"]);
+    assert_eq!(patched["spec"]["containers"][0]["inventedOfContainer"], "kept");
+    assert_eq!(patched["spec"]["volumes"][0], pod["spec"]["volumes"][0]);
+    assert_eq!(patched["invented"], json!([]));
+    assert!(patch(&pod).iter().all(|operation| operation["op"] == "add"));
+}

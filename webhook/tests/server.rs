@@ -1,0 +1,95 @@
+//! The HTTP side: what is too long or no review is an error, and readiness says what it waits for.
+
+mod common;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, StatusCode},
+};
+use countersign_webhook::{
+    admission::LONGEST_REVIEW,
+    control_plane::Current,
+    metrics::Metrics,
+    server::{self, App},
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::Service;
+
+fn app(settings: bool, published: bool) -> Arc<App> {
+    let current = Current::default();
+    if settings {
+        current.store(Some(Arc::new(common::settings())));
+    }
+    Arc::new(App { options: common::options(), settings: current, metrics: Metrics::new(), published: watch::channel(published).1 })
+}
+
+async fn call(router: &mut Router, method: &str, path: &str, body: Vec<u8>) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+    let response = router.call(request).await.unwrap();
+    let status = response.status();
+    (status, String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
+}
+
+fn review(pod: &Value) -> Vec<u8> {
+    let request = json!({ "uid": "u1", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": "CREATE", "object": pod });
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn each_path_knows_who_asked() {
+    let mut router = server::admission(app(true, true));
+    for (path, expected) in [("pod", json!({ "skipped": "NotAsked" })), ("namespace", json!({ "injected": "sidecar" }))] {
+        let (status, body) = call(&mut router, "POST", &format!("/mutate-pods/{path}"), review(&common::pod())).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(body["response"]["uid"], "u1");
+        assert_eq!(body["response"]["auditAnnotations"], expected);
+    }
+    let (_, body) = call(&mut router, "POST", "/mutate-pods/unknown", review(&common::pod())).await;
+    assert!(body.contains("NamespaceMode"), "{body}");
+}
+
+#[tokio::test]
+async fn a_huge_review_is_refused_with_a_reason() {
+    let app = app(true, true);
+    let mut router = server::admission(app.clone());
+    let (status, body) = call(&mut router, "POST", "/mutate-pods/namespace", vec![b' '; LONGEST_REVIEW + 1]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(body.contains("longer than 3145728 bytes"), "{body}");
+    assert!(app.metrics.text().contains(r#"reason="TooLarge"} 1"#));
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_a_bad_request() {
+    let mut router = server::admission(app(true, true));
+    for path in ["/mutate-pods/pod", "/validate"] {
+        let (status, body) = call(&mut router, "POST", path, b"{}".to_vec()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(body.contains("AdmissionReview"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_waits_for_settings_and_certificates() {
+    for (settings, published, expected) in [(false, false, "ConfigMap"), (false, true, "ConfigMap"), (true, false, "caBundle"), (true, true, "ok")] {
+        let mut router = server::observation(app(settings, published));
+        let (status, body) = call(&mut router, "GET", "/readyz", vec![]).await;
+        assert_eq!(status == StatusCode::OK, settings && published);
+        assert!(body.contains(expected), "{body}");
+        assert_eq!(call(&mut router, "GET", "/healthz", vec![]).await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn resources_are_judged() {
+    let mut router = server::admission(app(false, false));
+    let object = json!({ "metadata": { "name": "a" }, "spec": { "trustDomain": "t", "selector": { "serviceAccounts": ["a"] }, "path": "/{pod}" } });
+    let request = json!({ "uid": "u", "kind": { "group": "countersign.dev", "version": "v1alpha1", "kind": "WorkloadIdentity" }, "operation": "CREATE", "object": object });
+    let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
+    let (_, body) = call(&mut router, "POST", "/validate", review.to_string().into_bytes()).await;
+    assert!(body.contains("unknown placeholder"), "{body}");
+}
