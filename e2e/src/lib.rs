@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cluster;
 pub mod credential;
 pub mod fixture;
+mod hand;
 pub mod issuer;
 pub mod pods;
 pub mod scenario;

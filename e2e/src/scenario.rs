@@ -1,5 +1,7 @@
 //! A namespace and a trust domain for each test, taken away afterwards; and, when it fails, what there was to see.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
+
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher as _, Hasher as _},
@@ -124,7 +126,7 @@ metadata:
             {
                 let mine = |object: &DynamicObject| object.metadata.namespace.is_some() || object.name_any() == self.trust_domain;
                 for object in objects.items.iter().filter(|object| mine(object)) {
-                    eprintln!("{kind} {}: {}", object.name_any(), object.data["status"]);
+                    eprintln!("{kind} {}: {:?}", object.name_any(), object.data.get("status"));
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! R72: clients of the Workload API, unmodified, fetch and watch inside pods, over renewals.
 
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
 use anyhow::Result;
 use countersign_e2e::{
     World,
@@ -14,7 +16,6 @@ use serde_json::Value;
 const UPDATES: &str = "3";
 
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn the_rust_package_spiffe_fetches_and_watches() {
     scenario("rust", async |world| {
         let client = PodSpec::client("client", Image::Demo, &["watch", "--audience", AUDIENCE, "--updates", UPDATES]);
@@ -24,7 +25,6 @@ async fn the_rust_package_spiffe_fetches_and_watches() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn the_python_package_spiffe_fetches_and_watches() {
     scenario("python", async |world| {
         let client = PodSpec::client("client", Image::ClientPython, &["--audience", AUDIENCE, "--updates", UPDATES]);
@@ -35,7 +35,6 @@ async fn the_python_package_spiffe_fetches_and_watches() {
 
 /// And talks mTLS with a server in Rust.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
     scenario("go", async |world| {
         let serve = PodSpec::demo("server", &["serve", "--listen", "0.0.0.0:8443", "--allow", &world.id("client")]);

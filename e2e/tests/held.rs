@@ -1,5 +1,7 @@
 //! A pod that waits for its identity says why, and does not resist.
 
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
 use std::time::Duration;
 
 use countersign_e2e::{
@@ -19,7 +21,6 @@ fn last_words<'a>(pod: &'a Pod, container: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn a_held_pod_does_not_start_its_application_and_says_why() {
     scenario("held", async |world| {
         world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
@@ -34,7 +35,6 @@ async fn a_held_pod_does_not_start_its_application_and_says_why() {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn a_held_pod_can_be_deleted() {
     scenario("let-go", async |world| {
         world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;

@@ -1,5 +1,7 @@
 //! Nothing depends on the order in which objects are applied.
 
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
@@ -18,7 +20,6 @@ const ABREAST: usize = 5;
 
 /// Namespace, TrustDomain, WorkloadIdentity, Deployment.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn authority_first_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {
         world.cluster.apply(&world.namespace_yaml()).await?;
@@ -33,7 +34,6 @@ async fn authority_first_every_pod_gets_its_identity_without_a_restart() {
 /// The other way round, as far as the API server allows: nothing can be in a namespace that does not exist. The pod is there
 /// before anything says who it is.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {
         world.cluster.apply(&world.namespace_yaml()).await?;

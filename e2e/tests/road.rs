@@ -1,5 +1,7 @@
 //! The whole road: identities arrive in ordinary pods that did nothing for them.
 
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
 use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -34,7 +36,6 @@ spec:
 
 /// R14, R74.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn two_ordinary_pods_hold_svids_nobody_handed_them_and_talk_mtls() {
     scenario("road", async |world| {
         let jwt = format!("jwt: {{audiences: [{AUDIENCE}]}}");
@@ -87,7 +88,6 @@ async fn openssl_accepts(world: &World, pod: &str, chain: &[CertificateDer<'_>])
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn the_identity_is_there_before_the_first_instruction() {
     scenario("first", async |world| {
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
@@ -105,7 +105,6 @@ async fn the_identity_is_there_before_the_first_instruction() {
 
 /// R2.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn five_replicas_hold_one_id_and_five_keys() {
     scenario("five", async |world| {
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
@@ -125,7 +124,6 @@ async fn five_replicas_hold_one_id_and_five_keys() {
 
 /// R33: what is attested makes the id, and nothing else does; a pod of the same facts gets the same id again, for a new key.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn the_same_facts_give_the_same_id() {
     scenario("facts", async |world| {
         let path = "path: '/ns/{namespace}/pod/{podName}/of/{serviceAccount}'\nx509: {dnsNames: ['{serviceAccount}.{namespace}.svc']}";
@@ -151,7 +149,6 @@ async fn the_same_facts_give_the_same_id() {
 
 /// R69.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn a_job_that_ends_at_once_gets_its_identity() {
     scenario("job", async |world| {
         let job = PodSpec { restart: "Never", ..PodSpec::demo("brief", &["first-instruction", "--exit"]) };
@@ -173,7 +170,6 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
 
 /// R71, R105: the files are all there, in one directory that is swapped as one.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn the_files_lie_where_the_environment_says() {
     scenario("files", async |world| {
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
@@ -201,7 +197,6 @@ async fn the_files_lie_where_the_environment_says() {
 
 /// R3: containers of one pod with their own identities.
 #[tokio::test]
-#[ignore = "needs a cluster"]
 async fn each_container_can_have_its_own_identity() {
     scenario("each", async |world| {
         let second = "- name: second

@@ -59,6 +59,7 @@ pub(crate) async fn run(calls: Calls) -> Result<()> {
     let ended = tokio::select! {
         ended = crate::ended() => ended,
         done = callers => done,
+        never = report.regularly() => never,
     };
     report.summary();
     ended

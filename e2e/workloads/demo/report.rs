@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io::Write as _, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::interval;
 
 /// How often something is said when nothing changes.
 const EVERY: Duration = Duration::from_secs(10);
@@ -30,8 +30,18 @@ pub(crate) struct Handshake {
     pub(crate) not_after: String,
 }
 
+impl Handshake {
+    fn say(&self) {
+        let mut line = json!(self);
+        if let Some(line) = line.as_object_mut() {
+            line.insert("event".to_owned(), "handshake".into());
+        }
+        say(&line);
+    }
+}
+
 /// Counts handshakes and says what is worth saying: the first, every change of a serial number, and every ten seconds the
-/// last one with the sums.
+/// latest one and the sums.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report(Arc<Mutex<Sums>>);
 
@@ -41,8 +51,7 @@ struct Sums {
     failed: u64,
     serials: BTreeSet<String>,
     peer_serials: BTreeSet<String>,
-    last: Option<Handshake>,
-    said: Option<Instant>,
+    latest: Option<Handshake>,
 }
 
 impl Report {
@@ -50,20 +59,23 @@ impl Report {
         let mut sums = self.0.lock();
         sums.handshakes += 1;
         // Both, without the short circuit: each set must learn its serial.
-        let changed = sums.serials.insert(handshake.serial.clone()) | sums.peer_serials.insert(handshake.peer_serial.clone());
-        let due = sums.said.is_none_or(|said| said.elapsed() >= EVERY);
-        if changed || due {
-            let mut line = json!(handshake);
-            if let Some(line) = line.as_object_mut() {
-                line.insert("event".to_owned(), "handshake".into());
+        if sums.serials.insert(handshake.serial.clone()) | sums.peer_serials.insert(handshake.peer_serial.clone()) {
+            handshake.say();
+        }
+        sums.latest = Some(handshake);
+    }
+
+    /// Says every ten seconds where things stand; never ends.
+    pub(crate) async fn regularly<T>(&self) -> T {
+        let mut tick = interval(EVERY);
+        loop {
+            tick.tick().await;
+            let sums = self.0.lock();
+            if let Some(latest) = &sums.latest {
+                latest.say();
+                say(&sums.summary());
             }
-            say(&line);
         }
-        if due {
-            sums.said = Some(Instant::now());
-            say(&sums.summary());
-        }
-        sums.last = Some(handshake);
     }
 
     pub(crate) fn failed(&self, error: &anyhow::Error) {

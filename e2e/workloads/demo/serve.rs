@@ -41,6 +41,7 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
     let ended = tokio::select! {
         ended = crate::ended() => ended,
         failed = accept => failed,
+        never = report.regularly() => never,
     };
     report.summary();
     ended

@@ -110,7 +110,7 @@ fn configs(context: &X509Context, allowed: &[SpiffeId]) -> Result<Configs> {
 
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier =
-        Arc::new(Verifier { trust: context.bundle_set().clone().into(), allowed: allowed.to_vec(), provider: provider.clone() });
+        Arc::new(Verifier { trust: context.bundle_set().clone(), allowed: allowed.to_vec(), provider: provider.clone() });
 
     let mut client = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?

@@ -1,0 +1,150 @@
+//! The issuer is the boundary: whatever is said to it, a pod gets what its service account is granted, and nothing else.
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use anyhow::Result;
+use countersign_e2e::{
+    World,
+    apply::delete,
+    fixture::PodSpec,
+    issuer::{Issuer, csr},
+    pods::identity_of,
+    scenario, tokens,
+    until::{PATIENCE, gone, until},
+};
+use kube::ResourceExt as _;
+use rustls::pki_types::CertificateDer;
+use serde_json::json;
+use tonic::Code;
+use x509_parser::{extensions::GeneralName, prelude::{FromDer as _, X509Certificate}};
+
+/// A pod that exists and never runs: not injected, not scheduled. Returns its name and uid.
+async fn pod(world: &World, name: &str, account: &str) -> Result<(String, String)> {
+    let spec = PodSpec {
+        labels: "countersign.dev/inject: 'false'",
+        more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
+        ..PodSpec::hold(name).account(account)
+    };
+    let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
+    identity_of(&applied.last().expect("a pod").clone().try_parse()?)
+}
+
+async fn installed(world: &World) -> Result<String> {
+    world.cluster.apply(&world.trust_domain_yaml("")).await?;
+    world.cluster.apply(&world.identity_yaml("account", "")).await?;
+    world.cluster.apply(&world.identity_yaml("another", "")).await?;
+    Ok(world.cluster.control_plane().await?.audience)
+}
+
+/// Waits until the issuer knows the pod and its identity: a token that is good is then accepted.
+async fn accepted(issuer: &Issuer, token: &str) -> Result<()> {
+    until("the issuer accepts a good token", PATIENCE, async || {
+        let state = issuer.open(token).await?.state().await?;
+        Ok((!state.identities.is_empty()).then_some(()))
+    })
+    .await
+}
+
+/// R70: a pod shaped by hand gets exactly what its account is granted, whatever it asks for.
+#[tokio::test]
+async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
+    scenario("by-hand", async |world| {
+        let audience = installed(world).await?;
+        let pod = pod(world, "handmade", "account").await?;
+        let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
+        let issuer = Issuer::connect(&world.cluster).await?;
+        accepted(&issuer, &token).await?;
+
+        let mut session = issuer.open(&token).await?;
+        let state = session.state().await?;
+        let ids: Vec<_> = state.identities.iter().map(|identity| identity.spiffe_id.as_str()).collect();
+        assert_eq!(ids, [world.id("account")]);
+
+        // Names in the CSR are never copied.
+        let (request, _) = csr(&[&world.id("another")], &["kubernetes.default.svc"])?;
+        let answer = session.certificate(request, "").await?;
+        assert_eq!(answer.refusal, None);
+        let leaf = CertificateDer::from(answer.certificates[0].clone());
+        let (_, leaf) = X509Certificate::from_der(&leaf)?;
+        let names = leaf.subject_alternative_name()?.expect("names");
+        let id = world.id("account");
+        assert_eq!(names.value.general_names, [GeneralName::URI(&id)]);
+
+        // Another's id is refused.
+        let (request, _) = csr(&[], &[])?;
+        let answer = session.certificate(request, &world.id("another")).await?;
+        assert!(answer.certificates.is_empty());
+        let refusal = answer.refusal.expect("a refusal");
+        assert_eq!(Code::from(refusal.code), Code::PermissionDenied, "{}", refusal.message);
+
+        // So is a CSR whose signature does not fit.
+        let (mut request, _) = csr(&[], &[])?;
+        let last = request.len() - 1;
+        request[last] ^= 1;
+        let answer = session.certificate(request, "").await?;
+        let refusal = answer.refusal.expect("a refusal");
+        assert_eq!(Code::from(refusal.code), Code::InvalidArgument, "{}", refusal.message);
+        Ok(())
+    })
+    .await;
+}
+
+/// R11.
+#[tokio::test]
+async fn tokens_that_are_not_for_us_are_refused() {
+    scenario("tokens", async |world| {
+        let audience = installed(world).await?;
+        let pod = pod(world, "owner", "account").await?;
+        let good = world.service_account_token("account", &[&audience], Some(&pod)).await?;
+        let issuer = Issuer::connect(&world.cluster).await?;
+        accepted(&issuer, &good).await?;
+
+        let expiry = tokens::claims(&good)?["exp"].as_i64().expect("an expiry");
+        for (what, token) in [
+            ("another audience", world.service_account_token("account", &["https://kubernetes.default.svc"], Some(&pod)).await?),
+            ("two audiences", world.service_account_token("account", &[&audience, "other"], Some(&pod)).await?),
+            ("not bound to a pod", world.service_account_token("account", &[&audience], None).await?),
+            ("unsigned", tokens::unsigned(&good)?),
+            ("another key", tokens::signed_by_another_key(&good)?),
+            ("a longer life", tokens::altered(&good, "exp", json!(expiry + 3600))?),
+            ("no token", "a.b.c".to_owned()),
+            ("a huge token", "a".repeat(64 * 1024)),
+            ("nothing", String::new()),
+        ] {
+            let (code, message) = issuer.refusal(&token).await?;
+            assert_eq!(code, Code::Unauthenticated, "{what}: {message}");
+            assert!(token.is_empty() || !message.contains(&token), "{what}: the message holds the token");
+        }
+        accepted(&issuer, &good).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_token_of_a_pod_that_is_gone_is_refused_and_so_is_it_for_its_namesake() {
+    scenario("gone", async |world| {
+        let audience = installed(world).await?;
+        let first = pod(world, "phoenix", "account").await?;
+        let token = world.service_account_token("account", &[&audience], Some(&first)).await?;
+        let issuer = Issuer::connect(&world.cluster).await?;
+        accepted(&issuer, &token).await?;
+
+        delete(&world.pods(), "phoenix").await?;
+        gone(&world.pods(), "phoenix", PATIENCE).await?;
+        let refused = async || {
+            until("the issuer refuses the token", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await
+        };
+        let (code, message) = refused().await?;
+        assert_eq!(code, Code::Unauthenticated, "{message}");
+
+        let second = pod(world, "phoenix", "account").await?;
+        assert_ne!(first.1, second.1);
+        let fresh = world.service_account_token("account", &[&audience], Some(&second)).await?;
+        accepted(&issuer, &fresh).await?;
+        let (code, message) = refused().await?;
+        assert_eq!(code, Code::Unauthenticated, "{message}");
+        assert!(world.pods().get("phoenix").await?.uid().is_some());
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,108 @@
+//! The product can be taken away and leaves nothing but the authorities; put back, it takes them up again. Runs last.
+
+#![allow(clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    Cluster,
+    cluster::{AUTHORITIES, SYSTEM},
+    credential::FOLDER,
+    fixture::PodSpec,
+    scenario,
+    until::{PATIENCE, gone, until, watch},
+};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Secret},
+};
+use kube::{
+    Api, Discovery, ResourceExt as _,
+    api::{DynamicObject, ListParams},
+    discovery::verbs,
+};
+
+/// Runs `kubectl` (that of the variable `KUBECTL`, if set) on a folder of manifests.
+fn kubectl(arguments: &[&str], manifests: &str) -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(manifests);
+    let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let output = Command::new(program).args(arguments).arg("-k").arg(folder).output().context("run kubectl")?;
+    ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[tokio::test]
+async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
+    scenario("uninstall", async |world| {
+        let cluster = &world.cluster;
+        let resources = format!("{}{}", world.trust_domain_yaml(""), world.identity_yaml("lasting", ""));
+        cluster.apply(&resources).await?;
+        cluster.apply(&PodSpec::hold("before").account("lasting").pod(&world.namespace)).await?;
+        world.ready("before").await?;
+        let root = world.file("before", &format!("{FOLDER}/ca.crt")).await?;
+        let journals = journals(cluster).await?;
+
+        kubectl(&["delete", "--ignore-not-found", "--timeout=120s"], "uninstall")?;
+        let outcome = gone_but_the_authorities(cluster, &world.namespace).await;
+        kubectl(&["apply", "--server-side", "--force-conflicts"], "base")?;
+        outcome?;
+        ensure!(journals == self::journals(cluster).await?, "the journals have changed");
+
+        serves(cluster).await?;
+        until("our kinds are served", PATIENCE, async || Ok(cluster.apply(&resources).await.ok())).await?;
+        cluster.apply(&PodSpec::hold("after").account("lasting").pod(&world.namespace)).await?;
+        world.ready("after").await?;
+        assert_eq!(world.file("after", &format!("{FOLDER}/ca.crt")).await?, root, "the same root");
+        Ok(())
+    })
+    .await;
+}
+
+/// The names and uids of the journals.
+async fn journals(cluster: &Cluster) -> Result<Vec<(String, Option<String>)>> {
+    let secrets = cluster.api::<Secret>(AUTHORITIES).list(&ListParams::default()).await?;
+    Ok(secrets.items.iter().map(|secret| (secret.name_any(), secret.uid())).collect())
+}
+
+/// Fails if anything of ours is left, beside the authorities and the pods of this test.
+async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
+    gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, PATIENCE).await?;
+    let mut left = Vec::new();
+    for group in Discovery::new(cluster.client.clone()).run().await?.groups() {
+        ensure!(group.name() != "countersign.dev", "our kinds are still served");
+        for (resource, capabilities) in group.recommended_resources() {
+            if !capabilities.supports_operation(verbs::LIST) {
+                continue;
+            }
+            let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
+            for object in api.list(&ListParams::default()).await? {
+                let namespace = object.namespace().unwrap_or_default();
+                let ours = object.name_any().contains("countersign") || object.labels().values().any(|value| value == "countersign");
+                let stays = match (resource.kind.as_str(), namespace.as_str()) {
+                    ("Namespace", _) => object.name_any() == AUTHORITIES || object.name_any() == own,
+                    // What every namespace has, and the journals.
+                    ("Secret" | "ConfigMap" | "ServiceAccount", AUTHORITIES) => true,
+                    // Events outlive what they are about. The pods of this test may wait to be told that they are over.
+                    ("Event", _) => true,
+                    (_, namespace) => namespace == own,
+                };
+                if (ours || namespace == AUTHORITIES) && !stays {
+                    left.push(format!("{} {namespace}/{}", resource.kind, object.name_any()));
+                }
+            }
+        }
+    }
+    ensure!(left.is_empty(), "left behind: {left:#?}");
+    Ok(())
+}
+
+/// Waits until the product serves again.
+async fn serves(cluster: &Cluster) -> Result<()> {
+    let deployments = cluster.api::<Deployment>(SYSTEM);
+    for name in ["countersign-operator", "countersign-webhook"] {
+        let available = |deployment: &Deployment| deployment.status.as_ref().is_some_and(|status| status.available_replicas >= Some(1));
+        watch(&deployments, name, "available", available).await?;
+    }
+    Ok(())
+}
