@@ -1,0 +1,97 @@
+//! The stored form: an envelope that tells format, protection and checksum before anything inside is believed.
+//! Protections other than none (KMS, PKCS#11) come in here.
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::JournalError;
+
+/// The format written and read.
+pub const FORMAT: &str = "countersign.dev/journal.v1";
+
+/// The longest stored form that is looked at, in bytes: what a Secret may hold.
+pub const MAX_LENGTH: usize = 1024 * 1024;
+
+const UNPROTECTED: &str = "none";
+
+#[derive(Deserialize)]
+struct Format {
+    format: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    format: String,
+    protection: String,
+    /// `sha256:` and the digest of the payload's bytes, hexadecimal.
+    checksum: String,
+    /// Base64.
+    payload: String,
+}
+
+impl Drop for Envelope {
+    fn drop(&mut self) {
+        self.payload.zeroize();
+    }
+}
+
+/// Puts a payload into its envelope.
+pub(super) fn seal(payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
+    let envelope = Envelope {
+        format: FORMAT.to_owned(),
+        protection: UNPROTECTED.to_owned(),
+        checksum: checksum(payload),
+        payload: STANDARD.encode(payload),
+    };
+    write_json(&envelope, envelope.payload.len() + 512)
+}
+
+/// Takes the payload out of an envelope that is whole.
+pub(super) fn open(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
+    if bytes.len() > MAX_LENGTH {
+        return Err(JournalError::damaged(format!("{} bytes, over {MAX_LENGTH}", bytes.len())));
+    }
+    let Format { format } = read_json(bytes, "envelope")?;
+    if format != FORMAT {
+        return Err(JournalError::UnknownFormat { format: shortened(&format) });
+    }
+    let envelope: Envelope = read_json(bytes, "envelope")?;
+    if envelope.protection != UNPROTECTED {
+        return Err(JournalError::UnknownProtection { protection: shortened(&envelope.protection) });
+    }
+    let payload = STANDARD.decode(&envelope.payload).map_err(|_| JournalError::damaged("the payload is not base64"))?;
+    let payload = Zeroizing::new(payload);
+    if checksum(&payload) != envelope.checksum {
+        return Err(JournalError::damaged("the checksum does not match the payload"));
+    }
+    Ok(payload)
+}
+
+/// Writes into a buffer of `capacity`, so that growing leaves no copy of a key behind.
+pub(super) fn write_json(value: &impl Serialize, capacity: usize) -> Result<Zeroizing<Vec<u8>>, JournalError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    serde_json::to_writer(&mut *bytes, value).map_err(|_| JournalError::damaged("it cannot be written as JSON"))?;
+    Ok(bytes)
+}
+
+/// Reads JSON. The reader's own message may quote what it read, so only the place is told.
+pub(super) fn read_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], part: &str) -> Result<T, JournalError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        JournalError::damaged(format!("the {part} is not as it was written, at line {line}, column {column}"))
+    })
+}
+
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn checksum(payload: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, payload);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
