@@ -7,7 +7,7 @@ use countersign_webhook::{
 };
 use serde_json::{Value, json};
 
-pub fn options() -> AgentOptions {
+pub(crate) fn options() -> AgentOptions {
     AgentOptions {
         image: "countersign.local/agent:dev".into(),
         pull_policy: PullPolicy::IfNotPresent,
@@ -16,7 +16,7 @@ pub fn options() -> AgentOptions {
     }
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         roots: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
         issuer: "10.96.0.7:8443".into(),
@@ -26,7 +26,7 @@ pub fn settings() -> Settings {
 }
 
 /// A pod as it arrives: with what the API server and the ServiceAccount plugin have added by then.
-pub fn pod() -> Value {
+pub(crate) fn pod() -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -39,7 +39,7 @@ pub fn pod() -> Value {
     })
 }
 
-pub fn container(name: &str) -> Value {
+pub(crate) fn container(name: &str) -> Value {
     json!({
         "name": name,
         "image": "app:1",
@@ -47,30 +47,30 @@ pub fn container(name: &str) -> Value {
     })
 }
 
-pub fn outcome(pod: &Value) -> Result<Outcome, Refusal> {
+pub(crate) fn outcome(pod: &Value) -> Result<Outcome, Refusal> {
     inject(pod, Asked::ByNamespace, &options(), &settings())
 }
 
-pub fn patch(pod: &Value) -> Vec<Value> {
+pub(crate) fn patch(pod: &Value) -> Vec<Value> {
     match outcome(pod) {
         Ok(Outcome::Inject { operations, .. }) => operations,
         other => panic!("{other:?}"),
     }
 }
 
-pub fn apply(pod: &Value, operations: &[Value]) -> Value {
+pub(crate) fn apply(pod: &Value, operations: &[Value]) -> Value {
     let mut patched = pod.clone();
     let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
     json_patch::patch(&mut patched, &patch).unwrap();
     patched
 }
 
-pub fn injected(pod: &Value) -> Value {
+pub(crate) fn injected(pod: &Value) -> Value {
     apply(pod, &patch(pod))
 }
 
 /// What the API server's defaults and other mutators do to a container between two calls.
-pub fn with_defaults(mut pod: Value) -> Value {
+pub(crate) fn with_defaults(mut pod: Value) -> Value {
     for list in ["initContainers", "containers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
             container["terminationMessagePath"] = json!("/dev/termination-log");
