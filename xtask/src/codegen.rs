@@ -34,6 +34,7 @@ type Files = BTreeMap<PathBuf, String>;
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let mut files = Files::new();
     rust_from_proto(root, &mut files)?;
+    definitions(&mut files)?;
     let progress = Progress::start(if check { "codegen --check" } else { "codegen" });
     let stale = stale(root, &files)?;
     if stale.is_empty() {
@@ -86,6 +87,15 @@ fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
                 format!("no code was generated for the protobuf package `{package}`")
             })?;
         files.insert(format!("proto/src/generated/{name}.rs").into(), text);
+    }
+    Ok(())
+}
+
+/// One YAML file a kind, for `kubectl apply -f crds/`, and a copy for kustomize, which reads nothing outside its folder.
+fn definitions(files: &mut Files) -> Result<()> {
+    for (name, yaml) in countersign_crds::all()? {
+        files.insert(Path::new("crds").join(name), yaml.clone());
+        files.insert(Path::new("manifests/base/crds").join(name), yaml);
     }
     Ok(())
 }

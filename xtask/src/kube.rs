@@ -25,16 +25,25 @@ impl Kubectl {
         command
     }
 
-    /// Applies a kustomization.
+    /// Applies a kustomization, on the server: fields that others own and it does not name stay as they are.
     pub(crate) fn apply(&self, dir: &Path) -> Result<()> {
         if !dir.join("kustomization.yaml").is_file() {
             bail!("there is no kustomization.yaml in {}", dir.display());
         }
-        self.cmd(&["apply", "--kustomize"]).arg(dir).quiet()
+        self.cmd(&["apply", "--server-side", "--force-conflicts", "--kustomize"])
+            .arg(dir)
+            .quiet()
+    }
+
+    /// Deletes what a kustomization holds; what is not there is passed over.
+    pub(crate) fn delete(&self, dir: &Path) -> Result<()> {
+        self.cmd(&["delete", "--ignore-not-found", "--wait", "--kustomize"])
+            .arg(dir)
+            .quiet()
     }
 
     /// Waits until every CustomResourceDefinition of ours is served.
-    pub(crate) fn wait_for_crds(&self, names: &[&str]) -> Result<()> {
+    pub(crate) fn wait_for_crds(&self, names: &[String]) -> Result<()> {
         let mut args = vec!["wait", "--for=condition=Established", "--timeout=60s"];
         let names: Vec<String> = names
             .iter()
@@ -88,11 +97,11 @@ impl Kubectl {
         self.cmd(&["get", kind, name]).succeeds()
     }
 
-    /// `kubectl get … --output=json`.
-    pub(crate) fn get(&self, args: &[&str]) -> Result<Value> {
-        let mut command = self.cmd(&["get", "--output=json"]);
-        let text = command.args(args).read()?;
-        serde_json::from_str(&text).context("reading kubectl's JSON")
+    /// The API server's version, when it answers.
+    pub(crate) fn server_version(&self) -> Option<String> {
+        let text = self.cmd(&["get", "--raw=/version"]).read().ok()?;
+        let version: Value = serde_json::from_str(&text).ok()?;
+        Some(version.get("gitVersion")?.as_str()?.to_owned())
     }
 
     /// Waits until the API server is ready to serve.

@@ -5,14 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use crate::images::Group;
+
+mod bench;
 mod build;
 mod cluster;
 mod codegen;
+mod demo;
 mod deps;
 mod image;
+mod images;
 mod kube;
+mod product;
 mod progress;
+mod python;
 mod sh;
+mod test;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -23,6 +31,12 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A cluster, the product, the samples, two demo workloads; ends by showing who talked to whom.
+    Up(Name),
+    /// End what `up` started; nothing is left.
+    Down(Name),
+    /// Make all images, as OCI archives in target/images.
+    Images,
     /// Load an image archive into the running cluster.
     Load {
         /// An OCI archive.
@@ -36,6 +50,10 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Formatting, lints, licences, unit and property tests, then end-to-end tests on a cluster of their own.
+    Test(test::Options),
+    /// Run the benches; writes target/bench/report.json and a table.
+    Bench,
     /// The cluster alone, without the product.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -69,6 +87,13 @@ struct Name {
 fn main() -> Result<()> {
     let root = root()?;
     match Args::parse().command {
+        Command::Up(Name { name }) => product::up(&root, &name),
+        Command::Down(Name { name }) => product::down(&root, &name),
+        Command::Images => {
+            images::make(&root, &[Group::Product, Group::Demo, Group::Test]).map(drop)
+        }
+        Command::Test(options) => test::run(&root, &options),
+        Command::Bench => bench::run(&root),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?
             .load(&[archive])
             .map(drop),

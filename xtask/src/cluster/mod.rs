@@ -3,8 +3,8 @@
 //! - with a working Docker and `kind` on `PATH`: one made by kind from `kind-config.yaml`;
 //! - else one of our own on this machine (`e2e/cluster`).
 //!
-//! Our own is what was run and tested; kind's was not run on a developer's machine yet, only described
-//! (`.github/workflows/kind.yml`).
+//! Our own is what was run and tested on every change. The way over kind was not run yet: it is written after kind's
+//! documentation, for `.github/workflows/kind.yml`.
 
 mod components;
 mod host;
@@ -49,6 +49,11 @@ enum Kind {
     Docker(String),
     /// With a command that loads images, if we were given one.
     Given(Option<String>),
+}
+
+/// Whether the cluster is one that `KUBECONFIG` names, and so not ours to start or end.
+pub(crate) fn is_given() -> bool {
+    matches!(Choice::make(), Choice::Given(_))
 }
 
 /// Starts the cluster, or finds it up.
@@ -179,14 +184,10 @@ impl Cluster {
 
     /// Says what and how the cluster is.
     pub(crate) fn report(&self) -> Result<()> {
-        let version = self.kubectl.get(&["--raw=/version"]).ok();
-        let version = version
-            .as_ref()
-            .and_then(|v| v.get("gitVersion"))
-            .and_then(|v| v.as_str());
+        let version = self.kubectl.server_version();
         say(format!(
             "API server: {}",
-            version.unwrap_or("does not answer")
+            version.as_deref().unwrap_or("does not answer")
         ));
         say(format!(
             "export KUBECONFIG={}",

@@ -1,0 +1,171 @@
+//! The images: a table of what they are made from, and how each kind is made. Written to `target/images/<name>.tar`, to be
+//! loaded as `countersign.local/<name>:dev`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::image::{self, Content};
+use crate::progress::Progress;
+use crate::sh::{Run as _, cmd};
+use crate::{build, deps, python};
+
+/// What an image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// What a user installs.
+    Product,
+    /// What `up` shows it with.
+    Demo,
+    /// What only the end-to-end tests run.
+    Test,
+}
+
+/// An image's name, what it is for, and what it is made from.
+#[derive(Debug, Clone, Copy)]
+struct Image {
+    name: &'static str,
+    group: Group,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// A binary of this workspace, linked statically.
+    Rust {
+        package: &'static str,
+        bin: &'static str,
+    },
+    /// A folder with a Go module and its main package.
+    Go { dir: &'static str },
+    /// A folder with `requirements.txt` and the script.
+    Python {
+        dir: &'static str,
+        script: &'static str,
+    },
+}
+
+/// To add an image: a line here.
+const IMAGES: [Image; 6] = [
+    rust(
+        "operator",
+        Group::Product,
+        "countersign-operator",
+        "countersign-operator",
+    ),
+    rust(
+        "webhook",
+        Group::Product,
+        "countersign-webhook",
+        "countersign-webhook",
+    ),
+    rust(
+        "agent",
+        Group::Product,
+        "countersign-agent",
+        "countersign-agent",
+    ),
+    rust("demo", Group::Demo, "countersign-e2e", "countersign-demo"),
+    Image {
+        name: "client-go",
+        group: Group::Test,
+        source: Source::Go {
+            dir: "e2e/workloads/go",
+        },
+    },
+    Image {
+        name: "client-python",
+        group: Group::Test,
+        source: Source::Python {
+            dir: "e2e/workloads/python",
+            script: "client.py",
+        },
+    },
+];
+
+const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'static str) -> Image {
+    Image {
+        name,
+        group,
+        source: Source::Rust { package, bin },
+    }
+}
+
+/// Makes the images of these groups; returns their archives.
+pub(crate) fn make(root: &Path, groups: &[Group]) -> Result<Vec<PathBuf>> {
+    let wanted: Vec<&Image> = IMAGES
+        .iter()
+        .filter(|image| groups.contains(&image.group))
+        .collect();
+    build_rust(root, &wanted)?;
+    let progress = Progress::start("make images");
+    let mut archives = Vec::new();
+    for image in wanted {
+        let archive = root
+            .join("target/images")
+            .join(format!("{}.tar", image.name));
+        let content = image
+            .content(root)
+            .with_context(|| format!("making the image {}", image.name))?;
+        image::write(&archive, &image.reference(), &content)?;
+        let megabytes = archive.metadata()?.len().div_ceil(1_000_000);
+        progress.note(format!(
+            "{} ({megabytes} MB): {}",
+            image.reference(),
+            archive.display()
+        ));
+        archives.push(archive);
+    }
+    progress.done(format!("{} images", archives.len()));
+    Ok(archives)
+}
+
+impl Image {
+    fn reference(&self) -> String {
+        format!("countersign.local/{}:dev", self.name)
+    }
+
+    fn content(&self, root: &Path) -> Result<Content> {
+        match self.source {
+            Source::Rust { bin, .. } => Ok(Content::binary(
+                &root
+                    .join("target")
+                    .join(deps::MUSL)
+                    .join("release")
+                    .join(bin),
+            )),
+            Source::Go { dir } => {
+                let binary = root.join("target/images/go").join(self.name);
+                build::static_go(&root.join(dir), &binary)?;
+                Ok(Content::binary(&binary))
+            }
+            Source::Python { dir, script } => python::content(
+                &root.join(dir),
+                script,
+                &root.join("target/images").join(self.name),
+            ),
+        }
+    }
+}
+
+/// All Rust binaries in one build: what they share is compiled once.
+fn build_rust(root: &Path, images: &[&Image]) -> Result<()> {
+    let mut args: Vec<&str> = vec!["build", "--release", "--target", deps::MUSL];
+    for image in images {
+        if let Source::Rust { package, bin } = image.source {
+            args.extend(["--package", package, "--bin", bin]);
+        }
+    }
+    if !args.contains(&"--package") {
+        return Ok(());
+    }
+    deps::for_images()?;
+    let progress = Progress::start("build static binaries");
+    cmd("cargo", args)
+        .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
+        .env("CARGO_TARGET_DIR", root.join("target"))
+        .current_dir(root)
+        .run()?;
+    progress.done("built");
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The product on a cluster: installed from `manifests/`, shown with the demo, taken away again.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cluster::{self, Cluster};
+use crate::demo;
+use crate::images::{self, Group};
+use crate::kube::Kubectl;
+use crate::progress::{Progress, say};
+
+const SYSTEM: &str = "countersign-system";
+const ROLLOUT: Duration = Duration::from_secs(180);
+
+/// `cargo xtask up`: cluster, product, demo; ends with who talked to whom.
+pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
+    let cluster = cluster::up(root, name)?;
+    let archives = images::make(root, &[Group::Product, Group::Demo])?;
+    let changed = cluster.load(&archives)?;
+    let kubectl = &cluster.kubectl;
+    install(root, &cluster, changed)?;
+
+    let progress = Progress::start("install the demo");
+    let there = kubectl.exists("namespace", demo::NAMESPACE);
+    for part in ["samples", "demo"] {
+        kubectl.apply(&root.join("manifests").join(part))?;
+    }
+    if changed && there {
+        kubectl.restart(demo::NAMESPACE)?;
+    }
+    kubectl.wait_for_rollouts(demo::NAMESPACE, ROLLOUT)?;
+    progress.done("its workloads run");
+    demo::report(kubectl)?;
+    how_to_look_further(kubectl);
+    Ok(())
+}
+
+/// Definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than what runs.
+pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<()> {
+    let kubectl = &cluster.kubectl;
+    let progress = Progress::start("install the product");
+    let there = kubectl.exists("namespace", SYSTEM);
+    kubectl.apply(&root.join("manifests/base"))?;
+    let definitions = definitions()?;
+    kubectl.wait_for_crds(&definitions)?;
+    if changed && there {
+        kubectl.restart(SYSTEM)?;
+    }
+    kubectl.wait_for_rollouts(SYSTEM, ROLLOUT)?;
+    progress.done("operator and webhook serve");
+    Ok(())
+}
+
+/// `cargo xtask down`: ends our cluster; from one that we were given, takes what `up` installed.
+pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
+    if cluster::is_given() {
+        let cluster = cluster::find(root, name)?;
+        let progress = Progress::start("remove demo and product");
+        for part in ["demo", "samples", "uninstall"] {
+            cluster.kubectl.delete(&root.join("manifests").join(part))?;
+        }
+        progress.done("removed; the authorities stay in the namespace countersign-authorities");
+        return Ok(());
+    }
+    cluster::down(root, name)
+}
+
+/// Names of our definitions, as the API server knows them.
+fn definitions() -> Result<Vec<String>> {
+    let files = countersign_crds::all()?;
+    let plural = |file: &str| file.trim_end_matches(".yaml").to_owned();
+    Ok(files
+        .iter()
+        .map(|(file, _)| format!("{}.{}", plural(file), countersign_crds::GROUP))
+        .collect())
+}
+
+fn how_to_look_further(kubectl: &Kubectl) {
+    say("\nTo look further:");
+    say(format!(
+        "  export KUBECONFIG={}",
+        kubectl.kubeconfig.display()
+    ));
+    if let Some(dir) = kubectl.program.parent() {
+        say(format!("  export PATH={}:$PATH", dir.display()));
+    }
+    say("  kubectl get trustdomains,workloadidentities --all-namespaces");
+    say(format!(
+        "  kubectl --namespace {} get pods",
+        demo::NAMESPACE
+    ));
+    say(format!(
+        "  kubectl --namespace {} logs --follow --selector app=caller --container caller",
+        demo::NAMESPACE
+    ));
+    say(format!(
+        "  kubectl --namespace {SYSTEM} logs --follow deployment/countersign-operator"
+    ));
+    say("  cargo xtask down            # ends it; nothing is left");
+}

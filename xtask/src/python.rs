@@ -1,0 +1,121 @@
+//! An image with Python: the interpreter as this machine's packages brought it, and pinned packages that pip fetches.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::deps;
+use crate::image::Content;
+use crate::sh::{Run as _, cmd};
+
+/// Where Debian has it; another `python3` on `PATH` may be of another version.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Debian packages that the interpreter and compiled extensions need; the names differ between releases, and those that
+/// are not installed are passed over. `@` stands for the interpreter's version.
+const PACKAGES: [&str; 15] = [
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "zlib1g",
+    "libexpat1",
+    "libffi8",
+    "libssl3",
+    "libssl3t64",
+    "libbz2-1.0",
+    "liblzma5",
+    "libuuid1",
+    "libcrypt1",
+    "python@-minimal",
+    "libpython@-minimal",
+    "libpython@-stdlib",
+];
+
+/// Not needed to run.
+const LEFT_OUT: [&str; 5] = [
+    "/usr/share/doc",
+    "/usr/share/man",
+    "/usr/share/lintian",
+    "/usr/share/locale",
+    "/usr/share/binfmts",
+];
+
+/// An image that runs `script` of `source`, assembled in the folder `tree`, which is made anew.
+pub(crate) fn content(source: &Path, script: &str, tree: &Path) -> Result<Content> {
+    deps::for_python()?;
+    if tree.exists() {
+        fs::remove_dir_all(tree).with_context(|| format!("removing {}", tree.display()))?;
+    }
+    let version = cmd(
+        PYTHON,
+        ["-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+    )
+    .read()?;
+    for package in PACKAGES {
+        copy_package(&package.replace('@', &version), tree)?;
+    }
+    let app = tree.join("app");
+    fs::create_dir_all(&app)?;
+    let from = source.join(script);
+    fs::copy(&from, app.join(script)).with_context(|| format!("copying {}", from.display()))?;
+    cmd(
+        PYTHON,
+        [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--only-binary=:all:",
+            "--root-user-action=ignore",
+        ],
+    )
+    .args(["--disable-pip-version-check", "--target"])
+    .arg(app.join("packages"))
+    .arg("--requirement")
+    .arg(source.join("requirements.txt"))
+    .quiet()?;
+    let (interpreter, script) = (
+        format!("/usr/bin/python{version}"),
+        format!("/app/{script}"),
+    );
+    let env = [
+        "PYTHONPATH=/app/packages",
+        "PYTHONDONTWRITEBYTECODE=1",
+        "PYTHONUNBUFFERED=1",
+        "HOME=/tmp",
+    ];
+    Content::from_tree(tree, &[&interpreter, &script], &env)
+}
+
+/// Copies what an installed Debian package consists of.
+fn copy_package(package: &str, tree: &Path) -> Result<()> {
+    let Ok(list) = cmd("dpkg", ["--listfiles", package]).read() else {
+        return Ok(());
+    };
+    for line in list
+        .lines()
+        .filter(|line| !LEFT_OUT.iter().any(|prefix| line.starts_with(prefix)))
+    {
+        let from = Path::new(line);
+        let to = tree.join(line.trim_start_matches('/'));
+        // A package may list what was removed or moved since.
+        let Ok(metadata) = fs::symlink_metadata(from) else {
+            continue;
+        };
+        if to.symlink_metadata().is_ok() || metadata.is_dir() {
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if metadata.is_symlink() {
+            symlink(fs::read_link(from)?, &to)?;
+        } else {
+            fs::copy(from, &to).with_context(|| format!("copying {line}"))?;
+        }
+    }
+    Ok(())
+}
