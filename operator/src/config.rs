@@ -1,0 +1,76 @@
+//! What an operator process is told on its command line or in its environment. Everything that belongs to the installation
+//! (audience, issuer's address, trust domains) is observed in the cluster instead.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+/// Options of `countersign-operator`.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "countersign-operator", version, about = "Watches, indexes, decides, issues and publishes.")]
+pub struct Config {
+    /// Namespace in which the operator runs: Service, ConfigMap and TLS name of the issuer live there.
+    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign-system")]
+    pub namespace: String,
+
+    /// Namespace which holds the authorities' journals and nothing else.
+    #[arg(long, env = "COUNTERSIGN_AUTHORITIES_NAMESPACE", default_value = "countersign-authorities")]
+    pub authorities_namespace: String,
+
+    /// What `{cluster}` in paths stands for; without it such paths are not granted.
+    #[arg(long, env = "COUNTERSIGN_CLUSTER_NAME", default_value = "")]
+    pub cluster_name: String,
+
+    /// Where the issuer listens (TLS 1.3, HTTP/2).
+    #[arg(long, env = "COUNTERSIGN_LISTEN_ISSUER", default_value = "0.0.0.0:8443")]
+    pub listen_issuer: SocketAddr,
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, in plain text.
+    #[arg(long, env = "COUNTERSIGN_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
+    pub listen_http: SocketAddr,
+
+    /// What is logged, as a tracing filter such as `info,countersign_operator=debug`.
+    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
+    pub log: String,
+}
+
+impl Config {
+    /// The DNS names of the issuer's serving certificate.
+    #[must_use]
+    pub fn serving_names(&self) -> Vec<String> {
+        vec![self.issuer_name()]
+    }
+
+    /// The name the issuer's serving certificate carries and agents ask for.
+    #[must_use]
+    pub fn issuer_name(&self) -> String {
+        format!("{ISSUER_SERVICE}.{}.svc", self.namespace)
+    }
+}
+
+/// The Service in front of every replica's issuer.
+pub const ISSUER_SERVICE: &str = "countersign-issuer";
+
+/// The port of [`ISSUER_SERVICE`].
+pub const ISSUER_PORT: u16 = 8443;
+
+/// The field manager of everything the operator applies.
+pub const FIELD_MANAGER: &str = "countersign-operator";
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_issuer_is_named_after_its_service_and_namespace() {
+        let config = Config::parse_from(["countersign-operator", "--namespace", "elsewhere"]);
+        assert_eq!(config.issuer_name(), "countersign-issuer.elsewhere.svc");
+        assert_eq!(config.listen_issuer.port(), 8443);
+    }
+}

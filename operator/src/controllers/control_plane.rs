@@ -1,0 +1,193 @@
+//! The control plane's own root, and the ConfigMap by which the webhook learns what an agent must know: roots, the
+//! issuer's address and name, the audience.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use countersign_core::journal::{self, Journal, JournalError, RandomKeys};
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher::watch_object},
+};
+use serde_json::json;
+
+use crate::{
+    authorities::{
+        Authorities,
+        book::{CONTROL_PLANE_SECRET, StoredSecret, control_plane_policy, examine_control_plane},
+        store::{JournalStore, StoreError},
+    },
+    clock::Clock,
+    config::{FIELD_MANAGER, ISSUER_PORT, ISSUER_SERVICE},
+    metrics::{Controller, Metrics, Outcome},
+};
+
+/// The ConfigMap's name.
+pub const CONFIG_MAP: &str = "countersign-control-plane";
+
+const RETRY: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// What the controller works with.
+pub struct Context {
+    /// For the Service and the ConfigMap.
+    pub client: Client,
+    /// The operator's namespace.
+    pub namespace: String,
+    /// The issuer's TLS name.
+    pub issuer_name: String,
+    /// The installation's audience.
+    pub audience: String,
+    /// The uid of the namespace kube-system.
+    pub cluster: String,
+    /// Where the journal is made known at once.
+    pub authorities: Authorities,
+    /// Where it is kept.
+    pub journals: JournalStore,
+    /// The time.
+    pub clock: Clock,
+    /// Durations of reconciles.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why the control plane is not as it should be; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlPlaneError {
+    /// The journal was not stored or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot be used or made.
+    #[error("Secret {CONTROL_PLANE_SECRET}: {0}")]
+    Journal(#[from] JournalError),
+    /// It is gone though roots were published.
+    #[error("Secret {CONTROL_PLANE_SECRET} is missing, and pods trust the roots in ConfigMap {CONFIG_MAP}: restore the Secret, or delete the ConfigMap to accept a new root and restart injected pods")]
+    Missing,
+    /// The Service has no address.
+    #[error("Service {ISSUER_SERVICE} has no ClusterIP yet; agents cannot find the issuer")]
+    NoAddress,
+    /// The API server did not do it.
+    #[error("{what}: {source}")]
+    Kube {
+        /// What was attempted.
+        what: &'static str,
+        /// What the client said.
+        source: Box<kube::Error>,
+    },
+}
+
+/// Keeps the control plane for as long as the process lives.
+pub async fn run(context: Context) {
+    let services: Api<Service> = Api::namespaced(context.client.clone(), &context.namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mut services = std::pin::pin!(watch_object(services, ISSUER_SERVICE).default_backoff());
+    let mut config_maps = std::pin::pin!(watch_object(config_maps, CONFIG_MAP).default_backoff());
+    let mut published = context.authorities.subscribe();
+    loop {
+        let begin = tokio::time::Instant::now();
+        let result = reconcile(&context).await;
+        let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
+        context.metrics.reconciled(Controller::ControlPlane, outcome, begin.elapsed());
+        let wait = match result {
+            Ok(next) => next.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN)),
+            Err(ControlPlaneError::Store(StoreError::Conflict { .. })) => Duration::from_millis(200),
+            Err(error) => {
+                tracing::warn!(%error, "control plane");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait + Duration::from_millis(10)) => {}
+            _ = services.next() => {}
+            _ = config_maps.next() => {}
+            _ = published.changed() => {}
+        }
+    }
+}
+
+async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneError> {
+    let now = context.clock.now();
+    let kube = |what| move |source| ControlPlaneError::Kube { what, source: Box::new(source) };
+    let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
+    let current = config_maps.get_opt(CONFIG_MAP).await.map_err(kube("reading the ConfigMap"))?;
+    let current = current.and_then(|map| map.data).unwrap_or_default();
+
+    let secret = context.journals.read(CONTROL_PLANE_SECRET).await?;
+    let known = context.authorities.read(|book| book.control_plane().map(|journal| journal.sequence(now)));
+    let roots_published = current.get("roots.pem").is_some_and(|roots| !roots.is_empty());
+    let journal = match decide(secret.as_ref(), &context.cluster, known, roots_published, now)? {
+        Due::Nothing(journal) => journal,
+        Due::Write(journal) => {
+            let stored = context.journals.write(CONTROL_PLANE_SECRET, None, &journal, secret.as_ref()).await?;
+            context.authorities.apply_secret(CONTROL_PLANE_SECRET, stored);
+            journal
+        }
+    };
+
+    let services: Api<Service> = Api::namespaced(context.client.clone(), &context.namespace);
+    let service = services.get_opt(ISSUER_SERVICE).await.map_err(kube("reading the Service"))?;
+    let address = service.as_ref().and_then(address).ok_or(ControlPlaneError::NoAddress)?;
+    let wanted = data(&journal, address, context, now);
+    if current != wanted {
+        let patch = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": CONFIG_MAP }, "data": wanted,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        config_maps
+            .patch(CONFIG_MAP, &parameters, &Patch::Apply(patch))
+            .await
+            .map_err(kube("writing the ConfigMap"))?;
+        tracing::info!("control-plane ConfigMap written");
+    }
+    Ok(journal.next_change(&control_plane_policy(), now))
+}
+
+#[derive(Debug)]
+enum Due {
+    Nothing(Journal),
+    Write(Journal),
+}
+
+fn decide(
+    secret: Option<&StoredSecret>,
+    cluster: &str,
+    known_sequence: Option<u64>,
+    roots_published: bool,
+    now: Timestamp,
+) -> Result<Due, ControlPlaneError> {
+    let policy = control_plane_policy();
+    let Some(secret) = secret else {
+        if roots_published || known_sequence.is_some() {
+            return Err(ControlPlaneError::Missing);
+        }
+        return Ok(Due::Write(Journal::create(cluster, None, &policy, &mut RandomKeys, now)?));
+    };
+    let journal = examine_control_plane(secret, cluster, known_sequence, now)?;
+    let plan = journal::next(&journal, &policy, now);
+    if plan.is_empty() {
+        return Ok(Due::Nothing(journal));
+    }
+    Ok(Due::Write(journal.apply(&plan, &policy, &mut RandomKeys, now)?))
+}
+
+fn data(journal: &Journal, address: String, context: &Context, now: Timestamp) -> BTreeMap<String, String> {
+    let roots: String = journal.roots(now).iter().map(|root| root.pem()).collect();
+    BTreeMap::from([
+        ("roots.pem".to_owned(), roots),
+        ("issuer".to_owned(), address),
+        ("issuer-name".to_owned(), context.issuer_name.clone()),
+        ("audience".to_owned(), context.audience.clone()),
+    ])
+}
+
+/// `<ClusterIP>:<port>`, IPv6 in brackets.
+fn address(service: &Service) -> Option<String> {
+    let ip = service.spec.as_ref()?.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None")?;
+    let ip: std::net::IpAddr = ip.parse().ok()?;
+    Some(std::net::SocketAddr::new(ip, ISSUER_PORT).to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! TrustDomains: keeps each one's journal (first authorities, successors in time, removal of what has ended) and tells its
+//! status. A journal that cannot be used is `Stalled`, never a new root.
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_core::journal::{self, AuthorityPolicy, Journal, JournalError, RandomKeys, State, Times};
+use countersign_crds::{
+    AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, KeyType, TrustDomain, TrustDomainStatus,
+};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::{Action, Config, applier},
+        reflector::{ObjectRef, Store},
+    },
+};
+use serde_json::json;
+
+use super::conditions::Health;
+use crate::{
+    authorities::{
+        Authorities,
+        book::{ADOPT_ANNOTATION, DomainFacts, Problem, examine, secret_name},
+        store::{JournalStore, StoreError},
+    },
+    clock::Clock,
+    config::FIELD_MANAGER,
+    index::{DomainVerdict, SharedIndex},
+    metrics::{Controller, Metrics, Outcome},
+};
+
+/// The longest time without a look, should a timer be lost to a suspended machine.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// What the controller works with.
+pub struct Context {
+    /// For status.
+    pub client: Client,
+    /// What became of the objects.
+    pub index: SharedIndex,
+    /// Where a written journal is made known at once.
+    pub authorities: Authorities,
+    /// Where journals are kept.
+    pub journals: JournalStore,
+    /// The uid of the namespace kube-system.
+    pub cluster: String,
+    /// The time.
+    pub clock: Clock,
+    /// Durations of reconciles.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a reconcile did not end well; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The journal was not stored or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No authority could be made.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The status was not written.
+    #[error("the status of TrustDomain {name} was not written: {source}")]
+    Status {
+        /// The object's name.
+        name: String,
+        /// What the client said.
+        source: Box<kube::Error>,
+    },
+}
+
+/// Reconciles TrustDomains for as long as the process lives.
+pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
+    let queue = stream::unfold((context.clone(), store.clone()), |(context, store)| async move {
+        let names = context.index.dirty_domains().await;
+        for name in &names {
+            make_known(&context, &store, name);
+        }
+        let references = names.into_iter().map(|name| Ok::<_, std::convert::Infallible>(ObjectRef::new(&name)));
+        Some((stream::iter(references.collect::<Vec<_>>()), (context, store)))
+    })
+    .flatten();
+    let timed = |domain, context: Arc<Context>| {
+        Box::pin(async move {
+            let begin = tokio::time::Instant::now();
+            let result = reconcile(domain, &context).await;
+            let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
+            context.metrics.reconciled(Controller::TrustDomain, outcome, begin.elapsed());
+            result
+        })
+    };
+    let reconciles = applier(timed, on_error, context, store, queue, Config::default());
+    reconciles
+        .for_each(|result| async {
+            if let Err(error) = result {
+                tracing::debug!(%error, "reconcile of a TrustDomain");
+            }
+        })
+        .await;
+}
+
+fn on_error(domain: Arc<TrustDomain>, error: &ReconcileError, _: Arc<Context>) -> Action {
+    if matches!(error, ReconcileError::Store(StoreError::Conflict { .. })) {
+        return Action::requeue(Duration::from_millis(200));
+    }
+    tracing::warn!(name = domain.name_any(), %error, "TrustDomain");
+    Action::requeue(Duration::from_secs(5))
+}
+
+/// Tells the authorities what the TrustDomain says, or that it is gone.
+fn make_known(context: &Context, store: &Store<TrustDomain>, name: &str) {
+    let object = store.get(&ObjectRef::new(name));
+    match (object, context.index.read(|index| index.domain(name))) {
+        (Some(object), Some(DomainVerdict::Accepted(spec))) if spec.local => {
+            context.authorities.configure(facts(&object, spec.trust_domain.clone()));
+        }
+        _ => context.authorities.forget(name),
+    }
+}
+
+fn facts(object: &TrustDomain, trust_domain: countersign_core::id::TrustDomain) -> DomainFacts {
+    let authority = object.spec.authority.clone().unwrap_or_default();
+    let published = object.status.as_ref().and_then(|status| status.bundle.as_ref());
+    let adopts = object.annotations().get(ADOPT_ANNOTATION).is_some_and(|value| value == "true");
+    DomainFacts {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        trust_domain,
+        policy: AuthorityPolicy {
+            ca_life: authority.x509.ca_ttl.duration(),
+            longest_svid_life: authority.longest_svid_life().duration(),
+            refresh_hint: authority.bundle_refresh_hint.duration(),
+            x509_key_type: key_type(authority.x509.key_type),
+            jwt_key_type: key_type(authority.jwt.key_type),
+        },
+        jwt_issuer: authority.jwt.issuer,
+        published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),
+        adopts,
+    }
+}
+
+fn key_type(key_type: KeyType) -> countersign_core::key::KeyType {
+    match key_type {
+        KeyType::EcP256 => countersign_core::key::KeyType::EcP256,
+        KeyType::EcP384 => countersign_core::key::KeyType::EcP384,
+        KeyType::Rsa2048 => countersign_core::key::KeyType::Rsa2048,
+    }
+}
+
+async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action, ReconcileError> {
+    let Some(verdict) = context.index.read(|index| index.domain(&domain.name_any())) else {
+        return Ok(Action::await_change());
+    };
+    let now = context.clock.now();
+    let (standing, next_look) = match &verdict {
+        DomainVerdict::Accepted(spec) if spec.local => {
+            let facts = facts(&domain, spec.trust_domain.clone());
+            match keep_journal(&facts, context, now).await? {
+                Ok(journal) => {
+                    let next = journal.next_change(&facts.policy, now);
+                    (Standing::Signing { journal, facts }, next)
+                }
+                Err(problem) => (Standing::Problem { problem, facts }, None),
+            }
+        }
+        DomainVerdict::Accepted(_) => (Standing::Nothing, None),
+        DomainVerdict::Invalid(error) => (Standing::Invalid(error.to_string()), None),
+        DomainVerdict::Duplicate { of, trust_domain } => {
+            (Standing::Duplicate { of: of.clone(), trust_domain: trust_domain.to_string() }, None)
+        }
+    };
+    write_status(&domain, status(&domain, &standing, now), context).await?;
+    let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
+    // A moment after the switch, so that it has happened when we look.
+    Ok(Action::requeue(wait + Duration::from_millis(10)))
+}
+
+/// What is due for a journal.
+#[derive(Debug)]
+enum Due {
+    Nothing(Journal),
+    Create,
+    Advance(Journal, journal::Plan),
+    Problem(Problem),
+}
+
+fn decide(
+    examined: Result<Option<Journal>, Problem>,
+    adopting: bool,
+    policy: &AuthorityPolicy,
+    now: Timestamp,
+) -> Due {
+    match examined {
+        Err(problem) => Due::Problem(problem),
+        Ok(None) => Due::Create,
+        Ok(Some(journal)) => {
+            let plan = journal::next(&journal, policy, now);
+            if plan.is_empty() && !adopting { Due::Nothing(journal) } else { Due::Advance(journal, plan) }
+        }
+    }
+}
+
+async fn keep_journal(
+    facts: &DomainFacts,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Result<Journal, Problem>, ReconcileError> {
+    let name = secret_name(&facts.name);
+    let secret = context.journals.read(&name).await?;
+    let known = context.authorities.read(|book| book.journal(&facts.name).map(|journal| journal.sequence(now)));
+    let adopting = secret.as_ref().is_some_and(|secret| secret.owner.as_ref() != Some(&facts.uid));
+    let due = decide(examine(secret.as_ref(), facts, &context.cluster, known, now), adopting, &facts.policy, now);
+    let journal = match due {
+        Due::Problem(problem) => return Ok(Err(problem)),
+        Due::Nothing(journal) => return Ok(Ok(journal)),
+        Due::Create => {
+            tracing::info!(trust_domain = %facts.trust_domain, "making the first authorities");
+            Journal::create(&context.cluster, Some(&facts.trust_domain), &facts.policy, &mut RandomKeys, now)?
+        }
+        Due::Advance(journal, plan) => {
+            for step in &plan.steps {
+                tracing::info!(trust_domain = %facts.trust_domain, %step, "authorities change");
+            }
+            journal.apply(&plan, &facts.policy, &mut RandomKeys, now)?
+        }
+    };
+    let stored = context.journals.write(&name, Some(&facts.uid), &journal, secret.as_ref()).await?;
+    context.authorities.apply_secret(&name, stored);
+    Ok(Ok(journal))
+}
+
+/// What the status speaks of.
+#[derive(Debug)]
+enum Standing {
+    Signing { journal: Journal, facts: DomainFacts },
+    Problem { problem: Problem, facts: DomainFacts },
+    Invalid(String),
+    Duplicate { of: String, trust_domain: String },
+    Nothing,
+}
+
+fn status(domain: &TrustDomain, standing: &Standing, now: Timestamp) -> TrustDomainStatus {
+    let old = domain.status.clone().unwrap_or_default();
+    let health = match standing {
+        Standing::Signing { .. } => Health::ready("Signing", "the authorities sign and the bundle is published"),
+        Standing::Problem { problem, .. } => Health::stalled(
+            problem.reason(),
+            format!("{problem}; no new root is made, and replicas that had loaded the journal before sign on with it"),
+        ),
+        Standing::Invalid(error) => Health::stalled("Invalid", error.clone()),
+        Standing::Duplicate { of, trust_domain } => Health::stalled(
+            "Duplicate",
+            format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}: delete one of the two"),
+        ),
+        Standing::Nothing => Health::stalled("NoAuthority", "spec.authority is missing: this cluster signs nothing here"),
+    };
+    let generation = domain.meta().generation;
+    let conditions = health.conditions(generation, &old.conditions, now);
+    let status = TrustDomainStatus { conditions, observed_generation: generation, ..old };
+    match standing {
+        Standing::Signing { journal, facts } => TrustDomainStatus {
+            trust_domain: Some(facts.trust_domain.to_string()),
+            bundle: Some(BundleStatus {
+                sequence: i64::try_from(journal.sequence(now)).unwrap_or(i64::MAX),
+                refresh_hint: facts.policy.refresh_hint.into(),
+            }),
+            authorities: authorities(journal, now),
+            ..status
+        },
+        // What was published stays: by it an older journal is told from the newest.
+        Standing::Problem { facts, .. } => {
+            TrustDomainStatus { trust_domain: Some(facts.trust_domain.to_string()), ..status }
+        }
+        Standing::Invalid(_) | Standing::Duplicate { .. } | Standing::Nothing => status,
+    }
+}
+
+fn authorities(journal: &Journal, now: Timestamp) -> Vec<AuthorityStatus> {
+    let x509 = journal.x509_slots().iter().map(|slot| {
+        let not_after = Some(Time(slot.signer().certificate().not_after()));
+        (AuthorityKind::X509, &slot.id, slot.state(now), slot.times, not_after)
+    });
+    let jwt = journal.jwt_slots().iter().map(|slot| (AuthorityKind::Jwt, &slot.id, slot.state(now), slot.times, None));
+    let mut all: Vec<_> = x509
+        .chain(jwt)
+        .filter_map(|(kind, id, state, times, not_after)| {
+            let Times { activate_at, retire_at, remove_at, .. } = times;
+            Some(AuthorityStatus {
+                kind,
+                id: id.clone(),
+                state: authority_state(state)?,
+                activate_at: Time(activate_at),
+                retire_at: Time(retire_at),
+                remove_at: Time(remove_at),
+                not_after,
+            })
+        })
+        .collect();
+    all.sort_by_key(|one| (one.kind, one.activate_at.0));
+    all
+}
+
+fn authority_state(state: State) -> Option<AuthorityState> {
+    match state {
+        State::Prepared => Some(AuthorityState::Prepared),
+        State::Active => Some(AuthorityState::Active),
+        State::Retiring => Some(AuthorityState::Retiring),
+        State::Tainted => Some(AuthorityState::Tainted),
+        State::Gone => None,
+    }
+}
+
+async fn write_status(
+    domain: &TrustDomain,
+    status: TrustDomainStatus,
+    context: &Context,
+) -> Result<(), ReconcileError> {
+    if domain.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let name = domain.name_any();
+    let patch = json!({
+        "apiVersion": TrustDomain::api_version(&()),
+        "kind": TrustDomain::kind(&()),
+        "metadata": { "name": name, "uid": domain.uid() },
+        "status": status,
+    });
+    let api: Api<TrustDomain> = Api::all(context.client.clone());
+    match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
+        Ok(_) => Ok(()),
+        // Deleted, or deleted and made anew, meanwhile: its watch event tells.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(source) => Err(ReconcileError::Status { name, source: Box::new(source) }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! `/metrics`, `/healthz` and `/readyz`. Ready means that this replica can issue: its caches are complete, it knows the
+//! cluster's token keys and the control plane's root, and its issuer listens.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use axum::{Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// What must be there before a replica is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Every pod was listed once.
+    Pods,
+    /// Every namespace was listed once.
+    Namespaces,
+    /// Every TrustDomain was listed once.
+    TrustDomains,
+    /// Every WorkloadIdentity was listed once.
+    WorkloadIdentities,
+    /// Every authority journal was listed once.
+    Journals,
+    /// The keys which sign service account tokens are known.
+    TokenKeys,
+    /// The control plane's root is loaded and the serving certificate is signed by it.
+    ControlPlaneRoot,
+    /// The issuer accepts connections.
+    Issuer,
+}
+
+impl Part {
+    const ALL: [Self; 8] = [
+        Self::Pods,
+        Self::Namespaces,
+        Self::TrustDomains,
+        Self::WorkloadIdentities,
+        Self::Journals,
+        Self::TokenKeys,
+        Self::ControlPlaneRoot,
+        Self::Issuer,
+    ];
+
+    fn bit(self) -> u16 {
+        1 << (self as u16)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pods => "pods are not listed yet",
+            Self::Namespaces => "namespaces are not listed yet",
+            Self::TrustDomains => "TrustDomains are not listed yet",
+            Self::WorkloadIdentities => "WorkloadIdentities are not listed yet",
+            Self::Journals => "authority journals are not listed yet",
+            Self::TokenKeys => "the cluster's token keys (/openid/v1/jwks) are not known yet",
+            Self::ControlPlaneRoot => "the control plane's root is not loaded yet",
+            Self::Issuer => "the issuer does not listen yet",
+        }
+    }
+}
+
+/// Which parts are there; shared by all who bring one.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicU16>);
+
+impl Readiness {
+    /// Marks a part as there.
+    pub fn set(&self, part: Part) {
+        self.0.fetch_or(part.bit(), Ordering::AcqRel);
+    }
+
+    /// Marks a part as missing again, such as the listener on shutdown.
+    pub fn unset(&self, part: Part) {
+        self.0.fetch_and(!part.bit(), Ordering::AcqRel);
+    }
+
+    /// Whether a part is there.
+    #[must_use]
+    pub fn has(&self, part: Part) -> bool {
+        self.0.load(Ordering::Acquire) & part.bit() != 0
+    }
+
+    /// Whether the index is complete: until then "no identity" would be a guess.
+    #[must_use]
+    pub fn index_complete(&self) -> bool {
+        [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities].iter().all(|part| self.has(*part))
+    }
+
+    /// What is missing, in words; empty when ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        Part::ALL.iter().filter(|part| !self.has(**part)).map(|part| part.name()).collect()
+    }
+}
+
+#[derive(Clone)]
+struct Site {
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves until `shutdown`.
+///
+/// # Errors
+/// When the address cannot be bound or accepting fails.
+pub async fn serve(
+    address: SocketAddr,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    axum::serve(listener, router(readiness, metrics)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+fn router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .with_state(Site { readiness, metrics })
+}
+
+async fn ready(State(site): State<Site>) -> impl IntoResponse {
+    let missing = site.readiness.missing();
+    if missing.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
+}
+
+async fn metrics_text(State(site): State<Site>) -> impl IntoResponse {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match site.metrics.encode() {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, OPENMETRICS)], text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, Readiness};
+
+    #[test]
+    fn every_part_is_needed_and_named_while_it_is_missing() {
+        let readiness = Readiness::default();
+        for (done, part) in Part::ALL.iter().enumerate() {
+            let missing = readiness.missing();
+            assert_eq!(missing.len(), Part::ALL.len() - done);
+            assert!(missing.contains(&part.name()));
+            readiness.set(*part);
+        }
+        assert!(readiness.missing().is_empty());
+        readiness.unset(Part::Issuer);
+        assert_eq!(readiness.missing(), [Part::Issuer.name()]);
+    }
+
+    #[test]
+    fn the_index_is_complete_once_all_that_it_is_made_of_was_listed() {
+        let readiness = Readiness::default();
+        for part in [Part::Pods, Part::Namespaces, Part::TrustDomains] {
+            readiness.set(part);
+            assert!(!readiness.index_complete());
+        }
+        readiness.set(Part::WorkloadIdentities);
+        assert!(readiness.index_complete());
+    }
+}

@@ -1,0 +1,99 @@
+//! The TrustDomains there are. Of two objects that name the same trust domain the oldest is its authority here; the other
+//! is a duplicate and signs nothing.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use countersign_core::{entitlement::DomainSpec, id::TrustDomain};
+use jiff::Timestamp;
+
+use super::FieldError;
+
+/// What became of a TrustDomain object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainVerdict {
+    /// It is used.
+    Accepted(Arc<DomainSpec>),
+    /// A field cannot be read.
+    Invalid(FieldError),
+    /// An older object names the same trust domain.
+    Duplicate {
+        /// That object's name.
+        of: String,
+        /// The trust domain of both.
+        trust_domain: TrustDomain,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Domains {
+    by_name: HashMap<String, Result<Arc<DomainSpec>, FieldError>>,
+    /// Objects by the trust domain they name, in order of precedence: created, uid, name.
+    by_trust_domain: HashMap<TrustDomain, BTreeSet<(Timestamp, String, String)>>,
+}
+
+impl Domains {
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.by_name.keys()
+    }
+
+    pub(super) fn stored(&self, name: &str) -> Option<&Result<Arc<DomainSpec>, FieldError>> {
+        self.by_name.get(name)
+    }
+
+    /// Puts a TrustDomain in place; the answer names every object whose verdict may have changed.
+    pub(super) fn insert(&mut self, name: &str, spec: Result<DomainSpec, FieldError>) -> Vec<String> {
+        let mut touched = self.remove(name);
+        if let Ok(spec) = &spec {
+            let rivals = self.by_trust_domain.entry(spec.trust_domain.clone()).or_default();
+            rivals.insert((spec.created, spec.uid.clone(), name.to_owned()));
+            touched.extend(rivals.iter().map(|(_, _, name)| name.clone()));
+        }
+        self.by_name.insert(name.to_owned(), spec.map(Arc::new));
+        touched.push(name.to_owned());
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// Takes a TrustDomain out; the answer names every object whose verdict may have changed.
+    pub(super) fn remove(&mut self, name: &str) -> Vec<String> {
+        let Some(removed) = self.by_name.remove(name) else { return Vec::new() };
+        let mut touched = vec![name.to_owned()];
+        let Ok(spec) = removed else { return touched };
+        if let Some(rivals) = self.by_trust_domain.get_mut(&spec.trust_domain) {
+            rivals.remove(&(spec.created, spec.uid.clone(), name.to_owned()));
+            touched.extend(rivals.iter().map(|(_, _, name)| name.clone()));
+            if rivals.is_empty() {
+                self.by_trust_domain.remove(&spec.trust_domain);
+            }
+        }
+        touched
+    }
+
+    pub(super) fn verdict(&self, name: &str) -> Option<DomainVerdict> {
+        let spec = match self.by_name.get(name)? {
+            Ok(spec) => spec,
+            Err(error) => return Some(DomainVerdict::Invalid(error.clone())),
+        };
+        let holder = self.by_trust_domain.get(&spec.trust_domain)?.first()?;
+        Some(if holder.2 == name {
+            DomainVerdict::Accepted(spec.clone())
+        } else {
+            DomainVerdict::Duplicate { of: holder.2.clone(), trust_domain: spec.trust_domain.clone() }
+        })
+    }
+
+    pub(super) fn accepted(&self, name: &str) -> Option<Arc<DomainSpec>> {
+        match self.verdict(name)? {
+            DomainVerdict::Accepted(spec) => Some(spec),
+            DomainVerdict::Invalid(_) | DomainVerdict::Duplicate { .. } => None,
+        }
+    }
+}

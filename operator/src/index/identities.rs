@@ -1,0 +1,302 @@
+//! The WorkloadIdentities there are, each with its outcome and the pods it selects; found by namespace, service account
+//! and TrustDomain, so that a change touches only what it concerns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use countersign_core::entitlement::{Claims, IdentitySpec, Judged, Labels, PodFacts, grantable, judge};
+use countersign_crds as crds;
+
+use super::{FieldError, domains::Domains, translate};
+
+/// Namespace and name of a WorkloadIdentity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdentityKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What became of a WorkloadIdentity and how many pods it is about.
+#[derive(Clone, Debug)]
+pub struct IdentityView {
+    /// The object's uid and generation of which this speaks.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Its outcome, or the field that cannot be read.
+    pub outcome: Result<Judged, FieldError>,
+    /// Pods alive and selected.
+    pub matched: usize,
+    /// Those of them without an agent.
+    pub not_injected: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    by_key: HashMap<IdentityKey, Record>,
+    namespaces: HashMap<String, InNamespace>,
+    by_domain: HashMap<String, BTreeSet<IdentityKey>>,
+    claims: Claims,
+}
+
+#[derive(Debug)]
+struct Record {
+    object: Arc<crds::WorkloadIdentity>,
+    outcome: Result<Judged, FieldError>,
+    /// Pods alive and selected, and whether each is injected.
+    matched: HashMap<Arc<str>, bool>,
+    not_injected: usize,
+}
+
+#[derive(Debug, Default)]
+struct InNamespace {
+    names: BTreeSet<IdentityKey>,
+    by_account: HashMap<String, BTreeSet<IdentityKey>>,
+    label_only: BTreeSet<IdentityKey>,
+}
+
+/// Everything an identity's outcome depends on beside itself.
+pub(super) struct Surroundings<'a> {
+    pub(super) domains: &'a Domains,
+    pub(super) namespaces: &'a BTreeMap<String, Labels>,
+}
+
+impl Identities {
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &IdentityKey> {
+        self.by_key.keys()
+    }
+
+    pub(super) fn view(&self, key: &IdentityKey) -> Option<IdentityView> {
+        self.by_key.get(key).map(|record| IdentityView {
+            uid: record.object.metadata.uid.clone().unwrap_or_default(),
+            generation: record.object.metadata.generation.unwrap_or_default(),
+            outcome: record.outcome.clone(),
+            matched: record.matched.len(),
+            not_injected: record.not_injected,
+        })
+    }
+
+    pub(super) fn of_namespace(&self, namespace: &str) -> Vec<IdentityKey> {
+        self.namespaces.get(namespace).map(|all| all.names.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn of_domain(&self, domain: &str) -> Vec<IdentityKey> {
+        self.by_domain.get(domain).map(|all| all.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Those that could select a pod of this account.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        namespace: &str,
+        account: &str,
+    ) -> impl Iterator<Item = &'a IdentityKey> + Clone + use<'a> {
+        let namespace = self.namespaces.get(namespace);
+        let by_account = namespace.and_then(|all| all.by_account.get(account)).into_iter().flatten();
+        by_account.chain(namespace.map(|all| &all.label_only).into_iter().flatten())
+    }
+
+    pub(super) fn judged_candidates<'a>(
+        &'a self,
+        namespace: &str,
+        account: &str,
+    ) -> impl Iterator<Item = &'a Judged> + Clone + use<'a> {
+        self.candidates(namespace, account).filter_map(|key| self.by_key.get(key)?.outcome.as_ref().ok())
+    }
+
+    pub(super) fn judged_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Judged> + Clone + use<'a> {
+        let names = self.namespaces.get(namespace).map(|all| &all.names).into_iter().flatten();
+        names.filter_map(|key| self.by_key.get(key)?.outcome.as_ref().ok())
+    }
+
+    /// The first of a namespace that cannot be read.
+    pub(super) fn invalid_in(&self, namespace: &str) -> Option<(&IdentityKey, &FieldError)> {
+        let names = &self.namespaces.get(namespace)?.names;
+        names.iter().find_map(|key| Some((key, self.by_key.get(key)?.outcome.as_ref().err()?)))
+    }
+
+    /// The accounts it selects; `None` when it selects by labels alone, empty when it cannot be read.
+    pub(super) fn accounts(&self, key: &IdentityKey) -> Option<Vec<String>> {
+        let spec = self.spec(key);
+        match spec {
+            Some(spec) if spec.selector.is_label_only() => None,
+            Some(spec) => Some(spec.selector.service_accounts.clone()),
+            None => Some(Vec::new()),
+        }
+    }
+
+    pub(super) fn selects(&self, key: &IdentityKey, pod: &PodFacts) -> bool {
+        key.namespace == pod.namespace && self.spec(key).is_some_and(|spec| spec.selector.selects_pod(pod))
+    }
+
+    fn spec(&self, key: &IdentityKey) -> Option<&Arc<IdentitySpec>> {
+        self.by_key.get(key)?.outcome.as_ref().ok().map(Judged::identity)
+    }
+
+    /// Puts an object in place; where the answer is `true`, [`Self::judge`] must follow.
+    pub(super) fn insert(&mut self, key: &IdentityKey, object: crds::WorkloadIdentity) -> bool {
+        if let Some(old) = self.by_key.get_mut(key) {
+            let known = &old.object;
+            if known.spec == object.spec && known.metadata.uid == object.metadata.uid {
+                old.object = Arc::new(object);
+                return false;
+            }
+        }
+        let old = self.by_key.remove(key);
+        if let Some(old) = &old {
+            self.unlink(key, old);
+        }
+        self.by_domain.entry(object.spec.trust_domain.clone()).or_default().insert(key.clone());
+        let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
+        namespace.names.insert(key.clone());
+        if object.spec.selector.service_accounts.is_empty() {
+            namespace.label_only.insert(key.clone());
+        }
+        for account in &object.spec.selector.service_accounts {
+            namespace.by_account.entry(account.clone()).or_default().insert(key.clone());
+        }
+        let object = Arc::new(object);
+        let record = match old {
+            // The old outcome stays until it is judged: it knows whom the old claims concerned.
+            Some(old) => Record { object, ..old },
+            None => Record { object, outcome: Err(unjudged()), matched: HashMap::new(), not_injected: 0 },
+        };
+        self.by_key.insert(key.clone(), record);
+        true
+    }
+
+    /// Takes an object out; the answer is whose outcome may change by that.
+    pub(super) fn remove(&mut self, key: &IdentityKey) -> Vec<IdentityKey> {
+        let Some(record) = self.by_key.remove(key) else { return Vec::new() };
+        let rivals = record.outcome.as_ref().map(|judged| self.rivals(judged.identity())).unwrap_or_default();
+        self.unlink(key, &record);
+        rivals
+    }
+
+    fn unlink(&mut self, key: &IdentityKey, record: &Record) {
+        let domain = &record.object.spec.trust_domain;
+        remove_from(&mut self.by_domain, domain, key);
+        self.claims.remove(record.object.metadata.uid.as_deref().unwrap_or_default());
+        let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { return };
+        namespace.names.remove(key);
+        namespace.label_only.remove(key);
+        for account in &record.object.spec.selector.service_accounts {
+            remove_from(&mut namespace.by_account, account, key);
+        }
+        if namespace.names.is_empty() {
+            self.namespaces.remove(&key.namespace);
+        }
+    }
+
+    /// Judges identities anew and, with them, whoever overlaps what they claimed or claim now. The answer is everyone
+    /// that was judged.
+    pub(super) fn judge(
+        &mut self,
+        keys: impl IntoIterator<Item = IdentityKey>,
+        around: &Surroundings<'_>,
+    ) -> BTreeSet<IdentityKey> {
+        let mut specs = HashMap::new();
+        let mut touched = BTreeSet::new();
+        for key in keys {
+            let Some(record) = self.by_key.get(&key) else { continue };
+            let old = record.outcome.as_ref().ok().map(|judged| judged.identity().clone());
+            let spec = translated(&record.object, around.domains, old.as_ref());
+            if let Some(old) = &old {
+                touched.extend(self.rivals(old));
+                self.claims.remove(&old.uid);
+            }
+            if let Ok(spec) = &spec {
+                self.claims.remove(&spec.uid);
+                if grantable(spec, self.domain_of(&key, around), labels(around, &key)).is_ok() {
+                    self.claims.insert(spec);
+                }
+                touched.extend(self.rivals(spec));
+            }
+            touched.insert(key.clone());
+            specs.insert(key, spec);
+        }
+        for key in &touched {
+            let spec = specs.remove(key).or_else(|| self.spec(key).cloned().map(Ok));
+            let Some(spec) = spec else { continue };
+            let domain = self.domain_of(key, around);
+            let outcome = spec.map(|spec| judge(spec, domain, labels(around, key), &self.claims));
+            if let Some(record) = self.by_key.get_mut(key) {
+                record.outcome = outcome;
+            }
+        }
+        touched
+    }
+
+    fn domain_of(
+        &self,
+        key: &IdentityKey,
+        around: &Surroundings<'_>,
+    ) -> Option<Arc<countersign_core::entitlement::DomainSpec>> {
+        around.domains.accepted(&self.by_key.get(key)?.object.spec.trust_domain)
+    }
+
+    fn rivals(&self, spec: &IdentitySpec) -> Vec<IdentityKey> {
+        let key = |namespace: &String, name: &String| IdentityKey { namespace: namespace.clone(), name: name.clone() };
+        self.claims.overlapping(spec).into_iter().map(|rival| key(&rival.namespace, &rival.name)).collect()
+    }
+
+    /// Records whether an identity selects a living pod; the answer is whether a count changed.
+    pub(super) fn set_matched(&mut self, key: &IdentityKey, uid: &Arc<str>, matched: Option<bool>) -> bool {
+        let Some(record) = self.by_key.get_mut(key) else { return false };
+        let before = match matched {
+            Some(injected) => record.matched.insert(uid.clone(), injected),
+            None => record.matched.remove(uid),
+        };
+        record.not_injected -= usize::from(before == Some(false));
+        record.not_injected += usize::from(matched == Some(false));
+        before != matched
+    }
+
+    pub(super) fn matched(&self, key: &IdentityKey) -> HashSet<Arc<str>> {
+        self.by_key.get(key).map(|record| record.matched.keys().cloned().collect()).unwrap_or_default()
+    }
+}
+
+fn unjudged() -> FieldError {
+    FieldError { field: "spec".to_owned(), reason: "not judged yet".to_owned() }
+}
+
+fn labels<'a>(around: &'a Surroundings<'_>, key: &IdentityKey) -> &'a Labels {
+    static NONE: Labels = Labels::new();
+    around.namespaces.get(&key.namespace).unwrap_or(&NONE)
+}
+
+/// The object as `core` reads it; the same `Arc` as before when nothing changed, so that comparing is cheap.
+fn translated(
+    object: &crds::WorkloadIdentity,
+    domains: &Domains,
+    old: Option<&Arc<IdentitySpec>>,
+) -> Result<Arc<IdentitySpec>, FieldError> {
+    let named = &object.spec.trust_domain;
+    let trust_domain = match domains.accepted(named) {
+        Some(domain) => domain.trust_domain.clone(),
+        // Without the object its name is the best guess at the trust domain; the judge refuses it in any case.
+        None => named.parse().map_err(|_| FieldError {
+            field: "spec.trustDomain".to_owned(),
+            reason: format!("there is no TrustDomain {named}: create it, or make a WorkloadIdentity that names another"),
+        })?,
+    };
+    let spec = translate::identity(object, &trust_domain)?;
+    Ok(old.filter(|old| ***old == spec).cloned().unwrap_or_else(|| Arc::new(spec)))
+}
+
+fn remove_from(map: &mut HashMap<String, BTreeSet<IdentityKey>>, at: &str, key: &IdentityKey) {
+    if let Some(keys) = map.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            map.remove(at);
+        }
+    }
+}

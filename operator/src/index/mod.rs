@@ -1,0 +1,502 @@
+//! What is known of the cluster, and what follows from it for each session. Pure and synchronous: the watches apply
+//! objects, `core` judges, and what a session's pod is entitled to is published on that session's channel. One change
+//! touches what it concerns, never all pods.
+
+mod domains;
+mod identities;
+mod pods;
+mod sessions;
+mod translate;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for};
+use countersign_crds as crds;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use domains::Domains;
+pub use domains::DomainVerdict;
+use identities::{Identities, Surroundings};
+pub use identities::{IdentityKey, IdentityView};
+pub use pods::PodRecord;
+use pods::Pods;
+use sessions::Sessions;
+pub use translate::FieldError;
+
+/// What a session's pod is entitled to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// The pod does not exist or has ended.
+    Gone,
+    /// Its identities, the default first; never empty.
+    Entitled(Vec<Entitled>),
+    /// It has none.
+    None(Absence),
+}
+
+/// Why a pod has no identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absence {
+    /// CamelCase, of a closed set.
+    pub reason: &'static str,
+    /// What is missing and what to do.
+    pub message: String,
+}
+
+/// Everything the watches told.
+#[derive(Debug, Default)]
+pub struct Index {
+    cluster: String,
+    pods: Pods,
+    namespaces: BTreeMap<String, Labels>,
+    domains: Domains,
+    identities: Identities,
+    sessions: Sessions,
+    dirty: Dirty,
+}
+
+/// Objects whose status may have to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// TrustDomains by name.
+    pub domains: BTreeSet<String>,
+    /// WorkloadIdentities.
+    pub identities: BTreeSet<IdentityKey>,
+}
+
+impl Index {
+    /// An empty index; `cluster` is what `{cluster}` in a path stands for, empty when the cluster has no name.
+    #[must_use]
+    pub fn new(cluster: String) -> Self {
+        Self { cluster, ..Self::default() }
+    }
+
+    /// How many pods there are.
+    #[must_use]
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// How many namespaces there are.
+    #[must_use]
+    pub fn namespace_count(&self) -> usize {
+        self.namespaces.len()
+    }
+
+    /// How many TrustDomains there are.
+    #[must_use]
+    pub fn domain_count(&self) -> usize {
+        self.domains.len()
+    }
+
+    /// How many WorkloadIdentities there are.
+    #[must_use]
+    pub fn identity_count(&self) -> usize {
+        self.identities.len()
+    }
+
+    /// How many sessions are watched.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The uids of all pods the watch told of.
+    pub fn pod_uids(&self) -> impl Iterator<Item = &str> {
+        self.pods.uids()
+    }
+
+    /// Whether a pod exists and has not ended.
+    #[must_use]
+    pub fn alive(&self, uid: &str, now: Timestamp) -> bool {
+        self.pods.alive(uid, now)
+    }
+
+    /// A pod by uid.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<&PodRecord> {
+        self.pods.record(uid)
+    }
+
+    /// What became of a TrustDomain; `None` when there is none of that name.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<DomainVerdict> {
+        self.domains.verdict(name)
+    }
+
+    /// The accepted TrustDomains.
+    #[must_use]
+    pub fn accepted_domains(&self) -> Vec<Arc<DomainSpec>> {
+        self.domains.names().filter_map(|name| self.domains.accepted(name)).collect()
+    }
+
+    /// What became of a WorkloadIdentity; `None` when there is none of that name.
+    #[must_use]
+    pub fn identity(&self, key: &IdentityKey) -> Option<IdentityView> {
+        self.identities.view(key)
+    }
+
+    /// What a session (empty: the pod's own, else a container's) is entitled to.
+    #[must_use]
+    pub fn entitlement(&self, uid: &str, session: &str) -> Entitlement {
+        let Some(pod) = self.pods.record(uid).filter(|pod| !pod.ended) else { return Entitlement::Gone };
+        let facts = &pod.facts;
+        let (namespace, account) = (facts.namespace.as_str(), facts.service_account.as_str());
+        let found = identities_for(facts, session, self.identities.judged_candidates(namespace, account));
+        // Why there is none depends on all identities of the namespace; the common case does not look at them.
+        match found.or_else(|_| identities_for(facts, session, self.identities.judged_in(namespace))) {
+            Ok(entitled) => Entitlement::Entitled(entitled),
+            Err(why) => Entitlement::None(self.absence(namespace, &why)),
+        }
+    }
+
+    fn absence(&self, namespace: &str, why: &NoIdentity) -> Absence {
+        let mut message = why.to_string();
+        if let Some((key, error)) = self.identities.invalid_in(namespace) {
+            message.push_str(&format!("; WorkloadIdentity {}/{} cannot be read: {error}", key.namespace, key.name));
+        }
+        Absence { reason: why.reason(), message }
+    }
+
+    /// Whether a session name is the pod's own or one of its containers'.
+    #[must_use]
+    pub fn has_session(&self, uid: &str, session: &str) -> bool {
+        let containers = self.pods.record(uid).map(|pod| pod.facts.containers.as_slice()).unwrap_or_default();
+        session.is_empty() || containers.iter().any(|container| container == session)
+    }
+
+    /// A pod came or changed.
+    pub fn apply_pod(&mut self, pod: PodRecord) {
+        self.put_pod(pod, None);
+    }
+
+    /// A pod was read live; it counts until `until` unless the watch confirms it before.
+    pub fn apply_live_pod(&mut self, pod: PodRecord, until: Timestamp, now: Timestamp) {
+        for uid in self.pods.unconfirmed(now) {
+            self.remove_pod(&uid);
+        }
+        // What the watch told is newer or equal, or will be corrected by it.
+        if self.pods.record(&pod.facts.uid).is_none() {
+            self.put_pod(pod, Some(until));
+        }
+    }
+
+    fn put_pod(&mut self, pod: PodRecord, provisional_until: Option<Timestamp>) {
+        if provisional_until.is_none() && self.pods.confirm(&pod) {
+            return;
+        }
+        let (uid, replaced) = self.pods.insert(pod, provisional_until);
+        if let Some(replaced) = replaced {
+            self.remove_pod(&replaced);
+        }
+        self.match_pod(&uid);
+        self.publish(&uid);
+    }
+
+    /// A pod is gone.
+    pub fn remove_pod(&mut self, uid: &str) {
+        let Some((uid, record)) = self.pods.remove(uid) else { return };
+        let facts = &record.facts;
+        let keys: Vec<_> = self.identities.candidates(&facts.namespace, &facts.service_account).cloned().collect();
+        for key in keys {
+            self.set_matched(&key, &uid, None);
+        }
+        self.publish(&uid);
+    }
+
+    fn match_pod(&mut self, uid: &Arc<str>) {
+        let Some(pod) = self.pods.record(uid) else { return };
+        let facts = &pod.facts;
+        let state = (!pod.ended).then_some(pod.injected);
+        let matches: Vec<_> = self
+            .identities
+            .candidates(&facts.namespace, &facts.service_account)
+            .map(|key| (key.clone(), state.filter(|_| self.identities.selects(key, facts))))
+            .collect();
+        for (key, state) in matches {
+            self.set_matched(&key, uid, state);
+        }
+    }
+
+    fn set_matched(&mut self, key: &IdentityKey, uid: &Arc<str>, state: Option<bool>) {
+        if self.identities.set_matched(key, uid, state) {
+            self.dirty.identities.insert(key.clone());
+        }
+    }
+
+    /// A namespace came or its labels changed.
+    pub fn apply_namespace(&mut self, name: &str, labels: Labels) {
+        if self.namespaces.get(name) == Some(&labels) {
+            return;
+        }
+        self.namespaces.insert(name.to_owned(), labels);
+        self.judge(self.identities.of_namespace(name));
+    }
+
+    /// A namespace is gone; its objects' own watches tell of them.
+    pub fn remove_namespace(&mut self, name: &str) {
+        if self.namespaces.remove(name).is_some() {
+            self.judge(self.identities.of_namespace(name));
+        }
+    }
+
+    /// Namespaces that are not among `present` are gone.
+    pub fn retain_namespaces(&mut self, present: &HashSet<&str>) {
+        let gone: Vec<_> = self.namespaces.keys().filter(|name| !present.contains(name.as_str())).cloned().collect();
+        gone.iter().for_each(|name| self.remove_namespace(name));
+    }
+
+    /// A TrustDomain came or changed.
+    pub fn apply_domain(&mut self, object: &crds::TrustDomain) {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let spec = translate::domain(object, &self.cluster);
+        self.dirty.domains.insert(name.clone());
+        if matches!((self.domains.stored(&name), &spec), (Some(Ok(old)), Ok(new)) if **old == *new) {
+            return;
+        }
+        let touched = self.domains.insert(&name, spec);
+        self.domains_changed(touched);
+    }
+
+    /// A TrustDomain is gone.
+    pub fn remove_domain(&mut self, name: &str) {
+        let touched = self.domains.remove(name);
+        self.domains_changed(touched);
+    }
+
+    /// TrustDomains that are not among `present` are gone.
+    pub fn retain_domains(&mut self, present: &HashSet<&str>) {
+        let gone: Vec<_> = self.domains.names().filter(|name| !present.contains(name.as_str())).cloned().collect();
+        gone.iter().for_each(|name| self.remove_domain(name));
+    }
+
+    fn domains_changed(&mut self, names: Vec<String>) {
+        let concerned: Vec<_> = names.iter().flat_map(|name| self.identities.of_domain(name)).collect();
+        self.dirty.domains.extend(names);
+        self.judge(concerned);
+    }
+
+    /// A WorkloadIdentity came or changed.
+    pub fn apply_identity(&mut self, object: crds::WorkloadIdentity) {
+        let key = IdentityKey {
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name: object.metadata.name.clone().unwrap_or_default(),
+        };
+        self.dirty.identities.insert(key.clone());
+        let before = self.matched_pods(&key);
+        if !self.identities.insert(&key, object) {
+            return;
+        }
+        let mut affected = self.judge_only([key.clone()]);
+        affected.extend(before);
+        for uid in &affected {
+            self.match_pod(uid);
+        }
+        let stale: Vec<_> = affected.iter().filter(|uid| !self.still_selected(&key, uid)).cloned().collect();
+        for uid in &stale {
+            self.set_matched(&key, uid, None);
+        }
+        self.publish_all(affected, [key.namespace.as_str()]);
+    }
+
+    /// A WorkloadIdentity is gone.
+    pub fn remove_identity(&mut self, key: &IdentityKey) {
+        let mut affected: HashSet<Arc<str>> = self.matched_pods(key);
+        let rivals = self.identities.remove(key);
+        affected.extend(self.judge_only(rivals));
+        self.publish_all(affected, [key.namespace.as_str()]);
+    }
+
+    /// WorkloadIdentities that are not among `present` are gone.
+    pub fn retain_identities(&mut self, present: &HashSet<IdentityKey>) {
+        let gone: Vec<_> = self.identities.keys().filter(|key| !present.contains(*key)).cloned().collect();
+        gone.iter().for_each(|key| self.remove_identity(key));
+    }
+
+    fn matched_pods(&self, key: &IdentityKey) -> HashSet<Arc<str>> {
+        self.identities.matched(key)
+    }
+
+    fn still_selected(&self, key: &IdentityKey, uid: &str) -> bool {
+        self.pods.record(uid).is_some_and(|pod| !pod.ended && self.identities.selects(key, &pod.facts))
+    }
+
+    fn judge(&mut self, keys: Vec<IdentityKey>) {
+        let namespaces: BTreeSet<String> = keys.iter().map(|key| key.namespace.clone()).collect();
+        let affected = self.judge_only(keys);
+        for uid in &affected {
+            self.match_pod(uid);
+        }
+        self.publish_all(affected, namespaces.iter().map(String::as_str));
+    }
+
+    /// Judges; the answer is every pod that the judged could select.
+    fn judge_only(&mut self, keys: impl IntoIterator<Item = IdentityKey>) -> HashSet<Arc<str>> {
+        let around = Surroundings { domains: &self.domains, namespaces: &self.namespaces };
+        let judged = self.identities.judge(keys, &around);
+        let mut affected = HashSet::new();
+        for key in &judged {
+            match self.identities.accounts(key) {
+                None => affected.extend(self.pods.of(&key.namespace, None).cloned()),
+                Some(accounts) => {
+                    for account in &accounts {
+                        affected.extend(self.pods.of(&key.namespace, Some(account)).cloned());
+                    }
+                }
+            }
+        }
+        self.dirty.identities.extend(judged);
+        affected
+    }
+
+    /// Publishes to the sessions of these pods, and to those of `namespaces` that wait for an identity.
+    fn publish_all<'a>(&mut self, pods: HashSet<Arc<str>>, namespaces: impl IntoIterator<Item = &'a str>) {
+        let waiting: Vec<_> =
+            namespaces.into_iter().flat_map(|namespace| self.sessions.waiting(namespace)).cloned().collect();
+        for uid in pods.iter().chain(&waiting) {
+            self.publish(uid);
+        }
+    }
+
+    fn publish(&mut self, uid: &str) {
+        if !self.sessions.has(uid) {
+            return;
+        }
+        let mut waits = false;
+        for session in self.sessions.names(uid) {
+            let entitlement = self.entitlement(uid, &session);
+            waits |= matches!(entitlement, Entitlement::None(_));
+            self.sessions.publish(uid, &session, entitlement);
+        }
+        if let Some(pod) = self.pods.record(uid) {
+            self.sessions.set_waiting(uid, &pod.facts.namespace, waits);
+        }
+    }
+
+    fn subscribe(&mut self, uid: &str, session: &str) -> watch::Receiver<Arc<Entitlement>> {
+        let entitlement = self.entitlement(uid, session);
+        let waits = matches!(entitlement, Entitlement::None(_));
+        let receiver = self.sessions.subscribe(&Arc::from(uid), session, entitlement);
+        if let Some(pod) = self.pods.record(uid).filter(|_| waits) {
+            self.sessions.set_waiting(uid, &pod.facts.namespace, true);
+        }
+        receiver
+    }
+}
+
+/// The index as the parts of the process share it. The lock is held for one change or one look, never across `.await`.
+#[derive(Clone, Debug, Default)]
+pub struct SharedIndex(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    index: Mutex<Index>,
+    dirty_domains: Notify,
+    dirty_identities: Notify,
+}
+
+impl SharedIndex {
+    /// Shares an index.
+    #[must_use]
+    pub fn new(index: Index) -> Self {
+        Self(Arc::new(Shared { index: Mutex::new(index), ..Shared::default() }))
+    }
+
+    /// Changes the index; whoever waits for objects whose status may change is woken.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        let (answer, domains, identities) = {
+            let mut index = self.0.index.lock();
+            let answer = change(&mut index);
+            (answer, !index.dirty.domains.is_empty(), !index.dirty.identities.is_empty())
+        };
+        if domains {
+            self.0.dirty_domains.notify_one();
+        }
+        if identities {
+            self.0.dirty_identities.notify_one();
+        }
+        answer
+    }
+
+    /// Looks at the index.
+    pub fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        look(&self.0.index.lock())
+    }
+
+    /// Marks a TrustDomain's status as possibly changed for a cause outside the index, such as its journal.
+    pub fn touch_domain(&self, name: &str) {
+        self.update(|index| index.dirty.domains.insert(name.to_owned()));
+    }
+
+    /// Waits for TrustDomains whose status may have to change, and takes them.
+    pub async fn dirty_domains(&self) -> BTreeSet<String> {
+        loop {
+            let dirty = std::mem::take(&mut self.0.index.lock().dirty.domains);
+            if !dirty.is_empty() {
+                return dirty;
+            }
+            self.0.dirty_domains.notified().await;
+        }
+    }
+
+    /// Waits for WorkloadIdentities whose status may have to change, and takes them.
+    pub async fn dirty_identities(&self) -> BTreeSet<IdentityKey> {
+        loop {
+            let dirty = std::mem::take(&mut self.0.index.lock().dirty.identities);
+            if !dirty.is_empty() {
+                return dirty;
+            }
+            self.0.dirty_identities.notified().await;
+        }
+    }
+
+    /// Subscribes a session to what its pod is entitled to.
+    #[must_use]
+    pub fn subscribe(&self, uid: &str, session: &str) -> Subscription {
+        let (receiver, namespace) = self.update(|index| {
+            let namespace = index.pod(uid).map(|pod| pod.facts.namespace.clone()).unwrap_or_default();
+            (index.subscribe(uid, session), namespace)
+        });
+        Subscription { receiver, index: self.clone(), uid: uid.to_owned(), session: session.to_owned(), namespace }
+    }
+}
+
+/// A session's view of what its pod is entitled to; ends with it.
+#[derive(Debug)]
+pub struct Subscription {
+    receiver: watch::Receiver<Arc<Entitlement>>,
+    index: SharedIndex,
+    uid: String,
+    session: String,
+    namespace: String,
+}
+
+impl Subscription {
+    /// What was published last.
+    #[must_use]
+    pub fn current(&self) -> Arc<Entitlement> {
+        self.receiver.borrow().clone()
+    }
+
+    /// Waits for the next change.
+    pub async fn changed(&mut self) {
+        // The sender lives in the index until this subscription has gone.
+        if self.receiver.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.index.update(|index| index.sessions.unsubscribe(&self.uid, &self.session, &self.namespace));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The answers to requests for credentials: pure functions of what the pod is entitled to, what is published, and a time.
+//! The caller has verified the token before it comes here.
+
+use std::{collections::HashMap, time::Duration};
+
+use countersign_core::{
+    csr::Csr,
+    entitlement::Entitled,
+    id::SpiffeId,
+    jwt::JwtRequest,
+    x509::LeafRequest,
+};
+use countersign_proto::issuer::v1;
+use jiff::Timestamp;
+
+use super::refused::Refused;
+use crate::{
+    authorities::{DomainAuthority, Published},
+    index::Entitlement,
+};
+
+/// The most audiences of one token.
+pub const MAX_AUDIENCES: usize = 16;
+
+/// How long a replica may sign with what it last knew of the journals.
+pub const MAX_AUTHORITY_STALENESS: Duration = Duration::from_secs(15 * 60);
+
+/// What a session's requests are answered from.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'a> {
+    /// What the pod is entitled to.
+    pub entitlement: &'a Entitlement,
+    /// Authorities and bundles.
+    pub published: &'a Published,
+    /// How old the view of the journals is.
+    pub journals_age: Duration,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Which key was certified for which identity on a stream.
+#[derive(Debug, Default)]
+pub struct KeysUsed(HashMap<[u8; 20], SpiffeId>);
+
+/// Signs an X509-SVID for the key of a certificate signing request.
+///
+/// # Errors
+/// When the pod does not hold the identity, the request is not acceptable, or the authority cannot sign.
+pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) -> Result<v1::X509Response, Refused> {
+    let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
+    let authority = domain.x509.as_ref().ok_or_else(|| Refused::NoAuthority(entitled.id.trust_domain().clone()))?;
+    let csr = Csr::verify(&request.csr)?;
+    let key = csr.public_key_spki();
+    used.claim(key.key_id(), &entitled.id)?;
+    let leaf =
+        LeafRequest { spki: key, id: &entitled.id, dns_names: &entitled.dns_names, ttl: entitled.x509_ttl() };
+    let issued = authority.issue(&leaf, basis.now).map_err(Refused::X509)?;
+    Ok(v1::X509Response {
+        id: request.id,
+        spiffe_id: entitled.id.to_string(),
+        certificates: issued.chain,
+        refusal: None,
+    })
+}
+
+/// Signs a JWT-SVID.
+///
+/// # Errors
+/// When the pod does not hold the identity, an audience is not the identity's, or the authority cannot sign.
+pub fn jwt(request: &v1::JwtRequest, basis: Basis<'_>) -> Result<v1::JwtResponse, Refused> {
+    let found = request.audiences.len();
+    if found == 0 || found > MAX_AUDIENCES {
+        return Err(Refused::AudienceCount { found, most: MAX_AUDIENCES });
+    }
+    let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
+    if let Some(audience) = request.audiences.iter().find(|audience| !entitled.allows_audience(audience)) {
+        let audience = audience.chars().take(256).collect();
+        return Err(Refused::Audience { audience, id: entitled.id.to_string() });
+    }
+    let (authority, time_left) =
+        domain.jwt.as_ref().ok_or_else(|| Refused::NoAuthority(entitled.id.trust_domain().clone()))?;
+    let left = Duration::try_from(time_left.duration_since(basis.now)).unwrap_or(Duration::ZERO);
+    let request_for = JwtRequest {
+        id: &entitled.id,
+        audiences: &request.audiences,
+        // Nothing may outlive its authority's place in the bundle.
+        ttl: entitled.jwt_ttl().min(left),
+        issuer: domain.jwt_issuer.as_deref(),
+    };
+    let mut issued = authority.issue(&request_for, basis.now).map_err(Refused::Jwt)?;
+    Ok(v1::JwtResponse {
+        id: request.id,
+        spiffe_id: entitled.id.to_string(),
+        token: std::mem::take(&mut *issued.token),
+        refusal: None,
+    })
+}
+
+impl<'a> Basis<'a> {
+    /// The identity asked for (empty: the default one) and the authority of its trust domain.
+    fn authority_for(&self, spiffe_id: &str) -> Result<(&'a Entitled, &'a DomainAuthority), Refused> {
+        let entitled = match self.entitlement {
+            Entitlement::Entitled(entitled) => entitled,
+            Entitlement::None(absence) => return Err(Refused::NoIdentity(absence.message.clone())),
+            Entitlement::Gone => return Err(Refused::NoIdentity("it does not exist or has ended".to_owned())),
+        };
+        let wanted = if spiffe_id.is_empty() {
+            // The default is the first that is served, as in the state.
+            let served = |one: &&Entitled| self.published.domains.contains_key(one.id.trust_domain());
+            entitled.iter().find(served).or(entitled.first())
+        } else {
+            entitled.iter().find(|one| one.id.to_string() == spiffe_id)
+        };
+        let wanted = wanted.ok_or_else(|| Refused::NotHeld(spiffe_id.chars().take(256).collect()))?;
+        if self.journals_age > MAX_AUTHORITY_STALENESS {
+            return Err(Refused::Stale(self.journals_age));
+        }
+        let domain = self.published.domains.get(wanted.id.trust_domain());
+        domain.map(|domain| (wanted, &**domain)).ok_or_else(|| Refused::NoAuthority(wanted.id.trust_domain().clone()))
+    }
+}
+
+impl KeysUsed {
+    fn claim(&mut self, key_id: [u8; 20], id: &SpiffeId) -> Result<(), Refused> {
+        // A renewal makes a new key, so old ones need not be remembered for ever.
+        const REMEMBERED: usize = 256;
+        match self.0.get(&key_id) {
+            Some(holder) if holder != id => return Err(Refused::KeyReused(holder.to_string())),
+            Some(_) => return Ok(()),
+            None if self.0.len() >= REMEMBERED => self.0.clear(),
+            None => {}
+        }
+        self.0.insert(key_id, id.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! The one live read of a pod which the index does not know yet: an agent may ask before its pod's watch event arrived.
+//! Single-flight, with a memory for pods that were not there and a cap on reads at the same time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+
+use crate::{
+    index::{PodRecord, SharedIndex},
+    metrics::Metrics,
+    watch::pods::PodLite,
+};
+
+/// How long a pod that was not there counts as absent without another read.
+const NEGATIVE: Duration = Duration::from_secs(3);
+
+/// How long a pod read live counts as alive before the watch has confirmed it.
+const PROVISIONAL: Duration = Duration::from_secs(60);
+
+/// Reads at the same time.
+const CONCURRENT: usize = 16;
+
+/// Reads under way and absences remembered; beyond it the issuer says it is overloaded.
+const REMEMBERED: usize = 4096;
+
+/// Reads one pod from the API server.
+pub trait PodSource: Send + Sync {
+    /// The pod, or `None` when there is none of that name. The error is for a person to read.
+    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<PodRecord>, String>>;
+}
+
+/// The API server as the source.
+pub struct ApiServerPods(pub Client);
+
+impl PodSource for ApiServerPods {
+    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<PodRecord>, String>> {
+        Box::pin(async move {
+            let pods: Api<PodLite> = Api::namespaced(self.0.clone(), namespace);
+            let pod = pods.get_opt(name).await.map_err(|error| error.to_string())?;
+            Ok(pod.map(PodRecord::from))
+        })
+    }
+}
+
+/// Which pod is looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// What a look came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The pod exists; the index has it now.
+    Present,
+    /// It does not exist, or another of its name does.
+    Absent,
+    /// It cannot be said now: too many reads, or the API server does not answer.
+    Unknown,
+}
+
+/// Live reads of pods, shared by all sessions.
+pub struct LivePods {
+    source: Box<dyn PodSource>,
+    index: SharedIndex,
+    metrics: Arc<Metrics>,
+    concurrent: Semaphore,
+    looks: Mutex<HashMap<Wanted, Look>>,
+}
+
+enum Look {
+    UnderWay(watch::Receiver<Option<Found>>),
+    AbsentSince(Instant),
+}
+
+enum Turn {
+    Answered(Found),
+    Wait(watch::Receiver<Option<Found>>),
+    Read(watch::Sender<Option<Found>>),
+}
+
+impl LivePods {
+    /// No look so far.
+    #[must_use]
+    pub fn new(source: Box<dyn PodSource>, index: SharedIndex, metrics: Arc<Metrics>) -> Self {
+        Self { source, index, metrics, concurrent: Semaphore::new(CONCURRENT), looks: Mutex::default() }
+    }
+
+    /// Looks for a pod; what is found is in the index afterwards.
+    pub async fn look(&self, wanted: &Wanted, now: Timestamp) -> Found {
+        match self.turn(wanted) {
+            Turn::Answered(found) => found,
+            Turn::Wait(mut answer) => {
+                // The reader gave up (its stream ended) when the sender is gone without an answer.
+                answer.wait_for(Option::is_some).await.ok().and_then(|found| *found).unwrap_or(Found::Unknown)
+            }
+            Turn::Read(answer) => {
+                let unfinished = Unfinished { live: self, wanted };
+                let found = self.read(wanted, now).await;
+                std::mem::forget(unfinished);
+                self.conclude(wanted, found);
+                answer.send_replace(Some(found));
+                found
+            }
+        }
+    }
+
+    fn turn(&self, wanted: &Wanted) -> Turn {
+        let mut looks = self.looks.lock();
+        match looks.get(wanted) {
+            Some(Look::UnderWay(answer)) => return Turn::Wait(answer.clone()),
+            Some(Look::AbsentSince(since)) if since.elapsed() < NEGATIVE => return Turn::Answered(Found::Absent),
+            Some(Look::AbsentSince(_)) | None => {}
+        }
+        if looks.len() >= REMEMBERED {
+            looks.retain(|_, look| match look {
+                Look::UnderWay(_) => true,
+                Look::AbsentSince(since) => since.elapsed() < NEGATIVE,
+            });
+            if looks.len() >= REMEMBERED {
+                return Turn::Answered(Found::Unknown);
+            }
+        }
+        let (sender, receiver) = watch::channel(None);
+        looks.insert(wanted.clone(), Look::UnderWay(receiver));
+        Turn::Read(sender)
+    }
+
+    async fn read(&self, wanted: &Wanted, now: Timestamp) -> Found {
+        // Never closed, so this only waits.
+        let Ok(_permit) = self.concurrent.acquire().await else { return Found::Unknown };
+        self.metrics.live_reads.inc();
+        match self.source.read(&wanted.namespace, &wanted.name).await {
+            Ok(Some(pod)) if pod.facts.uid == wanted.uid => {
+                let until = now.checked_add(PROVISIONAL).unwrap_or(now);
+                self.index.update(|index| index.apply_live_pod(pod, until, now));
+                Found::Present
+            }
+            Ok(_) => Found::Absent,
+            Err(error) => {
+                tracing::warn!(namespace = wanted.namespace, pod = wanted.name, error, "pod cannot be read");
+                Found::Unknown
+            }
+        }
+    }
+
+    fn conclude(&self, wanted: &Wanted, found: Found) {
+        let mut looks = self.looks.lock();
+        match found {
+            Found::Absent => looks.insert(wanted.clone(), Look::AbsentSince(Instant::now())),
+            Found::Present | Found::Unknown => looks.remove(wanted),
+        };
+    }
+}
+
+/// Takes a look back whose reader went away in the middle, so that the next asker reads.
+struct Unfinished<'a> {
+    live: &'a LivePods,
+    wanted: &'a Wanted,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.live.conclude(self.wanted, Found::Unknown);
+    }
+}
+
+impl std::fmt::Debug for LivePods {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LivePods").finish_non_exhaustive()
+    }
+}

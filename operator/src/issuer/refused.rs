@@ -1,0 +1,216 @@
+//! Why the issuer refuses, and what each cause means on the wire: a status code, whether and when to ask again, and the
+//! class under which it is counted.
+
+use std::time::Duration;
+
+use countersign_core::{csr::CsrError, id::TrustDomain, jwt::JwtIssueError, x509::IssueError};
+use countersign_proto::issuer::v1;
+use tonic::{Code, Status, metadata::MetadataValue};
+
+use super::registry::Full;
+use crate::{jwks::VerifyError, metrics::Reason};
+
+/// The metadata key of the time to wait before asking again, milliseconds.
+pub const RETRY_AFTER: &str = "retry-after-ms";
+
+/// Why a stream or a request is refused. No variant holds a token or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The first message did not come in time.
+    #[error("no Hello within {}s of the stream's begin", .0.as_secs())]
+    NoHello(Duration),
+    /// The first message was another one.
+    #[error("the first message of a stream must be Hello")]
+    NotHello,
+    /// A message that has no meaning where it came.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// The token did not verify.
+    #[error(transparent)]
+    Token(VerifyError),
+    /// The stream's token ran out.
+    #[error("the stream's service account token expired; open a new stream with the one the kubelet has projected since")]
+    TokenExpired,
+    /// A token of another pod.
+    #[error("the token belongs to another pod than the one that opened this stream")]
+    OtherPod,
+    /// The token and the pod disagree.
+    #[error("the token's namespace, name or service account is not that of the pod with its uid")]
+    TokenMismatch,
+    /// The pod is not, or no longer, alive.
+    #[error("pod {namespace}/{name} of uid {uid} does not exist or has ended")]
+    PodGone {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
+    /// The session names no container.
+    #[error("pod {namespace}/{name} has no container {session:?}; a session is empty or names a container of the pod")]
+    UnknownSession {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What the session is named.
+        session: String,
+    },
+    /// A newer stream has the session.
+    #[error("a newer stream of the same pod and session took over")]
+    Displaced,
+    /// The pod has no identity at all.
+    #[error("the pod has no identity: {0}")]
+    NoIdentity(String),
+    /// The pod has identities, but not this one.
+    #[error("the pod does not hold {0:?}; ask for one of those in its state")]
+    NotHeld(String),
+    /// The request was not acceptable.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// A key is used for a second identity.
+    #[error("this key was used for {0} already; a key serves one identity only: make another")]
+    KeyReused(String),
+    /// An audience that is not the identity's.
+    #[error("{id} may not ask for audience {audience:?}: add it to spec.jwt.audiences of its WorkloadIdentity, within what the TrustDomain grants")]
+    Audience {
+        /// The audience.
+        audience: String,
+        /// The identity.
+        id: String,
+    },
+    /// None, or too many.
+    #[error("a JWT-SVID is for 1 to {most} audiences, {found} were asked for")]
+    AudienceCount {
+        /// How many were asked for.
+        found: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// The trust domain cannot sign.
+    #[error("the authority of trust domain {0} is not there yet; its TrustDomain's conditions say why")]
+    NoAuthority(TrustDomain),
+    /// The replica's view of the authorities is too old.
+    #[error("this replica's view of the authorities was last confirmed {}s ago, which is too long to sign with", .0.as_secs())]
+    Stale(Duration),
+    /// The certificate could not be made.
+    #[error("the certificate could not be issued: {0}")]
+    X509(IssueError),
+    /// The token could not be made.
+    #[error("the token could not be issued: {0}")]
+    Jwt(JwtIssueError),
+    /// This replica has not seen the whole cluster yet.
+    #[error("the issuer is starting: {0}")]
+    Starting(String),
+    /// It cannot be said now whether the pod is alive.
+    #[error("it cannot be told now whether the pod is alive: the API server does not answer or too many ask")]
+    Undecided,
+    /// A cap.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// Faster than one stream may.
+    #[error("too many requests on this stream")]
+    TooFast(Duration),
+    /// The process ends.
+    #[error("this replica of the issuer is shutting down")]
+    ShuttingDown,
+}
+
+impl Refused {
+    /// The status code on the wire.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoHello(_)
+            | Self::NotHello
+            | Self::Token(VerifyError::Token(_))
+            | Self::TokenExpired
+            | Self::OtherPod
+            | Self::TokenMismatch
+            | Self::PodGone { .. } => Code::Unauthenticated,
+            Self::Protocol(_)
+            | Self::UnknownSession { .. }
+            | Self::Csr(_)
+            | Self::KeyReused(_)
+            | Self::AudienceCount { .. } => Code::InvalidArgument,
+            Self::NoIdentity(_) | Self::NotHeld(_) | Self::Audience { .. } => Code::PermissionDenied,
+            Self::Displaced => Code::Aborted,
+            Self::Jwt(JwtIssueError::Audience | JwtIssueError::TooLong) => Code::InvalidArgument,
+            Self::Token(VerifyError::NoKeys)
+            | Self::NoAuthority(_)
+            | Self::Stale(_)
+            | Self::X509(_)
+            | Self::Jwt(_)
+            | Self::Starting(_)
+            | Self::Undecided
+            | Self::Full(_)
+            | Self::TooFast(_)
+            | Self::ShuttingDown => Code::Unavailable,
+        }
+    }
+
+    /// How long to wait before asking again; `None` when asking again as it is will not help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooFast(wait) => Some((*wait).max(Duration::from_millis(1))),
+            // Another replica takes over at once.
+            Self::ShuttingDown => Some(Duration::from_millis(100)),
+            Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided => Some(Duration::from_millis(500)),
+            Self::Token(VerifyError::NoKeys) | Self::Full(_) => Some(Duration::from_secs(2)),
+            Self::X509(_) | Self::Jwt(_) | Self::Stale(_) if self.code() == Code::Unavailable => {
+                Some(Duration::from_secs(5))
+            }
+            _ => None,
+        }
+    }
+
+    /// The class under which it is counted.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NoHello(_) | Self::NotHello => Reason::NoHello,
+            Self::Protocol(_) | Self::Displaced => Reason::Protocol,
+            Self::Token(_) | Self::TokenExpired | Self::TokenMismatch => Reason::Token,
+            Self::OtherPod => Reason::OtherPod,
+            Self::PodGone { .. } => Reason::PodGone,
+            Self::UnknownSession { .. } => Reason::UnknownSession,
+            Self::NoIdentity(_) | Self::NotHeld(_) => Reason::NoIdentity,
+            Self::Csr(_) | Self::KeyReused(_) => Reason::Csr,
+            Self::Audience { .. } | Self::AudienceCount { .. } => Reason::Audience,
+            Self::NoAuthority(_) | Self::Stale(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
+            Self::Starting(_) | Self::Undecided | Self::Full(_) | Self::TooFast(_) | Self::ShuttingDown => {
+                Reason::Overload
+            }
+        }
+    }
+
+    /// As the answer to one request; the stream goes on.
+    #[must_use]
+    pub fn to_answer(&self) -> v1::Refusal {
+        let retry_after = self.retry_after().map_or(0, |wait| wait.as_millis());
+        v1::Refusal {
+            code: self.code() as i32,
+            message: self.to_string(),
+            retry_after_ms: u32::try_from(retry_after).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<VerifyError> for Refused {
+    fn from(error: VerifyError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl From<&Refused> for Status {
+    fn from(refused: &Refused) -> Self {
+        let mut status = Self::new(refused.code(), refused.to_string());
+        if let Some(wait) = refused.retry_after() {
+            let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from(milliseconds));
+        }
+        status
+    }
+}

@@ -1,0 +1,201 @@
+//! Who streams now: one stream for each (pod uid, session), caps for each pod, each address and in all.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// How many streams may be open at the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    /// Of one pod: one for each container and one for the pod.
+    pub per_pod: usize,
+    /// From one address.
+    pub per_address: usize,
+    /// In all.
+    pub total: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { per_pod: 32, per_address: 1024, total: 200_000 }
+    }
+}
+
+/// Why a stream is not let in. The caps are there for the issuer's sake: asking later may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The pod's cap.
+    #[error("the pod holds {0} streams, as many as a pod may")]
+    Pod(usize),
+    /// The address's cap.
+    #[error("the address holds {0} streams, as many as an address may")]
+    Address(usize),
+    /// The issuer's cap.
+    #[error("the issuer holds as many streams as it may")]
+    Total,
+}
+
+/// All open streams of this replica.
+#[derive(Clone, Debug)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: StreamLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+    by_pod: HashMap<String, HashMap<String, Holder>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    stream: u64,
+    displaced: CancellationToken,
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new(limits: StreamLimits) -> Self {
+        Self(Arc::new(Inner { limits, state: Mutex::default() }))
+    }
+
+    /// Lets a connection's stream in before it said who it is.
+    ///
+    /// # Errors
+    /// When a cap is reached.
+    pub fn admit(&self, address: IpAddr) -> Result<Admission, Full> {
+        let mut state = self.0.state.lock();
+        let here = state.by_address.get(&address).copied().unwrap_or(0);
+        if state.total >= self.0.limits.total {
+            return Err(Full::Total);
+        }
+        if here >= self.0.limits.per_address {
+            return Err(Full::Address(here));
+        }
+        state.total += 1;
+        state.by_address.insert(address, here + 1);
+        Ok(Admission { registry: self.clone(), address })
+    }
+
+    /// Makes a stream the one of its session; an older one is told through its token and `true` is in the answer.
+    ///
+    /// # Errors
+    /// When the pod's cap is reached.
+    pub fn hold(&self, pod_uid: &str, session: &str) -> Result<(Hold, bool), Full> {
+        let mut state = self.0.state.lock();
+        state.next += 1;
+        let stream = state.next;
+        let sessions = state.by_pod.entry(pod_uid.to_owned()).or_default();
+        if !sessions.contains_key(session) && sessions.len() >= self.0.limits.per_pod {
+            return Err(Full::Pod(sessions.len()));
+        }
+        let displaced = CancellationToken::new();
+        let older = sessions.insert(session.to_owned(), Holder { stream, displaced: displaced.clone() });
+        if let Some(older) = &older {
+            older.displaced.cancel();
+        }
+        let hold =
+            Hold { registry: self.clone(), pod_uid: pod_uid.to_owned(), session: session.to_owned(), stream, displaced };
+        Ok((hold, older.is_some()))
+    }
+}
+
+/// A stream's place among all; given back when dropped.
+#[derive(Debug)]
+pub struct Admission {
+    registry: Registry,
+    address: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut state = self.registry.0.state.lock();
+        state.total = state.total.saturating_sub(1);
+        if let Some(here) = state.by_address.get_mut(&self.address) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                state.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A stream's hold on its session; given back when dropped, unless a newer stream has it by then.
+#[derive(Debug)]
+pub struct Hold {
+    registry: Registry,
+    pod_uid: String,
+    session: String,
+    stream: u64,
+    displaced: CancellationToken,
+}
+
+impl Hold {
+    /// Resolves when a newer stream took the session over.
+    pub async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.registry.0.state.lock();
+        let Some(sessions) = state.by_pod.get_mut(&self.pod_uid) else { return };
+        if sessions.get(&self.session).is_some_and(|holder| holder.stream == self.stream) {
+            sessions.remove(&self.session);
+        }
+        if sessions.is_empty() {
+            state.by_pod.remove(&self.pod_uid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Full, Registry, StreamLimits};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_newer_stream_of_a_session_displaces_the_older_and_only_that() {
+        let registry = Registry::new(StreamLimits::default());
+        let (first, displaced) = registry.hold("uid", "").expect("room");
+        assert!(!displaced);
+        let (other, displaced) = registry.hold("uid", "app").expect("room");
+        assert!(!displaced);
+        let (second, displaced) = registry.hold("uid", "").expect("room");
+        assert!(displaced && first.displaced.is_cancelled());
+        assert!(!other.displaced.is_cancelled() && !second.displaced.is_cancelled());
+        drop(first);
+        let (_third, displaced) = registry.hold("uid", "").expect("room");
+        assert!(displaced, "the older stream's end must not free the newer one's session");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_streams_that_ended() {
+        let registry = Registry::new(StreamLimits::default());
+        drop((registry.admit(HERE).expect("room"), registry.hold("uid", "").expect("room")));
+        let state = registry.0.state.lock();
+        assert!(state.by_pod.is_empty() && state.by_address.is_empty() && state.total == 0);
+    }
+
+    #[test]
+    fn caps_hold_for_a_pod_an_address_and_in_all() {
+        let registry = Registry::new(StreamLimits { per_pod: 1, per_address: 2, total: 3 });
+        let _kept = (registry.hold("uid", "a").expect("room"), registry.admit(HERE), registry.admit(HERE));
+        assert_eq!(registry.hold("uid", "b").err(), Some(Full::Pod(1)));
+        assert!(registry.hold("uid", "a").is_ok());
+        assert_eq!(registry.admit(HERE).err(), Some(Full::Address(2)));
+        let _third = registry.admit(Ipv4Addr::new(10, 0, 0, 1).into()).expect("room");
+        assert_eq!(registry.admit(Ipv4Addr::new(10, 0, 0, 2).into()).err(), Some(Full::Total));
+    }
+}

@@ -1,0 +1,127 @@
+//! The issuer's serving certificate: each replica has its own key in memory, signed by the control plane's root, renewed
+//! at half of its life and swapped under running connections.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use countersign_core::{
+    key::{KeyError, KeyType, PrivateKey},
+    renewal,
+    x509::{IssueError, X509Authority},
+};
+use jiff::Timestamp;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::sync::watch;
+
+use crate::{
+    authorities::Published,
+    clock::Clock,
+    http::{Part, Readiness},
+};
+
+/// How long a serving certificate lives.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// How soon a failed renewal is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Why there is no serving certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// No key could be made.
+    #[error("the serving key could not be made: {0}")]
+    Key(#[from] KeyError),
+    /// The control plane's root did not sign.
+    #[error("the control plane's root did not sign the serving certificate: {0}")]
+    Issue(#[from] IssueError),
+    /// The TLS library does not take it.
+    #[error("the serving certificate cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What handshakes take their certificate from; empty until the control plane's root is there.
+#[derive(Debug, Default)]
+pub struct ServingCertificate(ArcSwapOption<CertifiedKey>);
+
+impl ResolvesServerCert for ServingCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// TLS 1.3 only, HTTP/2 only, and no resumption: a session must not outlive what was authenticated in it.
+///
+/// # Errors
+/// When the provider does not support TLS 1.3.
+pub fn tls_config(certificate: Arc<ServingCertificate>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// Keeps the certificate valid and signed by the current root for as long as the process lives.
+pub async fn keep_fresh(
+    certificate: Arc<ServingCertificate>,
+    names: Vec<String>,
+    mut published: watch::Receiver<Arc<Published>>,
+    clock: Clock,
+    readiness: Readiness,
+) {
+    let mut signed_by: Option<Vec<u8>> = None;
+    let mut renew_at = Timestamp::MIN;
+    loop {
+        let authority = published.borrow_and_update().control_plane.clone();
+        let now = clock.now();
+        let mut wait = None;
+        if let Some(authority) = authority {
+            let root = authority.certificate().subject_key_id().to_vec();
+            if signed_by.as_ref() != Some(&root) || now >= renew_at {
+                match issue(&authority, &names, now) {
+                    Ok((key, at)) => {
+                        certificate.0.store(Some(Arc::new(key)));
+                        (signed_by, renew_at) = (Some(root), at);
+                        readiness.set(Part::ControlPlaneRoot);
+                        tracing::info!(%renew_at, "serving certificate issued");
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "no serving certificate; trying again");
+                        renew_at = now.checked_add(RETRY).unwrap_or(Timestamp::MAX);
+                    }
+                }
+            }
+            wait = Some(clock.until(renew_at));
+        }
+        tokio::select! {
+            () = async { match wait { Some(wait) => tokio::time::sleep(wait).await, None => std::future::pending().await } } => {}
+            changed = published.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn issue(
+    authority: &X509Authority,
+    names: &[String],
+    now: Timestamp,
+) -> Result<(CertifiedKey, Timestamp), ServingError> {
+    let key = PrivateKey::generate(KeyType::EcP256)?;
+    let issued = authority.issue_server(key.public_key(), names, LIFE, now)?;
+    let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()));
+    let signing = aws_lc_rs::sign::any_supported_type(&der)?;
+    // Replicas start together and should not renew together.
+    let jitter = rand::random_range(-1.0..=1.0);
+    let renew_at = renewal::renew_at(issued.not_before, issued.not_after, jitter);
+    Ok((CertifiedKey::new(chain, signing), renew_at))
+}

@@ -1,0 +1,343 @@
+//! One stream: Hello first, then requests answered and states pushed until the token runs out, the pod ends or a newer
+//! stream takes over. A slow reader is coalesced: one state is due at most, and no request is read while an answer waits.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use countersign_core::service_account::PodToken;
+use countersign_proto::issuer::v1::{self, session_request, session_response};
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tonic::Status;
+
+use super::{
+    Context,
+    answer::{self, Basis, KeysUsed},
+    live::{Found, Wanted},
+    refused::Refused,
+    registry::Hold,
+    state,
+};
+use crate::{
+    authorities::Published,
+    events::{Notice, PodRef},
+    index::{Entitlement, Subscription},
+    metrics::Kind,
+    rate::{Bucket, Rate},
+};
+
+/// How long the first message may take.
+pub const HELLO_TIME: Duration = Duration::from_secs(5);
+
+/// What one stream may ask for: far above what renewals need, far below what would hurt others.
+const PACE: Rate = Rate { each: Duration::from_millis(50), burst: 100 };
+
+/// How long the last word of a stream may wait for its reader.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+type Outbound = mpsc::Sender<Result<v1::SessionResponse, Status>>;
+
+/// Serves a stream to its end.
+pub async fn serve(
+    context: Arc<Context>,
+    requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
+    outbound: Outbound,
+) {
+    context.metrics.sessions.inc();
+    let end = match converse(&context, requests, &outbound).await {
+        Ok(()) => None,
+        Err(refused) => Some(refused),
+    };
+    context.metrics.sessions.dec();
+    if let Some(refused) = end {
+        context.metrics.refused(Kind::Session, refused.reason());
+        tracing::debug!(error = %refused, "stream ended");
+        // A reader that does not take even this is gone; its stream ends with the channel.
+        let _ = tokio::time::timeout(FAREWELL, outbound.send(Err(Status::from(&refused)))).await;
+    }
+}
+
+async fn converse(
+    context: &Arc<Context>,
+    mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
+    outbound: &Outbound,
+) -> Result<(), Refused> {
+    let Some(hello) = first_message(context, &mut requests).await? else { return Ok(()) };
+    let mut session = Session::open(context, &hello).await?;
+    if let Some(mut request) = hello.x509 {
+        if request.token.is_empty() {
+            request.token = hello.token;
+        }
+        session.opening = Some(request);
+    }
+    session.run(requests, outbound).await
+}
+
+async fn first_message(
+    context: &Context,
+    requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
+) -> Result<Option<v1::Hello>, Refused> {
+    let first = tokio::select! {
+        biased;
+        () = context.shutdown.cancelled() => return Err(Refused::ShuttingDown),
+        first = tokio::time::timeout(HELLO_TIME, requests.next()) => first.map_err(|_| Refused::NoHello(HELLO_TIME))?,
+    };
+    match first {
+        Some(Ok(v1::SessionRequest { kind: Some(session_request::Kind::Hello(hello)) })) => Ok(Some(hello)),
+        Some(Ok(_)) => Err(Refused::NotHello),
+        // The peer went away, or broke off: there is nobody to tell.
+        Some(Err(_)) | None => Ok(None),
+    }
+}
+
+struct Session<'a> {
+    context: &'a Context,
+    pod: PodToken,
+    name: String,
+    hold: Hold,
+    subscription: Subscription,
+    published: watch::Receiver<Arc<Published>>,
+    /// The stream's end unless a newer token comes.
+    expires_at: Timestamp,
+    keys_used: KeysUsed,
+    pace: Bucket,
+    told: Option<v1::State>,
+    state_due: bool,
+    opening: Option<v1::X509Request>,
+    answers: VecDeque<session_response::Kind>,
+}
+
+impl<'a> Session<'a> {
+    async fn open(context: &'a Context, hello: &v1::Hello) -> Result<Self, Refused> {
+        if !context.readiness.index_complete() {
+            return Err(Refused::Starting(context.readiness.missing().join("; ")));
+        }
+        let now = context.clock.now();
+        let pod = context.token_keys.verify(&hello.token, now).await?;
+        ensure_alive(context, &pod, now).await?;
+        let known = context.index.read(|index| {
+            let matches = index.pod(&pod.pod_uid).is_some_and(|record| {
+                let facts = &record.facts;
+                facts.namespace == pod.namespace
+                    && facts.name == pod.pod_name
+                    && facts.service_account == pod.service_account
+            });
+            (matches, index.has_session(&pod.pod_uid, &hello.session))
+        });
+        match known {
+            (false, _) => return Err(Refused::TokenMismatch),
+            (true, false) => {
+                let session = hello.session.chars().take(64).collect();
+                return Err(Refused::UnknownSession { namespace: pod.namespace, name: pod.pod_name, session });
+            }
+            (true, true) => {}
+        }
+        let (hold, displaced) = context.registry.hold(&pod.pod_uid, &hello.session)?;
+        if displaced {
+            context.metrics.displaced.inc();
+            let text = "a newer stream of the same session took over; if this repeats, two agents serve this pod";
+            context.events.notice(pod_ref(&pod), &hello.session, Notice::Displaced(text.to_owned()));
+        }
+        let mut published = context.published.clone();
+        published.mark_unchanged();
+        tracing::debug!(
+            namespace = pod.namespace,
+            pod = pod.pod_name,
+            session = hello.session,
+            agent = hello.version.chars().take(32).collect::<String>(),
+            "stream opened"
+        );
+        Ok(Self {
+            context,
+            hold,
+            subscription: context.index.subscribe(&pod.pod_uid, &hello.session),
+            published,
+            expires_at: pod.expires_at,
+            pod,
+            name: hello.session.clone(),
+            keys_used: KeysUsed::default(),
+            pace: Bucket::new(PACE),
+            told: None,
+            state_due: true,
+            opening: None,
+            answers: VecDeque::new(),
+        })
+    }
+
+    async fn run(
+        mut self,
+        mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
+        outbound: &Outbound,
+    ) -> Result<(), Refused> {
+        let context = self.context;
+        self.state_due = self.changed_state()?.is_some();
+        loop {
+            let something_due = self.state_due || !self.answers.is_empty();
+            let token_left = context.clock.until(self.expires_at);
+            tokio::select! {
+                biased;
+                () = context.shutdown.cancelled() => return Err(Refused::ShuttingDown),
+                () = self.hold.displaced() => return Err(Refused::Displaced),
+                () = tokio::time::sleep(token_left) => return Err(Refused::TokenExpired),
+                () = self.subscription.changed() => self.state_due = true,
+                Ok(()) = self.published.changed() => self.state_due = true,
+                permit = outbound.reserve(), if something_due => {
+                    // The receiving end is gone: so is the peer.
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(kind) = self.due()? {
+                        permit.send(Ok(v1::SessionResponse { kind: Some(kind) }));
+                    }
+                }
+                () = outbound.closed() => return Ok(()),
+                request = requests.next(), if self.answers.is_empty() && self.told.is_some() => match request {
+                    Some(Ok(request)) => self.receive(request).await?,
+                    Some(Err(_)) | None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// What is sent next: a state that changed before any answer, so that an answer never precedes its ground.
+    fn due(&mut self) -> Result<Option<session_response::Kind>, Refused> {
+        if std::mem::take(&mut self.state_due)
+            && let Some(state) = self.changed_state()?
+        {
+            return Ok(Some(session_response::Kind::State(self.tell(state))));
+        }
+        Ok(self.answers.pop_front())
+    }
+
+    /// The state when it differs from what the session was told last.
+    fn changed_state(&self) -> Result<Option<v1::State>, Refused> {
+        let entitlement = self.subscription.current();
+        if matches!(*entitlement, Entitlement::Gone) {
+            return Err(self.gone());
+        }
+        let mut state = state::compose(&entitlement, &self.published.borrow());
+        if let Some(told) = &self.told {
+            state.generation = told.generation;
+        }
+        Ok((self.told.as_ref() != Some(&state)).then_some(state))
+    }
+
+    fn tell(&mut self, mut state: v1::State) -> v1::State {
+        state.generation = self.context.next_generation();
+        self.context.metrics.states_pushed.inc();
+        let notice = match state.identities.first() {
+            Some(identity) => Notice::Identity(format!("the pod has identity {}", identity.spiffe_id)),
+            None => Notice::NoIdentity(state.reason.clone()),
+        };
+        self.context.events.notice(pod_ref(&self.pod), &self.name, notice);
+        self.told = Some(state.clone());
+        if let Some(request) = self.opening.take() {
+            // Its token was verified a moment ago, for Hello.
+            self.answer_x509(request, Instant::now());
+        }
+        state
+    }
+
+    async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), Refused> {
+        let begin = Instant::now();
+        match request.kind {
+            Some(session_request::Kind::X509(request)) => match self.admit(&request.token, begin).await {
+                Ok(()) => self.answer_x509(request, begin),
+                Err(refused) => self.refuse_x509(request.id, &refused),
+            },
+            Some(session_request::Kind::Jwt(request)) => {
+                let admitted = self.admit(&request.token, begin).await;
+                self.answer_jwt(&request, admitted, begin);
+            }
+            // A refresh has no answer of its own; a token that does not verify ends the stream.
+            Some(session_request::Kind::TokenRefresh(refresh)) => self.admit(&refresh.token, begin).await?,
+            Some(session_request::Kind::Hello(_)) => return Err(Refused::Protocol("Hello comes once, first")),
+            // An addition to the protocol of which this operator does not know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Verifies the token of a request; a newer one prolongs the stream.
+    async fn admit(&mut self, token: &str, at: Instant) -> Result<(), Refused> {
+        self.pace.take(at).map_err(Refused::TooFast)?;
+        let pod = self.context.token_keys.verify(token, self.context.clock.now()).await?;
+        if pod.pod_uid != self.pod.pod_uid {
+            return Err(Refused::OtherPod);
+        }
+        self.expires_at = self.expires_at.max(pod.expires_at);
+        Ok(())
+    }
+
+    fn answer_x509(&mut self, request: v1::X509Request, begin: Instant) {
+        let (entitlement, published) = (self.subscription.current(), self.published.borrow().clone());
+        let basis = self.basis(&entitlement, &published);
+        match answer::x509(&request, basis, &mut self.keys_used) {
+            Ok(answer) => {
+                self.context.metrics.issued(Kind::X509, begin.elapsed());
+                self.answers.push_back(session_response::Kind::X509(answer));
+            }
+            Err(refused) => self.refuse_x509(request.id, &refused),
+        }
+    }
+
+    fn refuse_x509(&mut self, id: u64, refused: &Refused) {
+        self.context.metrics.refused(Kind::X509, refused.reason());
+        tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "X509-SVID refused");
+        let refusal = Some(refused.to_answer());
+        self.answers.push_back(session_response::Kind::X509(v1::X509Response { id, refusal, ..Default::default() }));
+    }
+
+    fn answer_jwt(&mut self, request: &v1::JwtRequest, admitted: Result<(), Refused>, begin: Instant) {
+        let (entitlement, published) = (self.subscription.current(), self.published.borrow().clone());
+        let answer = admitted.and_then(|()| answer::jwt(request, self.basis(&entitlement, &published)));
+        let answer = answer.unwrap_or_else(|refused| {
+            self.context.metrics.refused(Kind::Jwt, refused.reason());
+            tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "JWT-SVID refused");
+            v1::JwtResponse { id: request.id, refusal: Some(refused.to_answer()), ..Default::default() }
+        });
+        if answer.refusal.is_none() {
+            self.context.metrics.issued(Kind::Jwt, begin.elapsed());
+        }
+        self.answers.push_back(session_response::Kind::Jwt(answer));
+    }
+
+    fn basis<'b>(&self, entitlement: &'b Entitlement, published: &'b Published) -> Basis<'b> {
+        let now = self.context.clock.now();
+        Basis { entitlement, published, journals_age: self.context.freshness.age(now), now }
+    }
+
+    fn gone(&self) -> Refused {
+        let pod = &self.pod;
+        let (namespace, name, uid) = (pod.namespace.clone(), pod.pod_name.clone(), pod.pod_uid.clone());
+        Refused::PodGone { namespace, name, uid }
+    }
+}
+
+/// Whether the index knows the pod as alive; one live read where it does not.
+async fn ensure_alive(context: &Context, pod: &PodToken, now: Timestamp) -> Result<(), Refused> {
+    let alive = || context.index.read(|index| index.alive(&pod.pod_uid, now));
+    if alive() {
+        return Ok(());
+    }
+    let (namespace, name, uid) = (pod.namespace.clone(), pod.pod_name.clone(), pod.pod_uid.clone());
+    // A pod that the index knows as ended does not come back: there is nothing to read.
+    let ended = context.index.read(|index| index.pod(&uid).is_some_and(|pod| pod.ended));
+    if ended {
+        return Err(Refused::PodGone { namespace, name, uid });
+    }
+    let wanted = Wanted { namespace, name, uid };
+    match context.live_pods.look(&wanted, now).await {
+        Found::Present if alive() => Ok(()),
+        Found::Present | Found::Absent => {
+            let Wanted { namespace, name, uid } = wanted;
+            Err(Refused::PodGone { namespace, name, uid })
+        }
+        Found::Unknown => Err(Refused::Undecided),
+    }
+}
+
+fn pod_ref(pod: &PodToken) -> PodRef {
+    PodRef { namespace: pod.namespace.clone(), name: pod.pod_name.clone(), uid: pod.pod_uid.clone() }
+}

@@ -1,0 +1,187 @@
+//! The keys which sign this cluster's service account tokens, fetched from the API server and kept in memory, so that a
+//! token is verified without a call. An unknown key id fetches them again, at most every ten seconds.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use countersign_core::service_account::{ClusterJwks, PodToken, TokenError, verify_token};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use kube::Client;
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    http::{Part, Readiness},
+    metrics::Metrics,
+};
+
+/// The shortest time between two fetches that an unknown key id may cause.
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the keys are fetched without cause, so that a withdrawn one is forgotten.
+const REFRESH: Duration = Duration::from_secs(300);
+
+/// Where the keys come from.
+pub trait KeySource: Send + Sync {
+    /// The tokens' issuer (`iss`) and the JWK set, as the API server serves them.
+    fn fetch(&self) -> BoxFuture<'_, Result<PublishedKeys, FetchError>>;
+}
+
+/// What the API server publishes of its token issuer.
+#[derive(Clone, Debug)]
+pub struct PublishedKeys {
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// The JWK set, JSON.
+    pub jwks: Vec<u8>,
+}
+
+/// Why the keys could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The API server did not answer as it should.
+    #[error("{path} cannot be read from the API server: {source}; the operator needs the ClusterRole system:service-account-issuer-discovery")]
+    Unreadable {
+        /// What was asked for.
+        path: &'static str,
+        /// What the client said.
+        source: Box<kube::Error>,
+    },
+    /// The document is not what it should be.
+    #[error("{path} is malformed: {reason}")]
+    Malformed {
+        /// What was asked for.
+        path: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Why a token was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It is not a token of this cluster for us.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The keys are not known yet.
+    #[error("the cluster's token keys are not known yet; ask again")]
+    NoKeys,
+}
+
+/// The keys, shared by all sessions.
+pub struct TokenKeys {
+    source: Box<dyn KeySource>,
+    audience: String,
+    current: ArcSwapOption<Known>,
+    last_fetch: Mutex<Option<Instant>>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+struct Known {
+    issuer: String,
+    keys: ClusterJwks,
+}
+
+impl TokenKeys {
+    /// No keys yet; `audience` is the one every token must be for.
+    #[must_use]
+    pub fn new(source: Box<dyn KeySource>, audience: String, readiness: Readiness, metrics: Arc<Metrics>) -> Self {
+        let (current, last_fetch) = (ArcSwapOption::empty(), Mutex::new(None));
+        Self { source, audience, current, last_fetch, readiness, metrics }
+    }
+
+    /// Verifies a token; the API server is asked only when the key is unknown.
+    ///
+    /// # Errors
+    /// When the token does not verify or no keys are known.
+    pub async fn verify(&self, token: &str, now: Timestamp) -> Result<PodToken, VerifyError> {
+        match self.verify_locally(token, now) {
+            Err(VerifyError::NoKeys | VerifyError::Token(TokenError::UnknownKey { .. })) => {
+                self.fetch(MIN_INTERVAL).await;
+                self.verify_locally(token, now)
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_locally(&self, token: &str, now: Timestamp) -> Result<PodToken, VerifyError> {
+        let known = self.current.load();
+        let known = known.as_ref().ok_or(VerifyError::NoKeys)?;
+        Ok(verify_token(token, &known.keys, &known.issuer, &self.audience, now)?)
+    }
+
+    /// Keeps the keys fresh for as long as the process lives.
+    pub async fn keep_fresh(&self) {
+        loop {
+            self.fetch(MIN_INTERVAL).await;
+            let known = self.current.load().is_some();
+            tokio::time::sleep(if known { REFRESH } else { MIN_INTERVAL }).await;
+        }
+    }
+
+    /// Fetches unless that was done less than `min_interval` ago. Callers wait for one fetch together.
+    async fn fetch(&self, min_interval: Duration) {
+        let mut last = self.last_fetch.lock().await;
+        if last.is_some_and(|at| at.elapsed() < min_interval) {
+            return;
+        }
+        *last = Some(Instant::now());
+        self.metrics.token_key_fetches.inc();
+        match self.source.fetch().await.and_then(Known::parse) {
+            Ok(known) => {
+                self.current.store(Some(Arc::new(known)));
+                self.readiness.set(Part::TokenKeys);
+            }
+            Err(error) => tracing::warn!(%error, "the cluster's token keys could not be fetched"),
+        }
+    }
+}
+
+impl Known {
+    fn parse(published: PublishedKeys) -> Result<Self, FetchError> {
+        let keys = ClusterJwks::parse(&published.jwks)
+            .map_err(|error| FetchError::Malformed { path: JWKS, reason: error.to_string() })?;
+        Ok(Self { issuer: published.issuer, keys })
+    }
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenKeys").field("audience", &self.audience).finish_non_exhaustive()
+    }
+}
+
+const JWKS: &str = "/openid/v1/jwks";
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+/// The API server as the source of its own keys.
+pub struct ApiServer(pub Client);
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+}
+
+impl KeySource for ApiServer {
+    fn fetch(&self) -> BoxFuture<'_, Result<PublishedKeys, FetchError>> {
+        Box::pin(async move {
+            let discovery = self.read(DISCOVERY).await?;
+            let discovery: Discovery = serde_json::from_str(&discovery)
+                .map_err(|error| FetchError::Malformed { path: DISCOVERY, reason: error.to_string() })?;
+            let jwks = self.read(JWKS).await?.into_bytes();
+            Ok(PublishedKeys { issuer: discovery.issuer, jwks })
+        })
+    }
+}
+
+impl ApiServer {
+    async fn read(&self, path: &'static str) -> Result<String, FetchError> {
+        let request = http::Request::get(path)
+            .body(Vec::new())
+            .map_err(|error| FetchError::Malformed { path, reason: error.to_string() })?;
+        let unreadable = |source| FetchError::Unreadable { path, source: Box::new(source) };
+        self.0.request_text(request).await.map_err(unreadable)
+    }
+}

@@ -1,0 +1,16 @@
+//! The operator: watches, indexes, decides, issues and publishes. Data goes one way: `watch` → `index` → `controllers` and
+//! `authorities` → published state, which `issuer` reads. A server reads published state; it never calls back.
+
+pub mod authorities;
+pub mod clock;
+pub mod config;
+pub mod controllers;
+pub mod events;
+pub mod http;
+pub mod index;
+pub mod issuer;
+pub mod jwks;
+pub mod metrics;
+pub mod operator;
+pub mod rate;
+pub mod watch;

@@ -1,0 +1,266 @@
+//! Prometheus metrics. Labels come from closed sets: no name of an object, pod or trust domain is ever a label.
+
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// What was asked of the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Kind {
+    /// An X509-SVID.
+    X509,
+    /// A JWT-SVID.
+    Jwt,
+    /// A session stream.
+    Session,
+}
+
+/// Why something was refused: a closed set, one for each class of cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Reason {
+    /// The service account token did not verify.
+    Token,
+    /// The pod does not exist or has ended.
+    PodGone,
+    /// The token belongs to another pod than the stream.
+    OtherPod,
+    /// The session names no container of the pod.
+    UnknownSession,
+    /// The first message did not come in time or was not Hello.
+    NoHello,
+    /// The certificate signing request was refused.
+    Csr,
+    /// The pod holds no such identity.
+    NoIdentity,
+    /// An audience outside the identity's.
+    Audience,
+    /// The trust domain's authority cannot sign now.
+    Authority,
+    /// A cap was reached or a needed part is missing for now.
+    Overload,
+    /// The peer broke the protocol.
+    Protocol,
+}
+
+/// How a reconcile or a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// As wanted.
+    Ok,
+    /// Not as wanted.
+    Error,
+}
+
+/// Which controller reconciled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Controller {
+    /// Of TrustDomains.
+    TrustDomain,
+    /// Of WorkloadIdentities.
+    WorkloadIdentity,
+    /// Of the control plane's own root and ConfigMap.
+    ControlPlane,
+}
+
+/// What the index counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Object {
+    /// Pods.
+    Pods,
+    /// Namespaces.
+    Namespaces,
+    /// TrustDomains.
+    TrustDomains,
+    /// WorkloadIdentities.
+    WorkloadIdentities,
+    /// Watched sessions.
+    Sessions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    kind: Kind,
+    reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    controller: Controller,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObjectLabel {
+    object: Object,
+}
+
+/// Every metric of the operator and the registry that encodes them.
+pub struct Metrics {
+    registry: Registry,
+    issued: Family<KindLabel, Counter>,
+    refused: Family<RefusedLabels, Counter>,
+    issue_seconds: Family<KindLabel, Histogram>,
+    reconciles: Family<ReconcileLabels, Histogram>,
+    index: Family<ObjectLabel, Gauge>,
+    /// Open sessions.
+    pub sessions: Gauge,
+    /// Open connections to the issuer.
+    pub connections: Gauge,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: Counter,
+    /// Streams ended because a newer one of the same session came.
+    pub displaced: Counter,
+    /// States pushed to sessions.
+    pub states_pushed: Counter,
+    /// Live reads of pods the index did not know.
+    pub live_reads: Counter,
+    /// Fetches of the cluster's token keys.
+    pub token_key_fetches: Counter,
+    /// Events that were dropped by the rate limit.
+    pub events_dropped: Counter,
+    /// Objects that could not be decoded.
+    pub undecodable: Counter,
+    /// Seconds since the journals' view was last confirmed by the API server.
+    pub journal_view_age: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        // From 50 µs, which an issue costs at least, to the second a person would notice.
+        fn fast() -> Histogram {
+            Histogram::new([5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25, 1.0])
+        }
+        fn slow() -> Histogram {
+            Histogram::new([1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0, 30.0])
+        }
+        let mut metrics = Self {
+            registry: Registry::with_prefix("countersign"),
+            issued: Family::default(),
+            refused: Family::default(),
+            issue_seconds: Family::new_with_constructor(fast),
+            reconciles: Family::new_with_constructor(slow),
+            index: Family::default(),
+            sessions: Gauge::default(),
+            connections: Gauge::default(),
+            handshakes_failed: Counter::default(),
+            displaced: Counter::default(),
+            states_pushed: Counter::default(),
+            live_reads: Counter::default(),
+            token_key_fetches: Counter::default(),
+            events_dropped: Counter::default(),
+            undecodable: Counter::default(),
+            journal_view_age: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("issued", "Credentials issued", self.issued.clone());
+        registry.register("refused", "Requests refused", self.refused.clone());
+        registry.register_with_unit(
+            "issue",
+            "Time from a request's arrival to its answer",
+            Unit::Seconds,
+            self.issue_seconds.clone(),
+        );
+        registry.register_with_unit("reconcile", "Time a reconcile took", Unit::Seconds, self.reconciles.clone());
+        registry.register("index_objects", "Objects in the index", self.index.clone());
+        registry.register("sessions", "Open sessions", self.sessions.clone());
+        registry.register("connections", "Open connections to the issuer", self.connections.clone());
+        registry.register(
+            "handshakes_failed",
+            "TLS handshakes failed or too slow",
+            self.handshakes_failed.clone(),
+        );
+        registry.register("sessions_displaced", "Streams ended by a newer one", self.displaced.clone());
+        registry.register("states_pushed", "States pushed to sessions", self.states_pushed.clone());
+        registry.register("live_pod_reads", "Pods read live after an index miss", self.live_reads.clone());
+        registry.register(
+            "token_key_fetches",
+            "Fetches of the cluster's token keys",
+            self.token_key_fetches.clone(),
+        );
+        registry.register("events_dropped", "Events dropped by the rate limit", self.events_dropped.clone());
+        registry.register("undecodable_objects", "Objects that could not be decoded", self.undecodable.clone());
+        registry.register_with_unit(
+            "journal_view_age",
+            "Time since the view of the journals was last confirmed",
+            Unit::Seconds,
+            self.journal_view_age.clone(),
+        );
+    }
+
+    /// Counts an issued credential and the time it took.
+    pub fn issued(&self, kind: Kind, took: Duration) {
+        self.issued.get_or_create(&KindLabel { kind }).inc();
+        self.issue_seconds.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, kind: Kind, reason: Reason) {
+        self.refused.get_or_create(&RefusedLabels { kind, reason }).inc();
+    }
+
+    /// Records a reconcile.
+    pub fn reconciled(&self, controller: Controller, outcome: Outcome, took: Duration) {
+        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).observe(took.as_secs_f64());
+    }
+
+    /// Sets the size of a part of the index.
+    pub fn index_size(&self, object: Object, size: usize) {
+        self.index.get_or_create(&ObjectLabel { object }).set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// When formatting fails.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Metrics, Object, Reason};
+    use std::time::Duration;
+
+    #[test]
+    fn the_text_names_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.issued(Kind::X509, Duration::from_micros(70));
+        metrics.refused(Kind::Jwt, Reason::Audience);
+        metrics.index_size(Object::Pods, 3);
+        let text = metrics.encode().expect("encodes");
+        assert!(text.contains("countersign_issued_total{kind=\"X509\"} 1"), "{text}");
+        assert!(text.contains("countersign_refused_total{kind=\"Jwt\",reason=\"Audience\"} 1"), "{text}");
+        assert!(text.contains("countersign_index_objects{object=\"Pods\"} 3"), "{text}");
+    }
+}

@@ -1,0 +1,249 @@
+//! The process: makes the parts, connects them, runs them until it is told to stop.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    authorities::{Authorities, Freshness, store::JournalStore},
+    clock::Clock,
+    config::Config,
+    controllers::{control_plane, trust_domain, workload_identity},
+    events::{self, EventSink},
+    http::{self, Part, Readiness},
+    index::{Index, SharedIndex},
+    issuer::{
+        self,
+        listener::{self, ConnectionLimits},
+        live::{ApiServerPods, LivePods},
+        registry::{Registry, StreamLimits},
+        serving::{self, ServingCertificate},
+    },
+    jwks::{ApiServer, TokenKeys},
+    metrics::Metrics,
+    watch::{self, stored::Stored},
+};
+
+/// How long streams may take to end after they were told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or a part that must live ends.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    // Fails only when it was installed already, by whoever embeds this.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let stop = CancellationToken::new();
+    let mut parts = JoinSet::new();
+    let (metrics, readiness, clock) = (Arc::new(Metrics::new()), Readiness::default(), Clock::system());
+    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.clone(), stop.clone());
+    parts.spawn(async move { serving_http.await.context("the HTTP server") });
+
+    let client = Client::try_default().await.context("no way to the API server")?;
+    let cluster = tokio::select! {
+        cluster = cluster_uid(&client) => cluster,
+        () = told_to_stop() => return Ok(()),
+    };
+    let audience = format!("countersign.dev/{cluster}");
+    tracing::info!(cluster, audience, version = env!("CARGO_PKG_VERSION"), "operator starts");
+
+    let index = SharedIndex::new(Index::new(config.cluster_name.clone()));
+    let authorities = Authorities::new(cluster.clone(), clock.clone(), index.clone());
+    let freshness = Freshness::new();
+    let journals = JournalStore::new(client.clone(), &config.authorities_namespace);
+    let token_keys = Arc::new(TokenKeys::new(
+        Box::new(ApiServer(client.clone())),
+        audience.clone(),
+        readiness.clone(),
+        metrics.clone(),
+    ));
+    let (events, notices) = EventSink::new(metrics.clone());
+    let shared = (client.clone(), index.clone(), readiness.clone(), metrics.clone());
+    let lives = |part: &'static str| move |()| anyhow::anyhow!("{part} ended, which it never should");
+    macro_rules! part {
+        ($name:literal, $future:expr) => {{
+            let future = $future;
+            parts.spawn(async move { Err(lives($name)(future.await)) });
+        }};
+    }
+
+    {
+        let (client, index, readiness, metrics) = shared.clone();
+        part!("watch of pods", watch::pods::watch(client, index, readiness, metrics));
+    }
+    {
+        let (client, index, readiness, metrics) = shared.clone();
+        part!("watch of namespaces", watch::namespaces::watch(client, index, readiness, metrics));
+    }
+    let (domains, domain_writer) = Stored::new();
+    {
+        let (client, index, readiness, metrics) = shared.clone();
+        part!(
+            "watch of TrustDomains",
+            watch::trust_domains::watch(client, index, domain_writer, readiness, metrics)
+        );
+    }
+    let (identities, identity_writer) = Stored::new();
+    {
+        let (client, index, readiness, metrics) = shared;
+        part!(
+            "watch of WorkloadIdentities",
+            watch::workload_identities::watch(client, index, identity_writer, readiness, metrics)
+        );
+    }
+    part!(
+        "watch of journals",
+        watch::journals::watch(
+            client.clone(),
+            config.authorities_namespace.clone(),
+            authorities.clone(),
+            freshness.clone(),
+            clock.clone(),
+            readiness.clone(),
+            metrics.clone(),
+        )
+    );
+    part!(
+        "confirmation of journals",
+        watch::journals::confirm(
+            client.clone(),
+            config.authorities_namespace.clone(),
+            authorities.clone(),
+            freshness.clone(),
+            clock.clone(),
+            metrics.clone(),
+        )
+    );
+    {
+        let authorities = authorities.clone();
+        part!("publication of authorities", async move { authorities.keep_time().await });
+    }
+    {
+        let token_keys = token_keys.clone();
+        part!("refresh of token keys", async move { token_keys.keep_fresh().await });
+    }
+    {
+        let (client, metrics) = (client.clone(), metrics.clone());
+        part!("publication of events", events::publish(client, notices, metrics));
+    }
+    let domain_context = trust_domain::Context {
+        client: client.clone(),
+        index: index.clone(),
+        authorities: authorities.clone(),
+        journals: journals.clone(),
+        cluster: cluster.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    part!("controller of TrustDomains", trust_domain::run(Arc::new(domain_context), domains));
+    let identity_context = workload_identity::Context {
+        client: client.clone(),
+        index: index.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    part!("controller of WorkloadIdentities", workload_identity::run(Arc::new(identity_context), identities));
+    let control_plane_context = control_plane::Context {
+        client: client.clone(),
+        namespace: config.namespace.clone(),
+        issuer_name: config.issuer_name(),
+        audience,
+        cluster,
+        authorities: authorities.clone(),
+        journals,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    part!("controller of the control plane", control_plane::run(control_plane_context));
+
+    let certificate = Arc::new(ServingCertificate::default());
+    let names = config.serving_names();
+    part!(
+        "renewal of the serving certificate",
+        serving::keep_fresh(certificate.clone(), names, authorities.subscribe(), clock.clone(), readiness.clone())
+    );
+    let tls = serving::tls_config(certificate).context("TLS 1.3 is not to be had")?;
+    let listener = TcpListener::bind(config.listen_issuer)
+        .await
+        .with_context(|| format!("the issuer cannot listen on {}", config.listen_issuer))?;
+    let issuer_context = Arc::new(issuer::Context {
+        live_pods: LivePods::new(Box::new(ApiServerPods(client)), index.clone(), metrics.clone()),
+        index,
+        published: authorities.subscribe(),
+        freshness,
+        token_keys,
+        registry: Registry::new(StreamLimits::default()),
+        events,
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+        clock,
+        shutdown: stop.clone(),
+        generation: AtomicU64::new(0),
+    });
+    let (ready, connections) = mpsc::channel(64);
+    tokio::spawn(listener::accept(listener, tls, ConnectionLimits::default(), metrics, stop.clone(), ready));
+    let issuing = issuer::serve(issuer_context, listener::incoming(connections));
+    parts.spawn(async move { issuing.await.context("the issuer") });
+    readiness.set(Part::Issuer);
+
+    let ended = tokio::select! {
+        () = told_to_stop() => None,
+        ended = parts.join_next() => ended,
+    };
+    readiness.unset(Part::Issuer);
+    stop.cancel();
+    match ended {
+        Some(Ok(Ok(()))) | None => {}
+        Some(Ok(Err(error))) => return Err(error),
+        Some(Err(error)) => return Err(error).context("a part of the operator broke"),
+    }
+    tracing::info!("operator stops");
+    // The servers end by themselves once their streams have; the rest never does.
+    let _ = tokio::time::timeout(GRACE, async {
+        let mut servers = 2;
+        while servers > 0 && parts.join_next().await.is_some() {
+            servers -= 1;
+        }
+    })
+    .await;
+    Ok(())
+}
+
+/// The uid of the namespace kube-system, by which a cluster is known; asked for until it is there.
+async fn cluster_uid(client: &Client) -> String {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    loop {
+        match namespaces.get("kube-system").await {
+            Ok(namespace) => match namespace.uid() {
+                Some(uid) => return uid,
+                None => tracing::warn!("namespace kube-system has no uid"),
+            },
+            Err(error) => tracing::warn!(%error, "namespace kube-system cannot be read; trying again"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn told_to_stop() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        }
+        // Without handlers the default holds: the signal ends the process.
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,185 @@
+//! The observed side of the cluster: one file a resource, each a watch with backoff that feeds what changed to the index.
+//! One object that cannot be decoded stalls nothing: it counts as absent, and is named in the log.
+
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource,
+    core::DeserializeGuard,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use crate::metrics::Metrics;
+
+pub mod journals;
+pub mod namespaces;
+pub mod pods;
+pub mod stored;
+pub mod trust_domains;
+pub mod workload_identities;
+
+/// What a watch tells: objects come and go, and now and then the whole list was seen.
+pub trait Sink<K>: Send {
+    /// The object exists and looks like this.
+    fn applied(&mut self, object: K);
+
+    /// The object is gone, or is there but cannot be decoded.
+    fn gone(&mut self, object: &ObjectKey);
+
+    /// Everything that exists was listed; what is not among `present` is gone.
+    fn listed(&mut self, present: &HashSet<ObjectKey>);
+}
+
+/// Which object: two of the same name differ in `uid`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectKey {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl ObjectKey {
+    /// The key of an object.
+    #[must_use]
+    pub fn of(object: &impl Resource) -> Self {
+        Self {
+            namespace: object.meta().namespace.clone().unwrap_or_default(),
+            name: object.meta().name.clone().unwrap_or_default(),
+            uid: object.meta().uid.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Follows every object of `api` for as long as the process lives.
+pub async fn follow<K>(
+    what: &'static str,
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    mut sink: impl Sink<K>,
+    metrics: Arc<Metrics>,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut present = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => feed(what, event, &mut present, &mut sink, &metrics),
+            Err(error) => tracing::warn!(what, %error, "watch failed; retrying"),
+        }
+    }
+}
+
+fn feed<K: Resource<DynamicType = ()>>(
+    what: &'static str,
+    event: watcher::Event<DeserializeGuard<K>>,
+    present: &mut HashSet<ObjectKey>,
+    sink: &mut impl Sink<K>,
+    metrics: &Metrics,
+) {
+    match event {
+        watcher::Event::Init => present.clear(),
+        watcher::Event::InitApply(object) => {
+            present.insert(ObjectKey::of(&object));
+            apply(what, object, sink, metrics);
+        }
+        watcher::Event::InitDone => {
+            sink.listed(present);
+            present.clear();
+            tracing::debug!(what, "listed");
+        }
+        watcher::Event::Apply(object) => apply(what, object, sink, metrics),
+        watcher::Event::Delete(object) => sink.gone(&ObjectKey::of(&object)),
+    }
+}
+
+fn apply<K: Resource<DynamicType = ()>>(
+    what: &'static str,
+    object: DeserializeGuard<K>,
+    sink: &mut impl Sink<K>,
+    metrics: &Metrics,
+) {
+    let key = ObjectKey::of(&object);
+    match object.0 {
+        Ok(object) => sink.applied(object),
+        Err(invalid) => {
+            metrics.undecodable.inc();
+            tracing::warn!(
+                what,
+                namespace = key.namespace,
+                name = key.name,
+                error = invalid.error,
+                "object cannot be decoded and counts as absent; correct or delete it"
+            );
+            sink.gone(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ObjectKey, Sink, feed};
+    use crate::metrics::Metrics;
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::{
+        core::{DeserializeGuard, error_boundary::InvalidObject},
+        runtime::watcher::Event,
+    };
+    use std::collections::HashSet;
+
+    #[derive(Default)]
+    struct Log(Vec<String>);
+
+    impl Sink<Namespace> for Log {
+        fn applied(&mut self, object: Namespace) {
+            self.0.push(format!("applied {}", object.metadata.name.unwrap_or_default()));
+        }
+        fn gone(&mut self, object: &ObjectKey) {
+            self.0.push(format!("gone {}", object.name));
+        }
+        fn listed(&mut self, present: &HashSet<ObjectKey>) {
+            let mut names: Vec<_> = present.iter().map(|key| key.name.as_str()).collect();
+            names.sort_unstable();
+            self.0.push(format!("listed {}", names.join(",")));
+        }
+    }
+
+    fn namespace(name: &str) -> Namespace {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        namespace
+    }
+
+    fn valid(name: &str) -> DeserializeGuard<Namespace> {
+        DeserializeGuard(Ok(namespace(name)))
+    }
+
+    fn invalid(name: &str) -> DeserializeGuard<Namespace> {
+        let metadata = namespace(name).metadata;
+        DeserializeGuard(Err(InvalidObject { error: "no spec".to_owned(), metadata }))
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_and_an_object_that_cannot_be_decoded_counts_as_absent() {
+        let (metrics, mut log, mut present) = (Metrics::new(), Log::default(), HashSet::new());
+        for event in [
+            Event::Init,
+            Event::InitApply(valid("a")),
+            Event::InitApply(invalid("b")),
+            Event::InitApply(valid("c")),
+            Event::InitDone,
+            Event::Apply(invalid("a")),
+            Event::Delete(valid("c")),
+        ] {
+            feed("namespaces", event, &mut present, &mut log, &metrics);
+        }
+        let expected = ["applied a", "gone b", "applied c", "listed a,b,c", "gone a", "gone c"];
+        assert_eq!(log.0, expected);
+        assert_eq!(metrics.undecodable.get(), 2);
+    }
+}

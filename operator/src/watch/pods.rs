@@ -1,0 +1,204 @@
+//! Pods, pruned while they are decoded: of a hundred thousand of them the index needs labels, the account, whether they
+//! ended, and the containers' names and images.
+
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
+
+use countersign_core::entitlement::PodFacts;
+use kube::{
+    Api, Client, Resource,
+    core::{DeserializeGuard, NamespaceResourceScope, ObjectMeta},
+    runtime::watcher,
+};
+use serde::Deserialize;
+
+use super::{ObjectKey, Sink, follow};
+use crate::{
+    http::{Part, Readiness},
+    index::{PodRecord, SharedIndex},
+    metrics::{Metrics, Object},
+};
+
+/// The part of a pod that is decoded. Lenient: whatever the API server stores decodes.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct PodLite {
+    /// Names, labels, deletion.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// Account and containers.
+    #[serde(default)]
+    pub spec: PodSpecLite,
+    /// Phase.
+    #[serde(default)]
+    pub status: PodStatusLite,
+}
+
+/// Of a pod's spec.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSpecLite {
+    /// The service account's name.
+    #[serde(default)]
+    pub service_account_name: String,
+    /// The application's containers.
+    #[serde(default)]
+    pub containers: Vec<ContainerLite>,
+    /// Init containers, the native sidecars among them.
+    #[serde(default)]
+    pub init_containers: Vec<ContainerLite>,
+}
+
+/// Of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ContainerLite {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its image as written in the spec.
+    #[serde(default)]
+    pub image: String,
+}
+
+/// Of a pod's status.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct PodStatusLite {
+    /// Pending, Running, Succeeded, Failed or Unknown.
+    #[serde(default)]
+    pub phase: String,
+}
+
+impl Resource for PodLite {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "Pod".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "pods".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// The annotation by which the webhook says how it injected a pod.
+const INJECTED: &str = "countersign.dev/injected";
+
+impl From<PodLite> for PodRecord {
+    fn from(pod: PodLite) -> Self {
+        let meta = pod.metadata;
+        let injected = meta.annotations.as_ref().is_some_and(|all| all.contains_key(INJECTED));
+        let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+        Self {
+            facts: PodFacts {
+                namespace: meta.namespace.unwrap_or_default(),
+                name: meta.name.unwrap_or_default(),
+                uid: meta.uid.unwrap_or_default(),
+                service_account: pod.spec.service_account_name,
+                labels: meta.labels.unwrap_or_default(),
+                containers: containers.clone().map(|container| container.name.clone()).collect(),
+            },
+            ended: matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"),
+            injected,
+            images: containers.map(|container| container.image.clone()).collect(),
+        }
+    }
+}
+
+/// Follows every pod of the cluster.
+pub async fn watch(client: Client, index: SharedIndex, readiness: Readiness, metrics: Arc<Metrics>) {
+    let api: Api<DeserializeGuard<PodLite>> = Api::all(client);
+    let sink = Pods { index, readiness, metrics: metrics.clone() };
+    follow("pods", api, watcher::Config::default(), sink, metrics).await;
+}
+
+struct Pods {
+    index: SharedIndex,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+impl Sink<PodLite> for Pods {
+    fn applied(&mut self, pod: PodLite) {
+        let size = self.index.update(|index| {
+            index.apply_pod(pod.into());
+            index.pod_count()
+        });
+        self.metrics.index_size(Object::Pods, size);
+    }
+
+    fn gone(&mut self, pod: &ObjectKey) {
+        let size = self.index.update(|index| {
+            index.remove_pod(&pod.uid);
+            index.pod_count()
+        });
+        self.metrics.index_size(Object::Pods, size);
+    }
+
+    fn listed(&mut self, present: &HashSet<ObjectKey>) {
+        self.index.update(|index| {
+            let gone: Vec<String> = {
+                let present: HashSet<&str> = present.iter().map(|key| key.uid.as_str()).collect();
+                index.pod_uids().filter(|uid| !present.contains(uid)).map(str::to_owned).collect()
+            };
+            gone.iter().for_each(|uid| index.remove_pod(uid));
+        });
+        self.readiness.set(Part::Pods);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PodLite, PodRecord};
+    use serde_json::json;
+
+    #[test]
+    fn of_a_pod_only_what_decides_is_kept() {
+        let pod: PodLite = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"a": "b"},
+                         "annotations": {"countersign.dev/injected": "sidecar"}},
+            "spec": {"serviceAccountName": "sa", "unknown": [1, 2],
+                     "initContainers": [{"name": "agent", "image": "i:1", "restartPolicy": "Always"}],
+                     "containers": [{"name": "app", "image": "i:2", "resources": {}}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1"},
+        }))
+        .expect("decodes");
+        let record = PodRecord::from(pod);
+        assert_eq!(record.facts.service_account, "sa");
+        assert_eq!(record.facts.containers, ["app", "agent"]);
+        assert_eq!(record.images, ["i:2", "i:1"]);
+        assert!(record.injected && !record.ended);
+    }
+
+    #[test]
+    fn a_pod_of_which_nothing_is_set_decodes() {
+        let pod: PodLite = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("decodes");
+        assert!(!PodRecord::from(pod).ended);
+    }
+
+    #[test]
+    fn a_pod_has_ended_once_it_succeeded_or_failed() {
+        for (phase, ended) in
+            [("Pending", false), ("Running", false), ("Unknown", false), ("Succeeded", true), ("Failed", true)]
+        {
+            let pod = json!({"metadata": {"name": "p"}, "status": {"phase": phase}});
+            let pod: PodLite = serde_json::from_value(pod).expect("decodes");
+            assert_eq!(PodRecord::from(pod).ended, ended, "{phase}");
+        }
+    }
+}

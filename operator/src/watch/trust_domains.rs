@@ -1,0 +1,61 @@
+//! TrustDomains.
+
+use std::{collections::HashSet, sync::Arc};
+
+use countersign_crds::TrustDomain;
+use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
+
+use super::{ObjectKey, Sink, follow, stored::Stored};
+use crate::{
+    http::{Part, Readiness},
+    index::{Index, SharedIndex},
+    metrics::{Metrics, Object},
+};
+
+/// Follows every TrustDomain; `store` keeps the objects for the controller.
+pub async fn watch(
+    client: Client,
+    index: SharedIndex,
+    store: Stored<TrustDomain>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+) {
+    let api: Api<DeserializeGuard<TrustDomain>> = Api::all(client);
+    let sink = TrustDomains { index, store, readiness, metrics: metrics.clone() };
+    follow("trustdomains", api, watcher::Config::default(), sink, metrics).await;
+}
+
+struct TrustDomains {
+    index: SharedIndex,
+    store: Stored<TrustDomain>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+impl TrustDomains {
+    fn count(&self) {
+        self.metrics.index_size(Object::TrustDomains, self.index.read(Index::domain_count));
+    }
+}
+
+impl Sink<TrustDomain> for TrustDomains {
+    fn applied(&mut self, domain: TrustDomain) {
+        self.store.apply(domain.clone());
+        self.index.update(|index| index.apply_domain(&domain));
+        self.count();
+    }
+
+    fn gone(&mut self, domain: &ObjectKey) {
+        self.store.remove(domain);
+        self.index.update(|index| index.remove_domain(&domain.name));
+        self.count();
+    }
+
+    fn listed(&mut self, present: &HashSet<ObjectKey>) {
+        self.store.retain(present);
+        let present: HashSet<&str> = present.iter().map(|key| key.name.as_str()).collect();
+        self.index.update(|index| index.retain_domains(&present));
+        self.readiness.set(Part::TrustDomains);
+        self.count();
+    }
+}
