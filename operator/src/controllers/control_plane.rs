@@ -4,13 +4,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use countersign_core::journal::{self, Journal, JournalError, RandomKeys};
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt, watcher::watch_object},
 };
 use serde_json::json;
 
@@ -29,7 +27,8 @@ use crate::{
 pub const CONFIG_MAP: &str = "countersign-control-plane";
 
 const RETRY: Duration = Duration::from_secs(2);
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// Two objects are read by name; the right to watch is not needed for that.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What the controller works with.
 pub struct Context {
@@ -80,10 +79,6 @@ pub enum ControlPlaneError {
 
 /// Keeps the control plane for as long as the process lives.
 pub async fn run(context: Context) {
-    let services: Api<Service> = Api::namespaced(context.client.clone(), &context.namespace);
-    let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
-    let mut services = std::pin::pin!(watch_object(services, ISSUER_SERVICE).default_backoff());
-    let mut config_maps = std::pin::pin!(watch_object(config_maps, CONFIG_MAP).default_backoff());
     let mut published = context.authorities.subscribe();
     loop {
         let begin = tokio::time::Instant::now();
@@ -100,8 +95,6 @@ pub async fn run(context: Context) {
         };
         tokio::select! {
             () = tokio::time::sleep(wait + Duration::from_millis(10)) => {}
-            _ = services.next() => {}
-            _ = config_maps.next() => {}
             _ = published.changed() => {}
         }
     }

@@ -44,12 +44,15 @@ where
         }
     }
 
+    /// Keeps what is present only. Controllers wait until this was called once.
     pub(super) fn retain(&mut self, present: &HashSet<ObjectKey>) {
+        self.writer.apply_watcher_event(&Event::Init);
         for object in self.reader.state() {
-            if !present.contains(&ObjectKey::of(&*object)) {
-                self.writer.apply_watcher_event(&Event::Delete((*object).clone()));
+            if present.contains(&ObjectKey::of(&*object)) {
+                self.writer.apply_watcher_event(&Event::InitApply((*object).clone()));
             }
         }
+        self.writer.apply_watcher_event(&Event::InitDone);
     }
 }
 
