@@ -1,14 +1,16 @@
 //! Drives one session: keeps a stream to the issuer, hands what comes to the [`Wallet`], sends what it plans, and publishes
 //! to the socket's watchers and to files. With the issuer away it goes on with what it has.
 
+mod exchange;
+mod publication;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::renewal::next_attempt;
-use countersign_proto::issuer::v1::session_response::Kind;
-use countersign_proto::issuer::v1::{JwtResponse, SessionRequest, SessionResponse, State};
+use countersign_proto::issuer::v1::{SessionRequest, SessionResponse};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,8 +19,7 @@ use zeroize::Zeroizing;
 
 use super::hello;
 use super::tokens::{TokenDesk, TokenDeskError, TokenRequest};
-use super::told::Told;
-use super::wallet::{NotAccepted, Wallet, Want};
+use super::wallet::Wallet;
 use crate::config::SessionConfig;
 use crate::files::Folder;
 use crate::publish::{Published, Publisher};
@@ -146,7 +147,7 @@ impl Session {
                     Ok(None) => return ended(&Status::unavailable("the issuer closed the stream"), conversation.was_told),
                     Err(status) => return ended(&status, conversation.was_told),
                 },
-                Some(request) = self.requests.recv() => self.answer(request, Some(&conversation)),
+                Some(request) = self.requests.recv() => self.answer(request, Some(&mut conversation)),
                 () = tokio::time::sleep(sleep) => {
                     if !conversation.was_told && opened_at.elapsed() >= OPENING_TIMEOUT {
                         return self.give_up("the issuer opened the stream and said nothing".into(), &conversation).await;
@@ -220,234 +221,6 @@ impl Session {
                 () = tokio::time::sleep(sleep.max(Duration::from_millis(100))) => self.publish(),
             }
         }
-    }
-
-    /// Publishes and sends what is due; how long to sleep at most.
-    fn step(&mut self, conversation: &mut Conversation) -> Result<Duration, String> {
-        let now = Timestamp::now();
-        if now >= conversation.look_again_at {
-            self.fresh_token(conversation, now);
-        }
-        let plan = self.wallet.plan(now);
-        if plan.stalled {
-            return Err("the issuer left a request unanswered".into());
-        }
-        for want in plan.ask {
-            self.ask(want, conversation, now)?;
-        }
-        self.publish();
-        let plan = self.wallet.plan(now);
-        Ok(span_until(plan.wake_at).min(span_until(Some(conversation.look_again_at))))
-    }
-
-    fn ask(
-        &mut self,
-        want: Want,
-        conversation: &mut Conversation,
-        now: Timestamp,
-    ) -> Result<(), String> {
-        let Ok(permit) = conversation.outgoing.clone().try_reserve_owned() else {
-            return Ok(());
-        };
-        let Some(token) = self.fresh_token(conversation, now) else {
-            return Ok(());
-        };
-        let number = self.number();
-        let message = match want {
-            Want::X509(id) => {
-                let (key, request) =
-                    hello::x509(number, Some(&id), &token).map_err(|error| error.to_string())?;
-                self.wallet.asked_x509(number, Some(id), key, now);
-                hello::message(countersign_proto::issuer::v1::session_request::Kind::X509(
-                    request,
-                ))
-            }
-            Want::Jwt(id, audiences) => {
-                let message = hello::jwt(number, &id, &audiences, &token);
-                self.wallet.asked_jwt(number, id, audiences, now);
-                message
-            }
-        };
-        permit.send(message);
-        Ok(())
-    }
-
-    /// The token as the file has it now; a newer one also lengthens the stream's life. The stream goes on without until
-    /// its end if there is none.
-    fn fresh_token(&self, conversation: &mut Conversation, now: Timestamp) -> Option<Token> {
-        let read = self.parts.token.read();
-        if let Ok(token) = &read
-            && token.expires_at() > conversation.token.expires_at()
-            && conversation
-                .outgoing
-                .try_send(hello::refresh(token))
-                .is_ok()
-        {
-            conversation.token = token.clone();
-        }
-        conversation.look_again_at = conversation.token.look_again_at(now);
-        read.inspect_err(|error| tracing::warn!(%error, "the token is read again later"))
-            .ok()
-    }
-
-    fn take(
-        &mut self,
-        message: SessionResponse,
-        conversation: &mut Conversation,
-    ) -> Result<(), String> {
-        let now = Timestamp::now();
-        match message.kind {
-            Some(Kind::State(state)) => {
-                self.tell(state, now)?;
-                conversation.was_told = true;
-            }
-            Some(Kind::X509(answer)) => {
-                if let Err(error) = self.wallet.accept_x509(answer, now, jitter()) {
-                    self.complain(&error);
-                }
-            }
-            Some(Kind::Jwt(answer)) => self.take_jwt(answer, now),
-            None => tracing::debug!("the issuer sent a message of a kind this agent does not know"),
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, state: State, now: Timestamp) -> Result<(), String> {
-        if let Err(error) = self.parts.upstream.learn_roots(&state.control_plane_roots) {
-            tracing::warn!(%error, "the control plane's roots");
-        }
-        let told = Told::parse(state).map_err(|error| error.to_string())?;
-        tracing::debug!(
-            session = self.parts.config.name,
-            identities = told.identities.len(),
-            "told by the issuer"
-        );
-        self.wallet.tell(told, now);
-        Ok(())
-    }
-
-    fn take_jwt(&mut self, answer: JwtResponse, now: Timestamp) {
-        let number = answer.id;
-        let outcome = self.wallet.accept_jwt(answer, now, jitter());
-        let waiters = self.waiters.remove(&number).unwrap_or_default();
-        let reply = match outcome {
-            Ok(held) => Ok(held.token),
-            Err(error) => {
-                if waiters.is_empty() {
-                    self.complain(&error);
-                }
-                Err(match error {
-                    NotAccepted::Refused { code, message } => {
-                        TokenDeskError::Refused { code, message }
-                    }
-                    other => TokenDeskError::Unavailable(other.to_string()),
-                })
-            }
-        };
-        for waiter in waiters {
-            let _ = waiter.send(reply.clone());
-        }
-    }
-
-    /// Answers a workload's request for a token from what is held, or asks the issuer where there is a stream.
-    fn answer(&mut self, request: TokenRequest, conversation: Option<&Conversation>) {
-        let now = Timestamp::now();
-        let TokenRequest {
-            id,
-            audiences,
-            reply,
-        } = request;
-        let held = self
-            .wallet
-            .token(&id, &audiences, now)
-            .map(|(held, young)| (held.token.clone(), young));
-        let Some(conversation) = conversation.filter(|_| !matches!(held, Some((_, true)))) else {
-            let unavailable = || {
-                TokenDeskError::Unavailable(
-                    "the issuer cannot be reached, and no such token is held".into(),
-                )
-            };
-            let _ = reply.send(held.map(|(token, _)| token).ok_or_else(unavailable));
-            return;
-        };
-        let number = match self.wallet.open_jwt_request(&id, &audiences) {
-            Some(number) => number,
-            None => {
-                let number = self.number();
-                let token = match self.parts.token.read() {
-                    Ok(token) => token,
-                    Err(error) => {
-                        return drop(
-                            reply.send(Err(TokenDeskError::Unavailable(error.to_string()))),
-                        );
-                    }
-                };
-                if conversation
-                    .outgoing
-                    .try_send(hello::jwt(number, &id, &audiences, &token))
-                    .is_err()
-                {
-                    return drop(reply.send(Err(TokenDeskError::Unavailable(
-                        "too many requests at once".into(),
-                    ))));
-                }
-                self.wallet.asked_jwt(number, id, audiences, now);
-                number
-            }
-        };
-        let waiters = self.waiters.entry(number).or_default();
-        if waiters.len() < MAX_WAITERS {
-            waiters.push(reply);
-        } else {
-            let _ = reply.send(Err(TokenDeskError::Unavailable(
-                "too many requests at once".into(),
-            )));
-        }
-    }
-
-    /// The socket's watchers, the files, then those who wait for the start.
-    fn publish(&mut self) {
-        let next = self.wallet.published(Timestamp::now());
-        let changed = self.publisher.publish(next);
-        if !changed && !self.files_are_behind {
-            return;
-        }
-        let current = self.publisher.current();
-        if changed {
-            self.log(&current);
-        }
-        let written = match &current {
-            Published::Ready(credentials) => self.parts.folder.write(credentials),
-            Published::NoIdentity(_) => self.parts.folder.withdraw(),
-            Published::NotReady(_) => Ok(()),
-        };
-        self.files_are_behind = written.is_err();
-        if let Err(error) = written {
-            tracing::error!(session = self.parts.config.name, %error, "the files stay as they were");
-            return;
-        }
-        if let Err(error) = self.parts.readiness.note(&self.parts.config, &current) {
-            tracing::error!(%error, "cannot write the marker of readiness");
-        }
-    }
-
-    fn log(&self, current: &Published) {
-        let session = self.parts.config.name.as_str();
-        match current {
-            Published::Ready(credentials) => {
-                for svid in &credentials.svids {
-                    tracing::info!(session, id = %svid.id, expires = %svid.expires_at, "published");
-                }
-            }
-            Published::NoIdentity(reason) => {
-                tracing::warn!(session, %reason, "this pod has no identity")
-            }
-            Published::NotReady(reason) => tracing::info!(session, %reason, "not ready"),
-        }
-    }
-
-    fn complain(&self, error: &NotAccepted) {
-        tracing::warn!(session = self.parts.config.name, %error, "an answer of the issuer's is not used");
     }
 
     async fn give_up(&self, why: String, conversation: &Conversation) -> Ended {
