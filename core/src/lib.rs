@@ -1,7 +1,8 @@
-//! Identities, credentials and bundles: made, read and verified, and every decision of Countersign as a pure function of
-//! what is observed and a time.
+//! Identities, credentials and bundles: made, read and verified, and every decision of Countersign
+//! as a pure function of what is observed and a time.
 //!
-//! Nothing here knows Kubernetes, an executor, a socket or the clock: callers hand in bytes and a [`jiff::Timestamp`].
+//! Nothing here knows Kubernetes, an executor, a socket or the clock: callers hand in bytes and a
+//! [`jiff::Timestamp`].
 
 pub mod bundle;
 pub mod csr;

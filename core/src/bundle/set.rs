@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::Bundle;
 use crate::id::TrustDomain;
 
-/// Bundles by trust domain; never merged, and a trust domain is there once. Cheap to clone in its content.
+/// Bundles by trust domain; never merged, and a trust domain is there once. Cheap to clone in its
+/// content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BundleSet(BTreeMap<TrustDomain, Arc<Bundle>>);
 
@@ -22,7 +23,9 @@ impl BundleSet {
     /// [`DuplicateBundle`] when two are of one trust domain.
     pub fn new(bundles: impl IntoIterator<Item = Bundle>) -> Result<Self, DuplicateBundle> {
         let mut set = Self::default();
-        bundles.into_iter().try_for_each(|bundle| set.insert(bundle))?;
+        bundles
+            .into_iter()
+            .try_for_each(|bundle| set.insert(bundle))?;
         Ok(set)
     }
 

@@ -1,6 +1,7 @@
 //! SPIFFE IDs and trust domains as types that cannot be wrong (SPIFFE-ID, sections 2.1 to 2.3).
 //!
-//! Nothing is normalised: an upper-case trust domain, a dot segment or an escape is refused, so that an id has one spelling.
+//! Nothing is normalised: an upper-case trust domain, a dot segment or an escape is refused, so
+//! that an id has one spelling.
 
 mod spiffe_id;
 mod trust_domain;
@@ -35,7 +36,8 @@ pub enum IdError {
         /// Of the trust domain, in bytes.
         length: usize,
     },
-    /// The trust domain holds a character outside `[a-z0-9.-_]`: upper case, a port, user information or an escape.
+    /// The trust domain holds a character outside `[a-z0-9.-_]`: upper case, a port, user
+    /// information or an escape.
     #[error(
         "trust domain has {character:?} at byte {position}; allowed are a-z, 0-9, '.', '-' and '_' (no upper case, port, user or escape)"
     )]
@@ -60,8 +62,11 @@ pub enum IdError {
         /// Counted from 1.
         segment: usize,
     },
-    /// A segment holds a character outside `[a-zA-Z0-9.-_]`: an escape, a query, a fragment or a space, say.
-    #[error("path segment {segment} has {character:?}; allowed are a-z, A-Z, 0-9, '.', '-' and '_'")]
+    /// A segment holds a character outside `[a-zA-Z0-9.-_]`: an escape, a query, a fragment or a
+    /// space, say.
+    #[error(
+        "path segment {segment} has {character:?}; allowed are a-z, A-Z, 0-9, '.', '-' and '_'"
+    )]
     PathCharacter {
         /// The first that is refused.
         character: char,

@@ -10,8 +10,8 @@ use super::{IdError, MAX_ID_LENGTH, TrustDomain};
 
 const SCHEME: &str = "spiffe://";
 
-/// A SPIFFE ID, such as `spiffe://example.org/ns/shop/sa/cart`, in its only spelling (SPIFFE-ID, section 2). Cheap to
-/// clone. Its path is empty for the id of a trust domain itself.
+/// A SPIFFE ID, such as `spiffe://example.org/ns/shop/sa/cart`, in its only spelling (SPIFFE-ID,
+/// section 2). Cheap to clone. Its path is empty for the id of a trust domain itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SpiffeId {
@@ -23,14 +23,18 @@ impl SpiffeId {
     /// The id of `path` within `trust_domain`; `path` is empty, or `/` and segments.
     ///
     /// # Errors
-    /// When the path breaks a rule of SPIFFE-ID section 2.2, or the whole is longer than [`MAX_ID_LENGTH`].
+    /// When the path breaks a rule of SPIFFE-ID section 2.2, or the whole is longer than
+    /// [`MAX_ID_LENGTH`].
     pub fn new(trust_domain: &TrustDomain, path: &str) -> Result<Self, IdError> {
         let length = SCHEME.len() + trust_domain.as_str().len() + path.len();
         if length > MAX_ID_LENGTH {
             return Err(IdError::TooLong { length });
         }
         check_path(path)?;
-        Ok(Self { trust_domain: trust_domain.clone(), path: Arc::from(path) })
+        Ok(Self {
+            trust_domain: trust_domain.clone(),
+            path: Arc::from(path),
+        })
     }
 
     /// The trust domain this id belongs to.
@@ -99,7 +103,8 @@ impl fmt::Debug for SpiffeId {
     }
 }
 
-/// Whether `path` may follow a trust domain: empty, or `/` and segments that pass [`check_segment`].
+/// Whether `path` may follow a trust domain: empty, or `/` and segments that pass
+/// [`check_segment`].
 ///
 /// # Errors
 /// With the rule of SPIFFE-ID section 2.2 that it breaks.
@@ -108,7 +113,9 @@ pub fn check_path(path: &str) -> Result<(), IdError> {
         return Ok(());
     }
     let segments = path.strip_prefix('/').ok_or(IdError::PathNotAbsolute)?;
-    (1..).zip(segments.split('/')).try_for_each(|(position, segment)| check_at(segment, position))
+    (1..)
+        .zip(segments.split('/'))
+        .try_for_each(|(position, segment)| check_at(segment, position))
 }
 
 /// Whether `segment` may stand alone as one segment of a path; errors count it as segment 1.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdError, MAX_TRUST_DOMAIN_LENGTH};
 
-/// A trust domain name, such as `example.org`: 1 to 255 bytes of `[a-z0-9.-_]` (SPIFFE-ID, section 2.1). Cheap to clone.
+/// A trust domain name, such as `example.org`: 1 to 255 bytes of `[a-z0-9.-_]` (SPIFFE-ID, section
+/// 2.1). Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TrustDomain(Arc<str>);
@@ -35,8 +36,14 @@ impl FromStr for TrustDomain {
         if name.len() > MAX_TRUST_DOMAIN_LENGTH {
             return Err(IdError::TrustDomainTooLong { length: name.len() });
         }
-        match name.char_indices().find(|(_, character)| !is_allowed(*character)) {
-            Some((position, character)) => Err(IdError::TrustDomainCharacter { character, position }),
+        match name
+            .char_indices()
+            .find(|(_, character)| !is_allowed(*character))
+        {
+            Some((position, character)) => Err(IdError::TrustDomainCharacter {
+                character,
+                position,
+            }),
             None => Ok(Self(Arc::from(name))),
         }
     }

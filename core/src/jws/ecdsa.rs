@@ -1,9 +1,12 @@
 //! ECDSA signatures from the form of X.509 to the form of JOSE.
 
-/// `r` and `s` at full width, one after the other (RFC 7518, section 3.4), of an `Ecdsa-Sig-Value` in DER (RFC 3279,
-/// section 2.2.3). `coordinate` is the width of one in octets, less than 62. `None` when `der` is not such a value.
+/// `r` and `s` at full width, one after the other (RFC 7518, section 3.4), of an `Ecdsa-Sig-Value`
+/// in DER (RFC 3279, section 2.2.3). `coordinate` is the width of one in octets, less than 62.
+/// `None` when `der` is not such a value.
 pub(crate) fn der_to_fixed(der: &[u8], coordinate: usize) -> Option<Vec<u8>> {
-    let [0x30, length, body @ ..] = der else { return None };
+    let [0x30, length, body @ ..] = der else {
+        return None;
+    };
     if usize::from(*length) != body.len() || *length >= 0x80 {
         return None;
     }
@@ -22,7 +25,9 @@ pub(crate) fn der_to_fixed(der: &[u8], coordinate: usize) -> Option<Vec<u8>> {
 
 /// The magnitude of the INTEGER that `der` begins with, and what follows it.
 fn integer(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [0x02, length, rest @ ..] = der else { return None };
+    let [0x02, length, rest @ ..] = der else {
+        return None;
+    };
     let (content, rest) = rest.split_at_checked(usize::from(*length))?;
     match content {
         [0, magnitude @ ..] => Some((magnitude, rest)),

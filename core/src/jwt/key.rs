@@ -24,7 +24,9 @@ pub enum JwtKeyError {
     #[error("JWT key has no kid; each key of use jwt-svid has one")]
     NoKeyId,
     /// `kty` is known, but what follows is no key that can verify.
-    #[error("JWT key is no RSA key of 2048 to 8192 bits and no point on P-256, P-384 or P-521, or its alg does not fit")]
+    #[error(
+        "JWT key is no RSA key of 2048 to 8192 bits and no point on P-256, P-384 or P-521, or its alg does not fit"
+    )]
     Malformed,
 }
 
@@ -43,7 +45,8 @@ impl JwtVerificationKey {
         &self.kid
     }
 
-    /// The key as a JWK: `kty`, `kid`, its numbers, and `use` with the value `jwt-svid` (bundle, section 4.2.2).
+    /// The key as a JWK: `kty`, `kid`, its numbers, and `use` with the value `jwt-svid` (bundle,
+    /// section 4.2.2).
     pub fn jwk(&self) -> Map<String, Value> {
         let mut members = self.jwk.members();
         members.insert("use".to_owned(), "jwt-svid".into());
@@ -56,7 +59,8 @@ impl JwtVerificationKey {
 
     /// `None` when the kind of key is unknown here, and so to be ignored.
     pub(crate) fn from_members(members: &JwkMembers) -> Result<Option<Self>, JwtKeyError> {
-        let Some(jwk) = PublicJwk::from_members(members).map_err(|_| JwtKeyError::Malformed)? else {
+        let Some(jwk) = PublicJwk::from_members(members).map_err(|_| JwtKeyError::Malformed)?
+        else {
             return Ok(None);
         };
         let kid = members.kid.as_deref().unwrap_or_default();
@@ -72,7 +76,12 @@ impl JwtVerificationKey {
             return Err(JwtKeyError::NoKeyId);
         }
         let verifier = VerificationKey::new(&jwk, alg.as_deref()).ok_or(JwtKeyError::Malformed)?;
-        Ok(Self { kid: kid.to_owned(), jwk, alg, verifier })
+        Ok(Self {
+            kid: kid.to_owned(),
+            jwk,
+            alg,
+            verifier,
+        })
     }
 }
 

@@ -13,8 +13,8 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// The public half of its key.
     fn public_key(&self) -> &SubjectPublicKeyInfo;
 
-    /// The signature of `message` (which the signer hashes itself): for ECDSA the DER of `Ecdsa-Sig-Value` (RFC 3279,
-    /// section 2.2.3), for RSA the octets of RSASSA-PKCS1-v1_5.
+    /// The signature of `message` (which the signer hashes itself): for ECDSA the DER of
+    /// `Ecdsa-Sig-Value` (RFC 3279, section 2.2.3), for RSA the octets of RSASSA-PKCS1-v1_5.
     ///
     /// # Errors
     /// [`KeyError::Sign`].

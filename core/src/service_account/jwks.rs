@@ -40,7 +40,8 @@ struct Document {
 }
 
 impl ClusterJwks {
-    /// Reads a JWK set. Keys that cannot verify a token (unknown kinds, encryption keys, keys without `kid`) are left out.
+    /// Reads a JWK set. Keys that cannot verify a token (unknown kinds, encryption keys, keys
+    /// without `kid`) are left out.
     ///
     /// # Errors
     /// When it is too long, not a JWK set, has a key id twice, or no key that can be used.
@@ -55,7 +56,11 @@ impl ClusterJwks {
                 return Err(JwksError::DuplicateKeyId);
             }
         }
-        if keys.is_empty() { Err(JwksError::NoKey) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err(JwksError::NoKey)
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// Whether there is a key of this id.
@@ -69,7 +74,9 @@ impl ClusterJwks {
 }
 
 fn verification_key(key: Map<String, Value>) -> Option<(String, VerificationKey)> {
-    if !matches!(key.get("use"), None | Some(Value::Null)) && key.get("use")?.as_str() != Some("sig") {
+    if !matches!(key.get("use"), None | Some(Value::Null))
+        && key.get("use")?.as_str() != Some("sig")
+    {
         return None;
     }
     let members: JwkMembers = serde_json::from_value(Value::Object(key)).ok()?;

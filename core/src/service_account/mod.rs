@@ -1,4 +1,5 @@
-//! Kubernetes service account tokens, verified locally against the cluster's keys: who a pod is, without an API call.
+//! Kubernetes service account tokens, verified locally against the cluster's keys: who a pod is,
+//! without an API call.
 
 mod jwks;
 mod token;

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::ClusterJwks;
 use crate::jws::{self, Algorithm, Compact, CompactError, MAX_TOKEN_LENGTH, NumericDate, quoted};
 
-/// How far a clock may be behind the API server's before `nbf` and `iat` are held against a token. For `exp` there is none.
+/// How far a clock may be behind the API server's before `nbf` and `iat` are held against a token.
+/// For `exp` there is none.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(10);
 
 /// Who a verified token says its bearer is: one pod, running as one service account.
@@ -24,7 +25,8 @@ pub struct PodToken {
     pub service_account: String,
     /// The service account's uid.
     pub service_account_uid: String,
-    /// The node the pod was bound to when the token was made; clusters before 1.32 may leave it out.
+    /// The node the pod was bound to when the token was made; clusters before 1.32 may leave it
+    /// out.
     pub node: Option<Node>,
     /// `exp`.
     pub expires_at: Timestamp,
@@ -51,7 +53,9 @@ pub enum TokenError {
         length: usize,
     },
     /// Not a JWS in compact form.
-    #[error("service account token is not a JWS in compact form, or its header holds more than alg, kid and typ")]
+    #[error(
+        "service account token is not a JWS in compact form, or its header holds more than alg, kid and typ"
+    )]
     Malformed,
     /// `alg` is not acceptable: `none` and `HS256` among others.
     #[error("service account token's alg {alg} is not RS256, ES256 or ES384")]
@@ -63,7 +67,9 @@ pub enum TokenError {
     #[error("service account token's header has no kid")]
     NoKeyId,
     /// The cluster's keys, as last fetched, have none of this id: fetch them again.
-    #[error("service account token's key {kid} is not among the cluster's keys; they may have been rotated")]
+    #[error(
+        "service account token's key {kid} is not among the cluster's keys; they may have been rotated"
+    )]
     UnknownKey {
         /// Quoted and shortened.
         kid: String,
@@ -89,7 +95,9 @@ pub enum TokenError {
         count: usize,
     },
     /// `exp` has passed.
-    #[error("service account token expired at {0}; the kubelet renews the projected file, read it again")]
+    #[error(
+        "service account token expired at {0}; the kubelet renews the projected file, read it again"
+    )]
     Expired(Timestamp),
     /// `nbf` or `iat` is to come.
     #[error("service account token is not valid before {0}; check the clocks")]
@@ -145,32 +153,57 @@ pub fn verify_token(
     let compact = Compact::parse(token)?;
     let algorithm = match Algorithm::from_name(&compact.header.alg) {
         Some(algorithm @ (Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Es384)) => algorithm,
-        _ => return Err(TokenError::Algorithm { alg: quoted(&compact.header.alg) }),
+        _ => {
+            return Err(TokenError::Algorithm {
+                alg: quoted(&compact.header.alg),
+            });
+        }
     };
     if !matches!(compact.header.typ.as_deref(), None | Some("JWT")) {
         return Err(TokenError::Malformed);
     }
-    let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(TokenError::NoKeyId)?;
-    let key = jwks.get(kid).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
-    compact.verify(key, algorithm).map_err(|_| TokenError::Signature)?;
-    let claims: Claims = serde_json::from_slice(&compact.payload).map_err(|_| TokenError::Claims)?;
+    let kid = compact
+        .header
+        .kid
+        .as_deref()
+        .filter(|kid| !kid.is_empty())
+        .ok_or(TokenError::NoKeyId)?;
+    let key = jwks
+        .get(kid)
+        .ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
+    compact
+        .verify(key, algorithm)
+        .map_err(|_| TokenError::Signature)?;
+    let claims: Claims =
+        serde_json::from_slice(&compact.payload).map_err(|_| TokenError::Claims)?;
     check(&claims, issuer, audience, now)?;
     pod(claims)
 }
 
 fn check(claims: &Claims, issuer: &str, audience: &str, now: Timestamp) -> Result<(), TokenError> {
     if claims.iss != issuer {
-        return Err(TokenError::Issuer { expected: issuer.to_owned() });
+        return Err(TokenError::Issuer {
+            expected: issuer.to_owned(),
+        });
     }
     // A token that is also for someone else could have been handed on by them.
     if claims.aud.len() != 1 || claims.aud.first().is_none_or(|named| named != audience) {
-        return Err(TokenError::Audience { expected: audience.to_owned(), count: claims.aud.len() });
+        return Err(TokenError::Audience {
+            expected: audience.to_owned(),
+            count: claims.aud.len(),
+        });
     }
     if claims.exp.0 <= now {
         return Err(TokenError::Expired(claims.exp.0));
     }
-    let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
-    match [claims.nbf, claims.iat].into_iter().flatten().find(|NumericDate(time)| *time > latest) {
+    let latest = now
+        .saturating_add(NOT_BEFORE_LEEWAY)
+        .unwrap_or(Timestamp::MAX);
+    match [claims.nbf, claims.iat]
+        .into_iter()
+        .flatten()
+        .find(|NumericDate(time)| *time > latest)
+    {
         Some(NumericDate(time)) => Err(TokenError::NotYetValid(time)),
         None => Ok(()),
     }
@@ -187,7 +220,13 @@ fn pod(claims: Claims) -> Result<PodToken, TokenError> {
     if named != Some((kubernetes.namespace.as_str(), account.name.as_str())) {
         return Err(TokenError::Subject);
     }
-    let texts = [&kubernetes.namespace, &pod.name, &pod.uid, &account.name, &account.uid];
+    let texts = [
+        &kubernetes.namespace,
+        &pod.name,
+        &pod.uid,
+        &account.name,
+        &account.uid,
+    ];
     if texts.iter().any(|text| text.is_empty()) {
         return Err(TokenError::Claims);
     }

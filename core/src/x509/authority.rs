@@ -5,23 +5,30 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyUsagePurpose, SanType,
+};
 
 use super::ca::CaCertificate;
-use super::issue::{BACKDATE, IssueError, IssuedX509, LeafRequest, Leaf, offset_date_time, serial_number, whole_seconds};
+use super::issue::{
+    BACKDATE, IssueError, IssuedX509, Leaf, LeafRequest, offset_date_time, serial_number,
+    whole_seconds,
+};
 use super::signing::RcgenSigner;
 use crate::id::{SpiffeId, TrustDomain};
 use crate::key::{KeyType, PrivateKey, Signer};
 
-/// Signs certificates: SVIDs when its certificate names a trust domain, otherwise the control plane's server certificates.
+/// Signs certificates: SVIDs when its certificate names a trust domain, otherwise the control
+/// plane's server certificates.
 pub struct X509Authority {
     certificate: CaCertificate,
     issuer: Issuer<'static, RcgenSigner>,
 }
 
 impl X509Authority {
-    /// A new root of `trust_domain` under a new key that is never stored. To store the key, make it first and call
-    /// [`Self::self_signed`].
+    /// A new root of `trust_domain` under a new key that is never stored. To store the key, make it
+    /// first and call [`Self::self_signed`].
     ///
     /// # Errors
     /// When no key can be made, or as [`Self::self_signed`].
@@ -34,8 +41,8 @@ impl X509Authority {
         Self::self_signed(trust_domain, PrivateKey::generate(key_type)?, lifetime, now)
     }
 
-    /// A new root of `trust_domain` for `key`: self-signed, of a random name, with the trust domain's id as its only SAN;
-    /// valid from [`BACKDATE`] before `now` to `lifetime` after.
+    /// A new root of `trust_domain` for `key`: self-signed, of a random name, with the trust
+    /// domain's id as its only SAN; valid from [`BACKDATE`] before `now` to `lifetime` after.
     ///
     /// # Errors
     /// When the lifetime is zero or too long, or signing fails.
@@ -52,7 +59,11 @@ impl X509Authority {
     ///
     /// # Errors
     /// As [`Self::generate`].
-    pub fn generate_control_plane(key_type: KeyType, lifetime: Duration, now: Timestamp) -> Result<Self, IssueError> {
+    pub fn generate_control_plane(
+        key_type: KeyType,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<Self, IssueError> {
         Self::self_signed_control_plane(PrivateKey::generate(key_type)?, lifetime, now)
     }
 
@@ -72,13 +83,20 @@ impl X509Authority {
     ///
     /// # Errors
     /// [`IssueError::KeyMismatch`] when the key is not the certificate's.
-    pub fn from_parts(certificate: CaCertificate, key: impl Signer + 'static) -> Result<Self, IssueError> {
+    pub fn from_parts(
+        certificate: CaCertificate,
+        key: impl Signer + 'static,
+    ) -> Result<Self, IssueError> {
         let signer = RcgenSigner::new(key);
         if signer.public_key().der() != certificate.spki_der() {
             return Err(IssueError::KeyMismatch);
         }
-        let issuer = Issuer::from_ca_cert_der(certificate.certificate_der(), signer).map_err(IssueError::encoding)?;
-        Ok(Self { certificate, issuer })
+        let issuer = Issuer::from_ca_cert_der(certificate.certificate_der(), signer)
+            .map_err(IssueError::encoding)?;
+        Ok(Self {
+            certificate,
+            issuer,
+        })
     }
 
     /// Its certificate.
@@ -91,22 +109,37 @@ impl X509Authority {
         self.certificate.spiffe_id().map(SpiffeId::trust_domain)
     }
 
-    /// Issues an X509-SVID (X509-SVID, sections 2 to 4): one URI SAN, `cA` false, `digitalSignature`, server and client
-    /// authentication. It begins [`BACKDATE`] before `now` and never outlives the authority.
+    /// Issues an X509-SVID (X509-SVID, sections 2 to 4): one URI SAN, `cA` false,
+    /// `digitalSignature`, server and client authentication. It begins [`BACKDATE`] before `now`
+    /// and never outlives the authority.
     ///
     /// # Errors
-    /// When the id is of another trust domain or without path, a DNS name is none, the authority is not valid at `now`, or
-    /// signing fails.
-    pub fn issue(&self, request: &LeafRequest<'_>, now: Timestamp) -> Result<IssuedX509, IssueError> {
+    /// When the id is of another trust domain or without path, a DNS name is none, the authority is
+    /// not valid at `now`, or signing fails.
+    pub fn issue(
+        &self,
+        request: &LeafRequest<'_>,
+        now: Timestamp,
+    ) -> Result<IssuedX509, IssueError> {
         let trust_domain = self.trust_domain().ok_or(IssueError::ControlPlane)?;
         if request.id.trust_domain() != trust_domain {
-            return Err(IssueError::OtherTrustDomain { id: request.id.clone(), authority: trust_domain.clone() });
+            return Err(IssueError::OtherTrustDomain {
+                id: request.id.clone(),
+                authority: trust_domain.clone(),
+            });
         }
         if request.id.path().is_empty() {
-            return Err(IssueError::IdWithoutPath { id: request.id.clone() });
+            return Err(IssueError::IdWithoutPath {
+                id: request.id.clone(),
+            });
         }
-        Leaf { spki: request.spki, id: Some(request.id), dns_names: request.dns_names, ttl: request.ttl }
-            .sign(&self.certificate, &self.issuer, now)
+        Leaf {
+            spki: request.spki,
+            id: Some(request.id),
+            dns_names: request.dns_names,
+            ttl: request.ttl,
+        }
+        .sign(&self.certificate, &self.issuer, now)
     }
 
     /// Issues a server certificate of the control plane for `dns_names`, at least one.
@@ -127,7 +160,13 @@ impl X509Authority {
         if dns_names.is_empty() {
             return Err(IssueError::NoName);
         }
-        Leaf { spki, id: None, dns_names, ttl }.sign(&self.certificate, &self.issuer, now)
+        Leaf {
+            spki,
+            id: None,
+            dns_names,
+            ttl,
+        }
+        .sign(&self.certificate, &self.issuer, now)
     }
 
     fn root(
@@ -139,39 +178,60 @@ impl X509Authority {
         let signer = RcgenSigner::new(key);
         let mut params = CertificateParams::default();
         params.serial_number = Some(serial_number()?);
-        // Roots of one name make verifiers try each of them in turn, up to a limit: every root has its own.
+        // Roots of one name make verifiers try each of them in turn, up to a limit: every root has
+        // its own.
         params.distinguished_name = root_name(trust_domain)?;
-        params.not_before = offset_date_time(now.as_second().saturating_sub(whole_seconds(BACKDATE)))?;
-        params.not_after = offset_date_time(now.as_second().saturating_add(whole_seconds(lifetime)))?;
+        params.not_before =
+            offset_date_time(now.as_second().saturating_sub(whole_seconds(BACKDATE)))?;
+        params.not_after =
+            offset_date_time(now.as_second().saturating_add(whole_seconds(lifetime)))?;
         if whole_seconds(lifetime) == 0 {
             return Err(IssueError::Lifetime);
         }
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.key_identifier_method = KeyIdMethod::PreSpecified(signer.public_key().key_id().to_vec());
+        params.key_identifier_method =
+            KeyIdMethod::PreSpecified(signer.public_key().key_id().to_vec());
         if let Some(trust_domain) = trust_domain {
-            let uri = trust_domain.id_string().try_into().map_err(IssueError::encoding)?;
+            let uri = trust_domain
+                .id_string()
+                .try_into()
+                .map_err(IssueError::encoding)?;
             params.subject_alt_names = vec![SanType::URI(uri)];
         }
         let der = params.self_signed(&signer).map_err(IssueError::encoding)?;
-        let certificate = CaCertificate::from_der(der.der())
-            .map_err(|error| IssueError::Encoding { reason: error.to_string() })?;
-        Ok(Self { certificate, issuer: Issuer::new(params, signer) })
+        let certificate =
+            CaCertificate::from_der(der.der()).map_err(|error| IssueError::Encoding {
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            certificate,
+            issuer: Issuer::new(params, signer),
+        })
     }
 }
 
 impl fmt::Debug for X509Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("X509Authority").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("X509Authority")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }
 
 fn root_name(trust_domain: Option<&TrustDomain>) -> Result<DistinguishedName, IssueError> {
     let mut random = [0; 8];
     rand::fill(&mut random).map_err(|_| IssueError::Random)?;
-    let kind = if trust_domain.is_some() { "authority" } else { "control plane" };
+    let kind = if trust_domain.is_some() {
+        "authority"
+    } else {
+        "control plane"
+    };
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "Countersign");
-    name.push(DnType::CommonName, format!("{kind} {:016x}", u64::from_be_bytes(random)));
+    name.push(
+        DnType::CommonName,
+        format!("{kind} {:016x}", u64::from_be_bytes(random)),
+    );
     Ok(name)
 }

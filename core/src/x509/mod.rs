@@ -1,5 +1,5 @@
-//! X.509 certificates: the authorities that sign, the SVIDs and server certificates they issue, and the verification of
-//! SVIDs against bundles (X509-SVID; RFC 5280).
+//! X.509 certificates: the authorities that sign, the SVIDs and server certificates they issue, and
+//! the verification of SVIDs against bundles (X509-SVID; RFC 5280).
 
 mod authority;
 mod ca;
