@@ -24,7 +24,8 @@ pub fn renew_at(not_before: Timestamp, not_after: Timestamp, jitter: f64) -> Tim
 /// lower half by `jitter` (uniform in [-1, 1]), and on top of what the server `asked` for. Nothing before the first failure.
 pub fn next_attempt(failures: u32, jitter: f64, asked: Option<Duration>) -> Duration {
     let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
-    let ceiling = (SHORTEST_RETRY * 2).saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(LONGEST_RETRY);
+    let ceiling =
+        (SHORTEST_RETRY * 2).saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(LONGEST_RETRY);
     let backoff = ceiling.mul_f64(0.75 + 0.25 * clamped(jitter));
     backoff + asked.unwrap_or_default().min(LONGEST_ASKED)
 }
@@ -45,7 +46,9 @@ mod tests {
 
     #[test]
     fn renews_at_half_life_give_or_take_a_tenth() {
-        for (jitter, second) in [(0.0, 2_800), (1.0, 2_980), (-1.0, 2_620), (7.0, 2_980), (f64::NAN, 2_800), (f64::NEG_INFINITY, 2_620)] {
+        for (jitter, second) in
+            [(0.0, 2_800), (1.0, 2_980), (-1.0, 2_620), (7.0, 2_980), (f64::NAN, 2_800), (f64::NEG_INFINITY, 2_620)]
+        {
             assert_eq!(renew_at(at(1_000), at(4_600), jitter), at(second), "{jitter}");
         }
     }

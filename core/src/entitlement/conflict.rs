@@ -65,7 +65,8 @@ impl Claims {
             }
         }
         let others = uids.into_iter().filter(|uid| ***uid != *identity.uid);
-        let mut found: Vec<&Claimant> = others.filter_map(|uid| self.claimants.get(uid)).map(|(found, _)| found).collect();
+        let mut found: Vec<&Claimant> =
+            others.filter_map(|uid| self.claimants.get(uid)).map(|(found, _)| found).collect();
         found.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
         found
     }
@@ -229,11 +230,23 @@ mod tests {
             (claiming("shop", &["a"], default), claiming("shop", &[], default), true),
             (claiming("shop", &["a"], "/{namespace}/{podName}"), claiming("shop", &["b"], "/{namespace}/web"), true),
             (claiming("shop", &["a"], "/{namespace}/{podName}"), claiming("bank", &["a"], "/{namespace}/web"), false),
-            (claiming("shop", &["a"], "/x/{serviceAccount}/{serviceAccount}"), claiming("shop", &["b"], "/x/a/b"), false),
+            (
+                claiming("shop", &["a"], "/x/{serviceAccount}/{serviceAccount}"),
+                claiming("shop", &["b"], "/x/a/b"),
+                false,
+            ),
             (claiming("shop", &["a"], "/{cluster}/a"), claiming("bank", &["a"], "/prod/a"), true),
             (claiming("shop", &["a"], "/a"), claiming("shop", &["a"], "/a/a"), false),
         ] {
-            assert_eq!(overlaps(&a, &b), expected, "{} of {} and {} of {}", a.path, a.full_name(), b.path, b.full_name());
+            assert_eq!(
+                overlaps(&a, &b),
+                expected,
+                "{} of {} and {} of {}",
+                a.path,
+                a.full_name(),
+                b.path,
+                b.full_name()
+            );
             assert_eq!(overlaps(&b, &a), expected);
         }
     }
@@ -275,7 +288,13 @@ mod tests {
         claims.insert(&IdentitySpec { path: PathTemplate::parse("/elsewhere").unwrap(), ..holder.clone() });
         assert_eq!(claims.conflicting(&other), None);
         claims.insert(&holder);
+        claims.insert(&IdentitySpec {
+            uid: "by-pod".into(),
+            path: PathTemplate::parse("/{podName}").unwrap(),
+            ..holder.clone()
+        });
         claims.remove(&holder.uid);
+        claims.remove("by-pod");
         assert_eq!(claims.conflicting(&other), None);
         assert!(claims.domains.is_empty() && claims.claimants.is_empty());
     }

@@ -79,7 +79,9 @@ pub enum NoIdentity {
         count: usize,
     },
     /// The account is selected; the labels differ.
-    #[error("WorkloadIdentity {identity} selects service account {service_account}, but pods with {unmet}; this pod's labels differ")]
+    #[error(
+        "WorkloadIdentity {identity} selects service account {service_account}, but pods with {unmet}; this pod's labels differ"
+    )]
     Labels {
         /// The identity that comes nearest, `namespace/name`.
         identity: String,
@@ -190,7 +192,13 @@ fn render(identity: &Arc<IdentitySpec>, domain: &Arc<DomainSpec>, pod: &PodFacts
     let id = SpiffeId::new(&domain.trust_domain, &path).map_err(|error| failed("path", error.into()))?;
     let names = identity.x509.dns_names.iter().map(|name| name.render(pod, &domain.cluster));
     let dns_names = names.collect::<Result<_, _>>().map_err(|error| failed("DNS name", error.into()))?;
-    Ok(Entitled { identity: Arc::clone(identity), domain: Arc::clone(domain), id, dns_names, hint: identity.hint.clone() })
+    Ok(Entitled {
+        identity: Arc::clone(identity),
+        domain: Arc::clone(domain),
+        id,
+        dns_names,
+        hint: identity.hint.clone(),
+    })
 }
 
 /// Hints are unique within a response (Workload API 5.2.1).

@@ -7,7 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::fixtures::{domain, identity, labels, path_grant, pod};
-use super::{AudiencePattern, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts};
+use super::{
+    AudiencePattern, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts,
+};
 use super::{NamePattern, identities_for, judge_all};
 
 fn open_domain() -> DomainSpec {
@@ -84,7 +86,13 @@ fn the_oldest_comes_first_then_the_lower_uid() {
 #[test]
 fn a_hint_is_kept_by_the_first_that_has_it() {
     let hinted = |path, created, hint: &str| IdentitySpec { hint: Some(hint.into()), ..also(path, created, path) };
-    let judged = judged([hinted("/a", 1, "x"), hinted("/b", 2, "x"), hinted("/c", 3, "y"), also("/d", 4, "d"), hinted("/e", 5, "x")]);
+    let judged = judged([
+        hinted("/a", 1, "x"),
+        hinted("/b", 2, "x"),
+        hinted("/c", 3, "y"),
+        also("/d", 4, "d"),
+        hinted("/e", 5, "x"),
+    ]);
     let entitled = identities_for(&pod("shop", "orders"), "", &judged).unwrap();
     let hints: Vec<_> = entitled.iter().map(|entitled| entitled.hint.as_deref()).collect();
     assert_eq!(hints, [Some("x"), None, Some("y"), None, None]);
@@ -116,7 +124,10 @@ fn what_is_not_admitted_is_never_given() {
     let nothing_granted = judged_by(domain(vec![]), [identity("shop", "orders")]);
     let refused = identities_for(&pod("shop", "orders"), "", &nothing_granted).unwrap_err();
     assert_eq!(refused.reason(), "NotGranted");
-    assert!(refused.to_string().contains("WorkloadIdentity shop/orders selects this pod but is refused (NotGranted): "), "{refused}");
+    assert!(
+        refused.to_string().contains("WorkloadIdentity shop/orders selects this pod but is refused (NotGranted): "),
+        "{refused}"
+    );
 
     let conflicting = judged([identity("shop", "orders"), also("/ns/shop/sa/orders", 2_000, "late")]);
     assert_eq!(ids(&identities_for(&pod("shop", "orders"), "", &conflicting).unwrap()).len(), 1);
@@ -134,7 +145,10 @@ fn no_identity_says_what_came_nearest() {
 
     assert_eq!(reason(&web, "", &[]), "NoWorkloadIdentity");
     assert_eq!(reason(&web, "ghost", &judged([labelled.clone()])), "NoSuchContainer");
-    assert_eq!(reason(&pod("shop", "other"), "", &judged([labelled.clone(), narrowed.clone()])), "ServiceAccountNotSelected");
+    assert_eq!(
+        reason(&pod("shop", "other"), "", &judged([labelled.clone(), narrowed.clone()])),
+        "ServiceAccountNotSelected"
+    );
     assert_eq!(reason(&pod("shop", "orders"), "", &judged([labelled.clone(), identity("shop", "x")])), "LabelsDiffer");
     assert_eq!(reason(&web, "", &judged([identity("shop", "x"), narrowed.clone()])), "ContainerNotSelected");
     assert_eq!(reason(&web, "proxy", &judged([narrowed])), "ContainerNotSelected");
@@ -152,5 +166,8 @@ fn an_identity_that_cannot_be_rendered_does_not_hide_the_others() {
     let mut dotted = identity("shop", "a.b");
     dotted.x509.dns_names = vec![NameTemplate::parse("{serviceAccount}.{namespace}.svc").unwrap()];
     let judged = judged([dotted]);
-    assert!(matches!(identities_for(&pod("shop", "a.b"), "", &judged), Err(NoIdentity::Unrenderable { field: "DNS name", .. })));
+    assert!(matches!(
+        identities_for(&pod("shop", "a.b"), "", &judged),
+        Err(NoIdentity::Unrenderable { field: "DNS name", .. })
+    ));
 }

@@ -185,7 +185,12 @@ mod tests {
     use super::*;
 
     fn pod() -> PodFacts {
-        PodFacts { namespace: "shop".into(), service_account: "orders".into(), name: "orders-0".into(), ..PodFacts::default() }
+        PodFacts {
+            namespace: "shop".into(),
+            service_account: "orders".into(),
+            name: "orders-0".into(),
+            ..PodFacts::default()
+        }
     }
 
     #[test]
@@ -222,6 +227,9 @@ mod tests {
             ("*.example.org", "api.example.org", true),
             ("*.example.org", "a.b.example.org", false),
             ("*.example.org", "example.org", false),
+            ("*.example.org", "api.example.org.evil", false),
+            ("api.example.org", "api.example.org.evil", false),
+            ("api.example.org", "api.example", false),
             ("*.{namespace}.svc", "{serviceAccount}.{namespace}.svc", true),
             ("*.{namespace}.svc", "orders.shop.svc", true),
             ("*.{namespace}.svc", "orders.bank.svc", false),
@@ -250,7 +258,13 @@ mod tests {
         assert_eq!(problem(&format!("{}.b", "a".repeat(64))), (1, SegmentError::LongLabel));
         assert_eq!(problem("x-{namespace}.b"), (1, SegmentError::NotWhole));
         assert!(matches!(problem("API.b"), (1, SegmentError::Character { character: 'A', .. })));
-        assert!(matches!(NamePattern::parse("*.a.*"), Err(NameError::Label { position: 3, problem: SegmentError::Wildcard, .. })));
-        assert!(matches!(NamePattern::parse("*"), Err(NameError::Label { position: 1, problem: SegmentError::Wildcard, .. })));
+        assert!(matches!(
+            NamePattern::parse("*.a.*"),
+            Err(NameError::Label { position: 3, problem: SegmentError::Wildcard, .. })
+        ));
+        assert!(matches!(
+            NamePattern::parse("*"),
+            Err(NameError::Label { position: 1, problem: SegmentError::Wildcard, .. })
+        ));
     }
 }

@@ -78,7 +78,9 @@ pub enum GrantError {
         namespace: String,
     },
     /// `{cluster}` is used and has no usable value.
-    #[error("it uses {{cluster}}, and TrustDomain {domain} gives the cluster no name that can stand there: leave {{cluster}} out, or ask the owner to set it")]
+    #[error(
+        "it uses {{cluster}}, and TrustDomain {domain} gives the cluster no name that can stand there: leave {{cluster}} out, or ask the owner to set it"
+    )]
     NoCluster {
         /// The TrustDomain's name.
         domain: String,
@@ -239,7 +241,8 @@ fn admit_selector(identity: &IdentitySpec) -> Result<(), GrantError> {
 fn admit_path<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
     let scope = identity.scope(&rules.domain.cluster);
     let effective = |grant: &'a Grant| grant.effective_paths().collect();
-    let rules = rules.narrow(identity, Claim::Path, &identity.path, effective, |pattern, path| pattern.admits(path, &scope))?;
+    let rules =
+        rules.narrow(identity, Claim::Path, &identity.path, effective, |pattern, path| pattern.admits(path, &scope))?;
     if !identity.selector.is_label_only() {
         return Ok(rules);
     }
@@ -254,13 +257,25 @@ fn admit_path<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>
 fn admit_dns_names<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
     let scope = identity.scope(&rules.domain.cluster);
     identity.x509.dns_names.iter().try_fold(rules, |rules, name| {
-        rules.narrow(identity, Claim::DnsName, name, |grant| grant.dns_names.iter().collect(), |pattern, name| pattern.admits(name, &scope))
+        rules.narrow(
+            identity,
+            Claim::DnsName,
+            name,
+            |grant| grant.dns_names.iter().collect(),
+            |pattern, name| pattern.admits(name, &scope),
+        )
     })
 }
 
 fn admit_audiences<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
     identity.jwt.audiences.iter().try_fold(rules, |rules, audience| {
-        rules.narrow(identity, Claim::Audience, audience, |grant| grant.audiences.iter().collect(), AudiencePattern::admits)
+        rules.narrow(
+            identity,
+            Claim::Audience,
+            audience,
+            |grant| grant.audiences.iter().collect(),
+            AudiencePattern::admits,
+        )
     })
 }
 
@@ -269,7 +284,13 @@ fn admit_federation(identity: &IdentitySpec, rules: Rules<'_>) -> Result<(), Gra
     let own = &rules.domain.trust_domain;
     let mut foreign = identity.federates_with.iter().filter(|domain| *domain != own);
     foreign.try_fold(rules, |rules, domain| {
-        rules.narrow(identity, Claim::FederatesWith, domain, |grant| grant.federates_with.iter().collect(), TrustDomain::eq)
+        rules.narrow(
+            identity,
+            Claim::FederatesWith,
+            domain,
+            |grant| grant.federates_with.iter().collect(),
+            TrustDomain::eq,
+        )
     })?;
     Ok(())
 }
@@ -296,161 +317,4 @@ fn admit_lives(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), Grant
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::fixtures::{domain, identity, labels, path_grant};
-    use super::super::{NamePattern, NameTemplate, NamespaceSelector, PathPattern, PathTemplate};
-    use super::*;
-
-    fn check(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
-        admit(identity, domain, &labels(&[]))
-    }
-
-    fn refused(identity: &IdentitySpec, domain: &DomainSpec) -> (Claim, String) {
-        match check(identity, domain) {
-            Err(GrantError::NotGranted { claim, value, .. }) => (claim, value),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn admits_what_is_granted() {
-        let mut identity = identity("shop", "orders");
-        identity.x509.dns_names = vec![NameTemplate::parse("{serviceAccount}.{namespace}.svc").unwrap()];
-        identity.jwt.audiences = vec![AudiencePattern::parse("payments").unwrap()];
-        identity.federates_with = vec!["partner.example".parse().unwrap(), identity.trust_domain.clone()];
-        let mut grant = path_grant("/ns/{namespace}/sa/{serviceAccount}");
-        grant.dns_names = vec![NamePattern::parse("*.{namespace}.svc").unwrap()];
-        grant.audiences = vec![AudiencePattern::parse("pay*").unwrap()];
-        grant.federates_with = vec!["partner.example".parse().unwrap()];
-        assert_eq!(check(&identity, &domain(vec![grant])), Ok(()));
-    }
-
-    // R48: default deny.
-    #[test]
-    fn grants_nothing_by_default() {
-        let identity = identity("shop", "orders");
-        assert!(matches!(check(&identity, &domain(vec![])), Err(GrantError::NoGrant { .. })));
-        let mut elsewhere = path_grant("/ns/{namespace}/**");
-        elsewhere.namespaces = NamespaceSelector { names: vec!["bank".into()], labels: None };
-        assert!(matches!(check(&identity, &domain(vec![elsewhere])), Err(GrantError::NoGrant { .. })));
-    }
-
-    #[test]
-    fn names_the_claim_that_no_grant_admits() {
-        let mut identity = identity("shop", "orders");
-        let domain = domain(vec![path_grant("/ns/{namespace}/sa/{serviceAccount}")]);
-
-        identity.x509.dns_names = vec![NameTemplate::parse("api.example.org").unwrap()];
-        assert_eq!(refused(&identity, &domain), (Claim::DnsName, "api.example.org".into()));
-        identity.x509.dns_names.clear();
-
-        identity.jwt.audiences = vec![AudiencePattern::parse("payments").unwrap()];
-        assert_eq!(refused(&identity, &domain), (Claim::Audience, "payments".into()));
-        identity.jwt.audiences.clear();
-
-        identity.federates_with = vec!["partner.example".parse().unwrap()];
-        assert_eq!(refused(&identity, &domain), (Claim::FederatesWith, "partner.example".into()));
-        identity.federates_with.clear();
-
-        identity.path = PathTemplate::parse("/admin").unwrap();
-        assert_eq!(refused(&identity, &domain), (Claim::Path, "/admin".into()));
-        assert_eq!(
-            check(&identity, &domain).unwrap_err().to_string(),
-            "path \"/admin\" is not granted to namespace shop by TrustDomain example.org, whose spec.grants[0] grants \
-             it /ns/{namespace}/sa/{serviceAccount}: claim what is granted, or ask the owner to add it there"
-        );
-    }
-
-    #[test]
-    fn a_pattern_without_namespace_counts_only_in_a_shared_grant() {
-        let mut identity = identity("shop", "orders");
-        identity.path = PathTemplate::parse("/frontend").unwrap();
-        let mut grant = path_grant("/frontend");
-        assert_eq!(refused(&identity, &domain(vec![grant.clone()])), (Claim::Path, "/frontend".into()));
-        assert_eq!(grant.ineffective_paths().collect::<Vec<_>>(), [&PathPattern::parse("/frontend").unwrap()]);
-        grant.shared = true;
-        assert_eq!(check(&identity, &domain(vec![grant.clone()])), Ok(()));
-        assert_eq!(grant.ineffective_paths().count(), 0);
-    }
-
-    // Shared in one grant does not make another's patterns shared.
-    #[test]
-    fn a_shared_grant_does_not_widen_another() {
-        let mut identity = identity("shop", "orders");
-        identity.path = PathTemplate::parse("/frontend").unwrap();
-        let shared = Grant { shared: true, ..path_grant("/backend") };
-        assert_eq!(refused(&identity, &domain(vec![path_grant("/frontend"), shared])).0, Claim::Path);
-    }
-
-    #[test]
-    fn one_grant_must_admit_every_claim() {
-        let mut identity = identity("shop", "orders");
-        identity.jwt.audiences = vec![AudiencePattern::parse("payments").unwrap()];
-        let path = path_grant("/ns/{namespace}/sa/*");
-        let mut audience = path_grant("/ns/{namespace}/other");
-        audience.audiences = identity.jwt.audiences.clone();
-        let refusal = check(&identity, &domain(vec![audience.clone(), path.clone()])).unwrap_err();
-        let GrantError::NotGranted { claim: Claim::Audience, rules, granted, .. } = refusal else { panic!("{refusal}") };
-        assert_eq!((rules, granted), (RuleList([1].into()), GrantedList::default()));
-
-        let mut both = path;
-        both.audiences = identity.jwt.audiences.clone();
-        assert_eq!(check(&identity, &domain(vec![audience, both])), Ok(()));
-    }
-
-    #[test]
-    fn label_only_needs_the_grant_that_admits_the_path_to_allow_it() {
-        let mut identity = identity("shop", "orders");
-        identity.selector.service_accounts.clear();
-        identity.selector.labels.match_labels = labels(&[("app", "orders")]);
-        identity.path = PathTemplate::parse("/ns/{namespace}/orders").unwrap();
-        let grant = path_grant("/ns/{namespace}/orders");
-        let other = Grant { allow_label_only: true, ..path_grant("/ns/{namespace}/other") };
-        let allowing = Grant { allow_label_only: true, ..grant.clone() };
-        assert!(matches!(check(&identity, &domain(vec![grant.clone(), other])), Err(GrantError::LabelOnly { .. })));
-        assert_eq!(check(&identity, &domain(vec![grant, allowing.clone()])), Ok(()));
-
-        identity.selector.labels.match_labels.clear();
-        assert!(matches!(check(&identity, &domain(vec![allowing])), Err(GrantError::SelectsEverything { .. })));
-    }
-
-    #[test]
-    fn a_cluster_without_a_usable_name_is_told_before_any_pod_asks() {
-        let mut identity = identity("shop", "orders");
-        identity.path = PathTemplate::parse("/{cluster}/{namespace}").unwrap();
-        let mut domain = domain(vec![path_grant("/{cluster}/{namespace}")]);
-        assert_eq!(check(&identity, &domain), Ok(()));
-        for unusable in ["", "a/b", ".."] {
-            domain.cluster = unusable.into();
-            assert!(matches!(check(&identity, &domain), Err(GrantError::NoCluster { .. })), "{unusable}");
-        }
-    }
-
-    #[test]
-    fn lives_stay_within_the_domains_longest() {
-        let domain = domain(vec![path_grant("/ns/{namespace}/**")]);
-        let longest = domain.x509.longest;
-        let mut identity = identity("shop", "orders");
-        identity.x509.ttl = Some(longest);
-        assert_eq!(check(&identity, &domain), Ok(()));
-        identity.x509.ttl = Some(longest + Duration::from_secs(1));
-        assert!(matches!(check(&identity, &domain), Err(GrantError::LifetimeTooLong { claim: Claim::X509Life, .. })));
-        identity.x509.ttl = None;
-        identity.jwt.ttl = Some(domain.jwt.longest + Duration::from_secs(1));
-        assert!(matches!(check(&identity, &domain), Err(GrantError::LifetimeTooLong { claim: Claim::JwtLife, .. })));
-        identity.jwt.ttl = Some(Duration::ZERO);
-        assert!(matches!(check(&identity, &domain), Err(GrantError::LifetimeZero { claim: Claim::JwtLife })));
-    }
-
-    #[test]
-    fn prints_at_most_eight_granted_entries() {
-        let list = |n: usize| GrantedList((0..n).map(|i| format!("/{i}")).collect()).to_string();
-        assert_eq!(list(0), "none");
-        assert_eq!(list(2), "/0, /1");
-        assert!(list(8).ends_with("/7"));
-        assert!(list(10).ends_with("/7 and 2 more"));
-    }
 }

@@ -61,7 +61,9 @@ pub enum Refusal {
         domain: TrustDomain,
     },
     /// The TrustDomain is another authority's.
-    #[error("TrustDomain {domain} is remote: this cluster cannot issue in it; name a domain of which it is the authority")]
+    #[error(
+        "TrustDomain {domain} is remote: this cluster cannot issue in it; name a domain of which it is the authority"
+    )]
     RemoteTrustDomain {
         /// The TrustDomain's name.
         domain: String,
@@ -104,14 +106,15 @@ pub fn judge(
     namespace_labels: &Labels,
     claims: &Claims,
 ) -> Judged {
-    let outcome = grantable(&identity, domain, namespace_labels).and_then(|domain| match claims.conflicting(&identity) {
-        None => Ok(domain),
-        Some(holder) => Err(Refusal::Conflict {
-            path: identity.path.to_string(),
-            namespace: holder.namespace.clone(),
-            name: holder.name.clone(),
-        }),
-    });
+    let outcome =
+        grantable(&identity, domain, namespace_labels).and_then(|domain| match claims.conflicting(&identity) {
+            None => Ok(domain),
+            Some(holder) => Err(Refusal::Conflict {
+                path: identity.path.to_string(),
+                namespace: holder.namespace.clone(),
+                name: holder.name.clone(),
+            }),
+        });
     Judged { identity, outcome }
 }
 
@@ -124,7 +127,8 @@ pub fn judge_all(
 ) -> Vec<Judged> {
     let no_labels = Labels::new();
     let identities: Vec<_> = identities.into_iter().collect();
-    let facts = |identity: &IdentitySpec| (domain(identity), namespace_labels.get(&identity.namespace).unwrap_or(&no_labels));
+    let facts =
+        |identity: &IdentitySpec| (domain(identity), namespace_labels.get(&identity.namespace).unwrap_or(&no_labels));
 
     let mut claims = Claims::default();
     for identity in &identities {
@@ -221,7 +225,8 @@ mod tests {
     // A claim that is not granted must not shut out one that is.
     #[test]
     fn what_is_not_granted_takes_nothing_from_others() {
-        let squatter = IdentitySpec { path: PathTemplate::parse("/ns/bank/sa/orders").unwrap(), ..identity("shop", "orders") };
+        let squatter =
+            IdentitySpec { path: PathTemplate::parse("/ns/bank/sa/orders").unwrap(), ..identity("shop", "orders") };
         let owner = younger(&identity("bank", "orders"), "owner", 50);
         assert_eq!(reasons(&[squatter, owner], Some(standard_domain())), ["NotGranted", "Admitted"]);
     }
@@ -234,7 +239,8 @@ mod tests {
             identity.selector.service_accounts = accounts.iter().map(|&account| account.into()).collect();
             identity
         };
-        let (first, second, third) = (claiming(&["a"], "1", 0), claiming(&["a", "b"], "2", 1), claiming(&["b"], "3", 2));
+        let (first, second, third) =
+            (claiming(&["a"], "1", 0), claiming(&["a", "b"], "2", 1), claiming(&["b"], "3", 2));
         let all = [first, second.clone(), third.clone()];
         assert_eq!(reasons(&all, Some(standard_domain())), ["Admitted", "Conflict", "Conflict"]);
         assert_eq!(reasons(&[second, third], Some(standard_domain())), ["Admitted", "Conflict"]);

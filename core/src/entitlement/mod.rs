@@ -19,6 +19,8 @@ mod decide_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod grant_tests;
+#[cfg(test)]
 mod properties;
 
 pub use audience::{AudienceError, AudiencePattern};

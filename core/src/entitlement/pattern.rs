@@ -159,14 +159,19 @@ mod tests {
 
     #[test]
     fn an_unnamed_cluster_is_equal_to_nothing() {
-        let scope = Scope { namespace: "shop", cluster: "", service_accounts: &[] };
-        let template = PathTemplate::parse("/{namespace}/x").unwrap();
-        assert!(!PathPattern::parse("/{namespace}/{cluster}").unwrap().admits(&template, &scope));
+        let nameless = [String::new()];
+        let scope = Scope { namespace: "shop", cluster: "", service_accounts: &nameless };
+        let pattern = PathPattern::parse("/{namespace}/{cluster}").unwrap();
+        for template in ["/{namespace}/x", "/{namespace}/{serviceAccount}"] {
+            assert!(!pattern.admits(&PathTemplate::parse(template).unwrap(), &scope), "{template}");
+        }
     }
 
     #[test]
     fn knows_whether_it_keeps_namespaces_apart() {
-        for (pattern, namespaced) in [("/ns/{namespace}/**", true), ("/ns/*/sa/*", false), ("/**", false), ("/{cluster}/a", false)] {
+        for (pattern, namespaced) in
+            [("/ns/{namespace}/**", true), ("/ns/*/sa/*", false), ("/**", false), ("/{cluster}/a", false)]
+        {
             assert_eq!(PathPattern::parse(pattern).unwrap().is_namespaced(), namespaced, "{pattern}");
         }
     }

@@ -21,7 +21,10 @@ fn word() -> impl Strategy<Value = String> {
 }
 
 fn template_segment() -> impl Strategy<Value = String> {
-    prop_oneof![word(), select(vec!["{namespace}", "{serviceAccount}", "{podName}", "{cluster}"]).prop_map(str::to_owned)]
+    prop_oneof![
+        word(),
+        select(vec!["{namespace}", "{serviceAccount}", "{podName}", "{cluster}"]).prop_map(str::to_owned)
+    ]
 }
 
 fn path(segment: impl Strategy<Value = String>) -> impl Strategy<Value = String> {

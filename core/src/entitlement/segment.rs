@@ -151,7 +151,9 @@ pub enum SegmentError {
     #[error("mixes braces and text; a placeholder is a whole segment, such as {{namespace}}")]
     NotWhole,
     /// A placeholder outside the closed list.
-    #[error("has the unknown placeholder {{{name}}}; allowed are {{namespace}}, {{serviceAccount}}, {{podName}}, {{cluster}}")]
+    #[error(
+        "has the unknown placeholder {{{name}}}; allowed are {{namespace}}, {{serviceAccount}}, {{podName}}, {{cluster}}"
+    )]
     UnknownPlaceholder {
         /// What stood between the braces, shortened.
         name: String,
@@ -183,7 +185,9 @@ pub(super) fn check_path_segment(segment: &str) -> Result<(), SegmentError> {
     }
     let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match segment.chars().find(|c| !allowed(c)) {
-        Some(character) => Err(SegmentError::Character { character, allowed: "letters, digits, \".\", \"_\" and \"-\"" }),
+        Some(character) => {
+            Err(SegmentError::Character { character, allowed: "letters, digits, \".\", \"_\" and \"-\"" })
+        }
         None => Ok(()),
     }
 }

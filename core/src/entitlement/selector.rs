@@ -68,7 +68,9 @@ impl Requirement {
             ("NotIn", false) => Condition::NotIn(values.to_vec()),
             ("Exists", true) => Condition::Exists,
             ("DoesNotExist", true) => Condition::DoesNotExist,
-            ("In" | "NotIn", true) => return Err(SelectorError::ValuesMissing { key: key.into(), operator: operator.into() }),
+            ("In" | "NotIn", true) => {
+                return Err(SelectorError::ValuesMissing { key: key.into(), operator: operator.into() });
+            }
             ("Exists" | "DoesNotExist", false) => {
                 return Err(SelectorError::ValuesNotAllowed { key: key.into(), operator: operator.into() });
             }
@@ -240,7 +242,8 @@ mod tests {
             labels: LabelSelector { match_labels: labels(&[("app", "web")]), ..LabelSelector::default() },
             containers: Vec::new(),
         };
-        let pod = PodFacts { service_account: "orders".into(), labels: labels(&[("app", "web")]), ..PodFacts::default() };
+        let pod =
+            PodFacts { service_account: "orders".into(), labels: labels(&[("app", "web")]), ..PodFacts::default() };
         assert!(selector.selects_pod(&pod));
         assert!(!selector.selects_pod(&PodFacts { service_account: "other".into(), ..pod.clone() }));
         assert!(!selector.selects_pod(&PodFacts { labels: labels(&[]), ..pod }));
@@ -259,9 +262,8 @@ mod tests {
     #[test]
     fn a_namespace_selector_given_nothing_selects_nothing() {
         let team = labels(&[("team", "a")]);
-        let by_label = |pairs: &[(&str, &str)]| {
-            Some(LabelSelector { match_labels: labels(pairs), ..LabelSelector::default() })
-        };
+        let by_label =
+            |pairs: &[(&str, &str)]| Some(LabelSelector { match_labels: labels(pairs), ..LabelSelector::default() });
         for (names, selector, expected) in [
             (vec![], None, false),
             (vec![], by_label(&[]), true),

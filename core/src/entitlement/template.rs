@@ -28,7 +28,9 @@ impl PathTemplate {
         let segments = raw
             .into_iter()
             .enumerate()
-            .map(|(index, raw)| Segment::parse(raw, check_path_segment).map_err(|problem| in_segment(index, raw, problem)))
+            .map(|(index, raw)| {
+                Segment::parse(raw, check_path_segment).map_err(|problem| in_segment(index, raw, problem))
+            })
             .collect::<Result<Arc<[_]>, _>>()?;
         if longest(&segments) > LONGEST_PATH {
             return Err(TemplateError::TooLong);
@@ -111,7 +113,9 @@ pub enum TemplateError {
     #[error("a path has at least one segment")]
     NoSegments,
     /// It could render an id longer than SPIFFE allows.
-    #[error("the path is too long: with the longest names Kubernetes allows, a SPIFFE ID rendered from it could exceed 2048 bytes")]
+    #[error(
+        "the path is too long: with the longest names Kubernetes allows, a SPIFFE ID rendered from it could exceed 2048 bytes"
+    )]
     TooLong,
     /// One segment is wrong.
     #[error("segment {position} ({segment:?}) {problem}")]
@@ -254,7 +258,9 @@ mod tests {
 
     #[test]
     fn a_placeholder_is_a_whole_segment() {
-        for text in ["/ns-{namespace}", "/{namespace}-x", "/{{namespace}}", "/{namespace}{podName}", "/{namespace", "/a}"] {
+        for text in
+            ["/ns-{namespace}", "/{namespace}-x", "/{{namespace}}", "/{namespace}{podName}", "/{namespace", "/a}"]
+        {
             assert_eq!(problem(text), (1, SegmentError::NotWhole), "{text}");
         }
     }
@@ -277,7 +283,10 @@ mod tests {
         let template = PathTemplate::parse("/x/{podName}").unwrap();
         for name in ["", ".", "..", "a/b", "a b", "a%2f", "*"] {
             let odd = PodFacts { name: name.into(), ..pod() };
-            assert!(matches!(template.render(&odd, ""), Err(RenderError::Fact { placeholder: Placeholder::PodName, .. })), "{name}");
+            assert!(
+                matches!(template.render(&odd, ""), Err(RenderError::Fact { placeholder: Placeholder::PodName, .. })),
+                "{name}"
+            );
         }
         assert_eq!(PathTemplate::parse("/{cluster}").unwrap().render(&pod(), ""), Err(RenderError::NoCluster));
         let long = PodFacts { name: "a".repeat(4000), ..pod() };

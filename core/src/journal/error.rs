@@ -24,7 +24,9 @@ pub enum JournalError {
         format: String,
     },
     /// Its payload is protected in a way that is not known here.
-    #[error("the journal is protected by {protection:?}, and this release knows \"none\": run the release that wrote it")]
+    #[error(
+        "the journal is protected by {protection:?}, and this release knows \"none\": run the release that wrote it"
+    )]
     UnknownProtection {
         /// As it stands, shortened.
         protection: String,
@@ -43,7 +45,8 @@ pub enum JournalError {
     /// Made for another trust domain, or for the control plane.
     #[error(
         "the journal is of {}, and here belongs that of {}: put each Secret back in its place",
-        named(found), named(expected)
+        named(found),
+        named(expected)
     )]
     OtherTrustDomain {
         /// In the journal; `None`: the control plane.

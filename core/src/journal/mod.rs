@@ -46,7 +46,8 @@ pub struct Journal {
 /// What is due at `now`. The control plane has no JWT authorities.
 pub fn next(journal: &Journal, policy: &AuthorityPolicy, now: Timestamp) -> Plan {
     let step = |kind| move |action| Step { kind, action };
-    let mut steps: Vec<Step> = plan::next_actions(&journal.x509, policy, now).into_iter().map(step(Kind::X509)).collect();
+    let mut steps: Vec<Step> =
+        plan::next_actions(&journal.x509, policy, now).into_iter().map(step(Kind::X509)).collect();
     if journal.trust_domain.is_some() {
         steps.extend(plan::next_actions(&journal.jwt, policy, now).into_iter().map(step(Kind::Jwt)));
     }
@@ -126,7 +127,8 @@ impl Journal {
     /// The bundle's sequence at `now`: it grows with every change of the journal, to at least the unix milliseconds of the
     /// change, and with every slot whose end has come since; so it is the same at every replica.
     pub fn sequence(&self, now: Timestamp) -> u64 {
-        let ends = self.x509.iter().map(|slot| slot.times.remove_at).chain(self.jwt.iter().map(|slot| slot.times.remove_at));
+        let ends =
+            self.x509.iter().map(|slot| slot.times.remove_at).chain(self.jwt.iter().map(|slot| slot.times.remove_at));
         let mut ends: Vec<Timestamp> = ends.filter(|end| *end <= now).collect();
         ends.sort();
         ends.into_iter().fold(self.sequence, succeeding)

@@ -125,7 +125,9 @@ impl fmt::Display for Step {
                 times.activate_at
             ),
             Action::RetireAt { slot, at } => write!(f, "retire {kind} authority {slot} at {at}"),
-            Action::ActivateAt { slot, at } => write!(f, "activate {kind} authority {slot} at {at}, since no other signs"),
+            Action::ActivateAt { slot, at } => {
+                write!(f, "activate {kind} authority {slot} at {at}, since no other signs")
+            }
             Action::Remove { slot } => write!(f, "remove {kind} authority {slot}, whose end has come"),
         }
     }
@@ -267,7 +269,8 @@ mod tests {
     #[test]
     fn the_first_authority_signs_at_once() {
         let actions = next_actions::<()>(&[], &policy(), at(0));
-        let times = Times { prepared_at: at(0), activate_at: at(0), retire_at: at(24 * HOUR), remove_at: at(24 * HOUR) };
+        let times =
+            Times { prepared_at: at(0), activate_at: at(0), retire_at: at(24 * HOUR), remove_at: at(24 * HOUR) };
         assert_eq!(actions, [Action::Prepare { times, in_haste: false }]);
     }
 
@@ -286,7 +289,10 @@ mod tests {
         assert_eq!(states(&slots, 23 * HOUR), [State::Retiring, State::Active]);
         assert_eq!(states(&slots, 24 * HOUR), [State::Gone, State::Active]);
 
-        assert_eq!(next_actions(&slots, &policy, at(24 * HOUR)).first(), Some(&Action::Remove { slot: "from 0".into() }));
+        assert_eq!(
+            next_actions(&slots, &policy, at(24 * HOUR)).first(),
+            Some(&Action::Remove { slot: "from 0".into() })
+        );
         let slots = advance(slots, &policy, at(24 * HOUR));
         assert_eq!(states(&slots, 24 * HOUR), [State::Active, State::Prepared]);
         assert_eq!(slots[0].id, format!("from {}", 12 * HOUR));
@@ -305,9 +311,13 @@ mod tests {
     fn with_no_time_to_learn_left_it_takes_over_at_the_end_and_in_haste() {
         let slots = advance(Vec::new(), &policy(), at(0));
         let actions = next_actions(&slots, &policy(), at(24 * HOUR - 60));
-        assert!(matches!(actions.last(), Some(Action::Prepare { times, in_haste: true }) if times.activate_at == at(24 * HOUR)));
+        assert!(
+            matches!(actions.last(), Some(Action::Prepare { times, in_haste: true }) if times.activate_at == at(24 * HOUR))
+        );
         let actions = next_actions(&slots, &policy(), at(30 * HOUR));
-        let [Action::Remove { .. }, Action::Prepare { times, in_haste: true }] = actions.as_slice() else { panic!("{actions:?}") };
+        let [Action::Remove { .. }, Action::Prepare { times, in_haste: true }] = actions.as_slice() else {
+            panic!("{actions:?}")
+        };
         assert_eq!(times.activate_at, at(30 * HOUR));
     }
 

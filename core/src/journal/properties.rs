@@ -43,7 +43,9 @@ impl Run {
         let now = at(self.now);
         let actions = next_actions(&self.slots, policy, now);
         let (mut made, id) = (0, self.all.len());
-        let in_haste = actions.iter().any(|action| matches!(action, Action::Prepare { in_haste: true, .. } | Action::ActivateAt { .. }));
+        let in_haste = actions
+            .iter()
+            .any(|action| matches!(action, Action::Prepare { in_haste: true, .. } | Action::ActivateAt { .. }));
         let make = |_: &Times| {
             made += 1;
             Ok::<_, ()>((format!("{}", id + made), ()))
@@ -67,7 +69,8 @@ impl Run {
 
     /// The moments at which something switches in (now, until], those just before, and the end.
     fn moments(&self, until: u64) -> Vec<Timestamp> {
-        let switches = self.slots.iter().flat_map(|slot| [slot.times.activate_at, slot.times.retire_at, slot.times.remove_at]);
+        let switches =
+            self.slots.iter().flat_map(|slot| [slot.times.activate_at, slot.times.retire_at, slot.times.remove_at]);
         let just_before = |time: Timestamp| time - SignedDuration::from_nanos(1);
         let around = switches.flat_map(|time| [just_before(time), time]).chain([at(self.now), at(until)]);
         around.filter(|time| *time >= at(self.now) && *time <= at(until)).collect()

@@ -73,9 +73,15 @@ impl Journal {
 
     fn check_slots(&self) -> Result<(), JournalError> {
         if self.x509.is_empty() || self.jwt.is_empty() != self.trust_domain.is_none() {
-            return Err(JournalError::damaged("a kind of authority that belongs in it is missing, or one that does not is there"));
+            return Err(JournalError::damaged(
+                "a kind of authority that belongs in it is missing, or one that does not is there",
+            ));
         }
-        let times = self.x509.iter().map(|slot| (&slot.id, slot.times)).chain(self.jwt.iter().map(|slot| (&slot.id, slot.times)));
+        let times = self
+            .x509
+            .iter()
+            .map(|slot| (&slot.id, slot.times))
+            .chain(self.jwt.iter().map(|slot| (&slot.id, slot.times)));
         let mut ids = BTreeSet::new();
         for (id, Times { prepared_at, activate_at, retire_at, remove_at }) in times {
             if !(prepared_at <= activate_at && activate_at <= retire_at && retire_at <= remove_at) {
@@ -87,11 +93,16 @@ impl Journal {
         }
         let foreign = |slot: &&X509Slot| slot.signer().trust_domain() != self.trust_domain.as_ref();
         if let Some(slot) = self.x509.iter().find(foreign) {
-            return Err(JournalError::damaged(format!("the certificate of slot {} is of another trust domain", slot.id)));
+            return Err(JournalError::damaged(format!(
+                "the certificate of slot {} is of another trust domain",
+                slot.id
+            )));
         }
         let outlived = |slot: &&X509Slot| slot.signer().certificate().not_after() < slot.times.remove_at;
         match self.x509.iter().find(outlived) {
-            Some(slot) => Err(JournalError::damaged(format!("the certificate of slot {} ends before the slot", slot.id))),
+            Some(slot) => {
+                Err(JournalError::damaged(format!("the certificate of slot {} ends before the slot", slot.id)))
+            }
             None => Ok(()),
         }
     }

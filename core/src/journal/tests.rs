@@ -121,7 +121,8 @@ fn the_sequence_grows_with_every_change_of_the_bundle() {
         for journal in [&journal, &after] {
             let bundle = journal.bundle(Duration::ZERO, now).unwrap();
             assert!(bundle.sequence >= last.sequence);
-            let same = bundle.x509_authorities == last.x509_authorities && bundle.jwt_authorities == last.jwt_authorities;
+            let same =
+                bundle.x509_authorities == last.x509_authorities && bundle.jwt_authorities == last.jwt_authorities;
             assert!(same || bundle.sequence > last.sequence, "at {now}");
             last = bundle;
         }
@@ -134,7 +135,12 @@ fn a_sequence_never_falls_when_the_clock_does() {
     let journal = kept(&created(), at(12 * HOUR));
     let before = journal.sequence(at(12 * HOUR));
     let taken_back = journal.apply(
-        &Plan { steps: vec![Step { kind: super::Kind::X509, action: Action::Remove { slot: journal.x509_slots()[1].id.clone() } }] },
+        &Plan {
+            steps: vec![Step {
+                kind: super::Kind::X509,
+                action: Action::Remove { slot: journal.x509_slots()[1].id.clone() },
+            }],
+        },
         &policy(),
         &mut RandomKeys,
         at(-24 * HOUR),
@@ -198,7 +204,8 @@ fn every_reason_to_refuse_a_journal_is_typed() {
     assert_eq!(edited(|envelope| envelope["more"] = 1.into()), "JournalDamaged");
     assert_eq!(read(b"").unwrap_err().reason(), "JournalDamaged");
     assert_eq!(read(b"{}").unwrap_err().reason(), "JournalDamaged");
-    assert_eq!(read(&vec![b' '; super::MAX_LENGTH + 1]).unwrap_err().reason(), "JournalDamaged");
+    let JournalError::Damaged { what } = read(&vec![b' '; super::MAX_LENGTH + 1]).unwrap_err() else { panic!() };
+    assert_eq!(what, "1048577 bytes, over 1048576");
 }
 
 /// What is inside is checked too, whoever computed the checksum.
@@ -217,7 +224,10 @@ fn a_payload_that_does_not_hold_together_is_damaged() {
     assert!(damaged(|journal| journal.x509[0].times.remove_at = at(100 * HOUR)).contains("ends before the slot"));
     assert!(damaged(|journal| journal.jwt[0].times.retire_at = at(-1)).contains("out of order"));
     assert!(damaged(|journal| journal.x509[1].id = journal.x509[0].id.clone()).contains("twice"));
-    assert!(damaged(|journal| journal.x509[0].authority.key = journal.x509[1].authority.key.clone()).contains("not the one of"));
+    assert!(
+        damaged(|journal| journal.x509[0].authority.key = journal.x509[1].authority.key.clone())
+            .contains("not the one of")
+    );
     assert!(damaged(|journal| journal.jwt[0].id.clear()).starts_with("slot : "));
     assert!(
         damaged(|journal| {
@@ -262,7 +272,11 @@ fn keys_never_show() {
         let der = key.pkcs8_der();
         let hex: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
         // The private scalar stands in the middle of the document.
-        for needle in [&base64::engine::general_purpose::STANDARD.encode(der.as_slice())[40..80], &hex[80..120], &format!("{:?}", &der[40..50])] {
+        for needle in [
+            &base64::engine::general_purpose::STANDARD.encode(der.as_slice())[40..80],
+            &hex[80..120],
+            &format!("{:?}", &der[40..50]),
+        ] {
             assert!(!shown.contains(needle));
         }
     }
