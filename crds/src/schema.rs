@@ -47,8 +47,8 @@ fn yaml(name: &'static str, definition: &CustomResourceDefinition) -> Result<Str
     Ok(format!("{HEADER}{body}"))
 }
 
-/// Takes `nullable: true`, which schemars gives every optional field, away: the API server then drops a null, as it does
-/// for Kubernetes' own types, and `has(self.field)` in a CEL rule means that there is a value.
+/// Takes `nullable: true`, which schemars gives every optional field, away: the API server then takes the default in place
+/// of a null, or refuses it, and `has(self.field)` in a CEL rule means that there is a value.
 fn forbid_null(value: &mut Value) {
     match value {
         Value::Object(fields) => {

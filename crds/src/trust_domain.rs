@@ -1,6 +1,7 @@
 //! `TrustDomain`: whose word counts, what it may be asked to sign, and on what terms.
 
 #![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+#![allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

@@ -1,6 +1,7 @@
 //! `WorkloadIdentity`: which pods of a namespace hold which id, and with what.
 
 #![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+#![allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

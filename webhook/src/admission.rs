@@ -110,7 +110,7 @@ impl Answer {
                 "status": {
                     "status": "Failure",
                     "code": code,
-                    "reason": if *code == 422 { "Invalid" } else { "ServiceUnavailable" },
+                    "reason": if *code == 403 { "Forbidden" } else { "ServiceUnavailable" },
                     "message": format!("countersign: {}", messages.join("; ")),
                     "details": { "causes": messages.iter().map(|message| json!({ "reason": reason, "message": message })).collect::<Vec<_>>() },
                 },
@@ -158,7 +158,7 @@ pub fn mutate(request: &Request, asked: Asked, options: &AgentOptions, settings:
     match outcome {
         Ok(Outcome::Skip(skip)) => Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) },
         Ok(Outcome::Inject { operations, warnings }) => Answer::Allow { operations, warnings, audit: Some(("injected", "sidecar")) },
-        Err(refusal) => Answer::Deny { code: 422, reason: refusal.reason(), messages: vec![refusal.to_string()] },
+        Err(refusal) => Answer::Deny { code: 403, reason: refusal.reason(), messages: vec![refusal.to_string()] },
     }
 }
 
@@ -179,7 +179,7 @@ pub fn check(request: &Request) -> Answer {
     if verdict.problems.is_empty() {
         Answer::Allow { operations: vec![], warnings: verdict.warnings, audit: None }
     } else {
-        Answer::Deny { code: 422, reason: "Invalid", messages: verdict.problems }
+        Answer::Deny { code: 403, reason: "Invalid", messages: verdict.problems }
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "node" } }, "spec": { "containers": [{ "name": "app" }] } });
         let review = mutate(&request(&pod_kind(), &pod), Asked::ByPod, &options(), Some(&settings())).review("u");
         let status = &review["response"]["status"];
-        assert_eq!(status["code"], 422);
+        assert_eq!(status["code"], 403);
         assert_eq!(status["details"]["causes"][0]["reason"], "ModeNotOffered");
         assert!(status["message"].as_str().unwrap().starts_with("countersign: the mode `node`"));
     }

@@ -55,3 +55,78 @@ pub fn config(certificate: Arc<Certificate>) -> Result<Arc<ServerConfig>, rustls
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConnection,
+        pki_types::{CertificateDer, pem::PemObject},
+        version::TLS12,
+    };
+
+    use super::*;
+    use crate::ca::{self, CaState};
+
+    const NAME: &str = "countersign-webhook.countersign-system.svc";
+
+    fn authority() -> CaState {
+        let (state, now) = (CaState::default(), Timestamp::now());
+        state.after(ca::next(&state, now), now).unwrap()
+    }
+
+    fn publish(certificate: &Certificate, authority: &CaState) {
+        certificate.publish(authority.issue(&[NAME.to_owned()], Timestamp::now()).unwrap()).unwrap();
+    }
+
+    fn handshake(
+        server: &Arc<ServerConfig>,
+        trusted: &CaState,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Result<(), rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(trusted.bundle().as_bytes()) {
+            roots.add(root.unwrap()).unwrap();
+        }
+        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(client), NAME.try_into().unwrap())?;
+        let mut server = ServerConnection::new(Arc::clone(server))?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut bytes = Vec::new();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_published_is_served_from_the_next_handshake_on() {
+        let certificate = Arc::new(Certificate::default());
+        let server = config(Arc::clone(&certificate)).unwrap();
+        let (old, new) = (authority(), authority());
+        assert!(!certificate.is_published());
+        assert!(handshake(&server, &old, &[&TLS13]).is_err());
+        publish(&certificate, &old);
+        assert!(certificate.is_published());
+        assert_eq!(handshake(&server, &old, &[&TLS13]), Ok(()));
+        publish(&certificate, &new);
+        assert_eq!(handshake(&server, &new, &[&TLS13]), Ok(()));
+        assert!(handshake(&server, &old, &[&TLS13]).is_err());
+    }
+
+    #[test]
+    fn nothing_below_tls_1_3_is_served() {
+        let (certificate, authority) = (Arc::new(Certificate::default()), authority());
+        publish(&certificate, &authority);
+        let server = config(certificate).unwrap();
+        assert!(handshake(&server, &authority, &[&TLS12]).is_err());
+    }
+}

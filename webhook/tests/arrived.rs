@@ -1,5 +1,7 @@
 //! Pods that already have something of ours: made by us, and changed by others since; or made by hand.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{apply, container, injected, outcome, patch, pod, with_defaults};
