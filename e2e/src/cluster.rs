@@ -36,7 +36,8 @@ impl Cluster {
     pub async fn connect() -> Result<Self> {
         // Several crates bring a provider along; kube takes the process's.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        std::env::var_os("KUBECONFIG").context("KUBECONFIG names the cluster to test; set it, or run `cargo xtask test`")?;
+        std::env::var_os("KUBECONFIG")
+            .context("KUBECONFIG names the cluster to test; set it, or run `cargo xtask test`")?;
         let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.context("read KUBECONFIG")?;
         // Watches are quiet for minutes.
         config.read_timeout = None;
@@ -103,9 +104,14 @@ impl Cluster {
     /// # Errors
     /// The operator has not published it, or the API server does not answer.
     pub async fn control_plane(&self) -> Result<ControlPlane> {
-        let map = self.api::<ConfigMap>(SYSTEM).get("countersign-control-plane").await.context("get the control plane's ConfigMap")?;
+        let map = self
+            .api::<ConfigMap>(SYSTEM)
+            .get("countersign-control-plane")
+            .await
+            .context("get the control plane's ConfigMap")?;
         let data = map.data.unwrap_or_default();
-        let value = |key: &str| data.get(key).cloned().with_context(|| format!("the control plane's ConfigMap has no {key}"));
+        let value =
+            |key: &str| data.get(key).cloned().with_context(|| format!("the control plane's ConfigMap has no {key}"));
         Ok(ControlPlane {
             roots: value("roots.pem")?,
             issuer: value("issuer")?,

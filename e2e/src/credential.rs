@@ -3,7 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
-use x509_parser::{extensions::GeneralName, prelude::{FromDer as _, X509Certificate}};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer as _, X509Certificate},
+};
 
 use crate::{World, secrets::Seen};
 
@@ -34,7 +37,9 @@ impl Credential {
     /// It is none.
     pub fn parse(pem: Vec<u8>) -> Result<Self> {
         PrivateKeyDer::from_pem_slice(&pem).context("the credential bundle holds no key")?;
-        let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().context("the credential bundle's chain")?;
+        let chain = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<Vec<_>, _>>()
+            .context("the credential bundle's chain")?;
         let leaf = chain.first().context("the credential bundle holds no certificate")?;
         let (_, parsed) = X509Certificate::from_der(leaf).context("the leaf")?;
         let names = parsed.subject_alternative_name().context("the leaf's names")?.context("the leaf has no names")?;

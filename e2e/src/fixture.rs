@@ -76,7 +76,10 @@ impl<'a> PodSpec<'a> {
     }
 
     fn account_yaml(&self, namespace: &str) -> String {
-        format!("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {}, namespace: {namespace}}}\n", self.account)
+        format!(
+            "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {}, namespace: {namespace}}}\n",
+            self.account
+        )
     }
 
     /// The pod, with its service account before it.

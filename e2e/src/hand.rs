@@ -22,7 +22,8 @@ impl World {
         made.metadata.resource_version = None;
         made.metadata.uid = None;
         made.metadata.labels.get_or_insert_default().insert("countersign.dev/inject".to_owned(), "false".to_owned());
-        let containers = made.spec.as_mut().and_then(|spec| spec.init_containers.as_mut()).context("no agent was injected")?;
+        let containers =
+            made.spec.as_mut().and_then(|spec| spec.init_containers.as_mut()).context("no agent was injected")?;
         let agent = containers.iter_mut().find(|container| container.name == AGENT).context("no agent was injected")?;
         let variables = agent.env.get_or_insert_default();
         for &(name, value) in environment {

@@ -15,11 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     version::TLS13,
 };
-use tokio::{
-    net::TcpStream,
-    sync::mpsc,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -68,7 +64,8 @@ impl Issuer {
             }
         });
         let origin = format!("http://{}", plane.issuer_name);
-        let channel = Endpoint::from_shared(origin)?.connect_with_connector(dial).await.context("connect to the issuer")?;
+        let channel =
+            Endpoint::from_shared(origin)?.connect_with_connector(dial).await.context("connect to the issuer")?;
         Ok(Self(channel))
     }
 

@@ -71,7 +71,8 @@ impl World {
     /// It could not be run.
     pub async fn exec(&self, pod: &str, command: &[&str]) -> Result<Output> {
         let parameters = AttachParams::default().container(APP).stdin(false).stdout(true).stderr(true);
-        let mut process = self.pods().exec(pod, command.to_vec(), &parameters).await.with_context(|| format!("exec in {pod}"))?;
+        let mut process =
+            self.pods().exec(pod, command.to_vec(), &parameters).await.with_context(|| format!("exec in {pod}"))?;
         let mut out = process.stdout().context("no standard output")?;
         let mut err = process.stderr().context("no standard error")?;
         let status = process.take_status().context("no status")?;
@@ -120,7 +121,13 @@ impl World {
     ///
     /// # Errors
     /// It did not in time.
-    pub async fn says(&self, pod: &str, what: &str, deadline: Duration, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub async fn says(
+        &self,
+        pod: &str,
+        what: &str,
+        deadline: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         until(&format!("{pod} says {what}"), deadline, async || {
             Ok(self.said(pod).await?.into_iter().rev().find(|line| wanted(line)))
         })
@@ -134,7 +141,10 @@ impl World {
     pub async fn event(&self, about: &str, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
         until(&format!("an event about {about} says {what}"), PATIENCE, async || {
             let events = self.cluster.api::<Event>(&self.namespace).list(&ListParams::default()).await?;
-            Ok(events.items.into_iter().find(|event| event.involved_object.name.as_deref() == Some(about) && wanted(event)))
+            Ok(events
+                .items
+                .into_iter()
+                .find(|event| event.involved_object.name.as_deref() == Some(about) && wanted(event)))
         })
         .await
     }

@@ -58,7 +58,11 @@ impl World {
     pub async fn new(name: &str) -> Result<Self> {
         let cluster = Cluster::connect().await?;
         let unique = format!("{:08x}", RandomState::new().build_hasher().finish() & 0xffff_ffff);
-        Ok(Self { cluster, namespace: format!("e2e-{name}-{unique}"), trust_domain: format!("{name}-{unique}.e2e.test") })
+        Ok(Self {
+            cluster,
+            namespace: format!("e2e-{name}-{unique}"),
+            trust_domain: format!("{name}-{unique}.e2e.test"),
+        })
     }
 
     /// The test's namespace as YAML.
@@ -110,7 +114,9 @@ metadata:
 
     /// Takes away the namespace, the TrustDomain and its journal, without waiting for the end of it.
     async fn end(&self) -> Result<()> {
-        delete(&Api::<Namespace>::all(self.cluster.client.clone()), &self.namespace).await.context("delete the namespace")?;
+        delete(&Api::<Namespace>::all(self.cluster.client.clone()), &self.namespace)
+            .await
+            .context("delete the namespace")?;
         delete(&self.cluster.trust_domains().await?, &self.trust_domain).await.context("delete the TrustDomain")?;
         let journal = format!("trust-domain.{}", self.trust_domain);
         delete(&self.cluster.api::<Secret>(AUTHORITIES), &journal).await.context("delete the journal")
@@ -124,7 +130,9 @@ metadata:
             if let Ok(api) = self.cluster.kind(&ours(kind), &self.namespace).await
                 && let Ok(objects) = api.list(&ListParams::default()).await
             {
-                let mine = |object: &DynamicObject| object.metadata.namespace.is_some() || object.name_any() == self.trust_domain;
+                let mine = |object: &DynamicObject| {
+                    object.metadata.namespace.is_some() || object.name_any() == self.trust_domain
+                };
                 for object in objects.items.iter().filter(|object| mine(object)) {
                     eprintln!("{kind} {}: {:?}", object.name_any(), object.data.get("status"));
                 }
@@ -141,7 +149,8 @@ metadata:
             eprintln!("pod {}: {phase}", pod.name_any());
             let spec = pod.spec.clone().unwrap_or_default();
             for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-                let what = LogParams { container: Some(container.name.clone()), tail_lines: Some(30), ..LogParams::default() };
+                let what =
+                    LogParams { container: Some(container.name.clone()), tail_lines: Some(30), ..LogParams::default() };
                 let logs = self.pods().logs(&pod.name_any(), &what).await.unwrap_or_else(|error| error.to_string());
                 eprintln!("logs {}/{}:\n{logs}", pod.name_any(), container.name);
             }

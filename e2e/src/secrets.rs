@@ -85,7 +85,8 @@ impl Seen {
     }
 
     fn add(&self, kind: &str, value: &str) -> Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0).context("open what was seen")?;
+        let mut file =
+            OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0).context("open what was seen")?;
         // One write a line: other tests write too.
         file.write_all(format!("{kind} {value}\n").as_bytes()).context("remember what was seen")
     }
@@ -127,7 +128,8 @@ impl Search {
     pub fn find(&mut self, place: &str, text: &str) -> BTreeSet<String> {
         *self.searched.entry(place.to_owned()).or_default() += text.len();
         // A PEM breaks its lines, JSON escapes that, and lists of numbers have spaces.
-        let squeezed: String = text.replace("\\n", "").replace("\\r", "").chars().filter(|c| !c.is_whitespace()).collect();
+        let squeezed: String =
+            text.replace("\\n", "").replace("\\r", "").chars().filter(|c| !c.is_whitespace()).collect();
         let found = self.automaton.find_overlapping_iter(&squeezed);
         found.filter_map(|found| self.names.get(found.pattern().as_usize()).cloned()).collect()
     }

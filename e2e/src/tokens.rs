@@ -21,7 +21,12 @@ impl World {
     ///
     /// # Errors
     /// The API server makes none.
-    pub async fn service_account_token(&self, account: &str, audiences: &[&str], pod: Option<&(String, String)>) -> Result<String> {
+    pub async fn service_account_token(
+        &self,
+        account: &str,
+        audiences: &[&str],
+        pod: Option<&(String, String)>,
+    ) -> Result<String> {
         let bound = pod.map(|(name, uid)| BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -38,7 +43,10 @@ impl World {
             ..TokenRequest::default()
         };
         let accounts = self.cluster.api::<ServiceAccount>(&self.namespace);
-        let made = accounts.create_token_request(account, &PostParams::default(), &request).await.context("request a token")?;
+        let made = accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await
+            .context("request a token")?;
         let token = made.status.and_then(|status| status.token).context("no token")?;
         Seen::of(&self.cluster).await?.token(&token)?;
         Ok(token)
@@ -87,7 +95,8 @@ pub fn claims(token: &str) -> Result<Value> {
 
 /// Header and payload.
 fn parts(token: &str) -> Result<(Value, Value)> {
-    let mut parts = token.split('.').map(|part| -> Result<Value> { Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?) });
+    let mut parts =
+        token.split('.').map(|part| -> Result<Value> { Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part)?)?) });
     let header = parts.next().context("a token has three parts")??;
     let payload = parts.next().context("a token has three parts")??;
     Ok((header, payload))

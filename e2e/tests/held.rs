@@ -39,7 +39,16 @@ async fn a_held_pod_can_be_deleted() {
     scenario("let-go", async |world| {
         world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
         let held = |pod: &Pod| {
-            container_statuses(pod).any(|status| status.name == AGENT && status.state.iter().any(|state| state.running.is_some() || state.waiting.as_ref().is_some_and(|waiting| waiting.reason.as_deref() == Some("PodInitializing"))))
+            container_statuses(pod).any(|status| {
+                status.name == AGENT
+                    && status.state.iter().any(|state| {
+                        state.running.is_some()
+                            || state
+                                .waiting
+                                .as_ref()
+                                .is_some_and(|waiting| waiting.reason.as_deref() == Some("PodInitializing"))
+                    })
+            })
         };
         watch(&world.pods(), "nobody", "held", held).await?;
         delete(&world.pods(), "nobody").await?;

@@ -16,7 +16,10 @@ use kube::ResourceExt as _;
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use tonic::Code;
-use x509_parser::{extensions::GeneralName, prelude::{FromDer as _, X509Certificate}};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer as _, X509Certificate},
+};
 
 /// A pod that exists and never runs: not injected, not scheduled. Returns its name and uid.
 async fn pod(world: &World, name: &str, account: &str) -> Result<(String, String)> {
@@ -101,7 +104,10 @@ async fn tokens_that_are_not_for_us_are_refused() {
 
         let expiry = tokens::claims(&good)?["exp"].as_i64().expect("an expiry");
         for (what, token) in [
-            ("another audience", world.service_account_token("account", &["https://kubernetes.default.svc"], Some(&pod)).await?),
+            (
+                "another audience",
+                world.service_account_token("account", &["https://kubernetes.default.svc"], Some(&pod)).await?,
+            ),
             ("two audiences", world.service_account_token("account", &[&audience, "other"], Some(&pod)).await?),
             ("not bound to a pod", world.service_account_token("account", &[&audience], None).await?),
             ("unsigned", tokens::unsigned(&good)?),

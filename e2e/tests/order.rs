@@ -47,7 +47,9 @@ async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
 }
 
 async fn repeat(once: impl AsyncFn(&World) -> Result<()>) {
-    stream::iter(0..TIMES).for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await).await;
+    stream::iter(0..TIMES)
+        .for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await)
+        .await;
 }
 
 fn deployment(world: &World) -> String {

@@ -36,7 +36,9 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<(&'a str, &'a 
 
 /// Waits until a WorkloadIdentity is stalled with a message that names this, and returns the message.
 async fn stalled(world: &World, name: &str, named: &str) -> Result<String> {
-    let is_so = |object: &DynamicObject| condition(object, "Stalled").is_some_and(|(status, message)| status == "True" && message.contains(named));
+    let is_so = |object: &DynamicObject| {
+        condition(object, "Stalled").is_some_and(|(status, message)| status == "True" && message.contains(named))
+    };
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     let identity = watch(&identities, name, &format!("stalled, naming {named}"), is_so).await?;
     assert_eq!(condition(&identity, "Ready").map(|(status, _)| status), Some("False"));
@@ -75,7 +77,8 @@ async fn a_pod_without_identity_is_denied_and_an_event_says_why() {
         let pod = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("nobody") };
         world.cluster.apply(&pod.pod(&world.namespace)).await?;
         world.ready("nobody").await?;
-        let because = |event: &Event| event.message.as_ref().is_some_and(|message| message.contains("WorkloadIdentity"));
+        let because =
+            |event: &Event| event.message.as_ref().is_some_and(|message| message.contains("WorkloadIdentity"));
         world.event("nobody", "that no WorkloadIdentity is about it", because).await?;
         let (code, message) = workload_api(world, "nobody", &[]).await?;
         assert_eq!(code, "PermissionDenied", "{message}");
@@ -84,10 +87,8 @@ async fn a_pod_without_identity_is_denied_and_an_event_says_why() {
         // And as soon as there is one, the pod has it, without a restart.
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("nobody", "")).await?;
-        let credential = until("the pod has its identity", PATIENCE, async || {
-            world.credential("nobody").await.map(Some)
-        })
-        .await?;
+        let credential =
+            until("the pod has its identity", PATIENCE, async || world.credential("nobody").await.map(Some)).await?;
         assert_eq!(credential.id, world.id("nobody"));
         Ok(())
     })
@@ -176,7 +177,8 @@ async fn immutable_fields_stay() {
         let elsewhere = world.identity_yaml("same", "").replace(&world.trust_domain, "elsewhere.test");
         let denied = world.cluster.refusal(&elsewhere).await?;
         assert!(denied.contains("immutable"), "{denied}");
-        let renamed = world.trust_domain_yaml("").replace("  authority: {}", "  authority: {}\n  trustDomain: elsewhere.test");
+        let renamed =
+            world.trust_domain_yaml("").replace("  authority: {}", "  authority: {}\n  trustDomain: elsewhere.test");
         let denied = world.cluster.refusal(&renamed).await?;
         assert!(denied.contains("immutable"), "{denied}");
         Ok(())
@@ -203,7 +205,10 @@ async fn a_claim_outside_the_grants_is_named_in_the_status() {
         let orphan = world.identity_yaml("orphan", "").replace(&world.trust_domain, "nowhere.test");
         world.cluster.apply(&orphan).await?;
         let identities = world.cluster.workload_identities(&world.namespace).await?;
-        let names_it = |object: &DynamicObject| condition(object, "Ready").is_some_and(|(status, message)| status == "False" && message.contains("nowhere.test"));
+        let names_it = |object: &DynamicObject| {
+            condition(object, "Ready")
+                .is_some_and(|(status, message)| status == "False" && message.contains("nowhere.test"))
+        };
         watch(&identities, "orphan", "not ready, naming nowhere.test", names_it).await?;
         // Granted, it is ready.
         world.cluster.apply(&world.identity_yaml("audience", "jwt: {audiences: [orders]}")).await?;
@@ -228,7 +233,11 @@ async fn of_two_that_claim_one_id_the_oldest_holds() {
         world.cluster.apply(&world.named_identity_yaml("other", "second", path)).await?;
         ready(world, "oldest").await?;
         let message = stalled(world, "other", "oldest").await?;
-        assert!(message.contains(&format!("spiffe://{}/ns/{}/one", world.trust_domain, world.namespace)) || message.contains("/one"), "{message}");
+        assert!(
+            message.contains(&format!("spiffe://{}/ns/{}/one", world.trust_domain, world.namespace))
+                || message.contains("/one"),
+            "{message}"
+        );
 
         for (pod, account) in [("first", "first"), ("second", "second")] {
             let pod = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold(pod).account(account) };
@@ -242,10 +251,8 @@ async fn of_two_that_claim_one_id_the_oldest_holds() {
 
         world.cluster.delete(&oldest[0]).await?;
         ready(world, "other").await?;
-        let credential = until("the other has it", PATIENCE, async || {
-            world.credential("second").await.map(Some)
-        })
-        .await?;
+        let credential =
+            until("the other has it", PATIENCE, async || world.credential("second").await.map(Some)).await?;
         assert!(credential.id.ends_with("/one"));
         Ok(())
     })
@@ -277,7 +284,8 @@ async fn a_damaged_authority_is_stalled_and_gets_no_new_root() {
         let middle = damaged.0.len() / 2;
         damaged.0[middle] ^= 1;
         write(&damaged).await?;
-        let is_stalled = |domain: &DynamicObject| condition(domain, "Stalled").is_some_and(|(status, _)| status == "True");
+        let is_stalled =
+            |domain: &DynamicObject| condition(domain, "Stalled").is_some_and(|(status, _)| status == "True");
         let domain = watch(&domains, &world.trust_domain, "stalled", is_stalled).await?;
         let (_, message) = condition(&domain, "Stalled").expect("stalled");
         assert!(message.contains(&name), "the message says where: {message}");

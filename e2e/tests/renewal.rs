@@ -21,16 +21,29 @@ async fn five_thousand_handshakes_over_renewals_of_both_sides_and_none_fails() {
             world.cluster.apply(&world.identity_yaml(account, "")).await?;
         }
         world.cluster.apply(&serve.pod(&world.namespace)).await?;
-        let address = world.ready("server").await?.status.and_then(|status| status.pod_ip).expect("a ready pod has an address");
+        let address =
+            world.ready("server").await?.status.and_then(|status| status.pod_ip).expect("a ready pod has an address");
 
         let (target, expect, count) = (format!("{address}:8443"), world.id("server"), HANDSHAKES.to_string());
         let call = [
-            "call", "--target", &target, "--expect", &expect, "--every", "40ms", "--concurrency", "4", "--count", &count, "--stay",
+            "call",
+            "--target",
+            &target,
+            "--expect",
+            &expect,
+            "--every",
+            "40ms",
+            "--concurrency",
+            "4",
+            "--count",
+            &count,
+            "--stay",
         ];
         world.cluster.apply(&PodSpec::demo("client", &call).pod(&world.namespace)).await?;
         world.ready("client").await?;
 
-        let all = |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
+        let all =
+            |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
         for (pod, deadline) in [("client", DEADLINE), ("server", PATIENCE)] {
             let sums = world.says(pod, "that all handshakes are done", deadline, all).await?;
             assert_eq!(sums["failed"], 0, "{pod}: {sums}");

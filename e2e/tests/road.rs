@@ -39,14 +39,29 @@ spec:
 async fn two_ordinary_pods_hold_svids_nobody_handed_them_and_talk_mtls() {
     scenario("road", async |world| {
         let jwt = format!("jwt: {{audiences: [{AUDIENCE}]}}");
-        let call = ["call", "--target", "server:8443", "--expect", &world.id("server"), "--every", "100ms", "--count", "20", "--stay"];
+        let call = [
+            "call",
+            "--target",
+            "server:8443",
+            "--expect",
+            &world.id("server"),
+            "--every",
+            "100ms",
+            "--count",
+            "20",
+            "--stay",
+        ];
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&server(world)).await?;
         world.cluster.apply(&world.identity_yaml("client", &jwt)).await?;
         world.cluster.apply(&PodSpec::demo("client", &call).pod(&world.namespace)).await?;
         world.ready("client").await?;
 
-        let sums = world.says("client", "how its calls went", PATIENCE, |line| is_event(line, "summary") && line["handshakes"] == 20).await?;
+        let sums = world
+            .says("client", "how its calls went", PATIENCE, |line| {
+                is_event(line, "summary") && line["handshakes"] == 20
+            })
+            .await?;
         assert_eq!(sums["failed"], 0, "{sums}");
         let handshake = world.says("client", "a handshake", PATIENCE, |line| is_event(line, "handshake")).await?;
         assert_eq!(handshake["local"], world.id("client"));
@@ -161,7 +176,9 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
         })
         .await?;
         world.succeeded(&name).await?;
-        let first = world.says(&name, "what was there", Duration::from_secs(10), |line| is_event(line, "first-instruction")).await?;
+        let first = world
+            .says(&name, "what was there", Duration::from_secs(10), |line| is_event(line, "first-instruction"))
+            .await?;
         assert_eq!(first["id"], world.id("brief"), "{first}");
         Ok(())
     })
@@ -228,7 +245,10 @@ async fn each_container_can_have_its_own_identity() {
                 Ok(said.into_iter().find(|line| is_event(line, "first-instruction")))
             })
             .await?;
-            assert_eq!(said["id"], format!("spiffe://{}/ns/{}/container/{container}", world.trust_domain, world.namespace));
+            assert_eq!(
+                said["id"],
+                format!("spiffe://{}/ns/{}/container/{container}", world.trust_domain, world.namespace)
+            );
         }
         Ok(())
     })

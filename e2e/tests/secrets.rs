@@ -93,7 +93,12 @@ async fn logs(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>) -
                 let what = LogParams { container: Some(container.name.clone()), previous, ..LogParams::default() };
                 // One that has not started, or has no past, has no log.
                 let Ok(text) = cluster.api::<Pod>(&namespace).logs(&name, &what).await else { continue };
-                found.extend(search.find("logs", &text).iter().map(|secret| format!("{secret} in the log of {namespace}/{name}/{}", container.name)));
+                found.extend(
+                    search
+                        .find("logs", &text)
+                        .iter()
+                        .map(|secret| format!("{secret} in the log of {namespace}/{name}/{}", container.name)),
+                );
             }
         }
     }
@@ -112,7 +117,8 @@ async fn objects(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>
             for object in listed {
                 let mut text = serde_json::to_string(&object)?;
                 text.extend(decoded(&object.data["data"]));
-                let place = format!("{} {}/{}", resource.kind, object.namespace().unwrap_or_default(), object.name_any());
+                let place =
+                    format!("{} {}/{}", resource.kind, object.namespace().unwrap_or_default(), object.name_any());
                 found.extend(search.find("objects", &text).iter().map(|secret| format!("{secret} in {place}")));
             }
         }
@@ -134,7 +140,8 @@ fn decoded(data: &Value) -> impl Iterator<Item = String> {
 async fn log_level(cluster: &Cluster, variable: Value) -> Result<()> {
     let deployments = cluster.api::<Deployment>(SYSTEM);
     for (name, container) in COMPONENTS {
-        let patch = json!({ "spec": { "template": { "spec": { "containers": [{ "name": container, "env": [variable] }] } } } });
+        let patch =
+            json!({ "spec": { "template": { "spec": { "containers": [{ "name": container, "env": [variable] }] } } } });
         deployments.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     }
     for (name, _) in COMPONENTS {
@@ -152,5 +159,7 @@ fn rolled_out(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
     let wanted = deployment.spec.replicas.unwrap_or(1);
     status.observed_generation >= deployment.metadata.generation
-        && [status.updated_replicas, status.available_replicas, status.replicas].iter().all(|count| count.unwrap_or(0) == wanted)
+        && [status.updated_replicas, status.available_replicas, status.replicas]
+            .iter()
+            .all(|count| count.unwrap_or(0) == wanted)
 }

@@ -78,7 +78,8 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
             let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
             for object in api.list(&ListParams::default()).await? {
                 let namespace = object.namespace().unwrap_or_default();
-                let ours = object.name_any().contains("countersign") || object.labels().values().any(|value| value == "countersign");
+                let ours = object.name_any().contains("countersign")
+                    || object.labels().values().any(|value| value == "countersign");
                 let stays = match (resource.kind.as_str(), namespace.as_str()) {
                     ("Namespace", _) => object.name_any() == AUTHORITIES || object.name_any() == own,
                     // What every namespace has, and the journals.
@@ -101,7 +102,9 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
 async fn serves(cluster: &Cluster) -> Result<()> {
     let deployments = cluster.api::<Deployment>(SYSTEM);
     for name in ["countersign-operator", "countersign-webhook"] {
-        let available = |deployment: &Deployment| deployment.status.as_ref().is_some_and(|status| status.available_replicas >= Some(1));
+        let available = |deployment: &Deployment| {
+            deployment.status.as_ref().is_some_and(|status| status.available_replicas >= Some(1))
+        };
         watch(&deployments, name, "available", available).await?;
     }
     Ok(())

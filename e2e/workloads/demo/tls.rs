@@ -105,12 +105,16 @@ impl Leaf {
 
 fn configs(context: &X509Context, allowed: &[SpiffeId]) -> Result<Configs> {
     let svid = context.default_svid().context("no X509-SVID")?;
-    let chain: Vec<_> = svid.cert_chain().iter().map(|certificate| CertificateDer::from(certificate.as_bytes().to_vec())).collect();
+    let chain: Vec<_> =
+        svid.cert_chain().iter().map(|certificate| CertificateDer::from(certificate.as_bytes().to_vec())).collect();
     let key = || PrivateKeyDer::from(PrivatePkcs8KeyDer::from(svid.private_key().as_bytes().to_vec()));
 
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        Arc::new(Verifier { trust: context.bundle_set().clone(), allowed: allowed.to_vec(), provider: provider.clone() });
+    let verifier = Arc::new(Verifier {
+        trust: context.bundle_set().clone(),
+        allowed: allowed.to_vec(),
+        provider: provider.clone(),
+    });
 
     let mut client = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
@@ -140,7 +144,13 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn verify(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now: UnixTime, usage: KeyUsage) -> Result<(), Error> {
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
         let id = spiffe::cert::spiffe_id_from_der(leaf).map_err(refused)?;
         let bundle = self
             .trust
@@ -161,7 +171,12 @@ impl Verifier {
         Ok(())
     }
 
-    fn signature(&self, message: &[u8], leaf: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
     }
 }

@@ -50,7 +50,8 @@ async fn bundles(client: &WorkloadApiClient) -> Result<()> {
 async fn jwt(client: &WorkloadApiClient, audience: &str) -> Result<()> {
     let svid = client.fetch_jwt_svid([audience], None).await.context("fetch a JWT-SVID")?;
     let bundles = client.fetch_jwt_bundles().await.context("fetch JWT bundles")?;
-    let here = JwtSvid::parse_and_validate(svid.token(), &bundles, &[audience]).context("validate the JWT-SVID here")?;
+    let here =
+        JwtSvid::parse_and_validate(svid.token(), &bundles, &[audience]).context("validate the JWT-SVID here")?;
     let there = client
         .validate_jwt_token(audience, svid.token())
         .await
