@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn reads_hours_minutes_and_seconds() {
-        for (text, seconds) in [("24h", 86_400), ("1h30m", 5_400), ("90s", 90), ("1h1s", 3_601), ("0s", 0), ("90m", 5_400)] {
+        for (text, seconds) in
+            [("24h", 86_400), ("1h30m", 5_400), ("90s", 90), ("1h1s", 3_601), ("0s", 0), ("90m", 5_400)]
+        {
             assert_eq!(text.parse::<Lifetime>().unwrap().duration(), Duration::from_secs(seconds), "{text}");
         }
     }

@@ -153,7 +153,10 @@ pub struct Grant {
     pub namespaces: NamespaceSelector,
     /// Path patterns: segments are literals, `{namespace}`, `{serviceAccount}`, `{podName}`, `{cluster}`, `*` (any one
     /// segment), and at the end `**` (one or more).
-    #[schemars(length(min = 1, max = 64), inner(length(min = 2, max = 1024), regex(pattern = r"^(/([a-zA-Z0-9._-]+|\{[a-zA-Z]+\}|\*\*?))+$")))]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 2, max = 1024), regex(pattern = r"^(/([a-zA-Z0-9._-]+|\{[a-zA-Z]+\}|\*\*?))+$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub paths: Vec<String>,
     /// DNS names: exact, `*.` and one label's rest, or with `{namespace}` and `{serviceAccount}` as whole labels.
@@ -279,7 +282,11 @@ impl Authority {
 
 impl Default for Authority {
     fn default() -> Self {
-        Self { x509: X509Authority::default(), jwt: JwtAuthority::default(), bundle_refresh_hint: Self::default_refresh_hint() }
+        Self {
+            x509: X509Authority::default(),
+            jwt: JwtAuthority::default(),
+            bundle_refresh_hint: Self::default_refresh_hint(),
+        }
     }
 }
 

@@ -22,7 +22,8 @@ fn kept(written: &Value, read: &Value) -> bool {
 }
 
 fn check<T: DeserializeOwned + Serialize>(document: &Value, path: &Path) {
-    let object: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let object: T =
+        serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let read = serde_json::to_value(&object).unwrap();
     assert!(kept(document, &read), "{}: {document:#}\nis read as {read:#}", path.display());
 }

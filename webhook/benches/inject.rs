@@ -68,7 +68,9 @@ fn measure(mut once: impl FnMut()) -> Vec<u64> {
 /// An AdmissionReview whose pod has 8 KB, of three containers.
 fn review() -> Vec<u8> {
     let container = |name: &str| {
-        let env: Vec<Value> = (0..12).map(|index| json!({ "name": format!("SETTING_{index}"), "value": "a value of some length, as they are" })).collect();
+        let env: Vec<Value> = (0..12)
+            .map(|index| json!({ "name": format!("SETTING_{index}"), "value": "a value of some length, as they are" }))
+            .collect();
         json!({
             "name": name, "image": "registry.example/team/app@sha256:0123456789abcdef", "env": env, "ports": [{ "containerPort": 8080 }],
             "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },

@@ -56,7 +56,9 @@ pub enum ReadError {
     #[error("the request's body is no AdmissionReview of admission.k8s.io/v1: {0}")]
     Malformed(#[from] serde_json::Error),
     /// It is one of another version, or an answer.
-    #[error("the request's body is a {kind} of {version}, not an AdmissionReview of admission.k8s.io/v1 with a request")]
+    #[error(
+        "the request's body is a {kind} of {version}, not an AdmissionReview of admission.k8s.io/v1 with a request"
+    )]
     Other {
         /// The `apiVersion`.
         version: String,
@@ -156,8 +158,12 @@ pub fn mutate(request: &Request, asked: Asked, options: &AgentOptions, settings:
     };
     let outcome = pod(request).and_then(|pod| inject(pod, asked, options, settings));
     match outcome {
-        Ok(Outcome::Skip(skip)) => Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) },
-        Ok(Outcome::Inject { operations, warnings }) => Answer::Allow { operations, warnings, audit: Some(("injected", "sidecar")) },
+        Ok(Outcome::Skip(skip)) => {
+            Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) }
+        }
+        Ok(Outcome::Inject { operations, warnings }) => {
+            Answer::Allow { operations, warnings, audit: Some(("injected", "sidecar")) }
+        }
         Err(refusal) => Answer::Deny { code: 403, reason: refusal.reason(), messages: vec![refusal.to_string()] },
     }
 }
@@ -172,7 +178,11 @@ pub fn check(request: &Request) -> Answer {
         ("countersign.dev", "TrustDomain") => validate::trust_domain(&request.object),
         ("countersign.dev", "WorkloadIdentity") => validate::workload_identity(&request.object),
         (group, kind) => validate::Verdict {
-            problems: vec![format!("the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it", shortened(kind), shortened(group))],
+            problems: vec![format!(
+                "the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it",
+                shortened(kind),
+                shortened(group)
+            )],
             warnings: vec![],
         },
     };
@@ -225,7 +235,12 @@ mod tests {
     use crate::inject::PullPolicy;
 
     fn options() -> AgentOptions {
-        AgentOptions { image: "agent".into(), pull_policy: PullPolicy::IfNotPresent, cpu: "100m".into(), memory_mib: 30 }
+        AgentOptions {
+            image: "agent".into(),
+            pull_policy: PullPolicy::IfNotPresent,
+            cpu: "100m".into(),
+            memory_mib: 30,
+        }
     }
 
     fn settings() -> Settings {
@@ -270,7 +285,14 @@ mod tests {
 
     #[test]
     fn what_is_no_review_is_an_error() {
-        for body in ["", "{", "[]", "{}", r#"{"apiVersion":"v1","kind":"Pod"}"#, r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u","kind":{}}}"#] {
+        for body in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"apiVersion":"v1","kind":"Pod"}"#,
+            r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"u","kind":{}}}"#,
+        ] {
             assert!(read(body.as_bytes()).is_err(), "{body}");
         }
     }
@@ -280,7 +302,10 @@ mod tests {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "false" } }, "spec": { "containers": [{ "name": "app" }] } });
         let answer = mutate(&request(&pod_kind(), &pod), Asked::ByNamespace, &options(), Some(&settings()));
         let review = answer.review("u");
-        assert_eq!(review["response"], json!({ "uid": "u", "allowed": true, "auditAnnotations": { "skipped": "OptedOut" } }));
+        assert_eq!(
+            review["response"],
+            json!({ "uid": "u", "allowed": true, "auditAnnotations": { "skipped": "OptedOut" } })
+        );
     }
 
     #[test]

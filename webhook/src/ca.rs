@@ -43,7 +43,10 @@ pub struct Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("not_after", &self.not_after).field("signs_from", &self.signs_from).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("not_after", &self.not_after)
+            .field("signs_from", &self.signs_from)
+            .finish_non_exhaustive()
     }
 }
 
@@ -146,7 +149,11 @@ impl CaState {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let next_authority = self.authorities.iter().map(|authority| authority.signs_from).find(|from| *from > now);
         let half = now + (SERVING_LIFE / 2);
-        Ok(Serving { chain: vec![leaf.der().clone()], key, renew_at: next_authority.map_or(half, |from| from.min(half)) })
+        Ok(Serving {
+            chain: vec![leaf.der().clone()],
+            key,
+            renew_at: next_authority.map_or(half, |from| from.min(half)),
+        })
     }
 
     fn signing(&self, now: Timestamp) -> Option<&Authority> {
@@ -263,10 +270,18 @@ mod tests {
             roots.add(certificate.unwrap()).unwrap();
         }
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+        let verifier =
+            rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
         let verify = |name: &'static str, now: Timestamp| {
             let since = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.as_second() as u64));
-            rustls::client::danger::ServerCertVerifier::verify_server_cert(&*verifier, &serving.chain[0], &[], &name.try_into().unwrap(), &[], since)
+            rustls::client::danger::ServerCertVerifier::verify_server_cert(
+                &*verifier,
+                &serving.chain[0],
+                &[],
+                &name.try_into().unwrap(),
+                &[],
+                since,
+            )
         };
         assert!(verify("countersign-webhook.countersign-system.svc", start()).is_ok());
         assert!(verify("another.svc", start()).is_err());

@@ -34,7 +34,9 @@ pub enum SettingsError {
     #[error("ConfigMap {CONFIG_MAP} has no `{0}`: the operator writes it")]
     Absent(&'static str),
     /// `roots.pem` is not what it should be.
-    #[error("`roots.pem` of ConfigMap {CONFIG_MAP} holds no certificate, or one that cannot be read: the operator writes it")]
+    #[error(
+        "`roots.pem` of ConfigMap {CONFIG_MAP} holds no certificate, or one that cannot be read: the operator writes it"
+    )]
     Roots,
     /// `issuer` is not what it should be.
     #[error("`issuer` of ConfigMap {CONFIG_MAP} is `{0}`, not an address and a port: the operator writes it")]
@@ -56,7 +58,8 @@ impl Settings {
             return Err(SettingsError::Roots);
         }
         let issuer = value("issuer")?;
-        let port = issuer.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+        let port =
+            issuer.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() {
             return Err(SettingsError::Issuer(issuer.to_owned()));
         }
@@ -104,10 +107,15 @@ mod tests {
     fn data() -> BTreeMap<String, String> {
         let key = rcgen::KeyPair::generate().unwrap();
         let root = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
-        [("roots.pem", root.pem()), ("issuer", "[fd00::1]:8443".into()), ("issuer-name", "issuer.svc".into()), ("audience", "countersign.dev/uid".into())]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect()
+        [
+            ("roots.pem", root.pem()),
+            ("issuer", "[fd00::1]:8443".into()),
+            ("issuer-name", "issuer.svc".into()),
+            ("audience", "countersign.dev/uid".into()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
     }
 
     #[test]

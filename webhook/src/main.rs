@@ -64,7 +64,8 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_new(&flags.log).with_context(|| format!("--log: `{}` is no tracing filter", flags.log))?;
+    let filter =
+        EnvFilter::try_new(&flags.log).with_context(|| format!("--log: `{}` is no tracing filter", flags.log))?;
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("another TLS provider is installed already");

@@ -77,7 +77,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered("mutate", ("skipped", "Windows"), Duration::from_micros(200));
         let text = metrics.text();
-        assert!(text.contains(r#"countersign_webhook_admissions_total{endpoint="mutate",outcome="skipped",reason="Windows"} 1"#), "{text}");
+        assert!(
+            text.contains(
+                r#"countersign_webhook_admissions_total{endpoint="mutate",outcome="skipped",reason="Windows"} 1"#
+            ),
+            "{text}"
+        );
         assert!(text.contains("countersign_webhook_admission_seconds_bucket"), "{text}");
     }
 }

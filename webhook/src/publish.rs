@@ -142,7 +142,12 @@ impl Publisher {
             }
             None => {
                 let metadata = ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() };
-                let secret = Secret { metadata, data: Some(data), type_: Some("countersign.dev/webhook-ca".to_owned()), ..Secret::default() };
+                let secret = Secret {
+                    metadata,
+                    data: Some(data),
+                    type_: Some("countersign.dev/webhook-ca".to_owned()),
+                    ..Secret::default()
+                };
                 self.secrets.create(&PostParams::default(), &secret).await
             }
         };
@@ -160,7 +165,11 @@ impl Publisher {
 
         let what = "read MutatingWebhookConfiguration countersign";
         let found = self.mutating.get(CONFIGURATION).await.map_err(failed(what))?;
-        let webhooks = found.webhooks.unwrap_or_default().into_iter().map(|webhook| (webhook.name, webhook.client_config.ca_bundle));
+        let webhooks = found
+            .webhooks
+            .unwrap_or_default()
+            .into_iter()
+            .map(|webhook| (webhook.name, webhook.client_config.ca_bundle));
         if let Some(patch) = patch("MutatingWebhookConfiguration", webhooks, &bundle) {
             let what = "set caBundle of MutatingWebhookConfiguration countersign";
             self.mutating.patch(CONFIGURATION, &params, &Patch::Apply(patch)).await.map_err(failed(what))?;
@@ -168,7 +177,11 @@ impl Publisher {
 
         let what = "read ValidatingWebhookConfiguration countersign";
         let found = self.validating.get(CONFIGURATION).await.map_err(failed(what))?;
-        let webhooks = found.webhooks.unwrap_or_default().into_iter().map(|webhook| (webhook.name, webhook.client_config.ca_bundle));
+        let webhooks = found
+            .webhooks
+            .unwrap_or_default()
+            .into_iter()
+            .map(|webhook| (webhook.name, webhook.client_config.ca_bundle));
         if let Some(patch) = patch("ValidatingWebhookConfiguration", webhooks, &bundle) {
             let what = "set caBundle of ValidatingWebhookConfiguration countersign";
             self.validating.patch(CONFIGURATION, &params, &Patch::Apply(patch)).await.map_err(failed(what))?;
@@ -184,7 +197,11 @@ fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
 }
 
 /// What sets `caBundle` where it differs, and nothing else; none if it differs nowhere.
-fn patch(kind: &str, webhooks: impl Iterator<Item = (String, Option<ByteString>)>, bundle: &ByteString) -> Option<Value> {
+fn patch(
+    kind: &str,
+    webhooks: impl Iterator<Item = (String, Option<ByteString>)>,
+    bundle: &ByteString,
+) -> Option<Value> {
     let webhooks: Vec<_> = webhooks.collect();
     if webhooks.iter().all(|(_, found)| found.as_ref() == Some(bundle)) {
         return None;
@@ -210,10 +227,13 @@ mod tests {
         assert_eq!(patch("MutatingWebhookConfiguration", same.into_iter(), &new), None);
         let differs = [("a".to_owned(), Some(new.clone())), ("b".to_owned(), None)];
         let patch = patch("MutatingWebhookConfiguration", differs.into_iter(), &new).unwrap();
-        assert_eq!(patch["webhooks"], json!([
-            { "name": "a", "clientConfig": { "caBundle": "bmV3" } },
-            { "name": "b", "clientConfig": { "caBundle": "bmV3" } },
-        ]));
+        assert_eq!(
+            patch["webhooks"],
+            json!([
+                { "name": "a", "clientConfig": { "caBundle": "bmV3" } },
+                { "name": "b", "clientConfig": { "caBundle": "bmV3" } },
+            ])
+        );
     }
 
     #[test]

@@ -35,8 +35,14 @@ pub struct App {
 pub fn admission(app: Arc<App>) -> Router {
     Router::new()
         .route("/mutate-pods/by-pod", post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByPod, body)))
-        .route("/mutate-pods/by-namespace", post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespace, body)))
-        .route("/mutate-pods/by-namespace-otherwise", post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespaceOtherwise, body)))
+        .route(
+            "/mutate-pods/by-namespace",
+            post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespace, body)),
+        )
+        .route(
+            "/mutate-pods/by-namespace-otherwise",
+            post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespaceOtherwise, body)),
+        )
         .route("/validate", post(validate))
         .with_state(app)
 }

@@ -45,7 +45,12 @@ fn a_container_added_since_gets_its_own_session() {
     let now = injected(&pod);
     let agent = &now["spec"]["initContainers"][0];
     assert_eq!(agent["image"], "mirror.corp/countersign.local/agent:dev");
-    assert!(agent["env"].as_array().unwrap().contains(&json!({ "name": "COUNTERSIGN_SESSIONS", "value": "app=/sessions/app,proxy=/sessions/proxy" })));
+    assert!(
+        agent["env"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "name": "COUNTERSIGN_SESSIONS", "value": "app=/sessions/app,proxy=/sessions/proxy" }))
+    );
     assert_eq!(now["spec"]["containers"][1]["volumeMounts"][1]["name"], "countersign-identity-proxy");
     assert_eq!(patch(&now), Vec::<Value>::new());
 }
@@ -79,7 +84,9 @@ fn an_agent_that_is_not_as_made_is_refused() {
         ("args", |agent| agent["args"] = json!(["run", "--more"])),
         ("command", |agent| agent["command"] = json!(["/bin/sh"])),
         ("env", |agent| agent["env"][0]["value"] = json!("10.0.0.66:8443")),
-        ("env", |agent| agent["env"].as_array_mut().unwrap().push(json!({ "name": "COUNTERSIGN_ISSUER", "value": "x" }))),
+        ("env", |agent| {
+            agent["env"].as_array_mut().unwrap().push(json!({ "name": "COUNTERSIGN_ISSUER", "value": "x" }))
+        }),
         ("envFrom", |agent| agent["envFrom"] = json!([])),
         ("restartPolicy", |agent| drop(agent.as_object_mut().unwrap().remove("restartPolicy"))),
         ("lifecycle", |agent| drop(agent.as_object_mut().unwrap().remove("lifecycle"))),
@@ -108,11 +115,13 @@ fn our_names_in_other_places_are_refused() {
     let mut volume = pod();
     volume["spec"]["volumes"] = json!([{ "name": "countersign-identity", "emptyDir": {} }]);
     let mut another_audience = injected(&pod());
-    another_audience["spec"]["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"]["audience"] = json!("another");
+    another_audience["spec"]["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"]["audience"] =
+        json!("another");
     let mut not_needed = pod();
     not_needed["spec"]["volumes"] = json!([{ "name": "countersign-identity-app", "emptyDir": {} }]);
     let mut token_in_application = injected(&pod());
-    token_in_application["spec"]["containers"][0]["volumeMounts"][0] = json!({ "name": "countersign-token", "mountPath": "/token" });
+    token_in_application["spec"]["containers"][0]["volumeMounts"][0] =
+        json!({ "name": "countersign-token", "mountPath": "/token" });
     let mut writable = injected(&pod());
     writable["spec"]["containers"][0]["volumeMounts"][1]["readOnly"] = json!(false);
     for pod in [as_container, volume, another_audience, not_needed, token_in_application, writable] {
@@ -125,7 +134,8 @@ fn a_container_left_out_cannot_mount_the_identity() {
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({ "countersign.dev/containers": "app" });
     let mut side = container("side");
-    side["volumeMounts"] = json!([{ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true }]);
+    side["volumeMounts"] =
+        json!([{ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true }]);
     pod["spec"]["containers"].as_array_mut().unwrap().push(side);
     assert_eq!(refusal(&pod).reason(), "NameTaken");
 }

@@ -78,7 +78,12 @@ fn two_init_containers() {
     let mut pod = pod();
     pod["spec"]["initContainers"] = json!([container("first"), container("second")]);
     insta::assert_json_snapshot!(patch(&pod));
-    let names: Vec<_> = apply(&pod, &patch(&pod))["spec"]["initContainers"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    let names: Vec<_> = apply(&pod, &patch(&pod))["spec"]["initContainers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].clone())
+        .collect();
     assert_eq!(names, ["countersign-agent", "first", "second"]);
 }
 

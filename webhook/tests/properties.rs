@@ -30,7 +30,8 @@ fn container(name: String) -> impl Strategy<Value = Value> {
 }
 
 fn containers(prefix: &'static str, least: usize) -> impl Strategy<Value = Vec<Value>> {
-    (least..4).prop_flat_map(move |count| (0..count).map(|index| container(format!("{prefix}{index}"))).collect::<Vec<_>>())
+    (least..4)
+        .prop_flat_map(move |count| (0..count).map(|index| container(format!("{prefix}{index}"))).collect::<Vec<_>>())
 }
 
 fn pods() -> impl Strategy<Value = Value> {
@@ -40,28 +41,32 @@ fn pods() -> impl Strategy<Value = Value> {
         0..3,
     );
     let context = prop_oneof![Just(json!(null)), Just(json!({ "fsGroup": 3 })), Just(json!({ "runAsUser": 7 }))];
-    (containers("init", 0), containers("app", 1), annotations, context, any::<bool>()).prop_map(|(init, app, annotations, context, volumes)| {
-        let mut pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": app } });
-        if !init.is_empty() {
-            pod["spec"]["initContainers"] = json!(init);
-        }
-        if !annotations.is_empty() {
-            pod["metadata"]["annotations"] = json!(annotations);
-        }
-        if !context.is_null() {
-            pod["spec"]["securityContext"] = context;
-        }
-        if volumes {
-            pod["spec"]["volumes"] = json!([{ "name": "data", "emptyDir": {} }]);
-        }
-        pod
-    })
+    (containers("init", 0), containers("app", 1), annotations, context, any::<bool>()).prop_map(
+        |(init, app, annotations, context, volumes)| {
+            let mut pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": app } });
+            if !init.is_empty() {
+                pod["spec"]["initContainers"] = json!(init);
+            }
+            if !annotations.is_empty() {
+                pod["metadata"]["annotations"] = json!(annotations);
+            }
+            if !context.is_null() {
+                pod["spec"]["securityContext"] = context;
+            }
+            if volumes {
+                pod["spec"]["volumes"] = json!([{ "name": "data", "emptyDir": {} }]);
+            }
+            pod
+        },
+    )
 }
 
 /// Whether everything of `before` is in `after`; lists may have grown anywhere.
 fn grew(before: &Value, after: &Value) -> bool {
     match (before, after) {
-        (Value::Object(before), Value::Object(after)) => before.iter().all(|(key, value)| after.get(key).is_some_and(|after| grew(value, after))),
+        (Value::Object(before), Value::Object(after)) => {
+            before.iter().all(|(key, value)| after.get(key).is_some_and(|after| grew(value, after)))
+        }
         (Value::Array(before), Value::Array(after)) => {
             let mut after = after.iter();
             before.iter().all(|item| after.any(|found| grew(item, found)))

@@ -26,7 +26,12 @@ fn app(settings: bool, published: bool) -> Arc<App> {
     if settings {
         current.store(Some(Arc::new(common::settings())));
     }
-    Arc::new(App { options: common::options(), settings: current, metrics: Metrics::new(), published: watch::channel(published).1 })
+    Arc::new(App {
+        options: common::options(),
+        settings: current,
+        metrics: Metrics::new(),
+        published: watch::channel(published).1,
+    })
 }
 
 async fn call(router: &mut Router, method: &str, path: &str, body: Vec<u8>) -> (StatusCode, String) {
@@ -38,14 +43,18 @@ async fn call(router: &mut Router, method: &str, path: &str, body: Vec<u8>) -> (
 
 fn review(pod: &Value) -> Vec<u8> {
     let request = json!({ "uid": "u1", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": "CREATE", "object": pod });
-    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string().into_bytes()
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
+        .to_string()
+        .into_bytes()
 }
 
 #[tokio::test]
 async fn each_path_knows_who_asked() {
     let mut router = server::admission(app(true, true));
-    for (path, expected) in [("pod", json!({ "skipped": "NotAsked" })), ("namespace", json!({ "injected": "sidecar" }))] {
-        let (status, body) = call(&mut router, "POST", &format!("/mutate-pods/by-{path}"), review(&common::pod())).await;
+    for (path, expected) in [("pod", json!({ "skipped": "NotAsked" })), ("namespace", json!({ "injected": "sidecar" }))]
+    {
+        let (status, body) =
+            call(&mut router, "POST", &format!("/mutate-pods/by-{path}"), review(&common::pod())).await;
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, StatusCode::OK);
         assert_eq!(body["response"]["uid"], "u1");
@@ -77,7 +86,9 @@ async fn what_is_no_review_is_a_bad_request() {
 
 #[tokio::test]
 async fn readiness_waits_for_settings_and_certificates() {
-    for (settings, published, expected) in [(false, false, "ConfigMap"), (false, true, "ConfigMap"), (true, false, "caBundle"), (true, true, "ok")] {
+    for (settings, published, expected) in
+        [(false, false, "ConfigMap"), (false, true, "ConfigMap"), (true, false, "caBundle"), (true, true, "ok")]
+    {
         let mut router = server::observation(app(settings, published));
         let (status, body) = call(&mut router, "GET", "/readyz", vec![]).await;
         assert_eq!(status == StatusCode::OK, settings && published);

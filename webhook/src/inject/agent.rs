@@ -18,7 +18,13 @@ const PRIVATE_PATH: &str = "/private";
 const MEMORY_VOLUME_MIB: usize = 1;
 
 /// The container that serves `sessions`.
-pub(super) fn container(sessions: &[Session], hold: bool, user: User, options: &AgentOptions, settings: &Settings) -> Value {
+pub(super) fn container(
+    sessions: &[Session],
+    hold: bool,
+    user: User,
+    options: &AgentOptions,
+    settings: &Settings,
+) -> Value {
     let memory = options.memory_mib as usize + (sessions.len() + 1) * MEMORY_VOLUME_MIB;
     let resources = json!({ "cpu": options.cpu, "memory": format!("{memory}Mi") });
     let mut container = json!({
@@ -48,7 +54,8 @@ pub(super) fn container(sessions: &[Session], hold: bool, user: User, options: &
 }
 
 fn env(sessions: &[Session], user: User, settings: &Settings) -> Value {
-    let sessions: Vec<String> = sessions.iter().map(|session| format!("{}={}", session.name, session.directory)).collect();
+    let sessions: Vec<String> =
+        sessions.iter().map(|session| format!("{}={}", session.name, session.directory)).collect();
     json!([
         { "name": "COUNTERSIGN_ISSUER", "value": settings.issuer },
         { "name": "COUNTERSIGN_ISSUER_NAME", "value": settings.issuer_name },

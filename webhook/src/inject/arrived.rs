@@ -32,7 +32,8 @@ const ADDED_SECURITY: [&str; 3] = ["appArmorProfile", "runAsGroup", "seLinuxOpti
 pub(super) fn check(pod: &Value, wanted: &Wanted, shape: &Shape) -> Result<(), Refusal> {
     for volume in list(pod, "/spec/volumes").iter().filter(|volume| is_ours(name(volume))) {
         let expected = named(&shape.volumes, name(volume));
-        let difference = expected.map_or_else(|| Some("this pod needs none of that name".to_owned()), |expected| missing(expected, volume));
+        let difference = expected
+            .map_or_else(|| Some("this pod needs none of that name".to_owned()), |expected| missing(expected, volume));
         taken(difference, || format!("volume `{}`", name(volume)))?;
     }
     if list(pod, "/spec/containers").iter().any(|container| name(container) == AGENT) {
@@ -78,7 +79,9 @@ pub(super) fn agent(
 
 /// Whether the container has exactly this mount.
 pub(super) fn has_mount(container: &Value, mount: &Value) -> bool {
-    list(container, "/volumeMounts").iter().any(|found| field(found, "mountPath") == field(mount, "mountPath") && missing(mount, found).is_none())
+    list(container, "/volumeMounts")
+        .iter()
+        .any(|found| field(found, "mountPath") == field(mount, "mountPath") && missing(mount, found).is_none())
 }
 
 fn is_ours(volume: &str) -> bool {
@@ -141,7 +144,8 @@ fn difference(expected: &Value, arrived: &Value) -> Option<String> {
 
 /// Whether an image is ours, perhaps from a mirror of its registry: `mirror.corp/countersign/agent:1` for `countersign.dev/countersign/agent:1`.
 fn same_image(expected: &str, found: &str) -> bool {
-    let without_registry = expected.split_once('/').filter(|(host, _)| host.contains(['.', ':'])).map_or(expected, |(_, rest)| rest);
+    let without_registry =
+        expected.split_once('/').filter(|(host, _)| host.contains(['.', ':'])).map_or(expected, |(_, rest)| rest);
     found == expected || found.strip_suffix(without_registry).is_some_and(|host| host.ends_with('/'))
 }
 
@@ -149,7 +153,10 @@ fn same_image(expected: &str, found: &str) -> bool {
 fn same_named(expected: &Value, found: &Value, ours: impl Fn(&str) -> bool) -> bool {
     let (expected, found) = (list(expected, ""), list(found, ""));
     let count = found.iter().filter(|item| ours(name(item))).count();
-    count == expected.len() && expected.iter().all(|item| found.iter().any(|found| name(found) == name(item) && missing(item, found).is_none()))
+    count == expected.len()
+        && expected
+            .iter()
+            .all(|item| found.iter().any(|found| name(found) == name(item) && missing(item, found).is_none()))
 }
 
 fn only_adds(expected: &Value, found: &Value, allowed: &[&str]) -> bool {
@@ -161,7 +168,8 @@ fn only_adds(expected: &Value, found: &Value, allowed: &[&str]) -> bool {
 fn missing(expected: &Value, found: &Value) -> Option<String> {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => expected.iter().find_map(|(key, value)| {
-            missing(value, found.get(key).unwrap_or(&Value::Null)).map(|rest| format!("{key}{}{rest}", if rest.is_empty() { "" } else { "." }))
+            missing(value, found.get(key).unwrap_or(&Value::Null))
+                .map(|rest| format!("{key}{}{rest}", if rest.is_empty() { "" } else { "." }))
         }),
         (Value::Array(expected), Value::Array(found)) if expected.len() == found.len() => {
             expected.iter().zip(found).find_map(|(expected, found)| missing(expected, found))

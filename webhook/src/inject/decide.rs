@@ -107,7 +107,8 @@ pub(super) fn decide(pod: &Value, asked: Asked) -> Result<Decision, Refusal> {
     let per_container = switch(pod, PER_CONTAINER)?.unwrap_or(false);
     let hold = switch(pod, HOLD)?.unwrap_or(true);
     let containers = containers(pod)?;
-    if let Some(long) = containers.iter().find(|container| per_container && container.name.len() > LONGEST_SESSION_NAME) {
+    if let Some(long) = containers.iter().find(|container| per_container && container.name.len() > LONGEST_SESSION_NAME)
+    {
         return Err(Refusal::ContainerNameTooLong { name: long.name.clone(), longest: LONGEST_SESSION_NAME });
     }
     Ok(Decision::Inject(Wanted { per_container, hold, containers }))
@@ -142,7 +143,11 @@ fn containers(pod: &Value) -> Result<Vec<Container>, Refusal> {
         .into_iter()
         .flat_map(|key| {
             let containers = list(pod, if key == "containers" { "/spec/containers" } else { "/spec/initContainers" });
-            containers.iter().enumerate().map(move |(index, container)| Container { list: key, index, name: name(container).to_owned() })
+            containers.iter().enumerate().map(move |(index, container)| Container {
+                list: key,
+                index,
+                name: name(container).to_owned(),
+            })
         })
         .filter(|container| container.name != AGENT)
         .collect();
@@ -214,7 +219,10 @@ mod tests {
         }
         let refusal = decide(&pod(json!({ INJECT_LABEL: "yes" }), json!({})), Asked::ByPod).unwrap_err();
         assert_eq!(refusal, Refusal::UnknownMode { value: "yes".into() });
-        assert_eq!(decide(&pod(json!({}), json!({})), Asked::ByNamespaceOtherwise).unwrap_err(), Refusal::NamespaceMode);
+        assert_eq!(
+            decide(&pod(json!({}), json!({})), Asked::ByNamespaceOtherwise).unwrap_err(),
+            Refusal::NamespaceMode
+        );
     }
 
     #[test]

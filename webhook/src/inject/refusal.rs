@@ -10,7 +10,9 @@ pub enum Refusal {
         found: String,
     },
     /// The mode exists, but not in this release.
-    #[error("the mode `{mode}` of label countersign.dev/inject is not offered by this release: use `sidecar` or `auto`")]
+    #[error(
+        "the mode `{mode}` of label countersign.dev/inject is not offered by this release: use `sidecar` or `auto`"
+    )]
     ModeNotOffered {
         /// The mode.
         mode: String,
@@ -22,7 +24,9 @@ pub enum Refusal {
         value: String,
     },
     /// The namespace's label asks for what is not offered.
-    #[error("the namespace's label countersign.dev/inject is neither `auto`, `sidecar` nor `false`: correct it, or label the pod")]
+    #[error(
+        "the namespace's label countersign.dev/inject is neither `auto`, `sidecar` nor `false`: correct it, or label the pod"
+    )]
     NamespaceMode,
     /// An annotation has a value that means nothing.
     #[error("annotation {annotation} is `{value}`: {expected}")]
@@ -43,7 +47,9 @@ pub enum Refusal {
         have: Vec<String>,
     },
     /// A volume is named after the container, and a volume's name has at most 63 characters.
-    #[error("container `{name}` cannot have its own session: its name has more than {longest} characters; shorten it, or leave it out with countersign.dev/containers")]
+    #[error(
+        "container `{name}` cannot have its own session: its name has more than {longest} characters; shorten it, or leave it out with countersign.dev/containers"
+    )]
     ContainerNameTooLong {
         /// The container.
         name: String,
@@ -62,7 +68,9 @@ pub enum Refusal {
         difference: String,
     },
     /// A container has something else mounted where the identity goes.
-    #[error("container `{container}` mounts volume `{volume}` at {path}, where its identity goes: mount it elsewhere, or leave the container out with countersign.dev/containers")]
+    #[error(
+        "container `{container}` mounts volume `{volume}` at {path}, where its identity goes: mount it elsewhere, or leave the container out with countersign.dev/containers"
+    )]
     MountTaken {
         /// The container.
         container: String,

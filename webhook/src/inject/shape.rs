@@ -3,7 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{agent, decide::{Container, Wanted}, user::User};
+use super::{
+    agent,
+    decide::{Container, Wanted},
+    user::User,
+};
 use crate::control_plane::Settings;
 
 /// The agent's container.

@@ -26,7 +26,9 @@ impl User {
 /// agent must pass Pod Security's *restricted*.
 pub(super) fn choose(pod: &Value, containers: &[Container]) -> User {
     let of_pod = pod.pointer("/spec/securityContext/runAsUser").and_then(Value::as_i64);
-    let uid = |container: &Container| container.of(pod).pointer("/securityContext/runAsUser").and_then(Value::as_i64).or(of_pod);
+    let uid = |container: &Container| {
+        container.of(pod).pointer("/securityContext/runAsUser").and_then(Value::as_i64).or(of_pod)
+    };
     let mut uids = containers.iter().map(uid);
     let first = uids.next().flatten();
     if let Some(shared) = first.filter(|uid| *uid > 0)
@@ -49,7 +51,8 @@ mod tests {
         let pod = json!({ "spec": { "securityContext": pod_context, "containers": [
             { "name": "a", "securityContext": first }, { "name": "b", "securityContext": second },
         ] } });
-        let containers = [("a", 0), ("b", 1)].map(|(name, index)| Container { list: "containers", index, name: name.into() });
+        let containers =
+            [("a", 0), ("b", 1)].map(|(name, index)| Container { list: "containers", index, name: name.into() });
         let user = choose(&pod, &containers);
         (user.uid, user.file_mode)
     }

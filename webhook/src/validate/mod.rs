@@ -20,11 +20,19 @@ pub struct Verdict {
 
 impl Verdict {
     fn malformed(kind: &str, error: &serde_json::Error) -> Self {
-        Self { problems: vec![format!("the object cannot be read as a {kind} of countersign.dev/v1alpha1: {error}")], warnings: vec![] }
+        Self {
+            problems: vec![format!("the object cannot be read as a {kind} of countersign.dev/v1alpha1: {error}")],
+            warnings: vec![],
+        }
     }
 
     /// Parses each of `texts`; those that fail are problems of `field`.
-    fn parse<T, E: Display>(&mut self, field: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, E>) -> Vec<(usize, T)> {
+    fn parse<T, E: Display>(
+        &mut self,
+        field: &str,
+        texts: &[String],
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<(usize, T)> {
         let mut parsed = Vec::with_capacity(texts.len());
         let mut seen = HashSet::new();
         for (index, text) in texts.iter().enumerate() {

@@ -35,7 +35,9 @@ pub fn trust_domain(object: &Value) -> Verdict {
         grant(&format!("spec.grants[{index}]"), granted, name.as_ref().ok(), &mut verdict);
     }
     if object.spec.grants.is_empty() {
-        verdict.warnings.push("spec.grants is empty: no WorkloadIdentity can claim anything of this trust domain".to_owned());
+        verdict
+            .warnings
+            .push("spec.grants is empty: no WorkloadIdentity can claim anything of this trust domain".to_owned());
     }
     verdict
 }
@@ -50,7 +52,9 @@ fn lives(authority: &Authority, verdict: &mut Verdict) {
             verdict.problems.push(format!("spec.authority.{kind}.svidTTL: it is {usual}; an SVID lives at least 10s"));
         }
         if longest < usual {
-            verdict.problems.push(format!("spec.authority.{kind}.maxSVIDTTL: it is {longest}, below svidTTL ({usual})"));
+            verdict
+                .problems
+                .push(format!("spec.authority.{kind}.maxSVIDTTL: it is {longest}, below svidTTL ({usual})"));
         }
     }
     let hint = authority.bundle_refresh_hint.duration();
@@ -75,10 +79,15 @@ fn grant(field: &str, grant: &Grant, own: Option<&Name>, verdict: &mut Verdict) 
     verdict.parse(&format!("{field}.audiences"), &grant.audiences, AudiencePattern::parse);
     let foreign = verdict.parse(&format!("{field}.federatesWith"), &grant.federates_with, str::parse::<Name>);
     for (index, _) in foreign.iter().filter(|(_, foreign)| Some(foreign) == own) {
-        verdict.problems.push(format!("{field}.federatesWith[{index}]: a trust domain does not federate with itself; remove it"));
+        verdict
+            .problems
+            .push(format!("{field}.federatesWith[{index}]: a trust domain does not federate with itself; remove it"));
     }
     let namespaces = &grant.namespaces;
-    if namespaces.match_names.is_empty() && namespaces.match_labels.is_empty() && namespaces.match_expressions.is_empty() {
+    if namespaces.match_names.is_empty()
+        && namespaces.match_labels.is_empty()
+        && namespaces.match_expressions.is_empty()
+    {
         verdict.problems.push(format!("{field}.namespaces: say which; every namespace is matchExpressions: [{{key: kubernetes.io/metadata.name, operator: Exists}}]"));
     }
     if grant.allow_label_only {
@@ -109,7 +118,13 @@ mod tests {
 
     #[test]
     fn a_good_one_is_allowed_without_warnings() {
-        assert_eq!(trust_domain(&domain(json!({}), json!({ "dnsNames": ["*.{namespace}.svc"], "audiences": ["https://a/*"], "federatesWith": ["b.org"] }))), Verdict::default());
+        assert_eq!(
+            trust_domain(&domain(
+                json!({}),
+                json!({ "dnsNames": ["*.{namespace}.svc"], "audiences": ["https://a/*"], "federatesWith": ["b.org"] })
+            )),
+            Verdict::default()
+        );
     }
 
     // R32: no id can have two owners unless the trust domain's owner says so.

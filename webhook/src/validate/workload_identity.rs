@@ -21,7 +21,9 @@ pub fn workload_identity(object: &Value) -> Verdict {
     match PathTemplate::parse(&spec.path) {
         Err(error) => verdict.problems.push(format!("spec.path: {error}")),
         Ok(path) if path.uses(Placeholder::PodName) => {
-            verdict.warnings.push("spec.path has {podName}: each pod has another id, which is gone with the pod".to_owned());
+            verdict
+                .warnings
+                .push("spec.path has {podName}: each pod has another id, which is gone with the pod".to_owned());
         }
         Ok(_) => {}
     }
@@ -36,8 +38,12 @@ pub fn workload_identity(object: &Value) -> Verdict {
         }
     }
     let selector = &spec.selector;
-    if selector.service_accounts.is_empty() && selector.match_labels.is_empty() && selector.match_expressions.is_empty() {
-        verdict.problems.push("spec.selector: it selects every pod; name serviceAccounts, or labels where the grant has allowLabelOnly".to_owned());
+    if selector.service_accounts.is_empty() && selector.match_labels.is_empty() && selector.match_expressions.is_empty()
+    {
+        verdict.problems.push(
+            "spec.selector: it selects every pod; name serviceAccounts, or labels where the grant has allowLabelOnly"
+                .to_owned(),
+        );
     }
     if spec.hint.as_deref() == Some("jwt") {
         verdict.problems.push("spec.hint: `jwt` is taken by the folder of the tokens; choose another".to_owned());
