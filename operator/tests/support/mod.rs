@@ -1,0 +1,398 @@
+//! A whole issuer in memory: a cluster's keys and tokens, an index fed by hand, an authority, and a real client over an
+//! in-memory connection. Time is tokio's and stands still unless a test moves it.
+
+#![allow(unreachable_pub, dead_code, missing_docs, reason = "shared by tests, each of which uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_core::{
+    journal::{AuthorityPolicy, Journal, RandomKeys},
+    key::{KeyType, PrivateKey},
+};
+use countersign_operator::{
+    authorities::{
+        Authorities, Freshness,
+        book::{CONTROL_PLANE_SECRET, DomainFacts, StoredSecret, control_plane_policy, secret_name},
+    },
+    clock::Clock,
+    events::{EventSink, Notice, Notices, PodRef},
+    http::{Part, Readiness},
+    index::{Index, PodRecord, SharedIndex},
+    issuer::{
+        self, Context,
+        live::{LivePods, PodSource},
+        registry::{Registry, StreamLimits},
+    },
+    jwks::{FetchError, KeySource, PublishedKeys, TokenKeys},
+    metrics::Metrics,
+};
+use countersign_proto::issuer::v1::{self, issuer_client::IssuerClient, session_request, session_response};
+use futures::{StreamExt, future::BoxFuture, stream};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint, Uri},
+};
+
+pub const CLUSTER: &str = "6f1d-cluster";
+pub const ISSUER: &str = "https://kubernetes.default.svc";
+pub const AUDIENCE: &str = "countersign.dev/6f1d-cluster";
+pub const EPOCH: i64 = 1_800_000_000;
+
+pub fn epoch() -> Timestamp {
+    Timestamp::from_second(EPOCH).unwrap()
+}
+
+/// A key that signs service account tokens.
+pub struct TokenSigner {
+    pub kid: &'static str,
+    key: PrivateKey,
+}
+
+impl TokenSigner {
+    pub fn new(kid: &'static str) -> Self {
+        Self { kid, key: PrivateKey::generate(KeyType::EcP256).unwrap() }
+    }
+
+    pub fn jwk(&self) -> Value {
+        let (x, y) = self.key.public_key().key_bits()[1..].split_at(32);
+        let text = |bytes| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.kid, "x": text(x), "y": text(y)})
+    }
+
+    pub fn sign(&self, claims: &Value) -> String {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some(self.kid.to_owned());
+        let key = jsonwebtoken::EncodingKey::from_ec_der(self.key.pkcs8_der());
+        jsonwebtoken::encode(&header, claims, &key).unwrap()
+    }
+}
+
+/// The claims of a good token of pod `name` with `uid`, valid for an hour.
+pub fn claims(name: &str, uid: &str) -> Value {
+    json!({
+        "iss": ISSUER, "aud": [AUDIENCE], "sub": "system:serviceaccount:shop:orders",
+        "exp": EPOCH + 3600, "iat": EPOCH, "nbf": EPOCH, "jti": "1",
+        "kubernetes.io": {
+            "namespace": "shop", "pod": {"name": name, "uid": uid},
+            "serviceaccount": {"name": "orders", "uid": "sa-uid"}, "node": {"name": "n1", "uid": "n1-uid"},
+        },
+    })
+}
+
+/// What the API server would say of its keys; tests change it.
+#[derive(Clone, Default)]
+pub struct ClusterKeys {
+    pub keys: Arc<Mutex<Vec<Value>>>,
+    pub fetches: Arc<AtomicU64>,
+}
+
+impl KeySource for ClusterKeys {
+    fn fetch(&self) -> BoxFuture<'_, Result<PublishedKeys, FetchError>> {
+        self.fetches.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let jwks = json!({"keys": *self.keys.lock().unwrap()}).to_string().into_bytes();
+        Box::pin(async move { Ok(PublishedKeys { issuer: ISSUER.to_owned(), jwks }) })
+    }
+}
+
+/// What the API server would say of pods; tests change it.
+#[derive(Clone, Default)]
+pub struct LiveCluster {
+    pub pods: Arc<Mutex<HashMap<String, PodRecord>>>,
+    pub reads: Arc<AtomicU64>,
+}
+
+impl PodSource for LiveCluster {
+    fn read<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<PodRecord>, String>> {
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let pod = self.pods.lock().unwrap().get(name).cloned();
+        Box::pin(async move { Ok(pod) })
+    }
+}
+
+pub fn pod(name: &str, uid: &str) -> PodRecord {
+    let mut pod = PodRecord::default();
+    pod.facts.namespace = "shop".to_owned();
+    pod.facts.name = name.to_owned();
+    pod.facts.uid = uid.to_owned();
+    pod.facts.service_account = "orders".to_owned();
+    pod.facts.containers = vec!["app".to_owned(), "proxy".to_owned()];
+    pod
+}
+
+pub fn trust_domain() -> countersign_crds::TrustDomain {
+    serde_json::from_value(json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
+        "metadata": {"name": "example.org", "uid": "td-uid", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "authority": {},
+            "grants": [{
+                "namespaces": {"matchNames": ["shop"]},
+                "paths": ["/ns/{namespace}/**"],
+                "audiences": ["payments", "billing/*"],
+                "dnsNames": ["*.{namespace}.svc"],
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+pub fn identity(name: &str, spec: Value) -> countersign_crds::WorkloadIdentity {
+    let mut object = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
+        "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"), "generation": 1,
+                     "creationTimestamp": "2026-01-02T00:00:00Z"},
+        "spec": {"trustDomain": "example.org", "selector": {"serviceAccounts": ["orders"]}},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+pub fn orders() -> countersign_crds::WorkloadIdentity {
+    identity(
+        "orders",
+        json!({"jwt": {"audiences": ["payments", "billing/*"]}, "x509": {"dnsNames": ["orders.{namespace}.svc"]}}),
+    )
+}
+
+fn policy() -> AuthorityPolicy {
+    AuthorityPolicy {
+        ca_life: Duration::from_secs(86_400),
+        longest_svid_life: Duration::from_secs(3_600),
+        refresh_hint: Duration::from_secs(300),
+        x509_key_type: KeyType::EcP256,
+        jwt_key_type: KeyType::EcP256,
+    }
+}
+
+pub fn stored(journal: &Journal, version: &str) -> StoredSecret {
+    StoredSecret {
+        resource_version: version.to_owned(),
+        owner: Some("td-uid".to_owned()),
+        journal: Some(journal.to_bytes().unwrap()),
+    }
+}
+
+/// The issuer and all around it.
+pub struct World {
+    pub index: SharedIndex,
+    pub authorities: Authorities,
+    pub freshness: Freshness,
+    pub signer: TokenSigner,
+    pub cluster_keys: ClusterKeys,
+    pub live: LiveCluster,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: CancellationToken,
+    pub notices: Notices,
+    pub clock: Clock,
+    channel: Channel,
+}
+
+impl World {
+    /// An issuer in a cluster with namespace `shop`, pod `orders-0` (uid `p0`), TrustDomain `example.org` and
+    /// WorkloadIdentity `orders`.
+    pub async fn new() -> Self {
+        let world = Self::empty().await;
+        world.index.update(|index| {
+            index.apply_domain(&trust_domain());
+            index.apply_identity(orders());
+            index.apply_pod(pod("orders-0", "p0"));
+        });
+        world.make_authority();
+        world
+    }
+
+    /// An issuer in a cluster with namespace `shop` only.
+    pub async fn empty() -> Self {
+        let begin = tokio::time::Instant::now();
+        let clock = Clock::new(move || {
+            let elapsed = jiff::SignedDuration::try_from(begin.elapsed()).unwrap();
+            epoch().checked_add(elapsed).unwrap()
+        });
+        let (metrics, readiness) = (Arc::new(Metrics::new()), Readiness::default());
+        for part in [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities] {
+            readiness.set(part);
+        }
+        let index = SharedIndex::new(Index::new(String::new()));
+        index.update(|index| index.apply_namespace("shop", [("team".to_owned(), "a".to_owned())].into()));
+        let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone(), index.clone());
+        let root = Journal::create(CLUSTER, None, &control_plane_policy(), &mut RandomKeys, epoch()).unwrap();
+        authorities.apply_secret(CONTROL_PLANE_SECRET, stored(&root, "1"));
+        let freshness = Freshness::new();
+        freshness.confirm(epoch());
+
+        let signer = TokenSigner::new("cluster-key");
+        let cluster_keys = ClusterKeys::default();
+        cluster_keys.keys.lock().unwrap().push(signer.jwk());
+        let keys = Box::new(cluster_keys.clone());
+        let token_keys = Arc::new(TokenKeys::new(keys, AUDIENCE.to_owned(), readiness.clone(), metrics.clone()));
+        let live = LiveCluster::default();
+        let (events, notices) = EventSink::new(metrics.clone());
+        let shutdown = CancellationToken::new();
+        let context = Arc::new(Context {
+            live_pods: LivePods::new(Box::new(live.clone()), index.clone(), metrics.clone()),
+            index: index.clone(),
+            published: authorities.subscribe(),
+            freshness: freshness.clone(),
+            token_keys,
+            registry: Registry::new(StreamLimits::default()),
+            events,
+            metrics: metrics.clone(),
+            readiness,
+            clock: clock.clone(),
+            shutdown: shutdown.clone(),
+            generation: AtomicU64::new(0),
+        });
+        let channel = connect(context).await;
+        Self {
+            index, authorities, freshness, signer, cluster_keys, live, metrics, shutdown, notices, clock, channel,
+        }
+    }
+
+    /// Gives trust domain `example.org` its authority.
+    pub fn make_authority(&self) {
+        let trust_domain = "example.org".parse().unwrap();
+        let journal =
+            Journal::create(CLUSTER, Some(&trust_domain), &policy(), &mut RandomKeys, self.clock.now()).unwrap();
+        self.authorities.apply_secret(&secret_name("example.org"), stored(&journal, "2"));
+        self.authorities.configure(DomainFacts {
+            name: "example.org".to_owned(),
+            uid: "td-uid".to_owned(),
+            trust_domain,
+            policy: policy(),
+            jwt_issuer: None,
+            published_sequence: None,
+            adopts: false,
+        });
+    }
+
+    /// A good token of pod `orders-0`.
+    pub fn token(&self) -> String {
+        self.signer.sign(&claims("orders-0", "p0"))
+    }
+
+    /// A stream that has sent nothing.
+    pub async fn stream(&self) -> Stream {
+        let (requests, outbound) = mpsc::channel(8);
+        let response = IssuerClient::new(self.channel.clone()).session(ReceiverStream::new(outbound)).await.unwrap();
+        Stream { requests, responses: response.into_inner() }
+    }
+
+    /// A stream that said Hello with this token.
+    pub async fn hello(&self, token: String, session: &str) -> Stream {
+        let stream = self.stream().await;
+        let hello =
+            v1::Hello { version: "test".to_owned(), token, session: session.to_owned(), ..v1::Hello::default() };
+        stream.send(session_request::Kind::Hello(hello)).await;
+        stream
+    }
+
+    /// A stream of pod `orders-0` which was told its state.
+    pub async fn opened(&self) -> (Stream, v1::State) {
+        let mut stream = self.hello(self.token(), "").await;
+        let state = stream.state().await;
+        (stream, state)
+    }
+
+    /// With which status a stream with this token ends.
+    pub async fn refusal(&self, token: String) -> Status {
+        self.hello(token, "").await.end().await
+    }
+
+    pub async fn notice(&mut self) -> (PodRef, Notice) {
+        let (pod, _, notice) = self.notices.next().await.unwrap();
+        (pod, notice)
+    }
+}
+
+async fn connect(context: Arc<Context>) -> Channel {
+    let (client, server) = tokio::io::duplex(256 * 1024);
+    let connections = stream::once(async { Ok::<_, std::io::Error>(server) }).chain(stream::pending());
+    tokio::spawn(issuer::serve(context, connections));
+    let mut client = Some(client);
+    let connector = tower::service_fn(move |_: Uri| {
+        let client = client.take().map(TokioIo::new);
+        async move { client.ok_or_else(|| std::io::Error::other("one connection only")) }
+    });
+    Endpoint::from_static("http://issuer").connect_with_connector(connector).await.unwrap()
+}
+
+/// The client's end of a stream.
+pub struct Stream {
+    requests: mpsc::Sender<v1::SessionRequest>,
+    responses: Streaming<v1::SessionResponse>,
+}
+
+impl Stream {
+    pub async fn send(&self, kind: session_request::Kind) {
+        self.requests.send(v1::SessionRequest { kind: Some(kind) }).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> session_response::Kind {
+        self.responses.message().await.unwrap().unwrap().kind.unwrap()
+    }
+
+    pub async fn state(&mut self) -> v1::State {
+        match self.next().await {
+            session_response::Kind::State(state) => state,
+            other => panic!("not a state: {other:?}"),
+        }
+    }
+
+    pub async fn x509(&mut self, csr: Vec<u8>, token: String) -> v1::X509Response {
+        self.x509_as(csr, token, "").await
+    }
+
+    pub async fn x509_as(&mut self, csr: Vec<u8>, token: String, spiffe_id: &str) -> v1::X509Response {
+        let request = v1::X509Request { id: 7, csr, spiffe_id: spiffe_id.to_owned(), token };
+        self.send(session_request::Kind::X509(request)).await;
+        match self.next().await {
+            session_response::Kind::X509(response) => response,
+            other => panic!("not a certificate: {other:?}"),
+        }
+    }
+
+    pub async fn jwt(&mut self, audiences: &[&str], token: String) -> v1::JwtResponse {
+        let audiences = audiences.iter().map(|&audience| audience.to_owned()).collect();
+        self.send(session_request::Kind::Jwt(v1::JwtRequest { id: 8, audiences, spiffe_id: String::new(), token })).await;
+        match self.next().await {
+            session_response::Kind::Jwt(response) => response,
+            other => panic!("not a token: {other:?}"),
+        }
+    }
+
+    /// Whether the stream ends, however it does.
+    pub async fn responses_end(mut self) -> bool {
+        let end = async { while matches!(self.responses.message().await, Ok(Some(_))) {} };
+        tokio::time::timeout(Duration::from_secs(60), end).await.is_ok()
+    }
+
+    /// Reads to the end, which must be an error.
+    pub async fn end(mut self) -> Status {
+        loop {
+            match self.responses.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended without a status"),
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+pub fn refused(refusal: Option<v1::Refusal>) -> (Code, String) {
+    let refusal = refusal.expect("refused");
+    (Code::from_i32(refusal.code), refusal.message)
+}
