@@ -32,46 +32,30 @@ struct Figure {
 /// Runs the benches; a figure that misses its aim is said and fails nothing.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let progress = Progress::start("cargo bench");
-    let output = cmd("cargo", ["bench", "--quiet", "--workspace", "--bench", "*"])
-        .current_dir(root)
-        .read()?;
+    let output = cmd("cargo", ["bench", "--quiet", "--workspace", "--bench", "*"]).current_dir(root).read()?;
     let figures = figures(&output);
     if figures.is_empty() {
         bail!("no bench printed a figure");
     }
     let dir = root.join("target/bench");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    fs::write(
-        dir.join("report.json"),
-        serde_json::to_string_pretty(&figures)?,
-    )?;
+    fs::write(dir.join("report.json"), serde_json::to_string_pretty(&figures)?)?;
     let table = table(&figures);
     fs::write(dir.join("report.md"), &table)?;
-    progress.done(format!(
-        "{} figures in target/bench/report.json",
-        figures.len()
-    ));
+    progress.done(format!("{} figures in target/bench/report.json", figures.len()));
     say(table);
     Ok(())
 }
 
 fn figures(output: &str) -> Vec<Figure> {
-    output
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// In Markdown, which a person reads as it is.
 fn table(figures: &[Figure]) -> String {
-    let mut table =
-        "| Figure | Value | Yardstick | Ratio | Aim | Met |\n|---|---|---|---|---|---|\n"
-            .to_owned();
+    let mut table = "| Figure | Value | Yardstick | Ratio | Aim | Met |\n|---|---|---|---|---|---|\n".to_owned();
     for figure in figures {
-        let ratio = figure
-            .ratio
-            .map(|ratio| format!("{ratio:.2}"))
-            .unwrap_or_default();
+        let ratio = figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
         let met = match figure.met {
             Some(true) => "yes",
             Some(false) => "NO",
@@ -80,10 +64,7 @@ fn table(figures: &[Figure]) -> String {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let (yardstick, aim) = (text(&figure.yardstick), text(&figure.aim));
         let value = format!("{} {}", number(figure.value), figure.unit);
-        table.push_str(&format!(
-            "| {} | {value} | {yardstick} | {ratio} | {aim} | {met} |\n",
-            figure.name
-        ));
+        table.push_str(&format!("| {} | {value} | {yardstick} | {ratio} | {aim} | {met} |\n", figure.name));
     }
     table
 }
@@ -109,10 +90,7 @@ mod tests {
                       \"ratio\":0.9,\"aim\":\"at least 0.85\",\"met\":true}\n{\"level\":\"info\"}\n";
         let figures = figures(output);
         assert_eq!(figures.len(), 1);
-        assert!(
-            table(&figures)
-                .contains("| issue | 9000 1/s | raw 10000 1/s | 0.90 | at least 0.85 | yes |")
-        );
+        assert!(table(&figures).contains("| issue | 9000 1/s | raw 10000 1/s | 0.90 | at least 0.85 | yes |"));
     }
 
     #[test]

@@ -92,22 +92,8 @@ const MODULES: [Module; 7] = [
         variables: &[],
         cgo: false,
     },
-    Module {
-        dir: "tools/coredns",
-        packages: &["."],
-        output: Some("coredns"),
-        tags: "",
-        variables: &[],
-        cgo: false,
-    },
-    Module {
-        dir: "images/pause",
-        packages: &["."],
-        output: Some("pause"),
-        tags: "",
-        variables: &[],
-        cgo: false,
-    },
+    Module { dir: "tools/coredns", packages: &["."], output: Some("coredns"), tags: "", variables: &[], cgo: false },
+    Module { dir: "images/pause", packages: &["."], output: Some("pause"), tags: "", variables: &[], cgo: false },
 ];
 
 /// Where the programs are.
@@ -133,22 +119,12 @@ pub(crate) fn kubectl(root: &Path) -> Result<PathBuf> {
 /// Builds one Go program without cgo: a static file for an image.
 pub(crate) fn static_go(dir: &Path, output: &Path) -> Result<()> {
     deps::go()?;
-    cmd(
-        "go",
-        [
-            "build",
-            "-trimpath",
-            "-mod=readonly",
-            "-ldflags",
-            "-s -w",
-            "-o",
-        ],
-    )
-    .args([output.as_os_str(), ".".as_ref()])
-    .env("CGO_ENABLED", "0")
-    .current_dir(dir)
-    .run()
-    .with_context(|| format!("building the Go program in {}", dir.display()))
+    cmd("go", ["build", "-trimpath", "-mod=readonly", "-ldflags", "-s -w", "-o"])
+        .args([output.as_os_str(), ".".as_ref()])
+        .env("CGO_ENABLED", "0")
+        .current_dir(dir)
+        .run()
+        .with_context(|| format!("building the Go program in {}", dir.display()))
 }
 
 fn build(root: &Path, module: &Module) -> Result<()> {
@@ -179,25 +155,15 @@ impl Module {
     fn outputs(&self) -> Vec<&'static str> {
         match self.output {
             Some(name) => vec![name],
-            None => self
-                .packages
-                .iter()
-                .map(|p| p.rsplit('/').next().unwrap_or(p))
-                .collect(),
+            None => self.packages.iter().map(|p| p.rsplit('/').next().unwrap_or(p)).collect(),
         }
     }
 
     fn args(&self, bin: &Path) -> Vec<String> {
-        let variables = self
-            .variables
-            .iter()
-            .map(|v| format!(" -X {v}"))
-            .collect::<String>();
+        let variables = self.variables.iter().map(|v| format!(" -X {v}")).collect::<String>();
         // A folder with a slash at its end takes each program under its own name.
         let output = format!("{}/{}", bin.display(), self.output.unwrap_or_default());
-        let mut args: Vec<String> = ["build", "-trimpath", "-mod=readonly", "-o"]
-            .map(str::to_owned)
-            .into();
+        let mut args: Vec<String> = ["build", "-trimpath", "-mod=readonly", "-o"].map(str::to_owned).into();
         args.push(output);
         if !self.tags.is_empty() {
             args.extend(["-tags".to_owned(), self.tags.to_owned()]);
@@ -212,11 +178,7 @@ impl Module {
 fn stamp(dir: &Path, args: &[String]) -> Result<String> {
     let mut digest = Sha256::new();
     digest.update(args.join("\n"));
-    digest.update(
-        cmd("go", ["env", "GOVERSION", "GOARCH"])
-            .current_dir(dir)
-            .read()?,
-    );
+    digest.update(cmd("go", ["env", "GOVERSION", "GOARCH"]).current_dir(dir).read()?);
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .with_context(|| format!("reading {}", dir.display()))?
         .map(|entry| Ok(entry?.path()))

@@ -42,19 +42,14 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
         return Ok(());
     }
     if check {
-        let list = stale
-            .iter()
-            .map(|p| p.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", ");
+        let list = stale.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
         bail!("stale generated files: {list}; run `cargo xtask codegen` and commit the result");
     }
     for path in &stale {
         let absolute = root.join(path);
         match files.get(path) {
             Some(text) => write(&absolute, text)?,
-            None => fs::remove_file(&absolute)
-                .with_context(|| format!("removing {}", absolute.display()))?,
+            None => fs::remove_file(&absolute).with_context(|| format!("removing {}", absolute.display()))?,
         }
         progress.note(path.display());
     }
@@ -66,10 +61,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
 fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
     let include = root.join("proto/proto");
     let mut compiler = protox::Compiler::new([&include])?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(PROTOS)?;
+    compiler.include_imports(true).include_source_info(true).open_files(PROTOS)?;
     let out = tempfile::tempdir()?;
     tonic_prost_build::configure()
         .build_client(true)
@@ -82,10 +74,8 @@ fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
         .compile_fds(compiler.file_descriptor_set())
         .context("generating Rust from proto/proto")?;
     for (package, name) in [("_", "workload"), ("countersign.issuer.v1", "issuer_v1")] {
-        let text =
-            fs::read_to_string(out.path().join(format!("{package}.rs"))).with_context(|| {
-                format!("no code was generated for the protobuf package `{package}`")
-            })?;
+        let text = fs::read_to_string(out.path().join(format!("{package}.rs")))
+            .with_context(|| format!("no code was generated for the protobuf package `{package}`"))?;
         files.insert(format!("proto/src/generated/{name}.rs").into(), text);
     }
     Ok(())

@@ -33,33 +33,22 @@ pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
     let mut seen = Vec::new();
     for workload in WORKLOADS {
         let what = format!("a handshake in the log of {workload}");
-        let handshake = wait_for(&what, Duration::from_secs(60), || newest(kubectl, workload))
-            .with_context(|| {
-                format!(
-                    "the demo's {workload} has talked to nobody; see `kubectl -n {NAMESPACE} logs`"
-                )
-            })?;
+        let handshake = wait_for(&what, Duration::from_secs(60), || newest(kubectl, workload)).with_context(|| {
+            format!("the demo's {workload} has talked to nobody; see `kubectl -n {NAMESPACE} logs`")
+        })?;
         seen.push((workload, handshake));
     }
     say("\nWho talked to whom, over mTLS:");
     for (workload, handshake) in &seen {
-        say(format!(
-            "  {workload:7} {} ⇄ {}",
-            handshake.local, handshake.peer
-        ));
+        say(format!("  {workload:7} {} ⇄ {}", handshake.local, handshake.peer));
     }
     say("\nTheir SVIDs:");
     for (_, handshake) in &seen {
         say(format!("  {}", handshake.local));
         say(format!("    serial {}", handshake.serial));
-        say(format!(
-            "    issued by {}, valid until {}",
-            handshake.issuer, handshake.not_after
-        ));
+        say(format!("    issued by {}, valid until {}", handshake.issuer, handshake.not_after));
     }
-    let [(_, one), (_, other)] = seen.as_slice() else {
-        bail!("the demo has two workloads")
-    };
+    let [(_, one), (_, other)] = seen.as_slice() else { bail!("the demo has two workloads") };
     if (&one.local, &one.peer) != (&other.peer, &other.local) {
         bail!("the two sides disagree on who they are: {one:?} and {other:?}");
     }
@@ -68,27 +57,14 @@ pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
 
 fn newest(kubectl: &Kubectl, workload: &str) -> Result<Option<Handshake>> {
     let selector = format!("app={workload}");
-    let args = [
-        "logs",
-        "--namespace",
-        NAMESPACE,
-        "--selector",
-        &selector,
-        "--container",
-        workload,
-        "--tail=200",
-    ];
+    let args = ["logs", "--namespace", NAMESPACE, "--selector", &selector, "--container", workload, "--tail=200"];
     Ok(last_handshake(&kubectl.cmd(&args).read()?))
 }
 
 /// The last line that is a handshake; others are not ours to understand.
 fn last_handshake(log: &str) -> Option<Handshake> {
-    let handshakes = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Handshake>(line).ok());
-    handshakes
-        .filter(|handshake| handshake.event == "handshake")
-        .next_back()
+    let handshakes = log.lines().filter_map(|line| serde_json::from_str::<Handshake>(line).ok());
+    handshakes.filter(|handshake| handshake.event == "handshake").next_back()
 }
 
 #[cfg(test)]
@@ -102,12 +78,7 @@ mod tests {
                 r#"{{"event":"{event}","local":"spiffe://a/x","peer":"spiffe://a/y","serial":"{serial}","issuer":"CN=a","not_after":"2026-01-01T00:00:00Z","more":1}}"#
             )
         };
-        let log = [
-            line("handshake", "01"),
-            line("handshake", "02"),
-            line("sums", "03"),
-            "no JSON".to_owned(),
-        ];
+        let log = [line("handshake", "01"), line("handshake", "02"), line("sums", "03"), "no JSON".to_owned()];
         assert_eq!(last_handshake(&log.join("\n")).unwrap().serial, "02");
         assert_eq!(last_handshake("no JSON\n{}"), None);
     }

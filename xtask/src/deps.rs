@@ -32,18 +32,12 @@ const CLUSTER: [Package; 6] = [
 ];
 
 /// To build static binaries for images.
-const IMAGES: [Package; 2] = [
-    ("gcc", Sign::Program("gcc")),
-    ("musl-tools", Sign::Program("musl-gcc")),
-];
+const IMAGES: [Package; 2] = [("gcc", Sign::Program("gcc")), ("musl-tools", Sign::Program("musl-gcc"))];
 
 /// To assemble an image with Python.
 const PYTHON: [Package; 2] = [
     ("python3", Sign::Program("python3")),
-    (
-        "python3-pip",
-        Sign::File("/usr/lib/python3/dist-packages/pip/__init__.py"),
-    ),
+    ("python3-pip", Sign::File("/usr/lib/python3/dist-packages/pip/__init__.py")),
 ];
 
 /// What the end-to-end tests call beside the cluster.
@@ -74,9 +68,7 @@ pub(crate) fn for_tests() -> Result<()> {
 /// Go cannot be installed from Debian 12, whose version is too old.
 pub(crate) fn go() -> Result<()> {
     if on_path("go").is_none() {
-        bail!(
-            "Go is not on PATH; install Go 1.26 or newer (https://go.dev/doc/install) and try again"
-        );
+        bail!("Go is not on PATH; install Go 1.26 or newer (https://go.dev/doc/install) and try again");
     }
     Ok(())
 }
@@ -84,34 +76,22 @@ pub(crate) fn go() -> Result<()> {
 /// A cluster is made of namespaces, mounts and links: that takes root.
 pub(crate) fn root() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        bail!(
-            "a cluster of its own needs root; run as root, or set KUBECONFIG to the cluster to use"
-        );
+        bail!("a cluster of its own needs root; run as root, or set KUBECONFIG to the cluster to use");
     }
     Ok(())
 }
 
 fn packages(wanted: &[Package]) -> Result<()> {
-    let missing: Vec<&str> = wanted
-        .iter()
-        .filter(|(_, sign)| !is_there(*sign))
-        .map(|(name, _)| *name)
-        .collect();
+    let missing: Vec<&str> = wanted.iter().filter(|(_, sign)| !is_there(*sign)).map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let list = missing.join(" ");
     if on_path("apt-get").is_none() || !nix::unistd::geteuid().is_root() {
-        bail!(
-            "missing packages: {list}; install them (on Debian as root: apt-get install {list}) and try again"
-        );
+        bail!("missing packages: {list}; install them (on Debian as root: apt-get install {list}) and try again");
     }
     let progress = Progress::start(format!("install {list}"));
-    let apt = |args: &[&str]| {
-        cmd("apt-get", args)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .quiet()
-    };
+    let apt = |args: &[&str]| cmd("apt-get", args).env("DEBIAN_FRONTEND", "noninteractive").quiet();
     apt(&["update", "-qq"]).context("refreshing the lists of packages")?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(&missing);
@@ -128,9 +108,7 @@ fn rust_target() -> Result<()> {
     let progress = Progress::start(format!("install the Rust target {MUSL}"));
     cmd("rustup", ["target", "add", MUSL])
         .quiet()
-        .with_context(|| {
-            format!("the Rust target {MUSL} is missing, and rustup could not add it")
-        })?;
+        .with_context(|| format!("the Rust target {MUSL} is missing, and rustup could not add it"))?;
     progress.done("installed");
     Ok(())
 }

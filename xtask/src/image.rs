@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::{
-    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder,
-    ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
-    Sha256Digest,
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
+    ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder, Sha256Digest,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -40,17 +39,10 @@ struct Entry {
 impl Content {
     /// `FROM scratch` with one static binary at `/<its name>`, which is the entrypoint.
     pub(crate) fn binary(file: &Path) -> Self {
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self {
             entrypoint: vec![format!("/{name}")],
-            entries: vec![Entry {
-                path: name.into(),
-                source: file.to_owned(),
-            }],
+            entries: vec![Entry { path: name.into(), source: file.to_owned() }],
             env: Vec::new(),
         }
     }
@@ -60,11 +52,7 @@ impl Content {
         let mut entries = Vec::new();
         collect(dir, Path::new(""), &mut entries)?;
         let own = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
-        Ok(Self {
-            entries,
-            entrypoint: own(entrypoint),
-            env: own(env),
-        })
+        Ok(Self { entries, entrypoint: own(entrypoint), env: own(env) })
     }
 }
 
@@ -80,16 +68,8 @@ pub(crate) fn write(archive: &Path, reference: &str, content: &Content) -> Resul
         .build()?;
     let manifest = Blob::new(MediaType::ImageManifest, manifest.to_string()?.into_bytes());
     let mut listed = manifest.descriptor()?;
-    listed.set_platform(Some(
-        PlatformBuilder::default()
-            .architecture(Arch::Amd64)
-            .os(Os::Linux)
-            .build()?,
-    ));
-    listed.set_annotations(Some(HashMap::from([(
-        NAME_ANNOTATION.to_owned(),
-        reference.to_owned(),
-    )])));
+    listed.set_platform(Some(PlatformBuilder::default().architecture(Arch::Amd64).os(Os::Linux).build()?));
+    listed.set_annotations(Some(HashMap::from([(NAME_ANNOTATION.to_owned(), reference.to_owned())])));
     let index = ImageIndexBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageIndex)
@@ -100,27 +80,19 @@ pub(crate) fn write(archive: &Path, reference: &str, content: &Content) -> Resul
     append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     append(&mut tar, "index.json", index.to_string()?.as_bytes())?;
     for blob in [&layer, &config, &manifest] {
-        append(
-            &mut tar,
-            &format!("blobs/sha256/{}", blob.digest),
-            &blob.data,
-        )?;
+        append(&mut tar, &format!("blobs/sha256/{}", blob.digest), &blob.data)?;
     }
     let bytes = tar.into_inner()?;
     if let Some(parent) = archive.parent() {
         fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     }
-    let mut file =
-        fs::File::create(archive).with_context(|| format!("making {}", archive.display()))?;
-    file.write_all(&bytes)
-        .with_context(|| format!("writing {}", archive.display()))
+    let mut file = fs::File::create(archive).with_context(|| format!("making {}", archive.display()))?;
+    file.write_all(&bytes).with_context(|| format!("writing {}", archive.display()))
 }
 
 /// The digest of a file, hexadecimal: whether an archive is the one that was loaded.
 pub(crate) fn digest(file: &Path) -> Result<String> {
-    Ok(sha256(
-        &fs::read(file).with_context(|| format!("reading {}", file.display()))?,
-    ))
+    Ok(sha256(&fs::read(file).with_context(|| format!("reading {}", file.display()))?))
 }
 
 struct Blob {
@@ -132,34 +104,20 @@ struct Blob {
 
 impl Blob {
     fn new(kind: MediaType, data: Vec<u8>) -> Self {
-        Self {
-            kind,
-            digest: sha256(&data),
-            data,
-        }
+        Self { kind, digest: sha256(&data), data }
     }
 
     fn descriptor(&self) -> Result<Descriptor> {
         let digest: Sha256Digest = self.digest.parse()?;
         let size = u64::try_from(self.data.len())?;
-        Ok(DescriptorBuilder::default()
-            .media_type(self.kind.clone())
-            .digest(digest)
-            .size(size)
-            .build()?)
+        Ok(DescriptorBuilder::default().media_type(self.kind.clone()).digest(digest).size(size).build()?)
     }
 }
 
 fn config(content: &Content, layer: &Blob) -> Result<Vec<u8>> {
-    let how = ConfigBuilder::default()
-        .entrypoint(content.entrypoint.clone())
-        .env(content.env.clone())
-        .user(USER)
-        .build()?;
-    let layers = RootFsBuilder::default()
-        .typ("layers")
-        .diff_ids([format!("sha256:{}", layer.digest)])
-        .build()?;
+    let how =
+        ConfigBuilder::default().entrypoint(content.entrypoint.clone()).env(content.env.clone()).user(USER).build()?;
+    let layers = RootFsBuilder::default().typ("layers").diff_ids([format!("sha256:{}", layer.digest)]).build()?;
     let image = ImageConfigurationBuilder::default()
         .architecture(Arch::Amd64)
         .os(Os::Linux)
@@ -174,8 +132,7 @@ fn config(content: &Content, layer: &Blob) -> Result<Vec<u8>> {
 fn layer(content: &Content) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in &content.entries {
-        append_entry(&mut tar, entry)
-            .with_context(|| format!("packing {}", entry.source.display()))?;
+        append_entry(&mut tar, entry).with_context(|| format!("packing {}", entry.source.display()))?;
     }
     Ok(tar.into_inner()?)
 }
@@ -221,18 +178,13 @@ fn header(mode: u32) -> tar::Header {
 fn collect(root: &Path, below: &Path, entries: &mut Vec<Entry>) -> Result<()> {
     let dir = root.join(below);
     let names = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
-    let mut names: Vec<_> = names
-        .map(|entry| Ok(entry?.file_name()))
-        .collect::<Result<_>>()?;
+    let mut names: Vec<_> = names.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     names.sort();
     for name in names {
         let path = below.join(name);
         let source = root.join(&path);
         let is_dir = fs::symlink_metadata(&source)?.is_dir();
-        entries.push(Entry {
-            path: path.clone(),
-            source,
-        });
+        entries.push(Entry { path: path.clone(), source });
         if is_dir {
             collect(root, &path, entries)?;
         }
@@ -263,12 +215,7 @@ mod tests {
             let root = dir.path().join(name);
             tree(&root);
             let archive = dir.path().join(format!("{name}.tar"));
-            write(
-                &archive,
-                "countersign.local/x:dev",
-                &Content::from_tree(&root, &["/x"], &["A=b"]).unwrap(),
-            )
-            .unwrap();
+            write(&archive, "countersign.local/x:dev", &Content::from_tree(&root, &["/x"], &["A=b"]).unwrap()).unwrap();
             digest(&archive).unwrap()
         });
         assert_eq!(digests[0], digests[1]);
@@ -285,19 +232,10 @@ mod tests {
             .unwrap()
             .map(|e| {
                 let e = e.unwrap();
-                (
-                    e.path().unwrap().display().to_string(),
-                    e.header().entry_type().is_symlink(),
-                )
+                (e.path().unwrap().display().to_string(), e.header().entry_type().is_symlink())
             })
             .collect();
-        let expected = [
-            ("lib", true),
-            ("usr", false),
-            ("usr/lib", false),
-            ("usr/lib/a", false),
-            ("usr/lib/b", false),
-        ];
+        let expected = [("lib", true), ("usr", false), ("usr/lib", false), ("usr/lib/a", false), ("usr/lib/b", false)];
         assert_eq!(found, expected.map(|(path, link)| (path.to_owned(), link)));
     }
 
@@ -307,12 +245,7 @@ mod tests {
         let program = dir.path().join("program");
         fs::write(&program, "#!").unwrap();
         let archive = dir.path().join("x.tar");
-        write(
-            &archive,
-            "countersign.local/x:dev",
-            &Content::binary(&program),
-        )
-        .unwrap();
+        write(&archive, "countersign.local/x:dev", &Content::binary(&program)).unwrap();
         let mut tar = tar::Archive::new(fs::File::open(&archive).unwrap());
         let files: HashMap<String, Vec<u8>> = tar
             .entries()
@@ -326,15 +259,8 @@ mod tests {
             .collect();
         let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
         let listed = &index["manifests"][0];
-        assert_eq!(
-            listed["annotations"][NAME_ANNOTATION],
-            "countersign.local/x:dev"
-        );
-        let hex = listed["digest"]
-            .as_str()
-            .unwrap()
-            .strip_prefix("sha256:")
-            .unwrap();
+        assert_eq!(listed["annotations"][NAME_ANNOTATION], "countersign.local/x:dev");
+        let hex = listed["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
         assert_eq!(sha256(&files[&format!("blobs/sha256/{hex}")]), hex);
     }
 }

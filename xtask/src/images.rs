@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::image::{self, Content};
 use crate::progress::Progress;
@@ -32,88 +32,56 @@ struct Image {
 #[derive(Debug, Clone, Copy)]
 enum Source {
     /// A binary of this workspace, linked statically.
-    Rust {
-        package: &'static str,
-        bin: &'static str,
-    },
+    Rust { package: &'static str, bin: &'static str },
     /// A folder with a Go module and its main package.
     Go { dir: &'static str },
     /// A folder with `requirements.txt` and the script.
-    Python {
-        dir: &'static str,
-        script: &'static str,
-    },
+    Python { dir: &'static str, script: &'static str },
 }
 
 /// To add an image: a line here.
 const IMAGES: [Image; 6] = [
-    rust(
-        "operator",
-        Group::Product,
-        "countersign-operator",
-        "countersign-operator",
-    ),
-    rust(
-        "webhook",
-        Group::Product,
-        "countersign-webhook",
-        "countersign-webhook",
-    ),
-    rust(
-        "agent",
-        Group::Product,
-        "countersign-agent",
-        "countersign-agent",
-    ),
+    rust("operator", Group::Product, "countersign-operator", "countersign-operator"),
+    rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook"),
+    rust("agent", Group::Product, "countersign-agent", "countersign-agent"),
     rust("demo", Group::Demo, "countersign-e2e", "countersign-demo"),
-    Image {
-        name: "client-go",
-        group: Group::Test,
-        source: Source::Go {
-            dir: "e2e/workloads/go",
-        },
-    },
+    Image { name: "client-go", group: Group::Test, source: Source::Go { dir: "e2e/workloads/go" } },
     Image {
         name: "client-python",
         group: Group::Test,
-        source: Source::Python {
-            dir: "e2e/workloads/python",
-            script: "client.py",
-        },
+        source: Source::Python { dir: "e2e/workloads/python", script: "client.py" },
     },
 ];
 
 const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'static str) -> Image {
-    Image {
-        name,
-        group,
-        source: Source::Rust { package, bin },
-    }
+    Image { name, group, source: Source::Rust { package, bin } }
 }
 
 /// Makes the images of these groups; returns their archives.
 pub(crate) fn make(root: &Path, groups: &[Group]) -> Result<Vec<PathBuf>> {
-    let wanted: Vec<&Image> = IMAGES
-        .iter()
-        .filter(|image| groups.contains(&image.group))
-        .collect();
+    make_all(root, IMAGES.iter().filter(|image| groups.contains(&image.group)).collect())
+}
+
+/// Makes the images of these names, or all when there are none; returns their archives.
+pub(crate) fn make_named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
+    if let Some(unknown) = names.iter().find(|name| IMAGES.iter().all(|image| image.name != **name)) {
+        let known = IMAGES.map(|image| image.name).join(", ");
+        bail!("there is no image `{unknown}`; there are {known}");
+    }
+    let wanted = |image: &&Image| names.is_empty() || names.iter().any(|name| name == image.name);
+    make_all(root, IMAGES.iter().filter(wanted).collect())
+}
+
+fn make_all(root: &Path, wanted: Vec<&Image>) -> Result<Vec<PathBuf>> {
     build_rust(root, &wanted)?;
     let progress = Progress::start("make images");
     let mut archives = Vec::new();
     for image in wanted {
-        let archive = root
-            .join("target/images")
-            .join(format!("{}.tar", image.name));
-        let content = image
-            .content(root)
-            .with_context(|| format!("making the image {}", image.name))?;
+        let archive = root.join("target/images").join(format!("{}.tar", image.name));
+        let content = image.content(root).with_context(|| format!("making the image {}", image.name))?;
         image::write(&archive, &image.reference(), &content)?;
         let megabytes = archive.metadata()?.len().div_ceil(1_000_000);
-        progress.note(format!(
-            "{} ({megabytes} MB): {}",
-            image.reference(),
-            archive.display()
-        ));
+        progress.note(format!("{} ({megabytes} MB): {}", image.reference(), archive.display()));
         archives.push(archive);
     }
     progress.done(format!("{} images", archives.len()));
@@ -127,23 +95,17 @@ impl Image {
 
     fn content(&self, root: &Path) -> Result<Content> {
         match self.source {
-            Source::Rust { bin, .. } => Ok(Content::binary(
-                &root
-                    .join("target")
-                    .join(deps::MUSL)
-                    .join("release")
-                    .join(bin),
-            )),
+            Source::Rust { bin, .. } => {
+                Ok(Content::binary(&root.join("target").join(deps::MUSL).join("release").join(bin)))
+            }
             Source::Go { dir } => {
                 let binary = root.join("target/images/go").join(self.name);
                 build::static_go(&root.join(dir), &binary)?;
                 Ok(Content::binary(&binary))
             }
-            Source::Python { dir, script } => python::content(
-                &root.join(dir),
-                script,
-                &root.join("target/images").join(self.name),
-            ),
+            Source::Python { dir, script } => {
+                python::content(&root.join(dir), script, &root.join("target/images").join(self.name))
+            }
         }
     }
 }

@@ -30,25 +30,18 @@ impl Kubectl {
         if !dir.join("kustomization.yaml").is_file() {
             bail!("there is no kustomization.yaml in {}", dir.display());
         }
-        self.cmd(&["apply", "--server-side", "--force-conflicts", "--kustomize"])
-            .arg(dir)
-            .quiet()
+        self.cmd(&["apply", "--server-side", "--force-conflicts", "--kustomize"]).arg(dir).quiet()
     }
 
     /// Deletes what a kustomization holds; what is not there is passed over.
     pub(crate) fn delete(&self, dir: &Path) -> Result<()> {
-        self.cmd(&["delete", "--ignore-not-found", "--wait", "--kustomize"])
-            .arg(dir)
-            .quiet()
+        self.cmd(&["delete", "--ignore-not-found", "--wait", "--kustomize"]).arg(dir).quiet()
     }
 
     /// Waits until every CustomResourceDefinition of ours is served.
     pub(crate) fn wait_for_crds(&self, names: &[String]) -> Result<()> {
         let mut args = vec!["wait", "--for=condition=Established", "--timeout=60s"];
-        let names: Vec<String> = names
-            .iter()
-            .map(|n| format!("customresourcedefinition/{n}"))
-            .collect();
+        let names: Vec<String> = names.iter().map(|n| format!("customresourcedefinition/{n}")).collect();
         args.extend(names.iter().map(String::as_str));
         self.cmd(&args).quiet()
     }
@@ -56,40 +49,17 @@ impl Kubectl {
     /// Waits until every deployment of a namespace is rolled out; when one is not, the error says what its pods say.
     pub(crate) fn wait_for_rollouts(&self, namespace: &str, limit: Duration) -> Result<()> {
         let timeout = format!("--timeout={}s", limit.as_secs());
-        let names = self
-            .cmd(&[
-                "get",
-                "deployments",
-                "--namespace",
-                namespace,
-                "--output=name",
-            ])
-            .read()?;
+        let names = self.cmd(&["get", "deployments", "--namespace", namespace, "--output=name"]).read()?;
         for name in names.lines() {
-            let rollout = self
-                .cmd(&[
-                    "rollout",
-                    "status",
-                    "--namespace",
-                    namespace,
-                    &timeout,
-                    name,
-                ])
-                .quiet();
-            rollout.with_context(|| {
-                format!(
-                    "{name} in {namespace} is not ready\n{}",
-                    self.explain(namespace)
-                )
-            })?;
+            let rollout = self.cmd(&["rollout", "status", "--namespace", namespace, &timeout, name]).quiet();
+            rollout.with_context(|| format!("{name} in {namespace} is not ready\n{}", self.explain(namespace)))?;
         }
         Ok(())
     }
 
     /// Restarts every deployment of a namespace: their images have changed under the same names.
     pub(crate) fn restart(&self, namespace: &str) -> Result<()> {
-        self.cmd(&["rollout", "restart", "deployment", "--namespace", namespace])
-            .quiet()
+        self.cmd(&["rollout", "restart", "deployment", "--namespace", namespace]).quiet()
     }
 
     /// Whether an object is there.
@@ -106,31 +76,18 @@ impl Kubectl {
 
     /// Waits until the API server is ready to serve.
     pub(crate) fn wait_for_api(&self, limit: Duration) -> Result<()> {
-        wait_for("the API server is ready", limit, || {
-            Ok(self.is_ready().then_some(()))
-        })
+        wait_for("the API server is ready", limit, || Ok(self.is_ready().then_some(())))
     }
 
     /// Whether the API server is ready to serve.
     pub(crate) fn is_ready(&self) -> bool {
-        self.cmd(&["get", "--raw=/readyz", "--request-timeout=3s"])
-            .succeeds()
+        self.cmd(&["get", "--raw=/readyz", "--request-timeout=3s"]).succeeds()
     }
 
     /// Pods and the latest events of a namespace, for a person who must find out what is wrong.
     fn explain(&self, namespace: &str) -> String {
-        let pods = self
-            .cmd(&["get", "pods", "--namespace", namespace, "--output=wide"])
-            .read();
-        let events = self
-            .cmd(&[
-                "get",
-                "events",
-                "--namespace",
-                namespace,
-                "--sort-by=.lastTimestamp",
-            ])
-            .read();
+        let pods = self.cmd(&["get", "pods", "--namespace", namespace, "--output=wide"]).read();
+        let events = self.cmd(&["get", "events", "--namespace", namespace, "--sort-by=.lastTimestamp"]).read();
         let events = events.unwrap_or_default();
         let last: Vec<&str> = events.lines().rev().take(15).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();

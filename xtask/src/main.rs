@@ -1,11 +1,10 @@
 //! The project's own commands: a cluster, images, the product on the cluster, code generation, tests, figures.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-
-use crate::images::Group;
 
 mod bench;
 mod build;
@@ -35,8 +34,11 @@ enum Command {
     Up(Name),
     /// End what `up` started; nothing is left.
     Down(Name),
-    /// Make all images, as OCI archives in target/images.
-    Images,
+    /// Make images, as OCI archives in target/images.
+    Images {
+        /// Such as `agent`; all when none is named.
+        names: Vec<String>,
+    },
     /// Load an image archive into the running cluster.
     Load {
         /// An OCI archive.
@@ -84,36 +86,35 @@ struct Name {
     name: String,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
     let root = root()?;
-    match Args::parse().command {
+    match command {
         Command::Up(Name { name }) => product::up(&root, &name),
         Command::Down(Name { name }) => product::down(&root, &name),
-        Command::Images => {
-            images::make(&root, &[Group::Product, Group::Demo, Group::Test]).map(drop)
-        }
+        Command::Images { names } => images::make_named(&root, &names).map(drop),
         Command::Test(options) => test::run(&root, &options),
         Command::Bench => bench::run(&root),
-        Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?
-            .load(&[archive])
-            .map(drop),
+        Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),
         Command::Codegen { check } => codegen::run(&root, check),
         Command::Cluster(ClusterCommand::Up(Name { name })) => cluster::up(&root, &name)?.report(),
         Command::Cluster(ClusterCommand::Down(Name { name })) => cluster::down(&root, &name),
-        Command::Cluster(ClusterCommand::Status(Name { name })) => {
-            cluster::find(&root, &name)?.report()
-        }
-        Command::NodeInit { name, number } => {
-            cluster::node_init(&cluster::layout(&root, &name, number)?)
-        }
+        Command::Cluster(ClusterCommand::Status(Name { name })) => cluster::find(&root, &name)?.report(),
+        Command::NodeInit { name, number } => cluster::node_init(&cluster::layout(&root, &name, number)?),
     }
 }
 
 /// The repository's root: the folder above this crate.
 fn root() -> Result<PathBuf> {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(crate_dir
-        .parent()
-        .context("xtask lies in the repository's root")?
-        .to_owned())
+    Ok(crate_dir.parent().context("xtask lies in the repository's root")?.to_owned())
 }

@@ -71,32 +71,18 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
 fn definitions() -> Result<Vec<String>> {
     let files = countersign_crds::all()?;
     let plural = |file: &str| file.trim_end_matches(".yaml").to_owned();
-    Ok(files
-        .iter()
-        .map(|(file, _)| format!("{}.{}", plural(file), countersign_crds::GROUP))
-        .collect())
+    Ok(files.iter().map(|(file, _)| format!("{}.{}", plural(file), countersign_crds::GROUP)).collect())
 }
 
 fn how_to_look_further(kubectl: &Kubectl) {
     say("\nTo look further:");
-    say(format!(
-        "  export KUBECONFIG={}",
-        kubectl.kubeconfig.display()
-    ));
+    say(format!("  export KUBECONFIG={}", kubectl.kubeconfig.display()));
     if let Some(dir) = kubectl.program.parent() {
         say(format!("  export PATH={}:$PATH", dir.display()));
     }
     say("  kubectl get trustdomains,workloadidentities --all-namespaces");
-    say(format!(
-        "  kubectl --namespace {} get pods",
-        demo::NAMESPACE
-    ));
-    say(format!(
-        "  kubectl --namespace {} logs --follow --selector app=caller --container caller",
-        demo::NAMESPACE
-    ));
-    say(format!(
-        "  kubectl --namespace {SYSTEM} logs --follow deployment/countersign-operator"
-    ));
+    say(format!("  kubectl --namespace {} get pods", demo::NAMESPACE));
+    say(format!("  kubectl --namespace {} logs --follow --selector app=caller --container caller", demo::NAMESPACE));
+    say(format!("  kubectl --namespace {SYSTEM} logs --follow deployment/countersign-operator"));
     say("  cargo xtask down            # ends it; nothing is left");
 }

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "this is the one place that talks to the person at the terminal"
 )]
 
@@ -19,10 +20,7 @@ impl Progress {
     /// Says that a step starts.
     pub(crate) fn start(step: impl Display) -> Self {
         println!("==> {step}");
-        Self {
-            step: step.to_string(),
-            started: Instant::now(),
-        }
+        Self { step: step.to_string(), started: Instant::now() }
     }
 
     /// Says something about the step under way.
@@ -32,15 +30,19 @@ impl Progress {
 
     /// Says that the step has ended well.
     pub(crate) fn done(self, result: impl Display) {
-        println!(
-            "    {}: {result} ({:.1} s)",
-            self.step,
-            self.started.elapsed().as_secs_f64()
-        );
+        println!("    {}: {result} ({:.1} s)", self.step, self.started.elapsed().as_secs_f64());
     }
 }
 
 /// A line of its own.
 pub(crate) fn say(line: impl Display) {
     println!("{line}");
+}
+
+/// What went wrong: the outermost step first, each cause on a line below.
+pub(crate) fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
 }

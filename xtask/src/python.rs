@@ -34,13 +34,8 @@ const PACKAGES: [&str; 15] = [
 ];
 
 /// Not needed to run.
-const LEFT_OUT: [&str; 5] = [
-    "/usr/share/doc",
-    "/usr/share/man",
-    "/usr/share/lintian",
-    "/usr/share/locale",
-    "/usr/share/binfmts",
-];
+const LEFT_OUT: [&str; 5] =
+    ["/usr/share/doc", "/usr/share/man", "/usr/share/lintian", "/usr/share/locale", "/usr/share/binfmts"];
 
 /// An image that runs `script` of `source`, assembled in the folder `tree`, which is made anew.
 pub(crate) fn content(source: &Path, script: &str, tree: &Path) -> Result<Content> {
@@ -48,11 +43,8 @@ pub(crate) fn content(source: &Path, script: &str, tree: &Path) -> Result<Conten
     if tree.exists() {
         fs::remove_dir_all(tree).with_context(|| format!("removing {}", tree.display()))?;
     }
-    let version = cmd(
-        PYTHON,
-        ["-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-    )
-    .read()?;
+    let version = cmd(PYTHON, ["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).read()?;
+    merge_usr(tree)?;
     for package in PACKAGES {
         copy_package(&package.replace('@', &version), tree)?;
     }
@@ -62,32 +54,26 @@ pub(crate) fn content(source: &Path, script: &str, tree: &Path) -> Result<Conten
     fs::copy(&from, app.join(script)).with_context(|| format!("copying {}", from.display()))?;
     cmd(
         PYTHON,
-        [
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--only-binary=:all:",
-            "--root-user-action=ignore",
-        ],
+        ["-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:", "--root-user-action=ignore"],
     )
     .args(["--disable-pip-version-check", "--target"])
     .arg(app.join("packages"))
     .arg("--requirement")
     .arg(source.join("requirements.txt"))
     .quiet()?;
-    let (interpreter, script) = (
-        format!("/usr/bin/python{version}"),
-        format!("/app/{script}"),
-    );
-    let env = [
-        "PYTHONPATH=/app/packages",
-        "PYTHONDONTWRITEBYTECODE=1",
-        "PYTHONUNBUFFERED=1",
-        "HOME=/tmp",
-    ];
+    let (interpreter, script) = (format!("/usr/bin/python{version}"), format!("/app/{script}"));
+    let env = ["PYTHONPATH=/app/packages", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", "HOME=/tmp"];
     Content::from_tree(tree, &[&interpreter, &script], &env)
+}
+
+/// `/lib` and its like are links into `/usr`, if they are here: packages list their files under both names.
+fn merge_usr(tree: &Path) -> Result<()> {
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        let Ok(target) = fs::read_link(Path::new("/").join(name)) else { continue };
+        fs::create_dir_all(tree.join(&target))?;
+        symlink(target, tree.join(name))?;
+    }
+    Ok(())
 }
 
 /// Copies what an installed Debian package consists of.
@@ -95,10 +81,7 @@ fn copy_package(package: &str, tree: &Path) -> Result<()> {
     let Ok(list) = cmd("dpkg", ["--listfiles", package]).read() else {
         return Ok(());
     };
-    for line in list
-        .lines()
-        .filter(|line| !LEFT_OUT.iter().any(|prefix| line.starts_with(prefix)))
-    {
+    for line in list.lines().filter(|line| !LEFT_OUT.iter().any(|prefix| line.starts_with(prefix))) {
         let from = Path::new(line);
         let to = tree.join(line.trim_start_matches('/'));
         // A package may list what was removed or moved since.
@@ -112,7 +95,7 @@ fn copy_package(package: &str, tree: &Path) -> Result<()> {
             fs::create_dir_all(parent)?;
         }
         if metadata.is_symlink() {
-            symlink(fs::read_link(from)?, &to)?;
+            symlink(fs::read_link(from)?, &to).with_context(|| format!("linking {line}"))?;
         } else {
             fs::copy(from, &to).with_context(|| format!("copying {line}"))?;
         }

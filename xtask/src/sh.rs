@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// A program with its arguments.
-pub(crate) fn cmd<S: AsRef<OsStr>>(
-    program: impl AsRef<OsStr>,
-    args: impl IntoIterator<Item = S>,
-) -> Command {
+pub(crate) fn cmd<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program);
     command.args(args);
     command
@@ -31,9 +28,7 @@ pub(crate) trait Run {
 
 impl Run for Command {
     fn run(&mut self) -> Result<()> {
-        let status = self
-            .status()
-            .with_context(|| format!("starting `{}`", line(self)))?;
+        let status = self.status().with_context(|| format!("starting `{}`", line(self)))?;
         if !status.success() {
             bail!("`{}` failed: {status}", line(self));
         }
@@ -45,10 +40,7 @@ impl Run for Command {
     }
 
     fn read(&mut self) -> Result<String> {
-        let output = self
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("starting `{}`", line(self)))?;
+        let output = self.stdin(Stdio::null()).output().with_context(|| format!("starting `{}`", line(self)))?;
         let out = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             let err = String::from_utf8_lossy(&output.stderr);
@@ -58,28 +50,18 @@ impl Run for Command {
     }
 
     fn succeeds(&mut self) -> bool {
-        self.stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
+        self.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
     }
 }
 
 /// Where `PATH` has a program.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| is_executable(file))
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
 /// Asks `probe` until it has an answer; what it had to say last is in the error when `limit` has passed.
-pub(crate) fn wait_for<T>(
-    what: &str,
-    limit: Duration,
-    mut probe: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let started = Instant::now();
     loop {
         let error = match probe() {
@@ -89,37 +71,27 @@ pub(crate) fn wait_for<T>(
         };
         if started.elapsed() > limit {
             let message = format!("{what}: not within {} s", limit.as_secs());
-            return Err(error.map_or_else(
-                || anyhow::anyhow!("{message}"),
-                |e| e.context(message.clone()),
-            ));
+            return Err(error.map_or_else(|| anyhow::anyhow!("{message}"), |e| e.context(message.clone())));
         }
         pause(Duration::from_millis(100));
     }
 }
 
 /// Lets time pass between two looks at something that cannot be waited for.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the states of other programs are polled, here and nowhere else"
-)]
+#[allow(clippy::disallowed_methods, reason = "the states of other programs are polled, here and nowhere else")]
 pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    file.metadata()
-        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 /// The command line, for a person: long ones are cut.
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line = words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let line = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(300) {
         Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or_default()),
         None => line,

@@ -50,15 +50,7 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     if options.only_e2e.is_none() {
         let cargo = |args: &[&str]| cmd("cargo", args).current_dir(root).run();
         steps.take("formatting", || cargo(&["fmt", "--all", "--check"]))?;
-        let lints = [
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
         steps.take("lints", || cargo(&lints))?;
         steps.take("generated files", || codegen::run(root, true))?;
         steps.take("licences, sources, advisories", || deny(root))?;
@@ -83,44 +75,21 @@ fn end_to_end(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     if !options.keep && !cluster::is_given() {
         cluster::down(root, CLUSTER)?;
     }
-    let archives = steps.take("images", || {
-        images::make(root, &[Group::Product, Group::Demo, Group::Test])
-    })?;
+    let archives = steps.take("images", || images::make(root, &[Group::Product, Group::Demo, Group::Test]))?;
     let cluster = steps.take("cluster", || cluster::up(root, CLUSTER))?;
     steps.take("install", || {
         let changed = cluster.load(&archives)?;
         product::install(root, &cluster, changed)
     })?;
     steps.take("end-to-end tests", || {
-        let mut command = cmd(
-            "cargo",
-            [
-                "test",
-                "--package",
-                "countersign-e2e",
-                "--no-fail-fast",
-                "--",
-                E2E_THREADS,
-            ],
-        );
-        command.args(
-            options
-                .only_e2e
-                .as_deref()
-                .filter(|filter| !filter.is_empty()),
-        );
-        environment(&mut command, root, &cluster)?
-            .current_dir(root)
-            .run()
+        let mut command = cmd("cargo", ["test", "--package", "countersign-e2e", "--no-fail-fast", "--", E2E_THREADS]);
+        command.args(options.only_e2e.as_deref().filter(|filter| !filter.is_empty()));
+        environment(&mut command, root, &cluster)?.current_dir(root).run()
     })
 }
 
 /// All that the tests know of the cluster.
-fn environment<'a>(
-    command: &'a mut Command,
-    root: &Path,
-    cluster: &Cluster,
-) -> Result<&'a mut Command> {
+fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &Cluster) -> Result<&'a mut Command> {
     let search = std::env::var("PATH").unwrap_or_default();
     command
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
@@ -136,40 +105,17 @@ fn environment<'a>(
 fn deny(root: &Path) -> Result<()> {
     let tools = root.join("target/tools");
     let program = tools.join("bin/cargo-deny");
-    let right = cmd(&program, ["--version"])
-        .read()
-        .is_ok_and(|text| text.ends_with(CARGO_DENY));
+    let right = cmd(&program, ["--version"]).read().is_ok_and(|text| text.ends_with(CARGO_DENY));
     if !right {
-        say(format!(
-            "    installing cargo-deny {CARGO_DENY} into target/tools, once"
-        ));
-        cmd(
-            "cargo",
-            [
-                "install",
-                "--quiet",
-                "--locked",
-                "--debug",
-                "cargo-deny",
-                "--version",
-                CARGO_DENY,
-                "--root",
-            ],
-        )
-        .arg(&tools)
-        .run()
-        .context("installing cargo-deny")?;
-    }
-    let check = |what: &[&str]| {
-        cmd(&program, ["--log-level", "error", "check"])
-            .args(what)
-            .current_dir(root)
+        say(format!("    installing cargo-deny {CARGO_DENY} into target/tools, once"));
+        cmd("cargo", ["install", "--quiet", "--locked", "--debug", "cargo-deny", "--version", CARGO_DENY, "--root"])
+            .arg(&tools)
             .run()
-    };
+            .context("installing cargo-deny")?;
+    }
+    let check = |what: &[&str]| cmd(&program, ["--log-level", "error", "check"]).args(what).current_dir(root).run();
     check(&["bans", "licenses", "sources"])?;
-    let fetched = cmd(&program, ["--log-level", "error", "fetch", "db"])
-        .current_dir(root)
-        .succeeds();
+    let fetched = cmd(&program, ["--log-level", "error", "fetch", "db"]).current_dir(root).succeeds();
     if !fetched {
         say("    the advisory database cannot be reached from here: advisories were NOT checked");
         return Ok(());
@@ -193,30 +139,14 @@ fn try_keep_logs(dir: &Path, cluster: &Cluster) -> Result<()> {
     }
     std::fs::create_dir_all(dir)?;
     for what in ["events", "pods", "trustdomains,workloadidentities"] {
-        let list = cluster
-            .kubectl
-            .cmd(&["get", what, "--all-namespaces", "--output=yaml"])
-            .read();
-        std::fs::write(
-            dir.join(format!("{what}.yaml")),
-            list.unwrap_or_else(|error| error.to_string()),
-        )?;
+        let list = cluster.kubectl.cmd(&["get", what, "--all-namespaces", "--output=yaml"]).read();
+        std::fs::write(dir.join(format!("{what}.yaml")), list.unwrap_or_else(|error| error.to_string()))?;
     }
     match cluster.logs() {
-        Some(logs) => cmd("cp", ["--archive"])
-            .arg(logs)
-            .arg(dir.join("node"))
-            .quiet(),
-        None => cluster
-            .kubectl
-            .cmd(&[
-                "cluster-info",
-                "dump",
-                "--all-namespaces",
-                "--output-directory",
-            ])
-            .arg(dir)
-            .quiet(),
+        Some(logs) => cmd("cp", ["--archive"]).arg(logs).arg(dir.join("node")).quiet(),
+        None => {
+            cluster.kubectl.cmd(&["cluster-info", "dump", "--all-namespaces", "--output-directory"]).arg(dir).quiet()
+        }
     }
 }
 
@@ -225,19 +155,14 @@ impl Steps {
         say(format!("\n=== {name}"));
         let started = Instant::now();
         let outcome = step();
-        self.0
-            .push((name.to_owned(), started.elapsed(), outcome.is_ok()));
+        self.0.push((name.to_owned(), started.elapsed(), outcome.is_ok()));
         outcome.with_context(|| format!("the step `{name}` failed"))
     }
 
     fn summary(&self) {
         say("\n=== summary");
         for (name, took, well) in &self.0 {
-            say(format!(
-                "  {} {name} ({:.1} s)",
-                if *well { "ok    " } else { "FAILED" },
-                took.as_secs_f64()
-            ));
+            say(format!("  {} {name} ({:.1} s)", if *well { "ok    " } else { "FAILED" }, took.as_secs_f64()));
         }
     }
 }

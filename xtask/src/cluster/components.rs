@@ -10,7 +10,8 @@ pub(super) struct Component {
 }
 
 /// On in Kubernetes 1.37 in version v1; the gates also serve v1beta1, which earlier versions have.
-const GATES: &str = "--feature-gates=PodCertificateRequest=true,ClusterTrustBundle=true,ClusterTrustBundleProjection=true";
+const GATES: &str =
+    "--feature-gates=PodCertificateRequest=true,ClusterTrustBundle=true,ClusterTrustBundleProjection=true";
 
 /// The issuer of service account tokens.
 const ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -22,13 +23,7 @@ pub(super) fn storage_and_api(layout: &Layout) -> [Component; 3] {
 
 /// What needs the API server.
 pub(super) fn the_rest(layout: &Layout) -> [Component; 5] {
-    [
-        controller_manager(layout),
-        scheduler(layout),
-        kubelet(layout),
-        proxy(layout),
-        dns(layout),
-    ]
+    [controller_manager(layout), scheduler(layout), kubelet(layout), proxy(layout), dns(layout)]
 }
 
 /// Without fsync: the data need not outlive the machine.
@@ -40,10 +35,7 @@ fn etcd() -> Component {
         "--listen-client-urls=http://127.0.0.1:2379",
         "--advertise-client-urls=http://127.0.0.1:2379",
     ];
-    Component {
-        name: "etcd",
-        args: args.map(str::to_owned).into(),
-    }
+    Component { name: "etcd", args: args.map(str::to_owned).into() }
 }
 
 fn api_server(layout: &Layout) -> Component {
@@ -83,21 +75,12 @@ fn api_server(layout: &Layout) -> Component {
          certificates.k8s.io/v1beta1/clustertrustbundles=true"
             .to_owned(),
     ];
-    Component {
-        name: "kube-apiserver",
-        args,
-    }
+    Component { name: "kube-apiserver", args }
 }
 
 fn containerd(layout: &Layout) -> Component {
-    let args = vec![format!(
-        "--config={}/containerd.toml",
-        layout.config().display()
-    )];
-    Component {
-        name: "containerd",
-        args,
-    }
+    let args = vec![format!("--config={}/containerd.toml", layout.config().display())];
+    Component { name: "containerd", args }
 }
 
 /// With the rates raised, or a namespace's default service account appears seconds late.
@@ -119,24 +102,15 @@ fn controller_manager(layout: &Layout) -> Component {
         "--flex-volume-plugin-dir=/var/lib/kubelet/volumeplugins".to_owned(),
         GATES.to_owned(),
     ];
-    Component {
-        name: "kube-controller-manager",
-        args,
-    }
+    Component { name: "kube-controller-manager", args }
 }
 
 fn scheduler(layout: &Layout) -> Component {
     let args = vec![
-        format!(
-            "--kubeconfig={}/kube-scheduler.conf",
-            layout.config().display()
-        ),
+        format!("--kubeconfig={}/kube-scheduler.conf", layout.config().display()),
         "--leader-elect=false".to_owned(),
     ];
-    Component {
-        name: "kube-scheduler",
-        args,
-    }
+    Component { name: "kube-scheduler", args }
 }
 
 fn kubelet(layout: &Layout) -> Component {
@@ -147,10 +121,7 @@ fn kubelet(layout: &Layout) -> Component {
         format!("--hostname-override={}", layout.name),
         format!("--node-ip={}", layout.node_ip()),
     ];
-    Component {
-        name: "kubelet",
-        args,
-    }
+    Component { name: "kubelet", args }
 }
 
 fn proxy(layout: &Layout) -> Component {
@@ -158,19 +129,10 @@ fn proxy(layout: &Layout) -> Component {
         format!("--config={}/kube-proxy.yaml", layout.config().display()),
         format!("--hostname-override={}", layout.name),
     ];
-    Component {
-        name: "kube-proxy",
-        args,
-    }
+    Component { name: "kube-proxy", args }
 }
 
 fn dns(layout: &Layout) -> Component {
-    let args = vec![
-        "-conf".to_owned(),
-        format!("{}/Corefile", layout.config().display()),
-    ];
-    Component {
-        name: "coredns",
-        args,
-    }
+    let args = vec!["-conf".to_owned(), format!("{}/Corefile", layout.config().display())];
+    Component { name: "coredns", args }
 }

@@ -34,9 +34,7 @@ pub(super) fn make_bridge() -> Result<()> {
 /// Gives the namespaces of `init` their `eth0`, and the machine its way to the cluster's pods and services.
 pub(super) fn connect(layout: &Layout, init: u32) -> Result<()> {
     let (link, init) = (layout.link(), init.to_string());
-    ip(&[
-        "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &init,
-    ])?;
+    ip(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &init])?;
     ip(&["link", "set", &link, "master", BRIDGE, "up"])?;
     for range in [layout.pods(), layout.services()] {
         ip(&["route", "replace", &range, "via", &layout.node_ip()])?;
@@ -54,9 +52,7 @@ pub(super) fn disconnect(layout: &Layout) -> Result<()> {
         cmd("ip", ["link", "del", &layout.link()]).succeeds();
     }
     let limit = Duration::from_secs(10);
-    wait_for("the cluster's link is gone", limit, || {
-        Ok((!link_exists(&layout.link())).then_some(()))
-    })
+    wait_for("the cluster's link is gone", limit, || Ok((!link_exists(&layout.link())).then_some(())))
 }
 
 /// Removes the bridge with the last cluster.
@@ -92,14 +88,10 @@ pub(super) fn make_cgroups(name: &str) -> Result<()> {
 pub(super) fn remove_cgroups(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let dir = hierarchy.join(name);
-        wait_for(
-            "the cluster's cgroups are gone",
-            Duration::from_secs(20),
-            || {
-                remove_tree(&dir).with_context(|| format!("removing {}", dir.display()))?;
-                Ok(Some(()))
-            },
-        )?;
+        wait_for("the cluster's cgroups are gone", Duration::from_secs(20), || {
+            remove_tree(&dir).with_context(|| format!("removing {}", dir.display()))?;
+            Ok(Some(()))
+        })?;
     }
     Ok(())
 }

@@ -115,9 +115,7 @@ pub(super) fn dir(root: &Path, name: &str) -> PathBuf {
 pub(super) fn check_name(name: &str) -> Result<()> {
     let label = !name.is_empty()
         && name.len() <= 40
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !label || name == "bin" {
@@ -146,19 +144,12 @@ impl State {
 
     /// Of a process that runs now.
     pub(super) fn of(number: u8, init: u32) -> Result<Self> {
-        let started =
-            start_time(init).with_context(|| format!("the cluster's init ({init}) has ended"))?;
-        Ok(Self {
-            number,
-            init,
-            started,
-            boot: boot_id()?,
-        })
+        let started = start_time(init).with_context(|| format!("the cluster's init ({init}) has ended"))?;
+        Ok(Self { number, init, started, boot: boot_id()? })
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        fs::write(dir.join("state.json"), serde_json::to_vec(self)?)
-            .context("writing the cluster's state.json")
+        fs::write(dir.join("state.json"), serde_json::to_vec(self)?).context("writing the cluster's state.json")
     }
 
     /// Whether that very process still runs.
@@ -168,8 +159,7 @@ impl State {
 }
 
 fn boot_id() -> Result<String> {
-    let id =
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot's id")?;
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot's id")?;
     Ok(id.trim().to_owned())
 }
 
@@ -191,29 +181,13 @@ mod tests {
     fn a_process_is_told_from_a_later_one_of_the_same_id() {
         let me = State::of(1, std::process::id()).unwrap();
         assert!(me.is_alive());
-        assert!(
-            !State {
-                started: me.started + 1,
-                ..me.clone()
-            }
-            .is_alive()
-        );
-        assert!(
-            !State {
-                boot: "another".to_owned(),
-                ..me
-            }
-            .is_alive()
-        );
+        assert!(!State { started: me.started + 1, ..me.clone() }.is_alive());
+        assert!(!State { boot: "another".to_owned(), ..me }.is_alive());
     }
 
     #[test]
     fn clusters_share_no_address_and_no_folder() {
-        let layout = |name: &str, number| Layout {
-            root: "/r".into(),
-            name: name.to_owned(),
-            number,
-        };
+        let layout = |name: &str, number| Layout { root: "/r".into(), name: name.to_owned(), number };
         let (a, b) = (layout("a", 1), layout("b", 2));
         assert_ne!(a.node_ip(), b.node_ip());
         assert_ne!(a.pods(), b.pods());

@@ -63,10 +63,7 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<Cluster> {
         Choice::Kind => up_kind(root, name),
         Choice::Own => {
             let layout = own::up(root, name)?;
-            Ok(Cluster {
-                kubectl: own::kubectl(&layout),
-                kind: Kind::Own(layout),
-            })
+            Ok(Cluster { kubectl: own::kubectl(&layout), kind: Kind::Own(layout) })
         }
     }
 }
@@ -77,41 +74,27 @@ pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
         Choice::Given(kubeconfig) => return given(root, kubeconfig),
         Choice::Kind => {
             let kubeconfig = kind_kubeconfig(root, name);
-            kubeconfig
-                .is_file()
-                .then_some((kubeconfig, Kind::Docker(name.to_owned())))
+            kubeconfig.is_file().then_some((kubeconfig, Kind::Docker(name.to_owned())))
         }
-        Choice::Own => {
-            own::running(root, name).map(|layout| (layout.kubeconfig(), Kind::Own(layout)))
-        }
+        Choice::Own => own::running(root, name).map(|layout| (layout.kubeconfig(), Kind::Own(layout))),
     };
-    let (kubeconfig, kind) = cluster
-        .with_context(|| format!("cluster {name} is not up; start it with `cargo xtask up`"))?;
-    Ok(Cluster {
-        kubectl: Kubectl {
-            program: kubectl_program(root)?,
-            kubeconfig,
-        },
-        kind,
-    })
+    let (kubeconfig, kind) =
+        cluster.with_context(|| format!("cluster {name} is not up; start it with `cargo xtask up`"))?;
+    Ok(Cluster { kubectl: Kubectl { program: kubectl_program(root)?, kubeconfig }, kind })
 }
 
 /// Ends the cluster, if it is one that we start.
 pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     match Choice::make() {
         Choice::Given(kubeconfig) => {
-            bail!(
-                "KUBECONFIG is set ({}): that cluster is not ours to end; unset it",
-                kubeconfig.display()
-            )
+            bail!("KUBECONFIG is set ({}): that cluster is not ours to end; unset it", kubeconfig.display())
         }
         Choice::Kind => {
             let progress = Progress::start(format!("end kind's cluster {name}"));
             cmd("kind", ["delete", "cluster", "--name", name]).quiet()?;
             let kubeconfig = kind_kubeconfig(root, name);
             if kubeconfig.exists() {
-                fs::remove_file(&kubeconfig)
-                    .with_context(|| format!("removing {}", kubeconfig.display()))?;
+                fs::remove_file(&kubeconfig).with_context(|| format!("removing {}", kubeconfig.display()))?;
             }
             progress.done("deleted");
             Ok(())
@@ -124,10 +107,8 @@ impl Cluster {
     /// Loads image archives that this cluster does not have yet in this form; says whether there were any.
     pub(crate) fn load(&self, archives: &[PathBuf]) -> Result<bool> {
         let known_file = self.known_images_file();
-        let mut known: BTreeMap<String, String> = known_file
-            .as_ref()
-            .and_then(|file| serde_json::from_slice(&fs::read(file).ok()?).ok())
-            .unwrap_or_default();
+        let mut known: BTreeMap<String, String> =
+            known_file.as_ref().and_then(|file| serde_json::from_slice(&fs::read(file).ok()?).ok()).unwrap_or_default();
         let mut any = false;
         for archive in archives {
             let (name, digest) = (archive.display().to_string(), image::digest(archive)?);
@@ -141,8 +122,7 @@ impl Cluster {
             any = true;
         }
         if let (true, Some(file)) = (any, known_file) {
-            fs::write(&file, serde_json::to_vec(&known)?)
-                .with_context(|| format!("writing {}", file.display()))?;
+            fs::write(&file, serde_json::to_vec(&known)?).with_context(|| format!("writing {}", file.display()))?;
         }
         Ok(any)
     }
@@ -152,11 +132,7 @@ impl Cluster {
         Ok(match &self.kind {
             Kind::Own(layout) => {
                 let this = std::env::current_exe().context("finding this program")?;
-                format!(
-                    "env -u KUBECONFIG {} load --name {}",
-                    this.display(),
-                    layout.name
-                )
+                format!("env -u KUBECONFIG {} load --name {}", this.display(), layout.name)
             }
             Kind::Docker(name) => format!("kind load image-archive --name {name}"),
             Kind::Given(Some(command)) => command.clone(),
@@ -185,18 +161,10 @@ impl Cluster {
     /// Says what and how the cluster is.
     pub(crate) fn report(&self) -> Result<()> {
         let version = self.kubectl.server_version();
-        say(format!(
-            "API server: {}",
-            version.as_deref().unwrap_or("does not answer")
-        ));
-        say(format!(
-            "export KUBECONFIG={}",
-            self.kubectl.kubeconfig.display()
-        ));
+        say(format!("API server: {}", version.as_deref().unwrap_or("does not answer")));
+        say(format!("export KUBECONFIG={}", self.kubectl.kubeconfig.display()));
         say(format!("kubectl is {}", self.kubectl.program.display()));
-        self.kubectl
-            .cmd(&["get", "nodes,pods", "--all-namespaces", "--output=wide"])
-            .run()
+        self.kubectl.cmd(&["get", "nodes,pods", "--all-namespaces", "--output=wide"]).run()
     }
 
     fn load_one(&self, archive: &Path) -> Result<()> {
@@ -238,17 +206,10 @@ impl Choice {
 }
 
 fn given(root: &Path, kubeconfig: PathBuf) -> Result<Cluster> {
-    let kubectl = Kubectl {
-        program: kubectl_program(root)?,
-        kubeconfig,
-    };
+    let kubectl = Kubectl { program: kubectl_program(root)?, kubeconfig };
     let context = kubectl.cmd(&["config", "current-context"]).read()?;
-    say(format!(
-        "==> KUBECONFIG is set: cluster `{context}` is used"
-    ));
-    let command = std::env::var(LOAD)
-        .ok()
-        .filter(|command| !command.trim().is_empty());
+    say(format!("==> KUBECONFIG is set: cluster `{context}` is used"));
+    let command = std::env::var(LOAD).ok().filter(|command| !command.trim().is_empty());
     let kind = match (command, context.strip_prefix("kind-")) {
         (None, Some(name)) => Kind::Docker(name.to_owned()),
         (command, _) => Kind::Given(command),
@@ -261,45 +222,23 @@ fn up_kind(root: &Path, name: &str) -> Result<Cluster> {
     let clusters = cmd("kind", ["get", "clusters"]).read()?;
     if clusters.lines().any(|line| line == name) {
         say(format!("==> kind's cluster {name} is up"));
-        cmd(
-            "kind",
-            ["export", "kubeconfig", "--name", name, "--kubeconfig"],
-        )
-        .arg(&kubeconfig)
-        .quiet()?;
+        cmd("kind", ["export", "kubeconfig", "--name", name, "--kubeconfig"]).arg(&kubeconfig).quiet()?;
     } else {
         let progress = Progress::start(format!("kind create cluster {name}"));
         fs::create_dir_all(root.join("target/cluster"))?;
-        cmd(
-            "kind",
-            [
-                "create",
-                "cluster",
-                "--wait=180s",
-                "--name",
-                name,
-                "--config",
-            ],
-        )
-        .arg(root.join("kind-config.yaml"))
-        .arg("--kubeconfig")
-        .arg(&kubeconfig)
-        .quiet()?;
+        cmd("kind", ["create", "cluster", "--wait=180s", "--name", name, "--config"])
+            .arg(root.join("kind-config.yaml"))
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .quiet()?;
         progress.done("created");
     }
-    let kubectl = Kubectl {
-        program: kubectl_program(root)?,
-        kubeconfig,
-    };
-    Ok(Cluster {
-        kubectl,
-        kind: Kind::Docker(name.to_owned()),
-    })
+    let kubectl = Kubectl { program: kubectl_program(root)?, kubeconfig };
+    Ok(Cluster { kubectl, kind: Kind::Docker(name.to_owned()) })
 }
 
 fn kind_kubeconfig(root: &Path, name: &str) -> PathBuf {
-    root.join("target/cluster")
-        .join(format!("kind-{name}.kubeconfig"))
+    root.join("target/cluster").join(format!("kind-{name}.kubeconfig"))
 }
 
 /// The one of our cluster's version if it is built, else the one on `PATH`; built when there is none.
@@ -318,9 +257,5 @@ fn kubectl_program(root: &Path) -> Result<PathBuf> {
 pub(crate) fn layout(root: &Path, name: &str, number: u8) -> Result<Layout> {
     deps::root()?;
     layout::check_name(name)?;
-    Ok(Layout {
-        root: root.to_owned(),
-        name: name.to_owned(),
-        number,
-    })
+    Ok(Layout { root: root.to_owned(), name: name.to_owned(), number })
 }

@@ -46,18 +46,14 @@ pub(crate) fn init(layout: &Layout) -> Result<()> {
 /// What the cluster writes goes to its folder; what it mounts is seen by its pods, and not by the machine.
 fn mounts(layout: &Layout) -> Result<()> {
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
-        .context("sharing mounts with pods")?;
+    mount(none, "/", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).context("sharing mounts with pods")?;
     bind(&layout.lib(), Path::new("/var/lib"))?;
     bind(&layout.log(), Path::new("/var/log"))?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).context("mounting /run")?;
     fs::create_dir_all("/run/lock")?;
     fs::write("/proc/sys/kernel/hostname", &layout.name).context("setting the host name")?;
     for name in SYSCTLS {
-        let (real, copy) = (
-            Path::new("/proc/sys").join(name),
-            Path::new("/run/sysctl").join(name),
-        );
+        let (real, copy) = (Path::new("/proc/sys").join(name), Path::new("/run/sysctl").join(name));
         if let Some(parent) = copy.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -80,23 +76,11 @@ fn network(layout: &Layout) -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
     let there = || Ok(cmd("ip", ["link", "show", "eth0"]).succeeds().then_some(()));
     wait_for("the node has its eth0", Duration::from_secs(20), there)?;
-    ip(&[
-        "address",
-        "add",
-        &format!("{}/24", layout.node_ip()),
-        "dev",
-        "eth0",
-    ])?;
+    ip(&["address", "add", &format!("{}/24", layout.node_ip()), "dev", "eth0"])?;
     ip(&["link", "set", "eth0", "up"])?;
     ip(&["route", "add", "unreachable", "default"])?;
     for other in (1..=MAX_NUMBER).filter(|number| *number != layout.number) {
-        ip(&[
-            "route",
-            "add",
-            &layout::pods(other),
-            "via",
-            &layout::node_ip(other),
-        ])?;
+        ip(&["route", "add", &layout::pods(other), "via", &layout::node_ip(other)])?;
     }
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("letting the node forward")
 }
@@ -113,48 +97,27 @@ fn configuration(layout: &Layout) -> Result<()> {
         ("@PODS@", layout.pods()),
     ];
     let templates = layout.root.join("e2e/cluster/config");
-    for entry in
-        fs::read_dir(&templates).with_context(|| format!("reading {}", templates.display()))?
-    {
+    for entry in fs::read_dir(&templates).with_context(|| format!("reading {}", templates.display()))? {
         let entry = entry?;
         let template = fs::read_to_string(entry.path())?;
-        let text = values
-            .iter()
-            .fold(template, |text, (word, value)| text.replace(word, value));
+        let text = values.iter().fold(template, |text, (word, value)| text.replace(word, value));
         fs::write(config.join(entry.file_name()), text)?;
     }
     fs::write(config.join("resolv.conf"), "")?;
     fs::create_dir_all("/var/lib/cni/net.d")?;
-    fs::copy(
-        config.join("cni.conflist"),
-        "/var/lib/cni/net.d/10-countersign.conflist",
-    )?;
+    fs::copy(config.join("cni.conflist"), "/var/lib/cni/net.d/10-countersign.conflist")?;
     Ok(())
 }
 
 fn api_is_ready(layout: &Layout) -> Result<()> {
-    let kubectl = Kubectl {
-        program: layout.bin().join("kubectl"),
-        kubeconfig: layout.kubeconfig(),
-    };
+    let kubectl = Kubectl { program: layout.bin().join("kubectl"), kubeconfig: layout.kubeconfig() };
     kubectl.wait_for_api(Duration::from_secs(120))?;
-    let socket = || {
-        Ok(Path::new("/run/containerd/containerd.sock")
-            .exists()
-            .then_some(()))
-    };
+    let socket = || Ok(Path::new("/run/containerd/containerd.sock").exists().then_some(()));
     wait_for("containerd listens", Duration::from_secs(60), socket)
 }
 
-#[allow(
-    clippy::zombie_processes,
-    reason = "`watch` waits for every child, of ours and of pods alike"
-)]
-fn start(
-    layout: &Layout,
-    running: &mut HashMap<i32, Component>,
-    component: Component,
-) -> Result<()> {
+#[allow(clippy::zombie_processes, reason = "`watch` waits for every child, of ours and of pods alike")]
+fn start(layout: &Layout, running: &mut HashMap<i32, Component>, component: Component) -> Result<()> {
     let path = layout.log().join(format!("{}.log", component.name));
     let log = OpenOptions::new().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("opening {}", path.display()))?;
@@ -179,10 +142,7 @@ fn watch(layout: &Layout, mut running: HashMap<i32, Component>) -> Result<()> {
             continue;
         };
         if let Some(component) = running.remove(&pid.as_raw()) {
-            crate::progress::say(format!(
-                "{} ended ({status:?}) and is started again",
-                component.name
-            ));
+            crate::progress::say(format!("{} ended ({status:?}) and is started again", component.name));
             pause(Duration::from_secs(1));
             start(layout, &mut running, component)?;
         }

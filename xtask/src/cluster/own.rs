@@ -32,23 +32,15 @@ pub(super) fn up(root: &Path, name: &str) -> Result<Layout> {
             say(format!("==> cluster {name} is up"));
             return Ok(layout);
         }
-        say(format!(
-            "==> cluster {name} is up but not well, and is remade"
-        ));
+        say(format!("==> cluster {name} is up but not well, and is remade"));
     }
     remove(root, name)?;
-    let layout = Layout {
-        root: root.to_owned(),
-        name: name.to_owned(),
-        number: host::free_number()?,
-    };
+    let layout = Layout { root: root.to_owned(), name: name.to_owned(), number: host::free_number()? };
     let progress = Progress::start(format!("start cluster {name}"));
     if let Err(error) = start(&layout) {
         let logs = tails(&layout);
         remove(root, name).context("removing the cluster that did not start")?;
-        return Err(error.context(format!(
-            "the cluster did not start; its logs end with\n{logs}"
-        )));
+        return Err(error.context(format!("the cluster did not start; its logs end with\n{logs}")));
     }
     progress.done(format!("node {} is ready", layout.node_ip()));
     Ok(layout)
@@ -68,42 +60,23 @@ pub(super) fn down(root: &Path, name: &str) -> Result<()> {
 /// The cluster of this name, if its init runs.
 pub(super) fn running(root: &Path, name: &str) -> Option<Layout> {
     let state = State::read(&layout::dir(root, name))?;
-    let layout = Layout {
-        root: root.to_owned(),
-        name: name.to_owned(),
-        number: state.number,
-    };
+    let layout = Layout { root: root.to_owned(), name: name.to_owned(), number: state.number };
     state.is_alive().then_some(layout)
 }
 
 /// Puts an image archive into a cluster.
 pub(super) fn load(layout: &Layout, tar: &Path) -> Result<()> {
-    let state =
-        State::read(&layout.dir()).with_context(|| format!("cluster {} is not up", layout.name))?;
+    let state = State::read(&layout.dir()).with_context(|| format!("cluster {} is not up", layout.name))?;
     // The socket is on the cluster's own /run, which its init sees.
     let socket = format!("/proc/{}/root/run/containerd/containerd.sock", state.init);
-    let tar = tar
-        .to_str()
-        .with_context(|| format!("{} is not UTF-8", tar.display()))?;
-    let args = [
-        "--address",
-        &socket,
-        "--namespace",
-        "k8s.io",
-        "images",
-        "import",
-        "--local",
-        tar,
-    ];
+    let tar = tar.to_str().with_context(|| format!("{} is not UTF-8", tar.display()))?;
+    let args = ["--address", &socket, "--namespace", "k8s.io", "images", "import", "--local", tar];
     cmd(layout.bin().join("ctr"), args).quiet()
 }
 
 /// The cluster's `kubectl`.
 pub(super) fn kubectl(layout: &Layout) -> Kubectl {
-    Kubectl {
-        program: layout.bin().join("kubectl"),
-        kubeconfig: layout.kubeconfig(),
-    }
+    Kubectl { program: layout.bin().join("kubectl"), kubeconfig: layout.kubeconfig() }
 }
 
 fn start(layout: &Layout) -> Result<()> {
@@ -126,43 +99,20 @@ fn start(layout: &Layout) -> Result<()> {
     }
     load(layout, &pause_image(layout)?)?;
     let node = format!("node/{}", layout.name);
-    kubectl
-        .cmd(&["wait", "--for=condition=Ready", "--timeout=120s", &node])
-        .quiet()?;
-    wait_for(
-        "the default service account is there",
-        Duration::from_secs(60),
-        || Ok(kubectl.exists("serviceaccount", "default").then_some(())),
-    )
+    kubectl.cmd(&["wait", "--for=condition=Ready", "--timeout=120s", &node]).quiet()?;
+    wait_for("the default service account is there", Duration::from_secs(60), || {
+        Ok(kubectl.exists("serviceaccount", "default").then_some(()))
+    })
 }
 
 /// Starts `xtask node-init` in namespaces of its own; returns its id as the machine sees it.
-#[allow(
-    clippy::zombie_processes,
-    reason = "it outlives this program, whose parent then takes it"
-)]
+#[allow(clippy::zombie_processes, reason = "it outlives this program, whose parent then takes it")]
 fn start_init(layout: &Layout) -> Result<u32> {
     let log = File::create(layout.log().join("node.log")).context("making node.log")?;
     let outer = Command::new("setsid")
-        .args([
-            "unshare",
-            "--mount",
-            "--net",
-            "--pid",
-            "--uts",
-            "--ipc",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ])
+        .args(["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().context("finding this program")?)
-        .args([
-            "node-init",
-            "--name",
-            &layout.name,
-            "--number",
-            &layout.number.to_string(),
-        ])
+        .args(["node-init", "--name", &layout.name, "--number", &layout.number.to_string()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -170,9 +120,7 @@ fn start_init(layout: &Layout) -> Result<u32> {
         .spawn()
         .context("starting the cluster's init")?
         .id();
-    wait_for("the cluster's init runs", Duration::from_secs(10), || {
-        Ok(child_of(outer))
-    })
+    wait_for("the cluster's init runs", Duration::from_secs(10), || Ok(child_of(outer)))
 }
 
 /// A process whose parent is `parent` (field 4 of `/proc/PID/stat`).
@@ -196,10 +144,7 @@ fn pause_image(layout: &Layout) -> Result<PathBuf> {
 fn is_well(layout: &Layout) -> bool {
     let kubectl = kubectl(layout);
     let node = format!("node/{}", layout.name);
-    kubectl.is_ready()
-        && kubectl
-            .cmd(&["wait", "--for=condition=Ready", "--timeout=10s", &node])
-            .succeeds()
+    kubectl.is_ready() && kubectl.cmd(&["wait", "--for=condition=Ready", "--timeout=10s", &node]).succeeds()
 }
 
 /// Ends and removes whatever there is of a cluster.
@@ -208,19 +153,12 @@ fn remove(root: &Path, name: &str) -> Result<()> {
     if let Some(state) = State::read(&dir) {
         if state.is_alive() {
             // Pid 1 of its namespace: the kernel ends all the others with it.
-            kill(Pid::from_raw(i32::try_from(state.init)?), Signal::SIGKILL)
-                .context("ending the cluster's init")?;
-            wait_for(
-                "the cluster's processes have ended",
-                Duration::from_secs(30),
-                || Ok((!state.is_alive()).then_some(())),
-            )?;
+            kill(Pid::from_raw(i32::try_from(state.init)?), Signal::SIGKILL).context("ending the cluster's init")?;
+            wait_for("the cluster's processes have ended", Duration::from_secs(30), || {
+                Ok((!state.is_alive()).then_some(()))
+            })?;
         }
-        let layout = Layout {
-            root: root.to_owned(),
-            name: name.to_owned(),
-            number: state.number,
-        };
+        let layout = Layout { root: root.to_owned(), name: name.to_owned(), number: state.number };
         host::disconnect(&layout)?;
     }
     host::remove_unused_bridge()?;

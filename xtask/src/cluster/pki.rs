@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -22,11 +22,7 @@ type Client = (&'static str, &'static str, &'static str);
 
 const CLIENTS: [Client; 4] = [
     ("admin", "system:masters", "admin"),
-    (
-        "kube-controller-manager",
-        "",
-        "system:kube-controller-manager",
-    ),
+    ("kube-controller-manager", "", "system:kube-controller-manager"),
     ("kube-scheduler", "", "system:kube-scheduler"),
     ("kube-proxy", "", "system:kube-proxy"),
 ];
@@ -66,15 +62,10 @@ pub(super) fn make(layout: &Layout) -> Result<()> {
         &ip,
         &api,
     ];
-    ca.server("", "kube-apiserver", &names, now)?
-        .write(&pki, "apiserver")?;
-    ca.server("system:nodes", &node, &[&layout.name, &ip], now)?
-        .write(&pki, "kubelet-server")?;
-    ca.client("system:masters", "kube-apiserver-kubelet-client", now)?
-        .write(&pki, "kubelet-client")?;
-    front
-        .client("", "front-proxy-client", now)?
-        .write(&pki, "front-proxy-client")?;
+    ca.server("", "kube-apiserver", &names, now)?.write(&pki, "apiserver")?;
+    ca.server("system:nodes", &node, &[&layout.name, &ip], now)?.write(&pki, "kubelet-server")?;
+    ca.client("system:masters", "kube-apiserver-kubelet-client", now)?.write(&pki, "kubelet-client")?;
+    front.client("", "front-proxy-client", now)?.write(&pki, "front-proxy-client")?;
     let own = [("kubelet", "system:nodes", node.as_str())];
     for (file, organisation, name) in CLIENTS.into_iter().chain(own) {
         let client = ca.client(organisation, name, now)?;
@@ -94,35 +85,16 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key)?.pem();
-        Pair {
-            certificate: pem.clone(),
-            key: key.serialize_pem(),
-        }
-        .write(pki, name)?;
-        Ok(Self {
-            pem,
-            issuer: Issuer::new(params, key),
-        })
+        Pair { certificate: pem.clone(), key: key.serialize_pem() }.write(pki, name)?;
+        Ok(Self { pem, issuer: Issuer::new(params, key) })
     }
 
-    fn server(
-        &self,
-        organisation: &str,
-        name: &str,
-        sans: &[&str],
-        now: OffsetDateTime,
-    ) -> Result<Pair> {
-        self.issue(
-            params(organisation, name, sans, now)?,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        )
+    fn server(&self, organisation: &str, name: &str, sans: &[&str], now: OffsetDateTime) -> Result<Pair> {
+        self.issue(params(organisation, name, sans, now)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     fn client(&self, organisation: &str, name: &str, now: OffsetDateTime) -> Result<Pair> {
-        self.issue(
-            params(organisation, name, &[], now)?,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        )
+        self.issue(params(organisation, name, &[], now)?, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Pair> {
@@ -131,10 +103,7 @@ impl Authority {
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Pair {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        Ok(Pair { certificate, key: key.serialize_pem() })
     }
 }
 
@@ -145,15 +114,9 @@ impl Pair {
     }
 }
 
-fn params(
-    organisation: &str,
-    name: &str,
-    sans: &[&str],
-    now: OffsetDateTime,
-) -> Result<CertificateParams> {
+fn params(organisation: &str, name: &str, sans: &[&str], now: OffsetDateTime) -> Result<CertificateParams> {
     let sans: Vec<String> = sans.iter().map(|s| (*s).to_owned()).collect();
-    let mut params =
-        CertificateParams::new(sans).with_context(|| format!("the names of {name}"))?;
+    let mut params = CertificateParams::new(sans).with_context(|| format!("the names of {name}"))?;
     let mut subject = DistinguishedName::new();
     if !organisation.is_empty() {
         subject.push(DnType::OrganizationName, organisation);
@@ -201,6 +164,5 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .mode(0o600)
         .open(path)
         .with_context(|| format!("writing {}", path.display()))?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("writing {}", path.display()))
+    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
 }
