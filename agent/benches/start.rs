@@ -1,11 +1,6 @@
 //! How long from the agent's start to the credentials on disk, and what it then occupies: real processes of the release
 //! binary against an in-process issuer over TLS. `--json` prints one object a line: name, value, unit.
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a benchmark's output and its end"
-)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark's output and its end")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -28,11 +23,7 @@ fn main() {
         return;
     }
     // The issuer has its own thread: it must not wait for the thread that waits for the agent.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let issuer = runtime.block_on(FakeIssuer::start(vec![identity(DEFAULT_ID)]));
     let mut spans = Vec::new();
     let mut resident = Vec::new();
@@ -68,10 +59,7 @@ fn start(issuer: &FakeIssuer) -> (Duration, u64) {
     let begun = Instant::now();
     let mut agent = Agent::spawn(&environment);
     while !bundle.exists() {
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "no credentials after {PATIENCE:?}"
-        );
+        assert!(begun.elapsed() < PATIENCE, "no credentials after {PATIENCE:?}");
         std::thread::yield_now();
     }
     let span = begun.elapsed();
@@ -80,10 +68,7 @@ fn start(issuer: &FakeIssuer) -> (Duration, u64) {
 }
 
 fn until_ready(marker: &Path, begun: Instant) {
-    while std::fs::read_to_string(marker)
-        .unwrap_or_default()
-        .is_empty()
-    {
+    while std::fs::read_to_string(marker).unwrap_or_default().is_empty() {
         assert!(begun.elapsed() < PATIENCE, "not ready after {PATIENCE:?}");
         std::thread::yield_now();
     }
@@ -95,24 +80,13 @@ struct Agent(Child);
 impl Agent {
     fn spawn(environment: &[(&'static str, String)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-agent"));
-        command
-            .arg("run")
-            .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)));
-        Self(
-            command
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("the agent's binary starts"),
-        )
+        command.arg("run").env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        Self(command.stderr(Stdio::null()).spawn().expect("the agent's binary starts"))
     }
 
     fn resident_kilobytes(&mut self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }

@@ -21,9 +21,7 @@ const MAX_SESSIONS: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A variable without default is absent or empty.
-    #[error(
-        "{variable} is not set: it must hold {wanted}; the webhook sets it when it injects the agent"
-    )]
+    #[error("{variable} is not set: it must hold {wanted}; the webhook sets it when it injects the agent")]
     Missing {
         /// Its name.
         variable: &'static str,
@@ -84,21 +82,14 @@ impl Config {
     /// The first variable that is missing or wrong.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let required = |name, wanted| {
-            variable(name).ok_or(ConfigError::Missing {
-                variable: name,
-                wanted,
-            })
-        };
+        let required = |name, wanted| variable(name).ok_or(ConfigError::Missing { variable: name, wanted });
         let (private, sessions) = read_shared(variable)?;
         Ok(Self {
             issuer: issuer(required(ISSUER, "the issuer's host:port")?)?,
             issuer_name: issuer_name(required(ISSUER_NAME, "the TLS name of the issuer")?)?,
             roots: roots(&required(ROOTS, "the control plane's roots, PEM")?)?,
-            token_file: variable(TOKEN_FILE).map_or_else(
-                || PathBuf::from("/var/run/secrets/countersign.dev/token"),
-                PathBuf::from,
-            ),
+            token_file: variable(TOKEN_FILE)
+                .map_or_else(|| PathBuf::from("/var/run/secrets/countersign.dev/token"), PathBuf::from),
             sessions,
             private,
             file_mode: variable(FILE_MODE).map_or(Ok(0o444), |mode| file_mode(&mode))?,
@@ -121,25 +112,19 @@ impl WaitConfig {
     /// # Errors
     /// The first variable that is wrong.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let (private, sessions) =
-            read_shared(|name| variable(name).filter(|value| !value.trim().is_empty()))?;
+        let (private, sessions) = read_shared(|name| variable(name).filter(|value| !value.trim().is_empty()))?;
         Ok(Self { sessions, private })
     }
 }
 
-fn read_shared(
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<(PathBuf, Vec<SessionConfig>), ConfigError> {
+fn read_shared(variable: impl Fn(&str) -> Option<String>) -> Result<(PathBuf, Vec<SessionConfig>), ConfigError> {
     let private = variable(PRIVATE).map_or_else(|| PathBuf::from("/private"), PathBuf::from);
     let sessions = sessions(variable(SESSIONS).as_deref().unwrap_or("=/run/countersign"))?;
     Ok((private, sessions))
 }
 
 fn issuer(value: String) -> Result<String, ConfigError> {
-    let port = value
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty())
-        .map(|(_, port)| port.parse::<u16>());
+    let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(1..)) => Ok(value),
         _ => Err(ConfigError::Invalid {
@@ -159,19 +144,12 @@ fn issuer_name(value: String) -> Result<ServerName<'static>, ConfigError> {
 }
 
 fn roots(pem: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let invalid = |found| ConfigError::Invalid {
-        variable: ROOTS,
-        wanted: "one or more CERTIFICATE blocks, PEM",
-        found,
-    };
+    let invalid =
+        |found| ConfigError::Invalid { variable: ROOTS, wanted: "one or more CERTIFICATE blocks, PEM", found };
     let roots = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| invalid(error.to_string()))?;
-    if roots.is_empty() {
-        Err(invalid("it holds none".into()))
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(invalid("it holds none".into())) } else { Ok(roots) }
 }
 
 fn file_mode(value: &str) -> Result<u32, ConfigError> {
@@ -180,8 +158,7 @@ fn file_mode(value: &str) -> Result<u32, ConfigError> {
         wanted: "permission bits in octal such as 0440: readable by the owner, writable and executable by nobody",
         found: format!("{value:?} {found}"),
     };
-    let mode =
-        u32::from_str_radix(value.trim(), 8).map_err(|_| invalid("is not an octal number"))?;
+    let mode = u32::from_str_radix(value.trim(), 8).map_err(|_| invalid("is not an octal number"))?;
     if mode & 0o400 == 0 || mode & !0o444 != 0 {
         return Err(invalid("has other bits"));
     }
@@ -196,29 +173,18 @@ fn sessions(value: &str) -> Result<Vec<SessionConfig>, ConfigError> {
     };
     let mut sessions: Vec<SessionConfig> = Vec::new();
     for item in value.split(',').map(str::trim) {
-        let (name, directory) = item
-            .split_once('=')
-            .ok_or_else(|| invalid(format!("{item:?} has no '='")))?;
+        let (name, directory) = item.split_once('=').ok_or_else(|| invalid(format!("{item:?} has no '='")))?;
         if !Path::new(directory).is_absolute() {
             return Err(invalid(format!("{directory:?} is not an absolute path")));
         }
-        let session = SessionConfig {
-            name: name.to_owned(),
-            directory: PathBuf::from(directory),
-        };
-        if sessions
-            .iter()
-            .any(|other| other.name == session.name || other.directory == session.directory)
-        {
+        let session = SessionConfig { name: name.to_owned(), directory: PathBuf::from(directory) };
+        if sessions.iter().any(|other| other.name == session.name || other.directory == session.directory) {
             return Err(invalid(format!("{item:?} repeats a name or a directory")));
         }
         sessions.push(session);
     }
     if sessions.len() > MAX_SESSIONS {
-        return Err(invalid(format!(
-            "{} sessions are more than {MAX_SESSIONS}",
-            sessions.len()
-        )));
+        return Err(invalid(format!("{} sessions are more than {MAX_SESSIONS}", sessions.len())));
     }
     Ok(sessions)
 }
@@ -234,10 +200,7 @@ mod tests {
     fn read(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut variables: HashMap<&str, &str> = HashMap::from([
             ("COUNTERSIGN_ISSUER", "10.96.0.7:8443"),
-            (
-                "COUNTERSIGN_ISSUER_NAME",
-                "countersign-issuer.countersign-system.svc",
-            ),
+            ("COUNTERSIGN_ISSUER_NAME", "countersign-issuer.countersign-system.svc"),
             ("COUNTERSIGN_ROOTS", ROOT),
         ]);
         variables.extend(changes.iter().copied());
@@ -247,30 +210,17 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let config = read(&[]).unwrap();
-        assert_eq!(
-            config.token_file.to_str(),
-            Some("/var/run/secrets/countersign.dev/token")
-        );
+        assert_eq!(config.token_file.to_str(), Some("/var/run/secrets/countersign.dev/token"));
         assert_eq!(config.private.to_str(), Some("/private"));
         assert_eq!(config.file_mode, 0o444);
-        assert_eq!(
-            config.sessions,
-            [SessionConfig {
-                name: String::new(),
-                directory: "/run/countersign".into()
-            }]
-        );
+        assert_eq!(config.sessions, [SessionConfig { name: String::new(), directory: "/run/countersign".into() }]);
     }
 
     #[test]
     fn sessions_one_a_container() {
         let config = read(&[("COUNTERSIGN_SESSIONS", "a=/sessions/a,b=/sessions/b")]).unwrap();
         assert_eq!(
-            config
-                .sessions
-                .iter()
-                .map(SessionConfig::label)
-                .collect::<Vec<_>>(),
+            config.sessions.iter().map(SessionConfig::label).collect::<Vec<_>>(),
             ["a=/sessions/a", "b=/sessions/b"]
         );
     }

@@ -39,17 +39,8 @@ pub struct Folder {
 impl Folder {
     /// Serves `directory`, where a set of an earlier run stays valid until it is replaced.
     pub fn new(directory: impl Into<PathBuf>, mode: u32) -> Self {
-        let mut folder = Self {
-            directory: directory.into(),
-            mode,
-            next: 1,
-        };
-        folder.next = folder
-            .sets()
-            .iter()
-            .filter_map(|set| number(set))
-            .max()
-            .map_or(1, |last| last + 1);
+        let mut folder = Self { directory: directory.into(), mode, next: 1 };
+        folder.next = folder.sets().iter().filter_map(|set| number(set)).max().map_or(1, |last| last + 1);
         folder
     }
 
@@ -63,12 +54,9 @@ impl Folder {
         let name = format!("{SET}{}", self.next);
         self.next += 1;
         let set = self.directory.join(&name);
-        let written = self
-            .write_set(&set, credentials)
-            .and_then(|()| self.point_at(&name));
+        let written = self.write_set(&set, credentials).and_then(|()| self.point_at(&name));
         for old in self.sets() {
-            let in_use =
-                old == name && written.is_ok() || previous.as_deref() == Some(Path::new(&old));
+            let in_use = old == name && written.is_ok() || previous.as_deref() == Some(Path::new(&old));
             if !in_use {
                 let _ = std::fs::remove_dir_all(self.directory.join(old));
             }
@@ -84,10 +72,7 @@ impl Folder {
         let current = self.directory.join(CURRENT);
         match std::fs::remove_file(&current) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError {
-                    path: current,
-                    source,
-                });
+                return Err(FileError { path: current, source });
             }
             _ => {}
         }
@@ -111,12 +96,7 @@ impl Folder {
         Ok(())
     }
 
-    fn write_svid(
-        &self,
-        directory: &Path,
-        svid: &Svid,
-        credentials: &Credentials,
-    ) -> Result<(), FileError> {
+    fn write_svid(&self, directory: &Path, svid: &Svid, credentials: &Credentials) -> Result<(), FileError> {
         let key = svid.key.pkcs8_pem();
         let chain = chain_pem(&svid.chain);
         let bundle = Zeroizing::new(format!("{}{chain}", with_newline(&key).as_str()));
@@ -132,11 +112,7 @@ impl Folder {
             if domain == own {
                 self.write_file(directory, "ca.crt", roots.as_bytes())?;
             }
-            self.write_file(
-                directory,
-                &format!("{domain}.trust-bundle.pem"),
-                roots.as_bytes(),
-            )?;
+            self.write_file(directory, &format!("{domain}.trust-bundle.pem"), roots.as_bytes())?;
         }
         if svid.tokens.is_empty() {
             return Ok(());
@@ -144,21 +120,14 @@ impl Folder {
         let jwt = directory.join("jwt");
         self.make_directory(&jwt)?;
         for (audience, token) in &svid.tokens {
-            self.write_file(
-                &jwt,
-                &format!("{}.token", percent_encode(audience)),
-                token.as_bytes(),
-            )?;
+            self.write_file(&jwt, &format!("{}.token", percent_encode(audience)), token.as_bytes())?;
         }
         Ok(())
     }
 
     /// A relative link, because the workload mounts the directory elsewhere.
     fn point_at(&self, set: &str) -> Result<(), FileError> {
-        let (next, current) = (
-            self.directory.join(".credentials.next"),
-            self.directory.join(CURRENT),
-        );
+        let (next, current) = (self.directory.join(".credentials.next"), self.directory.join(CURRENT));
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| FileError { path, source }
@@ -179,17 +148,11 @@ impl Folder {
         }
         let path = directory.join(name);
         let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&path)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
             file.set_permissions(std::fs::Permissions::from_mode(self.mode))?;
             file.write_all(content)
         };
-        write().map_err(|source| FileError {
-            path: path.clone(),
-            source,
-        })
+        write().map_err(|source| FileError { path: path.clone(), source })
     }
 
     /// Whoever may read the files may enter: 0444 becomes 0755, 0440 becomes 0750, 0400 becomes 0700.
@@ -199,10 +162,7 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
-            .map_err(|source| FileError {
-                path: path.to_owned(),
-                source,
-            })
+            .map_err(|source| FileError { path: path.to_owned(), source })
     }
 
     fn sets(&self) -> Vec<String> {
@@ -220,10 +180,7 @@ fn number(set: &str) -> Option<u64> {
 
 fn chain_pem(chain: &[Vec<u8>]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    chain
-        .iter()
-        .map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.clone()), config))
-        .collect()
+    chain.iter().map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.clone()), config)).collect()
 }
 
 fn with_newline(pem: &Zeroizing<String>) -> Zeroizing<String> {
@@ -239,18 +196,10 @@ fn directory_names(svids: &[Svid]) -> Vec<String> {
             return String::new();
         }
         let hint = percent_encode(&svid.hint);
-        let is_name = !hint.is_empty()
-            && hint.len() <= NAME_MAX
-            && !hint.starts_with('.')
-            && !hint.contains(".pem");
-        let is_free = is_name
-            && !matches!(hint.as_str(), "tls.crt" | "tls.key" | "ca.crt")
-            && hint.parse::<u64>().is_err();
-        if is_free && taken.insert(hint.clone()) {
-            hint
-        } else {
-            position.to_string()
-        }
+        let is_name = !hint.is_empty() && hint.len() <= NAME_MAX && !hint.starts_with('.') && !hint.contains(".pem");
+        let is_free =
+            is_name && !matches!(hint.as_str(), "tls.crt" | "tls.key" | "ca.crt") && hint.parse::<u64>().is_err();
+        if is_free && taken.insert(hint.clone()) { hint } else { position.to_string() }
     };
     (1..).zip(svids).map(name).collect()
 }

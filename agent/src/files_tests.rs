@@ -15,34 +15,15 @@ use crate::publish::{Credentials, Svid};
 fn svid(authority: &X509Authority, name: &str) -> Svid {
     let id = format!("spiffe://example.org/{name}").parse().unwrap();
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
-    let leaf = LeafRequest {
-        spki: key.public_key(),
-        id: &id,
-        dns_names: &[],
-        ttl: Duration::from_secs(60),
-    };
+    let leaf = LeafRequest { spki: key.public_key(), id: &id, dns_names: &[], ttl: Duration::from_secs(60) };
     let issued = authority.issue(&leaf, Timestamp::now()).unwrap();
     let (chain, expires_at) = (issued.chain, issued.not_after);
-    Svid {
-        id,
-        hint: String::new(),
-        chain,
-        key,
-        expires_at,
-        federates_with: Vec::new(),
-        tokens: Default::default(),
-    }
+    Svid { id, hint: String::new(), chain, key, expires_at, federates_with: Vec::new(), tokens: Default::default() }
 }
 
 fn authority() -> X509Authority {
     let domain = "example.org".parse().unwrap();
-    X509Authority::generate(
-        &domain,
-        KeyType::EcP256,
-        Duration::from_secs(3600),
-        Timestamp::now(),
-    )
-    .unwrap()
+    X509Authority::generate(&domain, KeyType::EcP256, Duration::from_secs(3600), Timestamp::now()).unwrap()
 }
 
 fn credentials(authority: &X509Authority, svids: Vec<Svid>) -> Credentials {
@@ -53,11 +34,7 @@ fn credentials(authority: &X509Authority, svids: Vec<Svid>) -> Credentials {
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     };
-    Credentials {
-        revision: 1,
-        svids,
-        trust: Arc::new(BundleSet::new([bundle]).unwrap()),
-    }
+    Credentials { revision: 1, svids, trust: Arc::new(BundleSet::new([bundle]).unwrap()) }
 }
 
 /// Whether the key in a bundle file is the one its leaf certifies.
@@ -73,17 +50,12 @@ fn belongs_together(bundle: &str) -> bool {
 fn a_reader_never_sees_a_mixed_pair_nor_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let authority = authority();
-    let sets: Vec<Credentials> = (0..8)
-        .map(|_| credentials(&authority, vec![svid(&authority, "a")]))
-        .collect();
+    let sets: Vec<Credentials> = (0..8).map(|_| credentials(&authority, vec![svid(&authority, "a")])).collect();
     let mut folder = Folder::new(directory.path(), 0o444);
     folder.write(&sets[0]).unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let reader = std::thread::spawn({
-        let (done, path) = (
-            Arc::clone(&done),
-            directory.path().join("credentials/credential-bundle.pem"),
-        );
+        let (done, path) = (Arc::clone(&done), directory.path().join("credentials/credential-bundle.pem"));
         move || {
             let mut seen = std::collections::HashSet::new();
             while !done.load(Ordering::Relaxed) {
@@ -108,12 +80,9 @@ fn modes_are_those_asked_for_and_directories_can_be_entered() {
     let authority = authority();
     for (mode, directory_mode) in [(0o444, 0o755), (0o440, 0o750), (0o400, 0o700)] {
         let directory = tempfile::tempdir().unwrap();
-        Folder::new(directory.path(), mode)
-            .write(&credentials(&authority, vec![svid(&authority, "a")]))
-            .unwrap();
+        Folder::new(directory.path(), mode).write(&credentials(&authority, vec![svid(&authority, "a")])).unwrap();
         let set = directory.path().join("credentials");
-        let bits =
-            |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let bits = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(bits(&set), directory_mode);
         for file in std::fs::read_dir(&set).unwrap() {
             assert_eq!(bits(&file.unwrap().path()), mode);
@@ -142,31 +111,17 @@ fn a_restarted_agent_keeps_the_set_until_it_replaces_it_and_leaves_no_litter() {
 fn the_link_is_relative_because_the_workload_mounts_it_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let authority = authority();
-    Folder::new(directory.path(), 0o444)
-        .write(&credentials(&authority, vec![svid(&authority, "a")]))
-        .unwrap();
-    assert!(
-        std::fs::read_link(directory.path().join("credentials"))
-            .unwrap()
-            .is_relative()
-    );
+    Folder::new(directory.path(), 0o444).write(&credentials(&authority, vec![svid(&authority, "a")])).unwrap();
+    assert!(std::fs::read_link(directory.path().join("credentials")).unwrap().is_relative());
 }
 
 #[test]
 fn further_identities_are_named_by_hint_or_position() {
     let authority = authority();
-    let with = |hint: &str| Svid {
-        hint: hint.into(),
-        ..svid(&authority, "a")
-    };
-    let hints = [
-        "ignored", "reports", "reports", "", "jwt", "tls.key", "../up", "7", "..",
-    ];
+    let with = |hint: &str| Svid { hint: hint.into(), ..svid(&authority, "a") };
+    let hints = ["ignored", "reports", "reports", "", "jwt", "tls.key", "../up", "7", ".."];
     let svids: Vec<Svid> = hints.map(with).into();
-    assert_eq!(
-        directory_names(&svids),
-        ["", "reports", "3", "4", "5", "6", "7", "8", "9"]
-    );
+    assert_eq!(directory_names(&svids), ["", "reports", "3", "4", "5", "6", "7", "8", "9"]);
 }
 
 #[test]
@@ -182,17 +137,9 @@ fn an_audience_cannot_leave_its_directory() {
     let directory = tempfile::tempdir().unwrap();
     let authority = authority();
     let mut svid = svid(&authority, "a");
-    svid.tokens = [
-        ("x".repeat(300), "t".to_owned().into()),
-        ("../b".into(), "t".to_owned().into()),
-    ]
-    .into();
-    Folder::new(directory.path(), 0o444)
-        .write(&credentials(&authority, vec![svid]))
-        .unwrap();
-    let names: Vec<_> = std::fs::read_dir(directory.path().join("credentials/jwt"))
-        .unwrap()
-        .map(|f| f.unwrap().file_name())
-        .collect();
+    svid.tokens = [("x".repeat(300), "t".to_owned().into()), ("../b".into(), "t".to_owned().into())].into();
+    Folder::new(directory.path(), 0o444).write(&credentials(&authority, vec![svid])).unwrap();
+    let names: Vec<_> =
+        std::fs::read_dir(directory.path().join("credentials/jwt")).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(names, ["..%2Fb.token"]);
 }

@@ -44,22 +44,13 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Run => Ok(runtime.block_on(run::run(Config::read(variable)?))?),
-        Command::Wait {
-            timeout,
-            termination_log,
-        } => {
+        Command::Wait { timeout, termination_log } => {
             let waited = WaitConfig::read(variable)
                 .map_err(anyhow::Error::from)
-                .and_then(|config| {
-                    runtime
-                        .block_on(wait::until_ready(&config, timeout))
-                        .map_err(anyhow::Error::from)
-                });
+                .and_then(|config| runtime.block_on(wait::until_ready(&config, timeout)).map_err(anyhow::Error::from));
             waited.inspect_err(|error| leave_message(&termination_log, &format!("{error:#}")))
         }
     }
@@ -78,13 +69,8 @@ fn variable(name: &str) -> Option<String> {
 
 /// Seconds, also with `ms`, `s` or `m`.
 fn span(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(
-        text.find(|character: char| !character.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "wanted is a number with ms, s or m, such as 20s".to_owned())?;
+    let (number, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| "wanted is a number with ms, s or m, such as 20s".to_owned())?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" | "" => Ok(Duration::from_secs(number)),

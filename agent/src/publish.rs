@@ -64,13 +64,7 @@ impl Publisher {
     /// A channel that says `reason` until something better is known.
     pub fn new(reason: &str) -> (Self, watch::Receiver<Published>) {
         let (sender, receiver) = watch::channel(Published::NotReady(reason.into()));
-        (
-            Self {
-                sender,
-                revision: AtomicU64::new(0),
-            },
-            receiver,
-        )
+        (Self { sender, revision: AtomicU64::new(0) }, receiver)
     }
 
     /// Publishes `next` if it differs from what is published; whether it did.
@@ -116,36 +110,17 @@ enum Difference {
 
 fn difference(old: &Credentials, new: &Credentials) -> Difference {
     let same_svid = |a: &Svid, b: &Svid| {
-        a.id == b.id
-            && a.hint == b.hint
-            && a.chain == b.chain
-            && a.federates_with == b.federates_with
+        a.id == b.id && a.hint == b.hint && a.chain == b.chain && a.federates_with == b.federates_with
     };
-    let same_svids = old.svids.len() == new.svids.len()
-        && old
-            .svids
-            .iter()
-            .zip(&new.svids)
-            .all(|(a, b)| same_svid(a, b));
+    let same_svids =
+        old.svids.len() == new.svids.len() && old.svids.iter().zip(&new.svids).all(|(a, b)| same_svid(a, b));
     if !same_svids || old.trust != new.trust {
         return Difference::X509;
     }
-    let same_tokens = old
-        .svids
-        .iter()
-        .zip(&new.svids)
-        .all(|(a, b)| a.tokens == b.tokens);
-    if same_tokens {
-        Difference::None
-    } else {
-        Difference::Tokens
-    }
+    let same_tokens = old.svids.iter().zip(&new.svids).all(|(a, b)| a.tokens == b.tokens);
+    if same_tokens { Difference::None } else { Difference::Tokens }
 }
 
 fn revised(new: &Credentials, revision: u64) -> Arc<Credentials> {
-    Arc::new(Credentials {
-        revision,
-        svids: new.svids.clone(),
-        trust: Arc::clone(&new.trust),
-    })
+    Arc::new(Credentials { revision, svids: new.svids.clone(), trust: Arc::clone(&new.trust) })
 }

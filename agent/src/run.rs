@@ -18,9 +18,7 @@ use crate::workload_api::{ListenError, WorkloadApi, serve};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The private directory cannot be written.
-    #[error(
-        "cannot write to the agent's own directory {path}: {source}; is the volume countersign-private mounted?"
-    )]
+    #[error("cannot write to the agent's own directory {path}: {source}; is the volume countersign-private mounted?")]
     Private {
         /// The directory.
         path: String,
@@ -58,10 +56,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// # Errors
 /// See [`RunError`].
 pub async fn serve_sessions(config: Config) -> Result<(), RunError> {
-    let readiness = Readiness::new(&config.private).map_err(|source| RunError::Private {
-        path: config.private.display().to_string(),
-        source,
-    })?;
+    let readiness = Readiness::new(&config.private)
+        .map_err(|source| RunError::Private { path: config.private.display().to_string(), source })?;
     let readiness = Arc::new(readiness);
     let roots = KeptRoots::load(config.roots, &config.private);
     let upstream = Arc::new(Upstream::new(config.issuer, config.issuer_name, roots));

@@ -7,23 +7,12 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Installs the subscriber for the whole process. An unreadable filter falls back to `info`, and says so.
 pub fn install(filter: Option<&str>) {
-    let parsed = filter
-        .filter(|filter| !filter.is_empty())
-        .unwrap_or("info")
-        .parse::<Targets>();
+    let parsed = filter.filter(|filter| !filter.is_empty()).unwrap_or("info").parse::<Targets>();
     let invalid = parsed.as_ref().err().map(ToString::to_string);
     let targets = parsed.unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    tracing_subscriber::registry()
-        .with(targets)
-        .with(layer)
-        .init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(targets).with(layer).init();
     if let Some(error) = invalid {
-        tracing::warn!(
-            error,
-            "COUNTERSIGN_LOG is not a filter such as \"info,countersign_agent=debug\": using info"
-        );
+        tracing::warn!(error, "COUNTERSIGN_LOG is not a filter such as \"info,countersign_agent=debug\": using info");
     }
 }

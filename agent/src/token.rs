@@ -20,9 +20,7 @@ const RECHECK: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error(
-        "cannot read the service account token {path}: {source}; is the volume countersign-token mounted?"
-    )]
+    #[error("cannot read the service account token {path}: {source}; is the volume countersign-token mounted?")]
     Unreadable {
         /// The file.
         path: String,
@@ -56,14 +54,9 @@ impl TokenFile {
     /// # Errors
     /// See [`TokenError`].
     pub fn read(&self) -> Result<Token, TokenError> {
-        let text = read_limited(&self.path).map_err(|source| TokenError::Unreadable {
-            path: self.path.display().to_string(),
-            source,
-        })?;
-        Token::parse(&text).map_err(|why| TokenError::NotAToken {
-            path: self.path.display().to_string(),
-            why,
-        })
+        let text = read_limited(&self.path)
+            .map_err(|source| TokenError::Unreadable { path: self.path.display().to_string(), source })?;
+        Token::parse(&text).map_err(|why| TokenError::NotAToken { path: self.path.display().to_string(), why })
     }
 }
 
@@ -82,24 +75,12 @@ impl Token {
             return Err("it is longer than 16 KiB");
         }
         let mut parts = compact.split('.');
-        let (Some(_), Some(payload), Some(_), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return Err("it is not of three parts");
         };
-        let payload = Zeroizing::new(
-            URL_SAFE_NO_PAD
-                .decode(payload)
-                .map_err(|_| "its payload is not base64url")?,
-        );
-        let claims: serde_json::Value =
-            serde_json::from_slice(&payload).map_err(|_| "its payload is not JSON")?;
-        let time = |claim: &str| {
-            claims
-                .get(claim)?
-                .as_i64()
-                .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        };
+        let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).map_err(|_| "its payload is not base64url")?);
+        let claims: serde_json::Value = serde_json::from_slice(&payload).map_err(|_| "its payload is not JSON")?;
+        let time = |claim: &str| claims.get(claim)?.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
         Ok(Self {
             compact: Zeroizing::new(compact.to_owned()),
             issued_at: time("iat"),
@@ -120,31 +101,21 @@ impl Token {
     /// When to look for its successor next: from 80 % of its life on, every ten seconds.
     pub fn look_again_at(&self, now: Timestamp) -> Timestamp {
         let issued_at = self.issued_at.unwrap_or(now);
-        let life = self
-            .expires_at
-            .as_second()
-            .saturating_sub(issued_at.as_second())
-            .max(0);
-        let due = issued_at
-            .checked_add((life / 5 * 4).seconds())
-            .unwrap_or(self.expires_at);
+        let life = self.expires_at.as_second().saturating_sub(issued_at.as_second()).max(0);
+        let due = issued_at.checked_add((life / 5 * 4).seconds()).unwrap_or(self.expires_at);
         due.max(now.checked_add(RECHECK).unwrap_or(now))
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("expires_at", &self.expires_at)
-            .finish_non_exhaustive()
+        f.debug_struct("Token").field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
 }
 
 fn read_limited(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(4096));
-    std::fs::File::open(path)?
-        .take(MAX_TOKEN + 2)
-        .read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(MAX_TOKEN + 2).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -188,34 +159,15 @@ mod tests {
     fn what_is_no_token_is_refused_and_never_shown() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        for text in [
-            "secret",
-            "a.b",
-            "a.!.c",
-            &token("{}"),
-            &token("secret"),
-            &"s".repeat(17_000),
-        ] {
+        for text in ["secret", "a.b", "a.!.c", &token("{}"), &token("secret"), &"s".repeat(17_000)] {
             std::fs::write(&path, text).unwrap();
             let error = TokenFile::new(&path).read().unwrap_err();
-            assert!(
-                error.to_string().contains("holds no service account token"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("holds no service account token"), "{error}");
             assert!(!format!("{error} {error:?}").contains("secret"));
         }
-        assert!(
-            TokenFile::new("/nowhere/token")
-                .read()
-                .unwrap_err()
-                .to_string()
-                .contains("/nowhere/token")
-        );
+        assert!(TokenFile::new("/nowhere/token").read().unwrap_err().to_string().contains("/nowhere/token"));
         let token = Token::parse(&token(r#"{"exp":2,"sub":"c2VjcmV0"}"#)).unwrap();
         let shown = format!("{token:?}");
-        assert!(
-            token.compact().split('.').all(|part| !shown.contains(part)),
-            "{shown}"
-        );
+        assert!(token.compact().split('.').all(|part| !shown.contains(part)), "{shown}");
     }
 }

@@ -40,10 +40,7 @@ pub async fn until_ready(config: &WaitConfig, timeout: Duration) -> Result<(), T
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(TimedOut {
-                waited: timeout,
-                reason: reasons(config, &missing),
-            });
+            return Err(TimedOut { waited: timeout, reason: reasons(config, &missing) });
         }
     }
 }
@@ -51,11 +48,7 @@ pub async fn until_ready(config: &WaitConfig, timeout: Duration) -> Result<(), T
 fn missing(config: &WaitConfig) -> Vec<&SessionConfig> {
     let ready = std::fs::read_to_string(ready_file(&config.private)).unwrap_or_default();
     let is_ready = |session: &SessionConfig| ready.lines().any(|line| line == session.label());
-    config
-        .sessions
-        .iter()
-        .filter(|session| !is_ready(session))
-        .collect()
+    config.sessions.iter().filter(|session| !is_ready(session)).collect()
 }
 
 fn reasons(config: &WaitConfig, missing: &[&SessionConfig]) -> String {
@@ -64,21 +57,11 @@ fn reasons(config: &WaitConfig, missing: &[&SessionConfig]) -> String {
     };
     let reason_of = |session: &SessionConfig| {
         let label = session.label();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(&label)?.strip_prefix('\t'));
+        let line = status.lines().find_map(|line| line.strip_prefix(&label)?.strip_prefix('\t'));
         let line = line.unwrap_or("the agent has said nothing of it yet");
-        if session.name.is_empty() {
-            line.to_owned()
-        } else {
-            format!("container {}: {line}", session.name)
-        }
+        if session.name.is_empty() { line.to_owned() } else { format!("container {}: {line}", session.name) }
     };
-    missing
-        .iter()
-        .map(|session| reason_of(session))
-        .collect::<Vec<_>>()
-        .join("; ")
+    missing.iter().map(|session| reason_of(session)).collect::<Vec<_>>().join("; ")
 }
 
 /// Tells waiters how each session stands: `ready` names the sessions served, `status` says why others are not.
@@ -95,10 +78,7 @@ impl Readiness {
     /// # Errors
     /// When the agent's own directory cannot be written.
     pub fn new(private: impl Into<PathBuf>) -> io::Result<Self> {
-        let readiness = Self {
-            private: private.into(),
-            sessions: Mutex::default(),
-        };
+        let readiness = Self { private: private.into(), sessions: Mutex::default() };
         readiness.write(&BTreeMap::new())?;
         Ok(readiness)
     }
@@ -110,9 +90,7 @@ impl Readiness {
     pub fn note(&self, session: &SessionConfig, published: &Published) -> io::Result<()> {
         let reason = match published {
             Published::Ready(_) => None,
-            Published::NotReady(reason) | Published::NoIdentity(reason) => {
-                Some(reason.replace('\n', " "))
-            }
+            Published::NotReady(reason) | Published::NoIdentity(reason) => Some(reason.replace('\n', " ")),
         };
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let before = sessions.get(&session.label());
@@ -161,22 +139,12 @@ mod tests {
     use crate::publish::{Credentials, Published};
 
     fn config(private: &std::path::Path) -> WaitConfig {
-        let session = |name: &str| SessionConfig {
-            name: name.into(),
-            directory: format!("/sessions/{name}").into(),
-        };
-        WaitConfig {
-            sessions: vec![session("a"), session("b")],
-            private: private.into(),
-        }
+        let session = |name: &str| SessionConfig { name: name.into(), directory: format!("/sessions/{name}").into() };
+        WaitConfig { sessions: vec![session("a"), session("b")], private: private.into() }
     }
 
     fn ready() -> Published {
-        Published::Ready(Arc::new(Credentials {
-            revision: 0,
-            svids: Vec::new(),
-            trust: Arc::default(),
-        }))
+        Published::Ready(Arc::new(Credentials { revision: 0, svids: Vec::new(), trust: Arc::default() }))
     }
 
     #[tokio::test(start_paused = true)]
@@ -185,15 +153,8 @@ mod tests {
         let config = config(directory.path());
         let readiness = Readiness::new(directory.path()).unwrap();
         readiness.note(&config.sessions[0], &ready()).unwrap();
-        readiness
-            .note(
-                &config.sessions[1],
-                &Published::NoIdentity("no WorkloadIdentity selects it".into()),
-            )
-            .unwrap();
-        let error = until_ready(&config, Duration::from_secs(1))
-            .await
-            .unwrap_err();
+        readiness.note(&config.sessions[1], &Published::NoIdentity("no WorkloadIdentity selects it".into())).unwrap();
+        let error = until_ready(&config, Duration::from_secs(1)).await.unwrap_err();
         assert_eq!(error.reason, "container b: no WorkloadIdentity selects it");
         readiness.note(&config.sessions[1], &ready()).unwrap();
         assert_eq!(until_ready(&config, Duration::from_secs(1)).await, Ok(()));
@@ -202,9 +163,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn says_so_when_the_agent_never_started() {
         let directory = tempfile::tempdir().unwrap();
-        let error = until_ready(&config(directory.path()), Duration::from_millis(20))
-            .await
-            .unwrap_err();
+        let error = until_ready(&config(directory.path()), Duration::from_millis(20)).await.unwrap_err();
         assert!(error.to_string().contains("has not started"), "{error}");
     }
 
@@ -213,9 +172,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("ready"), "a=/sessions/a\n").unwrap();
         Readiness::new(directory.path()).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(directory.path().join("ready")).unwrap(),
-            ""
-        );
+        assert_eq!(std::fs::read_to_string(directory.path().join("ready")).unwrap(), "");
     }
 }

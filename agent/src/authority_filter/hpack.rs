@@ -56,11 +56,7 @@ pub(super) struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self {
-            table: VecDeque::new(),
-            size: 0,
-            max_size: TABLE_SIZE,
-        }
+        Self { table: VecDeque::new(), size: 0, max_size: TABLE_SIZE }
     }
 }
 
@@ -90,10 +86,7 @@ impl Decoder {
                     self.evict(0);
                     continue;
                 }
-                _ => Field {
-                    never_indexed: first & 0x10 != 0,
-                    ..self.literal(&mut input, 4, left)?
-                },
+                _ => Field { never_indexed: first & 0x10 != 0, ..self.literal(&mut input, 4, left)? },
             };
             let cost = field.name.len() + field.value.len() + ENTRY_OVERHEAD;
             left = left.checked_sub(cost).ok_or(HpackError::TooLarge)?;
@@ -102,21 +95,12 @@ impl Decoder {
         Ok(fields)
     }
 
-    fn literal(
-        &self,
-        input: &mut Input<'_>,
-        prefix: u8,
-        limit: usize,
-    ) -> Result<Field, HpackError> {
+    fn literal(&self, input: &mut Input<'_>, prefix: u8, limit: usize) -> Result<Field, HpackError> {
         let name = match input.integer(prefix)? {
             0 => input.string(limit)?,
             index => self.indexed(index)?.name,
         };
-        Ok(Field {
-            name,
-            value: input.string(limit)?,
-            never_indexed: false,
-        })
+        Ok(Field { name, value: input.string(limit)?, never_indexed: false })
     }
 
     fn indexed(&self, index: usize) -> Result<Field, HpackError> {
@@ -124,18 +108,11 @@ impl Decoder {
         let (name, value) = match STATIC_TABLE.get(index) {
             Some((name, value)) => (name.as_bytes(), value.as_bytes()),
             None => {
-                let (name, value) = self
-                    .table
-                    .get(index - STATIC_TABLE.len())
-                    .ok_or(HpackError::Index)?;
+                let (name, value) = self.table.get(index - STATIC_TABLE.len()).ok_or(HpackError::Index)?;
                 (name.as_slice(), value.as_slice())
             }
         };
-        Ok(Field {
-            name: name.to_vec(),
-            value: value.to_vec(),
-            never_indexed: false,
-        })
+        Ok(Field { name: name.to_vec(), value: value.to_vec(), never_indexed: false })
     }
 
     /// An entry larger than the table empties it and is not kept (RFC 7541, 4.4).
@@ -144,8 +121,7 @@ impl Decoder {
         self.evict(cost);
         if cost <= self.max_size {
             self.size += cost;
-            self.table
-                .push_front((field.name.clone(), field.value.clone()));
+            self.table.push_front((field.name.clone(), field.value.clone()));
         }
     }
 
@@ -200,10 +176,7 @@ impl<'a> Input<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], HpackError> {
-        let (head, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(HpackError::Truncated)?;
+        let (head, rest) = self.0.split_at_checked(length).ok_or(HpackError::Truncated)?;
         self.0 = rest;
         Ok(head)
     }
@@ -230,11 +203,7 @@ impl<'a> Input<'a> {
         let length = self.integer(7)?;
         let bytes = self.take(length)?;
         if !huffman {
-            return if length > limit {
-                Err(HpackError::TooLarge)
-            } else {
-                Ok(bytes.to_vec())
-            };
+            return if length > limit { Err(HpackError::TooLarge) } else { Ok(bytes.to_vec()) };
         }
         let mut out = Vec::with_capacity(length.saturating_mul(8).div_ceil(5).min(limit));
         huffman::decode(bytes, limit, &mut out)?;
@@ -268,86 +237,38 @@ mod tests {
 
     fn bytes(hex: &str) -> Vec<u8> {
         let hex: String = hex.split_whitespace().collect();
-        (0..hex.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-            .collect()
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
     }
 
     fn pairs(fields: &[Field]) -> Vec<(&str, &str)> {
-        fields
-            .iter()
-            .map(|f| {
-                (
-                    std::str::from_utf8(&f.name).unwrap(),
-                    std::str::from_utf8(&f.value).unwrap(),
-                )
-            })
-            .collect()
+        fields.iter().map(|f| (std::str::from_utf8(&f.name).unwrap(), std::str::from_utf8(&f.value).unwrap())).collect()
     }
 
     /// RFC 7541, C.4: three requests of one connection, Huffman coded, the dynamic table growing.
     #[test]
     fn decodes_the_requests_of_the_standard() {
         let mut decoder = Decoder::default();
-        let first = decoder
-            .decode(&bytes("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff"))
-            .unwrap();
+        let first = decoder.decode(&bytes("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff")).unwrap();
         assert_eq!(
             pairs(&first),
-            [
-                (":method", "GET"),
-                (":scheme", "http"),
-                (":path", "/"),
-                (":authority", "www.example.com")
-            ]
+            [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")]
         );
-        let second = decoder
-            .decode(&bytes("8286 84be 5886 a8eb 1064 9cbf"))
-            .unwrap();
-        assert_eq!(
-            pairs(&second)[3..],
-            [
-                (":authority", "www.example.com"),
-                ("cache-control", "no-cache")
-            ]
-        );
-        let third = decoder
-            .decode(&bytes(
-                "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf",
-            ))
-            .unwrap();
-        assert_eq!(
-            pairs(&third)[3..],
-            [
-                (":authority", "www.example.com"),
-                ("custom-key", "custom-value")
-            ]
-        );
+        let second = decoder.decode(&bytes("8286 84be 5886 a8eb 1064 9cbf")).unwrap();
+        assert_eq!(pairs(&second)[3..], [(":authority", "www.example.com"), ("cache-control", "no-cache")]);
+        let third = decoder.decode(&bytes("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf")).unwrap();
+        assert_eq!(pairs(&third)[3..], [(":authority", "www.example.com"), ("custom-key", "custom-value")]);
         assert_eq!(decoder.size, 164);
     }
 
     #[test]
     fn evicts_what_the_table_cannot_hold() {
-        let mut decoder = Decoder {
-            max_size: 80,
-            ..Decoder::default()
-        };
-        decoder
-            .decode(&bytes("40 01 61 01 31  40 01 62 01 32"))
-            .unwrap();
+        let mut decoder = Decoder { max_size: 80, ..Decoder::default() };
+        decoder.decode(&bytes("40 01 61 01 31  40 01 62 01 32")).unwrap();
         assert_eq!(decoder.table.len(), 2);
         decoder.decode(&bytes("40 01 63 01 33")).unwrap();
         assert_eq!(decoder.table.len(), 2);
-        assert_eq!(
-            pairs(&decoder.decode(&bytes("be bf")).unwrap()),
-            [("c", "3"), ("b", "2")]
-        );
-        assert_eq!(
-            decoder.decode(&bytes("20 be")),
-            Err(HpackError::Index),
-            "size zero empties the table"
-        );
+        assert_eq!(pairs(&decoder.decode(&bytes("be bf")).unwrap()), [("c", "3"), ("b", "2")]);
+        assert_eq!(decoder.decode(&bytes("20 be")), Err(HpackError::Index), "size zero empties the table");
     }
 
     #[test]

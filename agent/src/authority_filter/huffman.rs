@@ -30,11 +30,7 @@ pub(super) fn decode(coded: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<()
         }
     }
     let padding_is_ones = code == (1_u32 << length) - 1;
-    if length < 8 && padding_is_ones {
-        Ok(())
-    } else {
-        Err(HpackError::Huffman)
-    }
+    if length < 8 && padding_is_ones { Ok(()) } else { Err(HpackError::Huffman) }
 }
 
 /// A canonical code: the codes of one length are consecutive, in the order of their symbols.
@@ -51,11 +47,9 @@ struct Code {
 impl Code {
     /// The byte that `code` of `length` bits stands for, if it is one whole code.
     fn symbol(&self, code: u32, length: usize) -> Result<Option<u8>, HpackError> {
-        let (Some(first), Some(count), Some(offset)) = (
-            self.first.get(length),
-            self.count.get(length),
-            self.offset.get(length),
-        ) else {
+        let (Some(first), Some(count), Some(offset)) =
+            (self.first.get(length), self.count.get(length), self.offset.get(length))
+        else {
             return Err(HpackError::Huffman);
         };
         let Some(nth) = code.checked_sub(*first).filter(|nth| nth < count) else {
@@ -63,23 +57,14 @@ impl Code {
         };
         match self.symbols.get(offset + nth as usize).copied() {
             Some(END_OF_STRING) | None => Err(HpackError::Huffman),
-            Some(symbol) => u8::try_from(symbol)
-                .map(Some)
-                .map_err(|_| HpackError::Huffman),
+            Some(symbol) => u8::try_from(symbol).map(Some).map_err(|_| HpackError::Huffman),
         }
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "evaluated by the compiler: an index out of bounds does not compile"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler: an index out of bounds does not compile")]
     const fn from_lengths(lengths: &[u8; SYMBOLS]) -> Self {
-        let mut code = Self {
-            first: [0; LONGEST + 1],
-            count: [0; LONGEST + 1],
-            offset: [0; LONGEST + 1],
-            symbols: [0; SYMBOLS],
-        };
+        let mut code =
+            Self { first: [0; LONGEST + 1], count: [0; LONGEST + 1], offset: [0; LONGEST + 1], symbols: [0; SYMBOLS] };
         let (mut length, mut next_code, mut next_symbol) = (1, 0_u32, 0);
         while length <= LONGEST {
             next_code <<= 1;
@@ -122,10 +107,8 @@ mod tests {
     use super::decode;
 
     fn decoded(hex: &str) -> Option<Vec<u8>> {
-        let coded: Vec<u8> = (0..hex.len())
-            .step_by(2)
-            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-            .collect();
+        let coded: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
         let mut out = Vec::new();
         decode(&coded, 1000, &mut out).ok().map(|()| out)
     }
@@ -140,14 +123,8 @@ mod tests {
             ("25a849e95bb8e8b4bf", "custom-value"),
             ("6402", "302"),
             ("aec3771a4b", "private"),
-            (
-                "d07abe941054d444a8200595040b8166e082a62d1bff",
-                "Mon, 21 Oct 2013 20:13:21 GMT",
-            ),
-            (
-                "9d29ad171863c78f0b97c8e9ae82ae43d3",
-                "https://www.example.com",
-            ),
+            ("d07abe941054d444a8200595040b8166e082a62d1bff", "Mon, 21 Oct 2013 20:13:21 GMT"),
+            ("9d29ad171863c78f0b97c8e9ae82ae43d3", "https://www.example.com"),
             (
                 "94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007",
                 "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1",

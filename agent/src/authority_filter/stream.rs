@@ -25,21 +25,12 @@ pub struct Filtered<S> {
 impl<S> Filtered<S> {
     /// Filters what `inner` yields from its first byte on.
     pub fn new(inner: S) -> Self {
-        Self {
-            inner,
-            transformer: Transformer::default(),
-            ready: Vec::new(),
-            read: 0,
-        }
+        Self { inner, transformer: Transformer::default(), ready: Vec::new(), read: 0 }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Filtered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             let pending = this.ready.get(this.read..).unwrap_or_default();
@@ -65,11 +56,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Filtered<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 

@@ -167,10 +167,7 @@ impl Transformer {
         }
         match (frame.kind, &self.open) {
             (HEADERS, None) | (CONTINUATION, Some(_)) => {
-                self.state = State::Gathering {
-                    frame,
-                    payload: Vec::with_capacity(frame.length.min(1024)),
-                };
+                self.state = State::Gathering { frame, payload: Vec::with_capacity(frame.length.min(1024)) };
                 if frame.length == 0 {
                     self.state = State::FrameHeader;
                     self.gathered(frame, &[], output)?;
@@ -189,12 +186,7 @@ impl Transformer {
         }
     }
 
-    fn gathered(
-        &mut self,
-        frame: Frame,
-        payload: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Result<(), FilterError> {
+    fn gathered(&mut self, frame: Frame, payload: &[u8], output: &mut Vec<u8>) -> Result<(), FilterError> {
         let block = match self.open.take() {
             None => Block::open(frame, payload)?,
             Some(block) => block.continued(frame, payload)?,
@@ -225,12 +217,7 @@ impl Frame {
             return None;
         };
         let length = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
-        Some(Self {
-            length,
-            kind,
-            flags,
-            stream: [s0, s1, s2, s3],
-        })
+        Some(Self { length, kind, flags, stream: [s0, s1, s2, s3] })
     }
 }
 
@@ -243,13 +230,9 @@ impl Block {
             let (length, rest) = payload.split_first().ok_or(FilterError::Padding)?;
             (usize::from(*length), rest)
         };
-        let (priority, rest) = rest
-            .split_at_checked(if frame.flags & PRIORITY == 0 { 0 } else { 5 })
-            .ok_or(FilterError::Padding)?;
-        let length = rest
-            .len()
-            .checked_sub(padding)
-            .ok_or(FilterError::Padding)?;
+        let (priority, rest) =
+            rest.split_at_checked(if frame.flags & PRIORITY == 0 { 0 } else { 5 }).ok_or(FilterError::Padding)?;
+        let length = rest.len().checked_sub(padding).ok_or(FilterError::Padding)?;
         let (fragment, _padding) = rest.split_at(length);
         Ok(Self {
             stream: frame.stream,
@@ -271,19 +254,12 @@ impl Block {
 
     /// HEADERS, and CONTINUATION for what does not fit.
     fn write(&self, encoded: &[u8], output: &mut Vec<u8>) {
-        let (mut fragment, mut rest) =
-            encoded.split_at(encoded.len().min(MAX_FRAME - self.priority.len()));
+        let (mut fragment, mut rest) = encoded.split_at(encoded.len().min(MAX_FRAME - self.priority.len()));
         let (mut kind, mut flags, mut priority) = (HEADERS, self.flags, self.priority.as_slice());
         loop {
             let length = priority.len() + fragment.len();
             let last = if rest.is_empty() { END_HEADERS } else { 0 };
-            output.extend_from_slice(&[
-                (length >> 16) as u8,
-                (length >> 8) as u8,
-                length as u8,
-                kind,
-                flags | last,
-            ]);
+            output.extend_from_slice(&[(length >> 16) as u8, (length >> 8) as u8, length as u8, kind, flags | last]);
             output.extend_from_slice(&self.stream);
             output.extend_from_slice(priority);
             output.extend_from_slice(fragment);

@@ -20,36 +20,15 @@ struct Frame {
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = payload.len();
-    [
-        &[
-            (length >> 16) as u8,
-            (length >> 8) as u8,
-            length as u8,
-            kind,
-            flags,
-            0,
-            0,
-            0,
-            stream,
-        ],
-        payload,
-    ]
-    .concat()
+    [&[(length >> 16) as u8, (length >> 8) as u8, length as u8, kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
 fn frames(connection: &[u8]) -> Vec<Frame> {
-    let mut rest = connection
-        .strip_prefix(PREFACE)
-        .expect("the preface passes");
+    let mut rest = connection.strip_prefix(PREFACE).expect("the preface passes");
     let mut frames = Vec::new();
     while !rest.is_empty() {
         let length = usize::from(rest[0]) << 16 | usize::from(rest[1]) << 8 | usize::from(rest[2]);
-        frames.push(Frame {
-            kind: rest[3],
-            flags: rest[4],
-            stream: rest[8],
-            payload: rest[9..9 + length].to_vec(),
-        });
+        frames.push(Frame { kind: rest[3], flags: rest[4], stream: rest[8], payload: rest[9..9 + length].to_vec() });
         rest = &rest[9 + length..];
     }
     frames
@@ -57,37 +36,21 @@ fn frames(connection: &[u8]) -> Vec<Frame> {
 
 fn transform(input: &[u8]) -> Result<Vec<u8>, FilterError> {
     let mut output = Vec::new();
-    Transformer::default()
-        .push(input, &mut output)
-        .map(|()| output)
+    Transformer::default().push(input, &mut output).map(|()| output)
 }
 
 fn request(authority: &str, extra: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/x"),
-        (":authority", authority),
-    ];
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", authority)];
     for (name, value) in fields.iter().chain(extra) {
-        encode(
-            &Field {
-                name: (*name).into(),
-                value: (*value).into(),
-                never_indexed: false,
-            },
-            &mut block,
-        );
+        encode(&Field { name: (*name).into(), value: (*value).into(), never_indexed: false }, &mut block);
     }
     block
 }
 
 fn value_of(block: &[u8], name: &str) -> Option<String> {
     let fields = Decoder::default().decode(block).unwrap();
-    let field = fields
-        .into_iter()
-        .find(|field| field.name == name.as_bytes())?;
+    let field = fields.into_iter().find(|field| field.name == name.as_bytes())?;
     Some(String::from_utf8(field.value).unwrap())
 }
 
@@ -98,61 +61,24 @@ fn python_s_socket_path_becomes_an_authority_on_every_request() {
     assert_eq!(headers.len(), 2);
     for (frame, path) in headers.iter().zip(["FetchX509SVID", "FetchX509Bundles"]) {
         assert_eq!(value_of(&frame.payload, ":authority").unwrap(), "localhost");
-        assert_eq!(
-            value_of(&frame.payload, ":path").unwrap(),
-            format!("/SpiffeWorkloadAPI/{path}")
-        );
-        assert_eq!(
-            value_of(&frame.payload, "workload.spiffe.io").unwrap(),
-            "true"
-        );
-        assert!(
-            value_of(&frame.payload, "user-agent")
-                .unwrap()
-                .starts_with("grpc-python/")
-        );
+        assert_eq!(value_of(&frame.payload, ":path").unwrap(), format!("/SpiffeWorkloadAPI/{path}"));
+        assert_eq!(value_of(&frame.payload, "workload.spiffe.io").unwrap(), "true");
+        assert!(value_of(&frame.payload, "user-agent").unwrap().starts_with("grpc-python/"));
     }
-    let other = |frames: &[Frame]| {
-        frames
-            .iter()
-            .filter(|f| f.kind != HEADERS)
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        other(&before),
-        other(&after),
-        "every other frame passes byte for byte"
-    );
+    let other = |frames: &[Frame]| frames.iter().filter(|f| f.kind != HEADERS).cloned().collect::<Vec<_>>();
+    assert_eq!(other(&before), other(&after), "every other frame passes byte for byte");
 }
 
 #[test]
 fn an_authority_that_is_one_stays() {
     for authority in ["localhost", "example.org:8443", "[::1]:1"] {
-        let input = [
-            PREFACE.as_slice(),
-            &frame(HEADERS, END_HEADERS, 1, &request(authority, &[])),
-        ]
-        .concat();
+        let input = [PREFACE.as_slice(), &frame(HEADERS, END_HEADERS, 1, &request(authority, &[]))].concat();
         assert_eq!(transform(&input).unwrap(), input);
     }
-    for authority in [
-        "",
-        "run%2Fcountersign%2Fworkload.sock",
-        "/run/x.sock",
-        "a b",
-    ] {
-        let input = [
-            PREFACE.as_slice(),
-            &frame(HEADERS, END_HEADERS, 1, &request(authority, &[])),
-        ]
-        .concat();
+    for authority in ["", "run%2Fcountersign%2Fworkload.sock", "/run/x.sock", "a b"] {
+        let input = [PREFACE.as_slice(), &frame(HEADERS, END_HEADERS, 1, &request(authority, &[]))].concat();
         let block = &frames(&transform(&input).unwrap())[0].payload;
-        assert_eq!(
-            value_of(block, ":authority").unwrap(),
-            "localhost",
-            "{authority:?}"
-        );
+        assert_eq!(value_of(block, ":authority").unwrap(), "localhost", "{authority:?}");
     }
 }
 
@@ -160,18 +86,11 @@ fn an_authority_that_is_one_stays() {
 fn padding_goes_priority_and_end_of_stream_stay() {
     let block = request("a/b", &[]);
     let payload = [&[3][..], &[0, 0, 0, 9, 16], &block, &[0, 0, 0]].concat();
-    let input = [
-        PREFACE.as_slice(),
-        &frame(HEADERS, 0x1 | 0x4 | 0x8 | 0x20, 1, &payload),
-    ]
-    .concat();
+    let input = [PREFACE.as_slice(), &frame(HEADERS, 0x1 | 0x4 | 0x8 | 0x20, 1, &payload)].concat();
     let out = &frames(&transform(&input).unwrap())[0];
     assert_eq!(out.flags, 0x1 | 0x4 | 0x20);
     assert_eq!(out.payload[..5], [0, 0, 0, 9, 16]);
-    assert_eq!(
-        value_of(&out.payload[5..], ":authority").unwrap(),
-        "localhost"
-    );
+    assert_eq!(value_of(&out.payload[5..], ":authority").unwrap(), "localhost");
 }
 
 #[test]
@@ -198,76 +117,29 @@ fn a_block_that_grows_beyond_a_frame_is_continued() {
     block.extend(std::iter::repeat_n(0_u8, 14_096)); // '0' is five zero bits
     block.pop();
     block.push(0b0000_0111); // padding of ones
-    let input = [
-        PREFACE.as_slice(),
-        &frame(HEADERS, END_HEADERS | 1, 1, &block),
-    ]
-    .concat();
+    let input = [PREFACE.as_slice(), &frame(HEADERS, END_HEADERS | 1, 1, &block)].concat();
     let out = frames(&transform(&input).unwrap());
-    assert_eq!(
-        out.iter().map(|f| (f.kind, f.flags)).collect::<Vec<_>>(),
-        [(HEADERS, 1), (CONTINUATION, END_HEADERS)]
-    );
-    let whole = out
-        .iter()
-        .flat_map(|f| f.payload.clone())
-        .collect::<Vec<_>>();
-    assert!(
-        value_of(&whole, "x")
-            .unwrap()
-            .bytes()
-            .all(|byte| byte == b'0')
-    );
+    assert_eq!(out.iter().map(|f| (f.kind, f.flags)).collect::<Vec<_>>(), [(HEADERS, 1), (CONTINUATION, END_HEADERS)]);
+    let whole = out.iter().flat_map(|f| f.payload.clone()).collect::<Vec<_>>();
+    assert!(value_of(&whole, "x").unwrap().bytes().all(|byte| byte == b'0'));
 }
 
 #[test]
 fn what_breaks_the_rules_ends_the_connection() {
     let with = |tail: &[u8]| transform(&[PREFACE.as_slice(), tail].concat());
     assert_eq!(transform(b"GET / HTTP/1.1\r\n"), Err(FilterError::Preface));
-    assert_eq!(
-        transform(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"),
-        Err(FilterError::Preface)
-    );
-    assert_eq!(
-        with(&[0, 0x40, 1, 0, 0, 0, 0, 0, 1]),
-        Err(FilterError::FrameSize(16_385))
-    );
-    assert_eq!(
-        with(&frame(CONTINUATION, 0, 1, &[])),
-        Err(FilterError::Order)
-    );
-    assert_eq!(
-        with(&[frame(HEADERS, 0, 1, &[]), frame(0, 0, 1, &[])].concat()),
-        Err(FilterError::Order)
-    );
-    assert_eq!(
-        with(&[frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 4, 3, &[])].concat()),
-        Err(FilterError::Order)
-    );
-    assert_eq!(
-        with(&frame(HEADERS, END_HEADERS | 0x8, 1, &[9, 0])),
-        Err(FilterError::Padding)
-    );
-    assert_eq!(
-        with(&frame(5, END_HEADERS, 1, &[0; 8])),
-        Err(FilterError::Push)
-    );
-    let endless = [
-        frame(HEADERS, 0, 1, &[]),
-        frame(CONTINUATION, 0, 1, &[]).repeat(20),
-    ]
-    .concat();
+    assert_eq!(transform(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"), Err(FilterError::Preface));
+    assert_eq!(with(&[0, 0x40, 1, 0, 0, 0, 0, 0, 1]), Err(FilterError::FrameSize(16_385)));
+    assert_eq!(with(&frame(CONTINUATION, 0, 1, &[])), Err(FilterError::Order));
+    assert_eq!(with(&[frame(HEADERS, 0, 1, &[]), frame(0, 0, 1, &[])].concat()), Err(FilterError::Order));
+    assert_eq!(with(&[frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 4, 3, &[])].concat()), Err(FilterError::Order));
+    assert_eq!(with(&frame(HEADERS, END_HEADERS | 0x8, 1, &[9, 0])), Err(FilterError::Padding));
+    assert_eq!(with(&frame(5, END_HEADERS, 1, &[0; 8])), Err(FilterError::Push));
+    let endless = [frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(20)].concat();
     assert_eq!(with(&endless), Err(FilterError::BlockSize));
-    let long = [
-        frame(HEADERS, 0, 1, &[0; MAX_BLOCK]),
-        frame(CONTINUATION, 0, 1, &[0]),
-    ]
-    .concat();
+    let long = [frame(HEADERS, 0, 1, &[0; MAX_BLOCK]), frame(CONTINUATION, 0, 1, &[0])].concat();
     assert_eq!(with(&long), Err(FilterError::BlockSize));
-    assert!(matches!(
-        with(&frame(HEADERS, END_HEADERS, 1, &[0xff])),
-        Err(FilterError::Hpack(_))
-    ));
+    assert!(matches!(with(&frame(HEADERS, END_HEADERS, 1, &[0xff])), Err(FilterError::Hpack(_))));
 }
 
 proptest! {
@@ -302,17 +174,8 @@ proptest! {
 #[tokio::test]
 async fn h2_accepts_what_comes_out() {
     let served = h2_requests(&transform(PYTHON).unwrap()).await;
-    assert_eq!(
-        served.unwrap(),
-        [
-            "/SpiffeWorkloadAPI/FetchX509SVID",
-            "/SpiffeWorkloadAPI/FetchX509Bundles"
-        ]
-    );
-    assert_ne!(
-        h2_requests(PYTHON).await.ok(),
-        Some(vec![String::from("/SpiffeWorkloadAPI/FetchX509SVID")])
-    );
+    assert_eq!(served.unwrap(), ["/SpiffeWorkloadAPI/FetchX509SVID", "/SpiffeWorkloadAPI/FetchX509Bundles"]);
+    assert_ne!(h2_requests(PYTHON).await.ok(), Some(vec![String::from("/SpiffeWorkloadAPI/FetchX509SVID")]));
 }
 
 /// h2's own client compresses with Huffman code and the dynamic table: through the filter its requests arrive unchanged.
@@ -325,9 +188,7 @@ async fn what_h2_s_client_sends_arrives_unchanged() {
         let mut seen = Vec::new();
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             seen.push((request.uri().to_string(), request.headers().clone()));
-            respond
-                .send_response(http::Response::new(()), true)
-                .unwrap();
+            respond.send_response(http::Response::new(()), true).unwrap();
         }
         seen
     });
@@ -336,12 +197,11 @@ async fn what_h2_s_client_sends_arrives_unchanged() {
     let mut client = client.ready().await.unwrap();
     let mut sent = Vec::new();
     for n in 0..40 {
-        let request =
-            http::Request::post(format!("http://some.authority:{}/call/{n}", 1000 + n % 3))
-                .header("x-same", "the very same value, again and again")
-                .header("x-other", "v".repeat(n * 20))
-                .body(())
-                .unwrap();
+        let request = http::Request::post(format!("http://some.authority:{}/call/{n}", 1000 + n % 3))
+            .header("x-same", "the very same value, again and again")
+            .header("x-other", "v".repeat(n * 20))
+            .body(())
+            .unwrap();
         sent.push((request.uri().to_string(), request.headers().clone()));
         poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
         client.send_request(request, true).unwrap().0.await.unwrap();

@@ -82,38 +82,22 @@ impl HeldX509 {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Self, Unusable> {
-        let unusable = |why: String| Unusable::X509 {
-            id: id.clone(),
-            why,
-        };
+        let unusable = |why: String| Unusable::X509 { id: id.clone(), why };
         let found = verify(&chain, bundles, now).map_err(unusable)?;
         if found != *id {
-            return Err(Unusable::OtherIdentity {
-                id: id.clone(),
-                found,
-            });
+            return Err(Unusable::OtherIdentity { id: id.clone(), found });
         }
         let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
-        let (_, leaf) =
-            X509Certificate::from_der(leaf).map_err(|error| unusable(error.to_string()))?;
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| unusable(error.to_string()))?;
         if leaf.public_key().raw != key.public_key_spki_der() {
             return Err(Unusable::OtherKey { id: id.clone() });
         }
-        let time =
-            |seconds| Timestamp::from_second(seconds).map_err(|error| unusable(error.to_string()));
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|error| unusable(error.to_string()));
         let expires_at = time(leaf.validity().not_after.timestamp())?;
         let authority_key_id = authority_key_id(&leaf);
         // From now, not from notBefore: leaves are backdated by more than the whole of a very short life.
         let renew_at = renew_at(now, expires_at, jitter);
-        Ok(Self {
-            chain,
-            key,
-            expires_at,
-            renew_at,
-            authority_key_id,
-            distrusted: false,
-            patient_until: None,
-        })
+        Ok(Self { chain, key, expires_at, renew_at, authority_key_id, distrusted: false, patient_until: None })
     }
 
     /// Whether it verifies against `bundles`, which may have changed since it came.
@@ -148,26 +132,13 @@ impl HeldJwt {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Self, Unusable> {
-        let unusable = |why: String| Unusable::Jwt {
-            id: id.clone(),
-            why,
-        };
+        let unusable = |why: String| Unusable::Jwt { id: id.clone(), why };
         let expires_at = verify_token(&token, id, audiences, bundles, now).map_err(unusable)?;
-        Ok(Self {
-            token,
-            expires_at,
-            renew_at: renew_at(now, expires_at, jitter),
-            id: id.clone(),
-        })
+        Ok(Self { token, expires_at, renew_at: renew_at(now, expires_at, jitter), id: id.clone() })
     }
 
     /// Whether it verifies against `bundles`, which may have changed since it came.
-    pub fn still_verifies(
-        &self,
-        audiences: &[String],
-        bundles: &BundleSet,
-        now: Timestamp,
-    ) -> bool {
+    pub fn still_verifies(&self, audiences: &[String], bundles: &BundleSet, now: Timestamp) -> bool {
         verify_token(&self.token, &self.id, audiences, bundles, now).is_ok()
     }
 }
@@ -182,8 +153,7 @@ fn verify_token(
 ) -> Result<Timestamp, String> {
     let mut expires_at = None;
     for audience in audiences {
-        let claims =
-            verify_jwt_svid(token, audience, bundles, now).map_err(|error| error.to_string())?;
+        let claims = verify_jwt_svid(token, audience, bundles, now).map_err(|error| error.to_string())?;
         if claims.id != *id {
             return Err(format!("its subject is {}", claims.id));
         }
@@ -200,14 +170,9 @@ fn verify(chain: &[Vec<u8>], bundles: &BundleSet, now: Timestamp) -> Result<Spif
 /// RFC 5280, 4.2.1.1; empty when absent.
 fn authority_key_id(leaf: &X509Certificate<'_>) -> Vec<u8> {
     use x509_parser::extensions::ParsedExtension;
-    let key_id =
-        leaf.extensions()
-            .iter()
-            .find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::AuthorityKeyIdentifier(identifier) => {
-                    identifier.key_identifier.as_ref()
-                }
-                _ => None,
-            });
+    let key_id = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
+        _ => None,
+    });
     key_id.map(|key_id| key_id.0.to_vec()).unwrap_or_default()
 }

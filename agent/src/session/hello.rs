@@ -18,23 +18,11 @@ pub(super) enum MakeError {
 }
 
 /// A fresh key and the request for its certificate.
-pub(super) fn x509(
-    number: u64,
-    id: Option<&SpiffeId>,
-    token: &Token,
-) -> Result<(PrivateKey, X509Request), MakeError> {
+pub(super) fn x509(number: u64, id: Option<&SpiffeId>, token: &Token) -> Result<(PrivateKey, X509Request), MakeError> {
     let key = PrivateKey::generate(KeyType::EcP256)?;
     let csr = Csr::create(&key)?;
     let spiffe_id = id.map(ToString::to_string).unwrap_or_default();
-    Ok((
-        key,
-        X509Request {
-            id: number,
-            csr,
-            spiffe_id,
-            token: token.compact().to_owned(),
-        },
-    ))
+    Ok((key, X509Request { id: number, csr, spiffe_id, token: token.compact().to_owned() }))
 }
 
 pub(super) fn hello(session: &str, token: &Token, x509: Option<X509Request>) -> SessionRequest {
@@ -47,12 +35,7 @@ pub(super) fn hello(session: &str, token: &Token, x509: Option<X509Request>) -> 
     }))
 }
 
-pub(super) fn jwt(
-    number: u64,
-    id: &SpiffeId,
-    audiences: &[String],
-    token: &Token,
-) -> SessionRequest {
+pub(super) fn jwt(number: u64, id: &SpiffeId, audiences: &[String], token: &Token) -> SessionRequest {
     message(Kind::Jwt(JwtRequest {
         id: number,
         audiences: audiences.to_vec(),
@@ -62,9 +45,7 @@ pub(super) fn jwt(
 }
 
 pub(super) fn refresh(token: &Token) -> SessionRequest {
-    message(Kind::TokenRefresh(TokenRefresh {
-        token: token.compact().to_owned(),
-    }))
+    message(Kind::TokenRefresh(TokenRefresh { token: token.compact().to_owned() }))
 }
 
 pub(super) fn message(kind: Kind) -> SessionRequest {

@@ -48,22 +48,10 @@ impl TokenDesk {
     ///
     /// # Errors
     /// See [`TokenDeskError`].
-    pub async fn token(
-        &self,
-        id: SpiffeId,
-        audiences: Vec<String>,
-    ) -> Result<Zeroizing<String>, TokenDeskError> {
-        let gone =
-            || TokenDeskError::Unavailable("the stream to the issuer broke; ask again".into());
+    pub async fn token(&self, id: SpiffeId, audiences: Vec<String>) -> Result<Zeroizing<String>, TokenDeskError> {
+        let gone = || TokenDeskError::Unavailable("the stream to the issuer broke; ask again".into());
         let (reply, answer) = oneshot::channel();
-        self.queue
-            .send(TokenRequest {
-                id,
-                audiences,
-                reply,
-            })
-            .await
-            .map_err(|_| gone())?;
+        self.queue.send(TokenRequest { id, audiences, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

@@ -69,11 +69,7 @@ impl Told {
             }
             identities.push(identity);
         }
-        Ok(Self {
-            identities,
-            reason: state.reason,
-            trust: Arc::new(trust),
-        })
+        Ok(Self { identities, reason: state.reason, trust: Arc::new(trust) })
     }
 
     /// The entitlement of that id.
@@ -87,10 +83,7 @@ impl Identity {
         let id = identity
             .spiffe_id
             .parse()
-            .map_err(|source| ToldError::Identity {
-                id: identity.spiffe_id.chars().take(200).collect(),
-                source,
-            })?;
+            .map_err(|source| ToldError::Identity { id: identity.spiffe_id.chars().take(200).collect(), source })?;
         let domain = |name: String| match name.parse::<TrustDomain>() {
             Ok(domain) => Some(domain),
             Err(error) => {
@@ -101,16 +94,8 @@ impl Identity {
         Ok(Self {
             id,
             hint: identity.hint,
-            exact_audiences: identity
-                .jwt_audiences
-                .into_iter()
-                .filter(|audience| !audience.ends_with('*'))
-                .collect(),
-            federates_with: identity
-                .federates_with
-                .into_iter()
-                .filter_map(domain)
-                .collect(),
+            exact_audiences: identity.jwt_audiences.into_iter().filter(|audience| !audience.ends_with('*')).collect(),
+            federates_with: identity.federates_with.into_iter().filter_map(domain).collect(),
             tainted: identity.tainted_authorities,
         })
     }
@@ -118,11 +103,7 @@ impl Identity {
 
 fn parse_trust(bundles: Vec<v1::Bundle>) -> BundleSet {
     let mut set = BundleSet::default();
-    for v1::Bundle {
-        trust_domain,
-        document,
-    } in bundles
-    {
+    for v1::Bundle { trust_domain, document } in bundles {
         let parsed = trust_domain
             .parse::<TrustDomain>()
             .map_err(|error| error.to_string())

@@ -82,16 +82,9 @@ pub struct Upstream {
 impl Upstream {
     /// Connects when first asked.
     pub fn new(address: String, name: ServerName<'static>, roots: KeptRoots) -> Self {
-        let origin = format!("https://{}", name.to_str())
-            .parse()
-            .unwrap_or_else(|_| Uri::from_static("https://issuer"));
-        Self {
-            address,
-            name,
-            origin,
-            roots: Lock::new(roots),
-            live: Mutex::new(None),
-        }
+        let origin =
+            format!("https://{}", name.to_str()).parse().unwrap_or_else(|_| Uri::from_static("https://issuer"));
+        Self { address, name, origin, roots: Lock::new(roots), live: Mutex::new(None) }
     }
 
     /// A client on the connection that stands, or on a new one.
@@ -104,13 +97,10 @@ impl Upstream {
             Some(http2) => http2.clone(),
             None => tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
                 .await
-                .map_err(|_| UpstreamError::Timeout {
-                    address: self.address.clone(),
-                })??,
+                .map_err(|_| UpstreamError::Timeout { address: self.address.clone() })??,
         };
         *live = Some(http2.clone());
-        Ok(IssuerClient::with_origin(http2, self.origin.clone())
-            .max_decoding_message_size(MAX_MESSAGE))
+        Ok(IssuerClient::with_origin(http2, self.origin.clone()).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// Forgets the connection, which does not answer: the next client gets a new one.
@@ -123,38 +113,24 @@ impl Upstream {
     /// # Errors
     /// When they cannot be kept; they are trusted all the same until the process ends.
     pub fn learn_roots(&self, pushed: &[Vec<u8>]) -> Result<(), RootsError> {
-        self.roots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .learn(pushed)
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).learn(pushed)
     }
 
     async fn connect(&self) -> Result<Http2, UpstreamError> {
         let address = || self.address.clone();
         let connector = TlsConnector::from(Arc::new(self.tls()?));
-        let tcp = dial(&self.address)
-            .await
-            .map_err(|source| UpstreamError::Connect {
-                address: address(),
-                source,
-            })?;
+        let tcp = dial(&self.address).await.map_err(|source| UpstreamError::Connect { address: address(), source })?;
         let tls = connector
             .connect(self.name.clone(), tcp)
             .await
-            .map_err(|source| UpstreamError::Tls {
-                address: address(),
-                source,
-            })?;
+            .map_err(|source| UpstreamError::Tls { address: address(), source })?;
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .handshake(TokioIo::new(tls))
             .await
-            .map_err(|source| UpstreamError::Http2 {
-                address: address(),
-                source,
-            })?;
+            .map_err(|source| UpstreamError::Http2 { address: address(), source })?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection to the issuer ended");
@@ -165,11 +141,7 @@ impl Upstream {
 
     fn tls(&self) -> Result<ClientConfig, rustls::Error> {
         let mut store = RootCertStore::empty();
-        let roots = self
-            .roots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .all();
+        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner).all();
         store.add_parsable_certificates(roots.into_iter().map(CertificateDer::from));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)

@@ -20,9 +20,7 @@ pub enum RootsError {
     #[error("the issuer pushed a control-plane root that is no certificate: ignored")]
     NotACertificate,
     /// Not written.
-    #[error(
-        "cannot keep the control plane's roots in {path}: {source}; a restart of the agent will not know them"
-    )]
+    #[error("cannot keep the control plane's roots in {path}: {source}; a restart of the agent will not know them")]
     Unwritable {
         /// The file.
         path: String,
@@ -45,16 +43,9 @@ impl KeptRoots {
     pub fn load(configured: Vec<CertificateDer<'static>>, private: &std::path::Path) -> Self {
         let file = private.join("roots.pem");
         let kept = std::fs::read(&file).unwrap_or_default();
-        let pushed = CertificateDer::pem_slice_iter(&kept)
-            .flatten()
-            .map(|root| root.to_vec())
-            .take(MAX_PUSHED)
-            .collect();
-        Self {
-            configured: configured.into_iter().map(|root| root.to_vec()).collect(),
-            pushed,
-            file,
-        }
+        let pushed =
+            CertificateDer::pem_slice_iter(&kept).flatten().map(|root| root.to_vec()).take(MAX_PUSHED).collect();
+        Self { configured: configured.into_iter().map(|root| root.to_vec()).collect(), pushed, file }
     }
 
     /// Replaces what was pushed before. Nothing pushed changes nothing.
@@ -65,36 +56,22 @@ impl KeptRoots {
         if pushed.len() > MAX_PUSHED {
             return Err(RootsError::TooMany(pushed.len()));
         }
-        let is_certificate = |root: &Vec<u8>| {
-            rustls::RootCertStore::empty()
-                .add(CertificateDer::from(root.as_slice()))
-                .is_ok()
-        };
+        let is_certificate =
+            |root: &Vec<u8>| rustls::RootCertStore::empty().add(CertificateDer::from(root.as_slice())).is_ok();
         if !pushed.iter().all(is_certificate) {
             return Err(RootsError::NotACertificate);
         }
         self.pushed = pushed.to_vec();
-        let blocks: Vec<pem::Pem> = pushed
-            .iter()
-            .map(|root| pem::Pem::new("CERTIFICATE", root.clone()))
-            .collect();
+        let blocks: Vec<pem::Pem> = pushed.iter().map(|root| pem::Pem::new("CERTIFICATE", root.clone())).collect();
         let next = self.file.with_extension("next");
         std::fs::write(&next, pem::encode_many(&blocks))
             .and_then(|()| std::fs::rename(&next, &self.file))
-            .map_err(|source| RootsError::Unwritable {
-                path: self.file.display().to_string(),
-                source,
-            })
+            .map_err(|source| RootsError::Unwritable { path: self.file.display().to_string(), source })
     }
 
     pub(super) fn all(&self) -> Vec<Vec<u8>> {
         let mut roots = self.configured.clone();
-        roots.extend(
-            self.pushed
-                .iter()
-                .filter(|root| !self.configured.contains(root))
-                .cloned(),
-        );
+        roots.extend(self.pushed.iter().filter(|root| !self.configured.contains(root)).cloned());
         roots
     }
 }
@@ -110,12 +87,9 @@ mod tests {
     use super::{KeptRoots, RootsError};
 
     fn root() -> Vec<u8> {
-        let authority = X509Authority::generate_control_plane(
-            KeyType::EcP256,
-            Duration::from_secs(3600),
-            Timestamp::now(),
-        )
-        .unwrap();
+        let authority =
+            X509Authority::generate_control_plane(KeyType::EcP256, Duration::from_secs(3600), Timestamp::now())
+                .unwrap();
         authority.certificate().der().to_vec()
     }
 
@@ -136,14 +110,8 @@ mod tests {
     fn what_is_no_root_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let mut roots = KeptRoots::load(vec![root().into()], directory.path());
-        assert!(matches!(
-            roots.learn(&[b"junk".to_vec()]),
-            Err(RootsError::NotACertificate)
-        ));
-        assert!(matches!(
-            roots.learn(&vec![root(); 9]),
-            Err(RootsError::TooMany(9))
-        ));
+        assert!(matches!(roots.learn(&[b"junk".to_vec()]), Err(RootsError::NotACertificate)));
+        assert!(matches!(roots.learn(&vec![root(); 9]), Err(RootsError::TooMany(9))));
         assert_eq!(roots.all().len(), 1);
     }
 }

@@ -4,56 +4,33 @@ use std::collections::BTreeMap;
 
 use countersign_core::bundle::Bundle;
 use countersign_core::id::TrustDomain;
-use countersign_proto::workload::{
-    JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse,
-};
+use countersign_proto::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
 use crate::publish::{Credentials, Svid};
 
 pub(super) fn x509_svids(credentials: &Credentials) -> X509svidResponse {
-    let foreign = credentials
-        .svids
-        .iter()
-        .flat_map(|svid| &svid.federates_with);
+    let foreign = credentials.svids.iter().flat_map(|svid| &svid.federates_with);
     X509svidResponse {
-        svids: credentials
-            .svids
-            .iter()
-            .map(|svid| x509_svid(svid, credentials))
-            .collect(),
+        svids: credentials.svids.iter().map(|svid| x509_svid(svid, credentials)).collect(),
         crl: Vec::new(),
         federated_bundles: by_domain(credentials, foreign, Bundle::x509_der_concatenated),
     }
 }
 
 pub(super) fn x509_bundles(credentials: &Credentials) -> X509BundlesResponse {
-    let bundles = by_domain(
-        credentials,
-        all_domains(credentials),
-        Bundle::x509_der_concatenated,
-    );
-    X509BundlesResponse {
-        crl: Vec::new(),
-        bundles,
-    }
+    let bundles = by_domain(credentials, all_domains(credentials), Bundle::x509_der_concatenated);
+    X509BundlesResponse { crl: Vec::new(), bundles }
 }
 
 pub(super) fn jwt_bundles(credentials: &Credentials) -> JwtBundlesResponse {
-    JwtBundlesResponse {
-        bundles: by_domain(credentials, all_domains(credentials), Bundle::jwks_json),
-    }
+    JwtBundlesResponse { bundles: by_domain(credentials, all_domains(credentials), Bundle::jwks_json) }
 }
 
 /// A token's claims as a protobuf Struct; numbers become doubles, as in every JSON mapping of protobuf.
 pub(super) fn claims(claims: serde_json::Map<String, serde_json::Value>) -> Struct {
-    Struct {
-        fields: claims
-            .into_iter()
-            .map(|(name, claim)| (name, value(claim)))
-            .collect(),
-    }
+    Struct { fields: claims.into_iter().map(|(name, claim)| (name, value(claim))).collect() }
 }
 
 fn x509_svid(svid: &Svid, credentials: &Credentials) -> X509svid {
@@ -62,18 +39,13 @@ fn x509_svid(svid: &Svid, credentials: &Credentials) -> X509svid {
         spiffe_id: svid.id.to_string(),
         x509_svid: svid.chain.concat(),
         x509_svid_key: svid.key.pkcs8_der().to_vec(),
-        bundle: bundle
-            .map(|bundle| bundle.x509_der_concatenated())
-            .unwrap_or_default(),
+        bundle: bundle.map(|bundle| bundle.x509_der_concatenated()).unwrap_or_default(),
         hint: svid.hint.clone(),
     }
 }
 
 fn all_domains(credentials: &Credentials) -> impl Iterator<Item = &TrustDomain> {
-    credentials
-        .svids
-        .iter()
-        .flat_map(|svid| std::iter::once(svid.id.trust_domain()).chain(&svid.federates_with))
+    credentials.svids.iter().flat_map(|svid| std::iter::once(svid.id.trust_domain()).chain(&svid.federates_with))
 }
 
 fn by_domain<'a>(
@@ -81,8 +53,7 @@ fn by_domain<'a>(
     domains: impl Iterator<Item = &'a TrustDomain>,
     form: impl Fn(&Bundle) -> Vec<u8>,
 ) -> BTreeMap<String, Vec<u8>> {
-    let entry =
-        |domain: &TrustDomain| Some((domain.id_string(), form(credentials.trust.get(domain)?)));
+    let entry = |domain: &TrustDomain| Some((domain.id_string(), form(credentials.trust.get(domain)?)));
     domains.filter_map(entry).collect()
 }
 
@@ -92,9 +63,9 @@ fn value(json: serde_json::Value) -> Value {
         serde_json::Value::Bool(bool) => Kind::BoolValue(bool),
         serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         serde_json::Value::String(string) => Kind::StringValue(string),
-        serde_json::Value::Array(values) => Kind::ListValue(ListValue {
-            values: values.into_iter().map(value).collect(),
-        }),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(value).collect() })
+        }
         serde_json::Value::Object(object) => Kind::StructValue(claims(object)),
     };
     Value { kind: Some(kind) }

@@ -79,15 +79,10 @@ fn accepted(listener: UnixListener) -> impl stream::Stream<Item = io::Result<Bou
             match listener.accept().await {
                 Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => {
-                        let bounded = Bounded {
-                            stream: Filtered::new(stream),
-                            _place: place,
-                        };
+                        let bounded = Bounded { stream: Filtered::new(stream), _place: place };
                         return Some((Ok(bounded), (listener, places)));
                     }
-                    Err(_) => tracing::warn!(
-                        "closed a Workload API connection: {MAX_CONNECTIONS} are open"
-                    ),
+                    Err(_) => tracing::warn!("closed a Workload API connection: {MAX_CONNECTIONS} are open"),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a Workload API connection");
@@ -111,21 +106,13 @@ impl Connected for Bounded {
 }
 
 impl AsyncRead for Bounded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Bounded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

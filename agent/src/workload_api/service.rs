@@ -7,9 +7,8 @@ use countersign_core::id::SpiffeId;
 use countersign_core::jwt::verify_jwt_svid;
 use countersign_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use countersign_proto::workload::{
-    JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse,
-    ValidateJwtsvidRequest, ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse,
-    X509svidRequest, X509svidResponse,
+    JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
 use futures::{Stream, stream};
 use jiff::Timestamp;
@@ -44,10 +43,7 @@ impl WorkloadApi {
     }
 
     /// `message` of the credentials now, and of every later revision. An error at once is an error of the call.
-    fn updates<T: Send + 'static>(
-        &self,
-        message: fn(&Credentials) -> T,
-    ) -> Result<Response<Updates<T>>, Status> {
+    fn updates<T: Send + 'static>(&self, message: fn(&Credentials) -> T) -> Result<Response<Updates<T>>, Status> {
         let mut published = self.published.clone();
         let first = ready(&published.borrow_and_update())?;
         let revision = first.revision;
@@ -59,19 +55,14 @@ impl WorkloadApi {
                 match current {
                     Ok(credentials) if credentials.revision == revision => {}
                     Ok(credentials) => {
-                        return Some((
-                            Ok(message(&credentials)),
-                            Some((published, credentials.revision)),
-                        ));
+                        return Some((Ok(message(&credentials)), Some((published, credentials.revision))));
                     }
                     Err(status) => return Some((Err(status), None)),
                 }
             }
         });
         let first = stream::iter([Ok(message(&first))]);
-        Ok(Response::new(Box::pin(futures::StreamExt::chain(
-            first, later,
-        ))))
+        Ok(Response::new(Box::pin(futures::StreamExt::chain(first, later))))
     }
 }
 
@@ -97,15 +88,9 @@ impl SpiffeWorkloadApi for WorkloadApi {
         self.updates(x509_bundles)
     }
 
-    async fn fetch_jwtsvid(
-        &self,
-        request: Request<JwtsvidRequest>,
-    ) -> Result<Response<JwtsvidResponse>, Status> {
+    async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
         check_metadata(&request)?;
-        let JwtsvidRequest {
-            audience,
-            spiffe_id,
-        } = request.into_inner();
+        let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
         check_audiences(&audience)?;
         let credentials = self.credentials()?;
         let asked = asked(&credentials, &spiffe_id)?;
@@ -143,20 +128,13 @@ impl SpiffeWorkloadApi for WorkloadApi {
         let ValidateJwtsvidRequest { audience, svid } = request.into_inner();
         check_audiences(std::slice::from_ref(&audience))?;
         if svid.is_empty() {
-            return Err(Status::invalid_argument(
-                "svid is empty: it must hold the JWT-SVID to validate",
-            ));
+            return Err(Status::invalid_argument("svid is empty: it must hold the JWT-SVID to validate"));
         }
         let credentials = self.credentials()?;
         let verified = verify_jwt_svid(&svid, &audience, &credentials.trust, Timestamp::now())
-            .map_err(|error| {
-                Status::invalid_argument(format!("the JWT-SVID is not valid: {error}"))
-            })?;
+            .map_err(|error| Status::invalid_argument(format!("the JWT-SVID is not valid: {error}")))?;
         let spiffe_id = verified.id.to_string();
-        Ok(Response::new(ValidateJwtsvidResponse {
-            spiffe_id,
-            claims: Some(claims(verified.raw)),
-        }))
+        Ok(Response::new(ValidateJwtsvidResponse { spiffe_id, claims: Some(claims(verified.raw)) }))
     }
 }
 
@@ -164,9 +142,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
 fn check_metadata<T>(request: &Request<T>) -> Result<(), Status> {
     match request.metadata().get("workload.spiffe.io") {
         Some(value) if value == "true" => Ok(()),
-        _ => Err(Status::invalid_argument(
-            "the metadata workload.spiffe.io: true is missing (SPIFFE Workload API, 4)",
-        )),
+        _ => Err(Status::invalid_argument("the metadata workload.spiffe.io: true is missing (SPIFFE Workload API, 4)")),
     }
 }
 
@@ -180,15 +156,9 @@ fn ready(published: &Published) -> Result<Arc<Credentials>, Status> {
 
 fn check_audiences(audiences: &[String]) -> Result<(), Status> {
     if audiences.is_empty() || audiences.iter().any(String::is_empty) {
-        return Err(Status::invalid_argument(
-            "audience is empty: name who the token is for",
-        ));
+        return Err(Status::invalid_argument("audience is empty: name who the token is for"));
     }
-    if audiences.len() > MAX_AUDIENCES
-        || audiences
-            .iter()
-            .any(|audience| audience.len() > MAX_AUDIENCE)
-    {
+    if audiences.len() > MAX_AUDIENCES || audiences.iter().any(|audience| audience.len() > MAX_AUDIENCE) {
         let limits = format!("at most {MAX_AUDIENCES} audiences of at most {MAX_AUDIENCE} bytes");
         return Err(Status::invalid_argument(limits));
     }
@@ -200,9 +170,9 @@ fn asked<'a>(credentials: &'a Credentials, spiffe_id: &str) -> Result<Vec<&'a Sv
     if spiffe_id.is_empty() {
         return Ok(credentials.svids.iter().collect());
     }
-    let id: SpiffeId = spiffe_id.parse().map_err(|error| {
-        Status::invalid_argument(format!("spiffe_id is not a SPIFFE ID: {error}"))
-    })?;
+    let id: SpiffeId = spiffe_id
+        .parse()
+        .map_err(|error| Status::invalid_argument(format!("spiffe_id is not a SPIFFE ID: {error}")))?;
     let ours = credentials.svids.iter().find(|svid| svid.id == id);
     ours.map(|svid| vec![svid])
         .ok_or_else(|| Status::permission_denied("this workload is not entitled to that SPIFFE ID"))

@@ -15,8 +15,8 @@ use countersign_core::x509::{LeafRequest, X509Authority};
 use countersign_proto::issuer::v1::issuer_server::{Issuer, IssuerServer};
 use countersign_proto::issuer::v1::session_request::Kind;
 use countersign_proto::issuer::v1::{
-    self, Identity, JwtRequest, JwtResponse, Refusal, SessionRequest, SessionResponse, State,
-    X509Request, X509Response, session_response,
+    self, Identity, JwtRequest, JwtResponse, Refusal, SessionRequest, SessionResponse, State, X509Request,
+    X509Response, session_response,
 };
 use futures::{Stream, StreamExt};
 use hyper::service::service_fn;
@@ -73,12 +73,7 @@ pub struct FakeIssuer {
 }
 
 pub fn identity(id: &str) -> Identity {
-    Identity {
-        spiffe_id: id.into(),
-        x509_ttl: 3600,
-        jwt_ttl: 300,
-        ..Identity::default()
-    }
+    Identity { spiffe_id: id.into(), x509_ttl: 3600, jwt_ttl: 300, ..Identity::default() }
 }
 
 impl FakeIssuer {
@@ -88,8 +83,7 @@ impl FakeIssuer {
 
     pub async fn bind(address: SocketAddr, inner: Arc<Inner>) -> Self {
         let now = Timestamp::now();
-        let control_plane =
-            X509Authority::generate_control_plane(KeyType::EcP256, DAY, now).unwrap();
+        let control_plane = X509Authority::generate_control_plane(KeyType::EcP256, DAY, now).unwrap();
         Self::bind_with(address, inner, control_plane).await
     }
 
@@ -101,38 +95,24 @@ impl FakeIssuer {
         (self.address, self.inner, self.control_plane)
     }
 
-    pub async fn bind_with(
-        address: SocketAddr,
-        inner: Arc<Inner>,
-        control_plane: X509Authority,
-    ) -> Self {
+    pub async fn bind_with(address: SocketAddr, inner: Arc<Inner>, control_plane: X509Authority) -> Self {
         let now = Timestamp::now();
         let key = PrivateKey::generate(KeyType::EcP256).unwrap();
-        let issued = control_plane
-            .issue_server(key.public_key(), &[NAME.to_owned()], DAY, now)
-            .unwrap();
+        let issued = control_plane.issue_server(key.public_key(), &[NAME.to_owned()], DAY, now).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                chain,
-                PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()).into(),
-            )
+            .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()).into())
             .unwrap();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = IssuerServer::from_arc(Arc::new(Api(Arc::clone(&inner))));
         let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), service));
-        Self {
-            address,
-            inner,
-            control_plane,
-            task,
-        }
+        Self { address, inner, control_plane, task }
     }
 
     pub fn control_plane_root_pem(&self) -> String {
@@ -141,15 +121,11 @@ impl FakeIssuer {
 
     /// Tells every session from now on.
     pub fn grant(&self, identities: Vec<Identity>) {
-        self.inner
-            .identities
-            .send_replace((identities, String::new()));
+        self.inner.identities.send_replace((identities, String::new()));
     }
 
     pub fn withdraw(&self, reason: &str) {
-        self.inner
-            .identities
-            .send_replace((Vec::new(), reason.into()));
+        self.inner.identities.send_replace((Vec::new(), reason.into()));
     }
 
     pub fn misbehave(&self, fault: Fault) {
@@ -196,31 +172,15 @@ impl Inner {
 
     fn state(&self) -> SessionResponse {
         let (identities, reason) = self.identities.borrow().clone();
-        let reason = if identities.is_empty() {
-            reason
-        } else {
-            String::new()
-        };
-        let bundle = v1::Bundle {
-            trust_domain: "example.org".into(),
-            document: self.bundle().to_json(),
-        };
-        let state = State {
-            identities,
-            reason,
-            bundles: vec![bundle],
-            ..State::default()
-        };
-        SessionResponse {
-            kind: Some(session_response::Kind::State(state)),
-        }
+        let reason = if identities.is_empty() { reason } else { String::new() };
+        let bundle = v1::Bundle { trust_domain: "example.org".into(), document: self.bundle().to_json() };
+        let state = State { identities, reason, bundles: vec![bundle], ..State::default() };
+        SessionResponse { kind: Some(session_response::Kind::State(state)) }
     }
 
     fn id_or_default(&self, asked: &str) -> Option<SpiffeId> {
         let (identities, _) = &*self.identities.borrow();
-        let found = identities
-            .iter()
-            .find(|identity| asked.is_empty() || identity.spiffe_id == asked)?;
+        let found = identities.iter().find(|identity| asked.is_empty() || identity.spiffe_id == asked)?;
         found.spiffe_id.parse().ok()
     }
 
@@ -228,11 +188,7 @@ impl Inner {
         let fault = self.fault.lock().unwrap().clone();
         let refused = |code, message: &str| X509Response {
             id: request.id,
-            refusal: Some(Refusal {
-                code,
-                message: message.into(),
-                retry_after_ms: 0,
-            }),
+            refusal: Some(Refusal { code, message: message.into(), retry_after_ms: 0 }),
             ..X509Response::default()
         };
         let answer = match (self.id_or_default(&request.spiffe_id), &fault) {
@@ -241,78 +197,32 @@ impl Inner {
             (Some(id), fault) => {
                 let csr = Csr::verify(&request.csr).unwrap();
                 let other_key = PrivateKey::generate(KeyType::EcP256).unwrap();
-                let spki = if *fault == Fault::OtherKey {
-                    other_key.public_key()
-                } else {
-                    csr.public_key_spki()
-                };
-                let signed: SpiffeId = if let Fault::OtherId(other) = fault {
-                    other.parse().unwrap()
-                } else {
-                    id.clone()
-                };
-                let authority = if *fault == Fault::WrongRoot {
-                    &self.rogue
-                } else {
-                    &self.x509
-                };
+                let spki = if *fault == Fault::OtherKey { other_key.public_key() } else { csr.public_key_spki() };
+                let signed: SpiffeId =
+                    if let Fault::OtherId(other) = fault { other.parse().unwrap() } else { id.clone() };
+                let authority = if *fault == Fault::WrongRoot { &self.rogue } else { &self.x509 };
                 let ttl = Duration::from_secs(self.x509_ttl.load(Ordering::Relaxed));
-                let leaf = LeafRequest {
-                    spki,
-                    id: &signed,
-                    dns_names: &[],
-                    ttl,
-                };
+                let leaf = LeafRequest { spki, id: &signed, dns_names: &[], ttl };
                 let issued = authority.issue(&leaf, Timestamp::now()).unwrap();
                 let (certificates, spiffe_id) = (issued.chain, id.to_string());
-                X509Response {
-                    id: request.id,
-                    spiffe_id,
-                    certificates,
-                    refusal: None,
-                }
+                X509Response { id: request.id, spiffe_id, certificates, refusal: None }
             }
         };
-        SessionResponse {
-            kind: Some(session_response::Kind::X509(answer)),
-        }
+        SessionResponse { kind: Some(session_response::Kind::X509(answer)) }
     }
 
     fn jwt(&self, request: &JwtRequest) -> SessionResponse {
         self.jwts.fetch_add(1, Ordering::Relaxed);
-        let (id, audiences) = (
-            self.id_or_default(&request.spiffe_id).unwrap(),
-            &request.audiences,
-        );
-        let to_issue = JwtToIssue {
-            id: &id,
-            audiences,
-            ttl: Duration::from_secs(300),
-            issuer: None,
-        };
-        let mut answer = JwtResponse {
-            id: request.id,
-            spiffe_id: id.to_string(),
-            ..JwtResponse::default()
-        };
+        let (id, audiences) = (self.id_or_default(&request.spiffe_id).unwrap(), &request.audiences);
+        let to_issue = JwtToIssue { id: &id, audiences, ttl: Duration::from_secs(300), issuer: None };
+        let mut answer = JwtResponse { id: request.id, spiffe_id: id.to_string(), ..JwtResponse::default() };
         if audiences.iter().any(|audience| audience == "forbidden") {
             let message = "the audience forbidden is not granted".into();
-            answer.refusal = Some(Refusal {
-                code: 7,
-                message,
-                retry_after_ms: 0,
-            });
+            answer.refusal = Some(Refusal { code: 7, message, retry_after_ms: 0 });
         } else {
-            answer.token = self
-                .jwt
-                .issue(&to_issue, Timestamp::now())
-                .unwrap()
-                .token
-                .to_string();
+            answer.token = self.jwt.issue(&to_issue, Timestamp::now()).unwrap().token.to_string();
         }
-        SessionResponse {
-            kind: Some(session_response::Kind::Jwt(answer)),
-        }
+        SessionResponse { kind: Some(session_response::Kind::Jwt(answer)) }
     }
 
     fn answer(&self, request: SessionRequest) -> Option<SessionResponse> {
@@ -361,14 +271,8 @@ impl Issuer for Api {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (responses, receiver) = mpsc::channel(16);
-        tokio::spawn(converse(
-            Arc::clone(&self.0),
-            request.into_inner(),
-            responses,
-        ));
-        Ok(Response::new(
-            tokio_stream::wrappers::ReceiverStream::new(receiver).boxed(),
-        ))
+        tokio::spawn(converse(Arc::clone(&self.0), request.into_inner(), responses));
+        Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed()))
     }
 }
 
@@ -381,10 +285,7 @@ async fn converse(
     let Ok(Some(hello)) = requests.message().await else {
         return;
     };
-    assert!(
-        matches!(hello.kind, Some(Kind::Hello(_))),
-        "the first message is Hello"
-    );
+    assert!(matches!(hello.kind, Some(Kind::Hello(_))), "the first message is Hello");
     issuer.hellos.fetch_add(1, Ordering::Relaxed);
     let _ = responses.send(Ok(issuer.state())).await;
     if let Some(answer) = issuer.answer(hello) {

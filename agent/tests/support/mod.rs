@@ -1,12 +1,6 @@
 //! A world for an agent: an issuer that speaks the real Issuer API over real TLS with authorities of `core`, a token, and a
 //! directory for a session. Shared by the tests and the benchmark.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "each test uses its part"
-)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part")]
 
 pub mod issuer;
 
@@ -41,11 +35,7 @@ impl Place {
     pub fn write_token(&self, seconds: i64) {
         let now = Timestamp::now().as_second();
         let claims = format!(r#"{{"iat":{now},"exp":{}}}"#, now + seconds);
-        std::fs::write(
-            self.path("token"),
-            format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)),
-        )
-        .unwrap();
+        std::fs::write(self.path("token"), format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -69,21 +59,13 @@ impl Place {
             ("COUNTERSIGN_ROOTS", issuer.control_plane_root_pem()),
             ("COUNTERSIGN_TOKEN_FILE", text(&self.path("token"))),
             ("COUNTERSIGN_PRIVATE", text(&self.path("private"))),
-            (
-                "COUNTERSIGN_SESSIONS",
-                format!("={}", text(&self.path("identity"))),
-            ),
+            ("COUNTERSIGN_SESSIONS", format!("={}", text(&self.path("identity")))),
         ]
     }
 
     pub fn config(&self, issuer: &FakeIssuer) -> Config {
         let environment = self.environment(issuer);
-        Config::read(|name| {
-            environment
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| value.clone())
-        })
-        .unwrap()
+        Config::read(|name| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone()))
+            .unwrap()
     }
 }

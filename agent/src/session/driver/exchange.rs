@@ -34,12 +34,7 @@ impl Session {
         Ok(span_until(plan.wake_at).min(span_until(Some(conversation.look_again_at))))
     }
 
-    fn ask(
-        &mut self,
-        want: Want,
-        conversation: &mut Conversation,
-        now: Timestamp,
-    ) -> Result<(), String> {
+    fn ask(&mut self, want: Want, conversation: &mut Conversation, now: Timestamp) -> Result<(), String> {
         let Ok(permit) = conversation.outgoing.clone().try_reserve_owned() else {
             return Ok(());
         };
@@ -49,8 +44,7 @@ impl Session {
         let number = self.number();
         let message = match want {
             Want::X509(id) => {
-                let (key, request) =
-                    hello::x509(number, Some(&id), &token).map_err(|error| error.to_string())?;
+                let (key, request) = hello::x509(number, Some(&id), &token).map_err(|error| error.to_string())?;
                 self.wallet.asked_x509(number, Some(id), key, now);
                 hello::message(Request::X509(request))
             }
@@ -70,23 +64,15 @@ impl Session {
         let read = self.parts.token.read();
         if let Ok(token) = &read
             && token.expires_at() > conversation.token.expires_at()
-            && conversation
-                .outgoing
-                .try_send(hello::refresh(token))
-                .is_ok()
+            && conversation.outgoing.try_send(hello::refresh(token)).is_ok()
         {
             conversation.token = token.clone();
         }
         conversation.look_again_at = conversation.token.look_again_at(now);
-        read.inspect_err(|error| tracing::warn!(%error, "the token is read again later"))
-            .ok()
+        read.inspect_err(|error| tracing::warn!(%error, "the token is read again later")).ok()
     }
 
-    pub(super) fn take(
-        &mut self,
-        message: SessionResponse,
-        conversation: &mut Conversation,
-    ) -> Result<(), String> {
+    pub(super) fn take(&mut self, message: SessionResponse, conversation: &mut Conversation) -> Result<(), String> {
         let now = Timestamp::now();
         match message.kind {
             Some(Kind::State(state)) => {
@@ -109,11 +95,7 @@ impl Session {
             tracing::warn!(%error, "the control plane's roots");
         }
         let told = Told::parse(state).map_err(|error| error.to_string())?;
-        tracing::debug!(
-            session = self.parts.config.name,
-            identities = told.identities.len(),
-            "told by the issuer"
-        );
+        tracing::debug!(session = self.parts.config.name, identities = told.identities.len(), "told by the issuer");
         self.wallet.tell(told, now);
         Ok(())
     }
@@ -129,9 +111,7 @@ impl Session {
                     self.complain(&error);
                 }
                 Err(match error {
-                    NotAccepted::Refused { code, message } => {
-                        TokenDeskError::Refused { code, message }
-                    }
+                    NotAccepted::Refused { code, message } => TokenDeskError::Refused { code, message },
                     other => TokenDeskError::Unavailable(other.to_string()),
                 })
             }
@@ -142,17 +122,9 @@ impl Session {
     }
 
     /// Answers a workload's request for a token from what is held, or asks the issuer where there is a stream.
-    pub(super) fn answer(
-        &mut self,
-        request: TokenRequest,
-        conversation: Option<&mut Conversation>,
-    ) {
+    pub(super) fn answer(&mut self, request: TokenRequest, conversation: Option<&mut Conversation>) {
         let now = Timestamp::now();
-        let TokenRequest {
-            id,
-            audiences,
-            reply,
-        } = request;
+        let TokenRequest { id, audiences, reply } = request;
         let held = self.wallet.token(&id, &audiences, now);
         let is_young = held.is_some_and(|(_, young)| young);
         let held = held.map(|(held, _)| held.token.clone());
@@ -163,9 +135,7 @@ impl Session {
         let waiters = asked.map(|number| self.waiters.entry(number).or_default());
         match waiters {
             Ok(waiters) if waiters.len() < MAX_WAITERS => waiters.push(reply),
-            Ok(_) => drop(
-                reply.send(held.ok_or_else(|| unavailable("too many calls wait for this token"))),
-            ),
+            Ok(_) => drop(reply.send(held.ok_or_else(|| unavailable("too many calls wait for this token")))),
             Err(why) => drop(reply.send(held.ok_or_else(|| unavailable(why)))),
         }
     }
@@ -182,11 +152,7 @@ impl Session {
             return Ok(number);
         }
         let busy = "too many requests are on their way to the issuer";
-        let permit = conversation
-            .outgoing
-            .clone()
-            .try_reserve_owned()
-            .map_err(|_| busy)?;
+        let permit = conversation.outgoing.clone().try_reserve_owned().map_err(|_| busy)?;
         let no_token = "the agent cannot read its service account token";
         let token = self.fresh_token(conversation, now).ok_or(no_token)?;
         let number = self.number();

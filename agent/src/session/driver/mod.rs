@@ -108,12 +108,7 @@ impl Session {
             let ended = self.stream().await;
             failures = if ended.was_told { 1 } else { failures + 1 };
             let delay = next_attempt(failures, jitter(), ended.asked);
-            tracing::warn!(
-                session = self.parts.config.name,
-                why = ended.why,
-                ?delay,
-                "no stream to the issuer"
-            );
+            tracing::warn!(session = self.parts.config.name, why = ended.why, ?delay, "no stream to the issuer");
             self.wallet.disconnected(ended.why);
             self.waiters.clear();
             self.publish();
@@ -134,11 +129,7 @@ impl Session {
                 Ok(sleep) => sleep,
                 Err(why) => return self.give_up(why, &conversation).await,
             };
-            let sleep = if conversation.was_told {
-                sleep
-            } else {
-                sleep.min(OPENING_TIMEOUT)
-            };
+            let sleep = if conversation.was_told { sleep } else { sleep.min(OPENING_TIMEOUT) };
             tokio::select! {
                 message = incoming.message() => match message {
                     Ok(Some(message)) => if let Err(why) = self.take(message, &mut conversation) {
@@ -163,25 +154,18 @@ impl Session {
         let mut connecting = Box::pin(async move { upstream.client().await });
         // The first poll sends the first packet; what follows is done while it travels.
         let early = futures::poll!(&mut connecting);
-        let token = self
-            .parts
-            .token
-            .read()
-            .map_err(|error| failed(error.to_string()))?;
+        let token = self.parts.token.read().map_err(|error| failed(error.to_string()))?;
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
         let now = Timestamp::now();
         let mut x509 = None;
         if self.wallet.wants_default(now) {
             let number = self.number();
-            let (key, request) =
-                hello::x509(number, None, &token).map_err(|error| failed(error.to_string()))?;
+            let (key, request) = hello::x509(number, None, &token).map_err(|error| failed(error.to_string()))?;
             self.wallet.asked_x509(number, None, key, now);
             x509 = Some(request);
         }
         let hello = hello::hello(&self.parts.config.name, &token, x509);
-        outgoing
-            .try_send(hello)
-            .map_err(|error| failed(error.to_string()))?;
+        outgoing.try_send(hello).map_err(|error| failed(error.to_string()))?;
         let connected = match early {
             std::task::Poll::Ready(connected) => connected,
             std::task::Poll::Pending => self.meanwhile(connecting).await,
@@ -194,12 +178,7 @@ impl Session {
         match self.meanwhile(opening).await {
             Ok(Ok(response)) => {
                 let look_again_at = token.look_again_at(Timestamp::now());
-                let conversation = Conversation {
-                    outgoing,
-                    token,
-                    look_again_at,
-                    was_told: false,
-                };
+                let conversation = Conversation { outgoing, token, look_again_at, was_told: false };
                 Ok((conversation, response.into_inner()))
             }
             Ok(Err(status)) => Err(ended(&status, false)),
@@ -225,11 +204,7 @@ impl Session {
 
     async fn give_up(&self, why: String, conversation: &Conversation) -> Ended {
         self.parts.upstream.discard().await;
-        Ended {
-            why,
-            asked: None,
-            was_told: conversation.was_told,
-        }
+        Ended { why, asked: None, was_told: conversation.was_told }
     }
 
     fn number(&mut self) -> u64 {
@@ -240,31 +215,19 @@ impl Session {
 }
 
 fn failed(why: String) -> Ended {
-    Ended {
-        why,
-        asked: None,
-        was_told: false,
-    }
+    Ended { why, asked: None, was_told: false }
 }
 
 /// The issuer's own word on when to come again: its metadata, or, displaced by a newer agent of the same session, late.
 fn ended(status: &Status, was_told: bool) -> Ended {
-    let named = status
-        .metadata()
-        .get("retry-after-ms")
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let named = status.metadata().get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
     let displaced = (status.code() == Code::Aborted).then_some(DISPLACED);
     let why = format!("{}: {}", status.code(), status.message());
-    Ended {
-        why,
-        asked: named.map(Duration::from_millis).or(displaced),
-        was_told,
-    }
+    Ended { why, asked: named.map(Duration::from_millis).or(displaced), was_told }
 }
 
 fn span_until(time: Option<Timestamp>) -> Duration {
-    let span = time
-        .map(|time| Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default());
+    let span = time.map(|time| Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default());
     span.map_or(LONGEST_SLEEP, |span| span.min(LONGEST_SLEEP))
 }
 

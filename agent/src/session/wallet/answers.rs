@@ -39,21 +39,12 @@ impl Wallet {
     ///
     /// # Errors
     /// See [`NotAccepted`]: the credential is not used, and is asked for again later.
-    pub fn accept_x509(
-        &mut self,
-        answer: X509Response,
-        now: Timestamp,
-        jitter: f64,
-    ) -> Result<(), NotAccepted> {
+    pub fn accept_x509(&mut self, answer: X509Response, now: Timestamp, jitter: f64) -> Result<(), NotAccepted> {
         let Some((Pending::X509 { id: asked, key }, _)) = self.pending.remove(&answer.id) else {
             return Err(NotAccepted::Unasked(answer.id));
         };
-        let default = || {
-            self.told
-                .as_ref()
-                .and_then(|told| told.identities.first())
-                .map(|identity| identity.id.clone())
-        };
+        let default =
+            || self.told.as_ref().and_then(|told| told.identities.first()).map(|identity| identity.id.clone());
         let expected = asked.or_else(default);
         if let Some(refusal) = answer.refusal {
             let error = refused(&refusal);
@@ -62,23 +53,15 @@ impl Wallet {
             }
             return Err(error);
         }
-        let identity = self
-            .told
-            .as_ref()
-            .and_then(|told| told.identity(expected.as_ref()?));
-        let (Some(told), Some(identity)) = (
-            &self.told,
-            identity.filter(|one| one.id.to_string() == answer.spiffe_id),
-        ) else {
+        let identity = self.told.as_ref().and_then(|told| told.identity(expected.as_ref()?));
+        let (Some(told), Some(identity)) = (&self.told, identity.filter(|one| one.id.to_string() == answer.spiffe_id))
+        else {
             return Err(NotAccepted::OtherIdentity(answer.spiffe_id));
         };
         let id = identity.id.clone();
         match HeldX509::verified(&id, answer.certificates, key, &told.trust, now, jitter) {
             Ok(mut held) => {
-                held.patient_until = identity
-                    .tainted
-                    .contains(&held.authority_key_id)
-                    .then(|| after(now, PATIENCE));
+                held.patient_until = identity.tainted.contains(&held.authority_key_id).then(|| after(now, PATIENCE));
                 self.refused.remove(&Want::X509(id.clone()));
                 self.x509.insert(id, held);
                 Ok(())
@@ -95,12 +78,7 @@ impl Wallet {
     ///
     /// # Errors
     /// See [`NotAccepted`].
-    pub fn accept_jwt(
-        &mut self,
-        answer: JwtResponse,
-        now: Timestamp,
-        jitter: f64,
-    ) -> Result<HeldJwt, NotAccepted> {
+    pub fn accept_jwt(&mut self, answer: JwtResponse, now: Timestamp, jitter: f64) -> Result<HeldJwt, NotAccepted> {
         let Some((Pending::Jwt { id, audiences }, _)) = self.pending.remove(&answer.id) else {
             return Err(NotAccepted::Unasked(answer.id));
         };
@@ -113,11 +91,7 @@ impl Wallet {
             }
             return Err(error);
         }
-        let Some(told) = self
-            .told
-            .as_ref()
-            .filter(|told| told.identity(&id).is_some())
-        else {
+        let Some(told) = self.told.as_ref().filter(|told| told.identity(&id).is_some()) else {
             return Err(NotAccepted::OtherIdentity(answer.spiffe_id));
         };
         match HeldJwt::verified(&id, &audiences, token, &told.trust, now, jitter) {
@@ -138,32 +112,16 @@ impl Wallet {
     }
 
     fn refuse(&mut self, want: Want, error: &NotAccepted, retry_after_ms: u32, now: Timestamp) {
-        let patience = if retry_after_ms == 0 {
-            PATIENCE
-        } else {
-            Duration::from_millis(retry_after_ms.into())
-        };
-        self.refused.insert(
-            want,
-            Refused {
-                again_at: after(now, patience),
-                reason: error.to_string(),
-            },
-        );
+        let patience = if retry_after_ms == 0 { PATIENCE } else { Duration::from_millis(retry_after_ms.into()) };
+        self.refused.insert(want, Refused { again_at: after(now, patience), reason: error.to_string() });
     }
 
     /// Forgets dead tokens, then those nearest their end that are not for files.
     fn make_room(&mut self, now: Timestamp) {
         self.jwt.retain(|_, held| held.expires_at > now);
         while self.jwt.len() >= MAX_CACHED_TOKENS {
-            let spare = self
-                .jwt
-                .iter()
-                .filter(|((id, audiences), _)| !self.is_for_file(id, audiences));
-            let Some(next_to_die) = spare
-                .min_by_key(|(_, held)| held.expires_at)
-                .map(|(key, _)| key.clone())
-            else {
+            let spare = self.jwt.iter().filter(|((id, audiences), _)| !self.is_for_file(id, audiences));
+            let Some(next_to_die) = spare.min_by_key(|(_, held)| held.expires_at).map(|(key, _)| key.clone()) else {
                 return;
             };
             self.jwt.remove(&next_to_die);
@@ -172,8 +130,5 @@ impl Wallet {
 }
 
 fn refused(refusal: &Refusal) -> NotAccepted {
-    NotAccepted::Refused {
-        code: refusal.code,
-        message: refusal.message.clone(),
-    }
+    NotAccepted::Refused { code: refusal.code, message: refusal.message.clone() }
 }

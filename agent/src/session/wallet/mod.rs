@@ -77,15 +77,10 @@ impl Wallet {
     pub fn tell(&mut self, told: Told, now: Timestamp) {
         self.x509.retain(|id, _| told.identity(id).is_some());
         self.jwt.retain(|(id, _), _| told.identity(id).is_some());
-        let trust_changed = self
-            .told
-            .as_ref()
-            .is_none_or(|before| before.trust != told.trust);
+        let trust_changed = self.told.as_ref().is_none_or(|before| before.trust != told.trust);
         if trust_changed {
             let bundles = &told.trust;
-            self.x509
-                .values_mut()
-                .for_each(|held| held.distrusted = !held.still_verifies(bundles, now));
+            self.x509.values_mut().for_each(|held| held.distrusted = !held.still_verifies(bundles, now));
             for ((_, audiences), held) in &mut self.jwt {
                 if !held.still_verifies(audiences, bundles, now) {
                     held.renew_at = now;
@@ -106,40 +101,21 @@ impl Wallet {
     }
 
     /// Notes that an X509-SVID was asked for with `key`; no id means the default identity, as in Hello.
-    pub fn asked_x509(
-        &mut self,
-        request: u64,
-        id: Option<SpiffeId>,
-        key: PrivateKey,
-        now: Timestamp,
-    ) {
-        self.pending
-            .insert(request, (Pending::X509 { id, key }, now));
+    pub fn asked_x509(&mut self, request: u64, id: Option<SpiffeId>, key: PrivateKey, now: Timestamp) {
+        self.pending.insert(request, (Pending::X509 { id, key }, now));
     }
 
     /// Notes that a JWT-SVID was asked for.
-    pub fn asked_jwt(
-        &mut self,
-        request: u64,
-        id: SpiffeId,
-        audiences: Vec<String>,
-        now: Timestamp,
-    ) {
-        self.pending
-            .insert(request, (Pending::Jwt { id, audiences }, now));
+    pub fn asked_jwt(&mut self, request: u64, id: SpiffeId, audiences: Vec<String>, now: Timestamp) {
+        self.pending.insert(request, (Pending::Jwt { id, audiences }, now));
     }
 
     /// The open request for that token, if there is one.
     pub fn open_jwt_request(&self, id: &SpiffeId, audiences: &[String]) -> Option<u64> {
-        self.pending
-            .iter()
-            .find_map(|(request, (pending, _))| match pending {
-                Pending::Jwt {
-                    id: asked,
-                    audiences: for_whom,
-                } if asked == id && for_whom == audiences => Some(*request),
-                _ => None,
-            })
+        self.pending.iter().find_map(|(request, (pending, _))| match pending {
+            Pending::Jwt { id: asked, audiences: for_whom } if asked == id && for_whom == audiences => Some(*request),
+            _ => None,
+        })
     }
 
     /// Whether the default identity needs a certificate, which Hello can ask for.
@@ -153,23 +129,15 @@ impl Wallet {
     /// What is to be asked for, and when to look again.
     pub fn plan(&self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
-        let mut wake =
-            |at: Timestamp| plan.wake_at = Some(plan.wake_at.map_or(at, |earlier| earlier.min(at)));
+        let mut wake = |at: Timestamp| plan.wake_at = Some(plan.wake_at.map_or(at, |earlier| earlier.min(at)));
         for (_, asked_at) in self.pending.values() {
             let overdue_at = after(*asked_at, ANSWER_TIMEOUT);
             plan.stalled |= overdue_at <= now;
             wake(overdue_at);
         }
-        self.x509
-            .values()
-            .map(|held| held.expires_at)
-            .filter(|expiry| *expiry > now)
-            .for_each(&mut wake);
+        self.x509.values().map(|held| held.expires_at).filter(|expiry| *expiry > now).for_each(&mut wake);
         for (want, due) in self.wants(now) {
-            let due = self
-                .refused
-                .get(&want)
-                .map_or(due, |refused| due.max(refused.again_at));
+            let due = self.refused.get(&want).map_or(due, |refused| due.max(refused.again_at));
             if due > now {
                 wake(due);
             } else {
@@ -180,12 +148,7 @@ impl Wallet {
     }
 
     /// A held token that is alive. The flag says whether it is in the first half of its life.
-    pub fn token(
-        &self,
-        id: &SpiffeId,
-        audiences: &[String],
-        now: Timestamp,
-    ) -> Option<(&HeldJwt, bool)> {
+    pub fn token(&self, id: &SpiffeId, audiences: &[String], now: Timestamp) -> Option<(&HeldJwt, bool)> {
         let held = self.jwt.get(&(id.clone(), audiences.to_vec()))?;
         (held.expires_at > now).then_some((held, held.renew_at > now))
     }
@@ -193,16 +156,13 @@ impl Wallet {
     /// Everything the session should hold, each with the time from which it is to be asked for; what is under way is not
     /// among it.
     fn wants(&self, now: Timestamp) -> impl Iterator<Item = (Want, Timestamp)> {
-        self.told
-            .iter()
-            .flat_map(credentials)
-            .filter_map(move |want| {
-                let due = match &want {
-                    Want::X509(id) => self.x509_due(self.told.as_ref()?.identity(id)?, now)?,
-                    Want::Jwt(id, audiences) => self.jwt_due(id, audiences, now)?,
-                };
-                Some((want, due))
-            })
+        self.told.iter().flat_map(credentials).filter_map(move |want| {
+            let due = match &want {
+                Want::X509(id) => self.x509_due(self.told.as_ref()?.identity(id)?, now)?,
+                Want::Jwt(id, audiences) => self.jwt_due(id, audiences, now)?,
+            };
+            Some((want, due))
+        })
     }
 
     /// When a certificate of `identity` is to be asked for; none while that is under way.
@@ -215,21 +175,14 @@ impl Wallet {
         };
         let at_once = held.distrusted || identity.tainted.contains(&held.authority_key_id);
         let due = if at_once { now } else { held.renew_at };
-        Some(
-            held.patient_until
-                .map_or(due, |patient_until| due.max(patient_until)),
-        )
+        Some(held.patient_until.map_or(due, |patient_until| due.max(patient_until)))
     }
 
     fn jwt_due(&self, id: &SpiffeId, audiences: &[String], now: Timestamp) -> Option<Timestamp> {
         if self.open_jwt_request(id, audiences).is_some() {
             return None;
         }
-        Some(
-            self.jwt
-                .get(&(id.clone(), audiences.to_vec()))
-                .map_or(now, |held| held.renew_at),
-        )
+        Some(self.jwt.get(&(id.clone(), audiences.to_vec())).map_or(now, |held| held.renew_at))
     }
 
     fn is_pending(&self, identity: &Identity) -> bool {
@@ -260,8 +213,7 @@ impl Wallet {
 fn credentials(told: &Told) -> impl Iterator<Item = Want> {
     told.identities.iter().flat_map(|identity| {
         let token = |audience: &String| Want::Jwt(identity.id.clone(), vec![audience.clone()]);
-        std::iter::once(Want::X509(identity.id.clone()))
-            .chain(identity.exact_audiences.iter().map(token))
+        std::iter::once(Want::X509(identity.id.clone())).chain(identity.exact_audiences.iter().map(token))
     })
 }
 

@@ -17,33 +17,21 @@ impl Wallet {
         let Some(default) = told.identities.first() else {
             return Published::NoIdentity(told.reason.as_str().into());
         };
-        let outstanding = credentials(told)
-            .any(|want| !self.has(&want, now) && !self.refused.contains_key(&want));
+        let outstanding = credentials(told).any(|want| !self.has(&want, now) && !self.refused.contains_key(&want));
         if !self.complete && outstanding {
             return Published::NotReady(self.waiting("waiting for the issuer to sign"));
         }
-        let svids: Vec<Svid> = told
-            .identities
-            .iter()
-            .filter_map(|identity| self.svid(identity, now))
-            .collect();
+        let svids: Vec<Svid> = told.identities.iter().filter_map(|identity| self.svid(identity, now)).collect();
         if svids.first().is_none_or(|first| first.id != default.id) {
             return Published::NotReady(self.why_not(default, now));
         }
         let trust = Arc::clone(&told.trust);
         self.complete = true;
-        Published::Ready(Arc::new(Credentials {
-            revision: 0,
-            svids,
-            trust,
-        }))
+        Published::Ready(Arc::new(Credentials { revision: 0, svids, trust }))
     }
 
     fn svid(&self, identity: &Identity, now: Timestamp) -> Option<Svid> {
-        let held = self
-            .x509
-            .get(&identity.id)
-            .filter(|held| held.expires_at > now)?;
+        let held = self.x509.get(&identity.id).filter(|held| held.expires_at > now)?;
         let token_of = |audience: &String| {
             let (held, _) = self.token(&identity.id, std::slice::from_ref(audience), now)?;
             Some((audience.clone(), held.token.clone()))
@@ -55,38 +43,22 @@ impl Wallet {
             key: held.key.clone(),
             expires_at: held.expires_at,
             federates_with: identity.federates_with.clone(),
-            tokens: identity
-                .exact_audiences
-                .iter()
-                .filter_map(token_of)
-                .collect(),
+            tokens: identity.exact_audiences.iter().filter_map(token_of).collect(),
         })
     }
 
     fn waiting(&self, what: &str) -> Arc<str> {
-        if self.trouble.is_empty() {
-            what.into()
-        } else {
-            self.trouble.as_str().into()
-        }
+        if self.trouble.is_empty() { what.into() } else { self.trouble.as_str().into() }
     }
 
     fn why_not(&self, default: &Identity, now: Timestamp) -> Arc<str> {
         if let Some(refused) = self.refused.get(&Want::X509(default.id.clone())) {
             return refused.reason.as_str().into();
         }
-        match self
-            .x509
-            .get(&default.id)
-            .filter(|held| held.expires_at <= now)
-        {
+        match self.x509.get(&default.id).filter(|held| held.expires_at <= now) {
             Some(held) => {
                 let trouble = self.waiting("a new one is on its way");
-                format!(
-                    "the X509-SVID of {} expired at {}: {trouble}",
-                    default.id, held.expires_at
-                )
-                .into()
+                format!("the X509-SVID of {} expired at {}: {trouble}", default.id, held.expires_at).into()
             }
             None => self.waiting("waiting for the issuer to sign"),
         }

@@ -51,18 +51,9 @@ impl Issuer {
             refresh_hint: Duration::from_secs(300),
         };
         let document = bundle.to_json();
-        let bundles = vec![v1::Bundle {
-            trust_domain: "example.org".into(),
-            document,
-        }];
+        let bundles = vec![v1::Bundle { trust_domain: "example.org".into(), document }];
         let reason = "nobody selects it".into();
-        Told::parse(State {
-            identities,
-            bundles,
-            reason,
-            ..State::default()
-        })
-        .unwrap()
+        Told::parse(State { identities, bundles, reason, ..State::default() }).unwrap()
     }
 
     /// Asks for `name` on `wallet` and answers.
@@ -71,47 +62,24 @@ impl Issuer {
         let csr = Csr::verify(&Csr::create(&key).unwrap()).unwrap();
         wallet.asked_x509(1, Some(id(name)), key, now);
         let (spki, ttl) = (csr.public_key_spki(), Duration::from_secs(HOUR));
-        let leaf = LeafRequest {
-            spki,
-            id: &id(name),
-            dns_names: &[],
-            ttl,
-        };
+        let leaf = LeafRequest { spki, id: &id(name), dns_names: &[], ttl };
         let certificates = self.x509.issue(&leaf, now).unwrap().chain;
-        let answer = X509Response {
-            id: 1,
-            spiffe_id: id(name).to_string(),
-            certificates,
-            refusal: None,
-        };
+        let answer = X509Response { id: 1, spiffe_id: id(name).to_string(), certificates, refusal: None };
         wallet.accept_x509(answer, now, 0.0)
     }
 
     fn signs_token(&self, wallet: &mut Wallet, name: &str, audience: &str, now: Timestamp) {
         let (id, audiences) = (id(name), vec![audience.to_owned()]);
         wallet.asked_jwt(2, id.clone(), audiences.clone(), now);
-        let request = JwtRequest {
-            id: &id,
-            audiences: &audiences,
-            ttl: Duration::from_secs(300),
-            issuer: None,
-        };
+        let request = JwtRequest { id: &id, audiences: &audiences, ttl: Duration::from_secs(300), issuer: None };
         let token = self.jwt.issue(&request, now).unwrap().token.to_string();
-        let answer = JwtResponse {
-            id: 2,
-            spiffe_id: id.to_string(),
-            token,
-            refusal: None,
-        };
+        let answer = JwtResponse { id: 2, spiffe_id: id.to_string(), token, refusal: None };
         wallet.accept_jwt(answer, now, 0.0).unwrap();
     }
 }
 
 fn identity(name: &str) -> v1::Identity {
-    v1::Identity {
-        spiffe_id: id(name).to_string(),
-        ..v1::Identity::default()
-    }
+    v1::Identity { spiffe_id: id(name).to_string(), ..v1::Identity::default() }
 }
 
 fn x509(name: &str) -> Want {
@@ -127,11 +95,7 @@ fn reason(published: Published) -> String {
 
 fn ids(published: Published) -> Vec<SpiffeId> {
     match published {
-        Published::Ready(credentials) => credentials
-            .svids
-            .iter()
-            .map(|svid| svid.id.clone())
-            .collect(),
+        Published::Ready(credentials) => credentials.svids.iter().map(|svid| svid.id.clone()).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -140,20 +104,13 @@ fn ids(published: Published) -> Vec<SpiffeId> {
 fn asks_for_what_is_missing_and_renews_at_half_life() {
     let issuer = Issuer::new();
     let mut wallet = Wallet::default();
-    assert!(
-        wallet.wants_default(at(0)),
-        "Hello asks for the default identity before it is known"
-    );
+    assert!(wallet.wants_default(at(0)), "Hello asks for the default identity before it is known");
     assert_eq!(wallet.plan(at(0)), Plan::default());
     wallet.tell(issuer.tells(vec![identity("a"), identity("b")]), at(0));
     assert_eq!(wallet.plan(at(0)).ask, [x509("a"), x509("b")]);
     issuer.signs(&mut wallet, "a", at(0)).unwrap();
     issuer.signs(&mut wallet, "b", at(0)).unwrap();
-    for (second, ask) in [
-        (0, vec![]),
-        (1799, vec![]),
-        (1800, vec![x509("a"), x509("b")]),
-    ] {
+    for (second, ask) in [(0, vec![]), (1799, vec![]), (1800, vec![x509("a"), x509("b")])] {
         assert_eq!(wallet.plan(at(second)).ask, ask, "{second}");
         assert_eq!(wallet.wants_default(at(second)), second >= 1800);
     }
@@ -164,21 +121,9 @@ fn asks_for_what_is_missing_and_renews_at_half_life() {
 fn what_is_under_way_is_not_asked_for_again_and_an_overdue_answer_ends_the_stream() {
     let issuer = Issuer::new();
     let mut wallet = Wallet::default();
-    wallet.asked_x509(
-        1,
-        None,
-        PrivateKey::generate(KeyType::EcP256).unwrap(),
-        at(0),
-    );
+    wallet.asked_x509(1, None, PrivateKey::generate(KeyType::EcP256).unwrap(), at(0));
     wallet.tell(issuer.tells(vec![identity("a")]), at(0));
-    assert_eq!(
-        wallet.plan(at(9)),
-        Plan {
-            ask: vec![],
-            wake_at: Some(at(10)),
-            stalled: false
-        }
-    );
+    assert_eq!(wallet.plan(at(9)), Plan { ask: vec![], wake_at: Some(at(10)), stalled: false });
     assert!(wallet.plan(at(10)).stalled);
     wallet.disconnected("gone".into());
     assert_eq!(wallet.plan(at(10)).ask, [x509("a")]);
@@ -190,41 +135,16 @@ fn publishes_only_when_all_is_there_or_refused() {
     let mut with_token = identity("a");
     with_token.jwt_audiences = vec!["exact".into(), "prefix*".into()];
     let mut wallet = Wallet::default();
-    assert_eq!(
-        reason(wallet.published(at(0))),
-        "waiting for the issuer's first answer"
-    );
+    assert_eq!(reason(wallet.published(at(0))), "waiting for the issuer's first answer");
     wallet.tell(issuer.tells(vec![with_token, identity("b")]), at(0));
     issuer.signs(&mut wallet, "a", at(0)).unwrap();
-    assert_eq!(
-        reason(wallet.published(at(0))),
-        "waiting for the issuer to sign"
-    );
+    assert_eq!(reason(wallet.published(at(0))), "waiting for the issuer to sign");
     issuer.signs_token(&mut wallet, "a", "exact", at(0));
-    assert_eq!(
-        reason(wallet.published(at(0))),
-        "waiting for the issuer to sign"
-    );
-    wallet.asked_x509(
-        3,
-        Some(id("b")),
-        PrivateKey::generate(KeyType::EcP256).unwrap(),
-        at(0),
-    );
-    let refusal = Some(Refusal {
-        code: 7,
-        message: "no".into(),
-        retry_after_ms: 60_000,
-    });
-    let refused = X509Response {
-        id: 3,
-        refusal,
-        ..X509Response::default()
-    };
-    assert!(matches!(
-        wallet.accept_x509(refused, at(0), 0.0),
-        Err(NotAccepted::Refused { code: 7, .. })
-    ));
+    assert_eq!(reason(wallet.published(at(0))), "waiting for the issuer to sign");
+    wallet.asked_x509(3, Some(id("b")), PrivateKey::generate(KeyType::EcP256).unwrap(), at(0));
+    let refusal = Some(Refusal { code: 7, message: "no".into(), retry_after_ms: 60_000 });
+    let refused = X509Response { id: 3, refusal, ..X509Response::default() };
+    assert!(matches!(wallet.accept_x509(refused, at(0), 0.0), Err(NotAccepted::Refused { code: 7, .. })));
     assert_eq!(ids(wallet.published(at(0))), [id("a")]);
     for (second, ask) in [(59, vec![]), (60, vec![x509("b")])] {
         assert_eq!(wallet.plan(at(second)).ask, ask);
@@ -241,19 +161,9 @@ fn tokens_for_files_are_renewed_and_those_of_calls_are_not() {
     issuer.signs(&mut wallet, "a", at(0)).unwrap();
     issuer.signs_token(&mut wallet, "a", "exact", at(0));
     issuer.signs_token(&mut wallet, "a", "call", at(0));
-    assert_eq!(
-        wallet.plan(at(150)).ask,
-        [Want::Jwt(id("a"), vec!["exact".into()])]
-    );
-    let young = |second| {
-        wallet
-            .token(&id("a"), &["call".to_owned()], at(second))
-            .map(|(_, young)| young)
-    };
-    assert_eq!(
-        (young(149), young(150), young(300)),
-        (Some(true), Some(false), None)
-    );
+    assert_eq!(wallet.plan(at(150)).ask, [Want::Jwt(id("a"), vec!["exact".into()])]);
+    let young = |second| wallet.token(&id("a"), &["call".to_owned()], at(second)).map(|(_, young)| young);
+    assert_eq!((young(149), young(150), young(300)), (Some(true), Some(false), None));
 }
 
 #[test]
@@ -268,29 +178,10 @@ fn a_workload_cannot_fill_the_memory_with_audiences() {
         issuer.signs_token(&mut wallet, "a", &format!("call {n}"), at(n / 10));
     }
     assert!(wallet.jwt.len() <= 128);
-    assert!(
-        wallet
-            .token(&id("a"), &["exact".to_owned()], at(20))
-            .is_some()
-    );
+    assert!(wallet.token(&id("a"), &["exact".to_owned()], at(20)).is_some());
     wallet.asked_jwt(9, id("a"), vec!["refused".into()], at(0));
-    let refusal = Some(Refusal {
-        code: 7,
-        ..Refusal::default()
-    });
-    assert!(
-        wallet
-            .accept_jwt(
-                JwtResponse {
-                    id: 9,
-                    refusal,
-                    ..JwtResponse::default()
-                },
-                at(0),
-                0.0
-            )
-            .is_err()
-    );
+    let refusal = Some(Refusal { code: 7, ..Refusal::default() });
+    assert!(wallet.accept_jwt(JwtResponse { id: 9, refusal, ..JwtResponse::default() }, at(0), 0.0).is_err());
     assert!(wallet.refused.is_empty());
 }
 
@@ -303,16 +194,9 @@ fn an_expired_default_is_not_published_and_says_what_is_the_matter() {
     issuer.signs(&mut wallet, "b", at(1000)).unwrap();
     assert_eq!(ids(wallet.published(at(1000))), [id("a"), id("b")]);
     wallet.disconnected("the issuer is away".into());
-    assert_eq!(
-        ids(wallet.published(at(3599))),
-        [id("a"), id("b")],
-        "with the issuer away it goes on"
-    );
+    assert_eq!(ids(wallet.published(at(3599))), [id("a"), id("b")], "with the issuer away it goes on");
     let reason = reason(wallet.published(at(3601)));
-    assert!(
-        reason.contains("expired at") && reason.contains("the issuer is away"),
-        "{reason}"
-    );
+    assert!(reason.contains("expired at") && reason.contains("the issuer is away"), "{reason}");
 }
 
 #[test]
@@ -363,29 +247,10 @@ fn answers_that_nobody_waits_for_change_nothing() {
     let issuer = Issuer::new();
     let mut wallet = Wallet::default();
     wallet.tell(issuer.tells(vec![identity("a")]), at(0));
-    let unasked = X509Response {
-        id: 7,
-        spiffe_id: id("a").to_string(),
-        ..X509Response::default()
-    };
-    assert!(matches!(
-        wallet.accept_x509(unasked, at(0), 0.0),
-        Err(NotAccepted::Unasked(7))
-    ));
-    wallet.asked_x509(
-        8,
-        Some(id("a")),
-        PrivateKey::generate(KeyType::EcP256).unwrap(),
-        at(0),
-    );
-    let other = X509Response {
-        id: 8,
-        spiffe_id: id("b").to_string(),
-        ..X509Response::default()
-    };
-    assert!(matches!(
-        wallet.accept_x509(other, at(0), 0.0),
-        Err(NotAccepted::OtherIdentity(_))
-    ));
+    let unasked = X509Response { id: 7, spiffe_id: id("a").to_string(), ..X509Response::default() };
+    assert!(matches!(wallet.accept_x509(unasked, at(0), 0.0), Err(NotAccepted::Unasked(7))));
+    wallet.asked_x509(8, Some(id("a")), PrivateKey::generate(KeyType::EcP256).unwrap(), at(0));
+    let other = X509Response { id: 8, spiffe_id: id("b").to_string(), ..X509Response::default() };
+    assert!(matches!(wallet.accept_x509(other, at(0), 0.0), Err(NotAccepted::OtherIdentity(_))));
     assert_eq!(wallet.plan(at(0)).ask, [x509("a")]);
 }

@@ -1,0 +1,103 @@
+//! The program itself: its command line, its signals, its logs.
+
+mod support;
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::issuer::identity;
+use support::{DEFAULT_ID, FakeIssuer, Place};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+fn agent(arguments: &[&str], environment: &[(&'static str, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-agent"));
+    command.args(arguments).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+    command.stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+async fn end(child: &mut Child) -> ExitStatus {
+    tokio::time::timeout(Duration::from_secs(20), child.wait()).await.expect("it ends").unwrap()
+}
+
+async fn log_of(child: &mut Child) -> String {
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).await.unwrap();
+    log
+}
+
+/// R87: with every log line there is, no token and no key in any form.
+#[tokio::test]
+async fn waits_runs_ends_on_sigterm_and_never_logs_a_secret() {
+    let mut shop = identity(DEFAULT_ID);
+    shop.jwt_audiences = vec!["payments".into()];
+    let (place, issuer) = (Place::new(), FakeIssuer::start(vec![shop]).await);
+    let mut environment = place.environment(&issuer);
+    environment.push(("COUNTERSIGN_LOG", "trace".into()));
+    // A file: nobody reads while it runs, and a full pipe would stop it.
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let mut running = agent(&["run"], &environment).stderr(log).spawn().unwrap();
+    let waited = end(&mut agent(&["wait", "--timeout", "20s"], &environment).spawn().unwrap()).await;
+    assert!(waited.success());
+    assert!(place.credentials().join("credential-bundle.pem").exists(), "wait returns no sooner than it is there");
+    let client = spiffe::WorkloadApiClient::connect_to(place.endpoint()).await.unwrap();
+    let token = client.fetch_jwt_token(["api"], None).await.unwrap();
+
+    kill(Pid::from_raw(running.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(end(&mut running).await.code(), Some(0));
+    let log = std::fs::read_to_string(place.path("log")).unwrap();
+    let read = |file: &str| std::fs::read_to_string(place.credentials().join(file)).unwrap();
+    assert!(log.contains(DEFAULT_ID), "the log is there: {log}");
+    let key = read("tls.key").lines().nth(1).unwrap().to_owned();
+    let pod_token = std::fs::read_to_string(place.path("token")).unwrap();
+    let tokens = [token, read("jwt/payments.token"), pod_token];
+    let parts = tokens.iter().flat_map(|token| token.split('.').skip(1));
+    for secret in parts.filter(|part| part.len() > 8).chain([key.as_str()]) {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn wait_leaves_its_reason_as_the_termination_message() {
+    let (place, issuer) = (Place::new(), FakeIssuer::start(Vec::new()).await);
+    let environment = place.environment(&issuer);
+    let _running = agent(&["run"], &environment).spawn().unwrap();
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    while !std::fs::read_to_string(place.path("private/status")).unwrap_or_default().contains("selects it") {
+        look.tick().await;
+    }
+    let message = place.path("termination-log");
+    let arguments = ["wait", "--timeout", "50ms", "--termination-log", message.to_str().unwrap()];
+    let waited = end(&mut agent(&arguments, &environment).spawn().unwrap()).await;
+    assert_eq!(waited.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(message).unwrap(), "no identity after 50ms: no WorkloadIdentity selects it");
+    assert_eq!(issuer.inner.hellos.load(Ordering::Relaxed), 1, "a pod without identity keeps its stream");
+}
+
+#[tokio::test]
+async fn a_missing_variable_is_named() {
+    let mut ended = agent(&["run"], &[]).spawn().unwrap();
+    assert_eq!(end(&mut ended).await.code(), Some(1));
+    assert!(log_of(&mut ended).await.contains("COUNTERSIGN_ISSUER is not set"));
+}
+
+/// R3: each container's session has its own identity, over one connection.
+#[tokio::test]
+async fn sessions_are_apart() {
+    let (place, issuer) = (Place::new(), FakeIssuer::start(vec![identity(DEFAULT_ID)]).await);
+    let mut environment = place.environment(&issuer);
+    let directories = ["a", "b"].map(|name| place.path(name));
+    directories.iter().for_each(|directory| std::fs::create_dir(directory).unwrap());
+    let sessions = format!("a={},b={}", directories[0].display(), directories[1].display());
+    environment.retain(|(name, _)| *name != "COUNTERSIGN_SESSIONS");
+    environment.push(("COUNTERSIGN_SESSIONS", sessions));
+    let _running = agent(&["run"], &environment).spawn().unwrap();
+    assert!(end(&mut agent(&["wait"], &environment).spawn().unwrap()).await.success());
+    let keys = directories.map(|directory| std::fs::read_to_string(directory.join("credentials/tls.key")).unwrap());
+    assert_ne!(keys[0], keys[1]);
+    assert_eq!(issuer.inner.hellos.load(Ordering::Relaxed), 2);
+}
