@@ -364,3 +364,6 @@ pub fn control_plane_policy() -> AuthorityPolicy {
         jwt_key_type: countersign_core::key::KeyType::EcP256,
     }
 }
+
+#[cfg(test)]
+mod tests;

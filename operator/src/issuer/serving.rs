@@ -125,3 +125,6 @@ fn issue(
     let renew_at = renewal::renew_at(issued.not_before, issued.not_after, jitter);
     Ok((CertifiedKey::new(chain, signing), renew_at))
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,10 +47,7 @@ pub async fn serve(
     outbound: Outbound,
 ) {
     context.metrics.sessions.inc();
-    let end = match converse(&context, requests, &outbound).await {
-        Ok(()) => None,
-        Err(refused) => Some(refused),
-    };
+    let end = converse(&context, requests, &outbound).await.err();
     context.metrics.sessions.dec();
     if let Some(refused) = end {
         context.metrics.refused(Kind::Session, refused.reason());

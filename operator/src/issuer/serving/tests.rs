@@ -1,0 +1,110 @@
+//! Handshakes with the issuer.
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_core::{key::KeyType, x509::X509Authority};
+use jiff::Timestamp;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConnection,
+    client::Resumption,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
+    version::{TLS12, TLS13},
+};
+
+use super::{ServingCertificate, issue, tls_config};
+
+const NAME: &str = "countersign-issuer.countersign-system.svc";
+
+fn authority() -> X509Authority {
+    X509Authority::generate_control_plane(KeyType::EcP256, Duration::from_secs(86_400), Timestamp::now()).unwrap()
+}
+
+fn server(authority: &X509Authority) -> Arc<rustls::ServerConfig> {
+    let certificate = ServingCertificate::default();
+    let (key, _) = issue(authority, &[NAME.to_owned()], Timestamp::now()).unwrap();
+    certificate.0.store(Some(Arc::new(key)));
+    tls_config(Arc::new(certificate)).unwrap()
+}
+
+fn client(root: &X509Authority, version: &'static rustls::SupportedProtocolVersion, alpn: &str) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(root.certificate().der().to_vec())).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    config.resumption = Resumption::in_memory_sessions(8);
+    config
+}
+
+/// Moves records to and fro until both sides are done.
+fn handshake(
+    client: &Arc<ClientConfig>,
+    server: &Arc<rustls::ServerConfig>,
+    name: &'static str,
+) -> Result<ClientConnection, rustls::Error> {
+    let mut client = ClientConnection::new(client.clone(), ServerName::try_from(name).unwrap())?;
+    let mut server = ServerConnection::new(server.clone())?;
+    for _ in 0..10 {
+        let mut records = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut records).unwrap();
+        }
+        let mut unread = records.as_slice();
+        while !unread.is_empty() {
+            server.read_tls(&mut unread).unwrap();
+            server.process_new_packets()?;
+        }
+        let mut records = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut records).unwrap();
+        }
+        let mut unread = records.as_slice();
+        while !unread.is_empty() {
+            client.read_tls(&mut unread).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    Ok(client)
+}
+
+#[test]
+fn an_agent_with_the_root_and_the_name_gets_through() {
+    let authority = authority();
+    let server = server(&authority);
+    let done = handshake(&Arc::new(client(&authority, &TLS13, "h2")), &server, NAME).unwrap();
+    assert!(!done.is_handshaking());
+    assert_eq!(done.alpn_protocol(), Some(b"h2".as_slice()));
+}
+
+#[test]
+fn another_root_another_name_an_older_tls_and_another_protocol_are_refused() {
+    let (root, other) = (authority(), authority());
+    let server = server(&root);
+    assert!(handshake(&Arc::new(client(&other, &TLS13, "h2")), &server, NAME).is_err());
+    assert!(handshake(&Arc::new(client(&root, &TLS13, "h2")), &server, "elsewhere.svc").is_err());
+    assert!(handshake(&Arc::new(client(&root, &TLS12, "h2")), &server, NAME).is_err());
+    assert!(handshake(&Arc::new(client(&root, &TLS13, "http/1.1")), &server, NAME).is_err());
+}
+
+#[test]
+fn nothing_is_resumed() {
+    let authority = authority();
+    let server = server(&authority);
+    let client = Arc::new(client(&authority, &TLS13, "h2"));
+    for _ in 0..3 {
+        let done = handshake(&client, &server, NAME).unwrap();
+        assert_eq!(done.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        assert_eq!(done.tls13_tickets_received(), 0);
+    }
+}
+
+#[test]
+fn without_a_certificate_there_is_no_handshake() {
+    let authority = authority();
+    let server = tls_config(Arc::default()).unwrap();
+    assert!(handshake(&Arc::new(client(&authority, &TLS13, "h2")), &server, NAME).is_err());
+}
