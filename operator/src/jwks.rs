@@ -41,7 +41,9 @@ pub struct PublishedKeys {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The API server did not answer as it should.
-    #[error("{path} cannot be read from the API server: {source}; the operator needs the ClusterRole system:service-account-issuer-discovery")]
+    #[error(
+        "{path} cannot be read from the API server: {source}; the operator needs the ClusterRole system:service-account-issuer-discovery"
+    )]
     Unreadable {
         /// What was asked for.
         path: &'static str,

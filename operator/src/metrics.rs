@@ -180,19 +180,11 @@ impl Metrics {
         registry.register("index_objects", "Objects in the index", self.index.clone());
         registry.register("sessions", "Open sessions", self.sessions.clone());
         registry.register("connections", "Open connections to the issuer", self.connections.clone());
-        registry.register(
-            "handshakes_failed",
-            "TLS handshakes failed or too slow",
-            self.handshakes_failed.clone(),
-        );
+        registry.register("handshakes_failed", "TLS handshakes failed or too slow", self.handshakes_failed.clone());
         registry.register("sessions_displaced", "Streams ended by a newer one", self.displaced.clone());
         registry.register("states_pushed", "States pushed to sessions", self.states_pushed.clone());
         registry.register("live_pod_reads", "Pods read live after an index miss", self.live_reads.clone());
-        registry.register(
-            "token_key_fetches",
-            "Fetches of the cluster's token keys",
-            self.token_key_fetches.clone(),
-        );
+        registry.register("token_key_fetches", "Fetches of the cluster's token keys", self.token_key_fetches.clone());
         registry.register("events_dropped", "Events dropped by the rate limit", self.events_dropped.clone());
         registry.register("undecodable_objects", "Objects that could not be decoded", self.undecodable.clone());
         registry.register_with_unit(

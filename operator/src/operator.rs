@@ -91,10 +91,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (domains, domain_writer) = Stored::new();
     {
         let (client, index, readiness, metrics) = shared.clone();
-        part!(
-            "watch of TrustDomains",
-            watch::trust_domains::watch(client, index, domain_writer, readiness, metrics)
-        );
+        part!("watch of TrustDomains", watch::trust_domains::watch(client, index, domain_writer, readiness, metrics));
     }
     let (identities, identity_writer) = Stored::new();
     {

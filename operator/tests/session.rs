@@ -82,7 +82,10 @@ async fn a_token_that_does_not_prove_a_living_pod_opens_no_stream() {
         let header = BASE64.encode(r#"{"alg":"none","kid":"cluster-key","typ":"JWT"}"#);
         format!("{header}.{}.", BASE64.encode(good().to_string()))
     };
-    let cut = { let token = world.token(); token[..token.rfind('.').unwrap() + 1].to_owned() };
+    let cut = {
+        let token = world.token();
+        token[..token.rfind('.').unwrap() + 1].to_owned()
+    };
     for (what, token, says) in [
         ("expired", with("/exp", json!(EPOCH - 1)), "expired"),
         ("another audience", with("/aud", json!(["vault"])), "audience"),
@@ -171,7 +174,8 @@ async fn nothing_but_the_key_is_taken_from_a_csr() {
     let answer = stream.x509(csr, world.token()).await;
     let (_, leaf) = X509Certificate::from_der(&answer.certificates[0]).unwrap();
     let names = leaf.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
-    let expected = [GeneralName::URI("spiffe://example.org/ns/shop/sa/orders"), GeneralName::DNSName("orders.shop.svc")];
+    let expected =
+        [GeneralName::URI("spiffe://example.org/ns/shop/sa/orders"), GeneralName::DNSName("orders.shop.svc")];
     assert_eq!(names, expected);
     assert_eq!(leaf.subject().iter().count(), 0);
 }
@@ -232,7 +236,10 @@ async fn two_containers_of_a_pod_get_different_identities() {
     world.index.update(|index| {
         for container in ["app", "proxy"] {
             let selector = json!({"serviceAccounts": ["orders"], "containers": [container]});
-            index.apply_identity(identity(container, json!({"selector": selector, "path": format!("/ns/{{namespace}}/{container}")})));
+            index.apply_identity(identity(
+                container,
+                json!({"selector": selector, "path": format!("/ns/{{namespace}}/{container}")}),
+            ));
         }
         index.remove_identity(&countersign_operator::index::IdentityKey {
             namespace: "shop".to_owned(),

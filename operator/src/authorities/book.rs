@@ -70,7 +70,9 @@ pub struct DomainFacts {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// There was one, and there is none.
-    #[error("the journal is missing, and sequence {published} was published: restore Secret {secret} from a backup, or delete and make the TrustDomain again for a new root")]
+    #[error(
+        "the journal is missing, and sequence {published} was published: restore Secret {secret} from a backup, or delete and make the TrustDomain again for a new root"
+    )]
     Missing {
         /// The Secret's name.
         secret: String,
@@ -78,7 +80,9 @@ pub enum Problem {
         published: u64,
     },
     /// It was made for another TrustDomain object.
-    #[error("Secret {secret} holds the authorities of an earlier TrustDomain of this name (uid {owner}): annotate this one with countersign.dev/adopt-authorities=true to go on with them, or delete the Secret for a new root")]
+    #[error(
+        "Secret {secret} holds the authorities of an earlier TrustDomain of this name (uid {owner}): annotate this one with countersign.dev/adopt-authorities=true to go on with them, or delete the Secret for a new root"
+    )]
     NotAdopted {
         /// The Secret's name.
         secret: String,
@@ -126,8 +130,7 @@ pub fn examine(
     if let Some(owner) = secret.owner.as_ref().filter(|owner| **owner != facts.uid && !facts.adopts) {
         return Err(Problem::NotAdopted { secret: name, owner: owner.clone() });
     }
-    let expected =
-        Expected { cluster, trust_domain: Some(&facts.trust_domain), published_sequence: known, now };
+    let expected = Expected { cluster, trust_domain: Some(&facts.trust_domain), published_sequence: known, now };
     read(secret, &expected).map(Some).map_err(|error| Problem::Unusable { secret: name, error })
 }
 
@@ -328,9 +331,10 @@ impl Book {
     /// The next moment at which time alone changes what is published.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        let of_domains = self.loaded.iter().filter_map(|(name, loaded)| {
-            loaded.journal.next_change(&self.facts.get(name)?.policy, now)
-        });
+        let of_domains = self
+            .loaded
+            .iter()
+            .filter_map(|(name, loaded)| loaded.journal.next_change(&self.facts.get(name)?.policy, now));
         let of_control_plane =
             self.control_plane().and_then(|journal| journal.next_change(&control_plane_policy(), now));
         of_domains.chain(of_control_plane).min()

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 
 use countersign_core::journal::{Journal, JournalError};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{
-    Api, Client,
-    api::PostParams,
-};
+use kube::{Api, Client, api::PostParams};
 use zeroize::Zeroizing;
 
 use super::book::{OWNER_ANNOTATION, StoredSecret};

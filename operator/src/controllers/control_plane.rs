@@ -62,7 +62,9 @@ pub enum ControlPlaneError {
     #[error("Secret {CONTROL_PLANE_SECRET}: {0}")]
     Journal(#[from] JournalError),
     /// It is gone though roots were published.
-    #[error("Secret {CONTROL_PLANE_SECRET} is missing, and pods trust the roots in ConfigMap {CONFIG_MAP}: restore the Secret, or delete the ConfigMap to accept a new root and restart injected pods")]
+    #[error(
+        "Secret {CONTROL_PLANE_SECRET} is missing, and pods trust the roots in ConfigMap {CONFIG_MAP}: restore the Secret, or delete the ConfigMap to accept a new root and restart injected pods"
+    )]
     Missing,
     /// The Service has no address.
     #[error("Service {ISSUER_SERVICE} has no ClusterIP yet; agents cannot find the issuer")]

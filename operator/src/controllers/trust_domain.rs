@@ -188,12 +188,7 @@ enum Due {
     Problem(Problem),
 }
 
-fn decide(
-    examined: Result<Option<Journal>, Problem>,
-    adopting: bool,
-    policy: &AuthorityPolicy,
-    now: Timestamp,
-) -> Due {
+fn decide(examined: Result<Option<Journal>, Problem>, adopting: bool, policy: &AuthorityPolicy, now: Timestamp) -> Due {
     match examined {
         Err(problem) => Due::Problem(problem),
         Ok(None) => Due::Create,
@@ -256,7 +251,9 @@ fn status(domain: &TrustDomain, standing: &Standing, now: Timestamp) -> TrustDom
             "Duplicate",
             format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}: delete one of the two"),
         ),
-        Standing::Nothing => Health::stalled("NoAuthority", "spec.authority is missing: this cluster signs nothing here"),
+        Standing::Nothing => {
+            Health::stalled("NoAuthority", "spec.authority is missing: this cluster signs nothing here")
+        }
     };
     let generation = domain.meta().generation;
     let conditions = health.conditions(generation, &old.conditions, now);

@@ -285,7 +285,9 @@ fn translated(
         // Without the object its name is the best guess at the trust domain; the judge refuses it in any case.
         None => named.parse().map_err(|_| FieldError {
             field: "spec.trustDomain".to_owned(),
-            reason: format!("there is no TrustDomain {named}: create it, or make a WorkloadIdentity that names another"),
+            reason: format!(
+                "there is no TrustDomain {named}: create it, or make a WorkloadIdentity that names another"
+            ),
         })?,
     };
     let spec = translate::identity(object, &trust_domain)?;

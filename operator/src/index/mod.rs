@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use domains::Domains;
 pub use domains::DomainVerdict;
+use domains::Domains;
 use identities::{Identities, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
 pub use pods::PodRecord;

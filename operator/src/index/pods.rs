@@ -53,9 +53,9 @@ impl Pods {
     }
 
     pub(super) fn alive(&self, uid: &str, now: Timestamp) -> bool {
-        self.by_uid.get(uid).is_some_and(|entry| {
-            !entry.record.ended && entry.provisional_until.is_none_or(|until| now < until)
-        })
+        self.by_uid
+            .get(uid)
+            .is_some_and(|entry| !entry.record.ended && entry.provisional_until.is_none_or(|until| now < until))
     }
 
     /// Every pod of an account, or of the whole namespace.
@@ -65,7 +65,9 @@ impl Pods {
         account: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
         let accounts = self.by_account.get(namespace).into_iter().flatten();
-        accounts.filter(move |(name, _)| account.is_none_or(|account| account == name.as_str())).flat_map(|(_, uids)| uids)
+        accounts
+            .filter(move |(name, _)| account.is_none_or(|account| account == name.as_str()))
+            .flat_map(|(_, uids)| uids)
     }
 
     /// Notes that the watch told of a pod exactly as it is known already, which most events do: then there is nothing to do.
@@ -80,7 +82,11 @@ impl Pods {
     }
 
     /// Puts a pod in place; the answer is another pod of the same name which it replaces.
-    pub(super) fn insert(&mut self, record: PodRecord, provisional_until: Option<Timestamp>) -> (Arc<str>, Option<Arc<str>>) {
+    pub(super) fn insert(
+        &mut self,
+        record: PodRecord,
+        provisional_until: Option<Timestamp>,
+    ) -> (Arc<str>, Option<Arc<str>>) {
         let facts = &record.facts;
         let uid: Arc<str> = match self.by_uid.get_key_value(facts.uid.as_str()) {
             Some((uid, _)) => uid.clone(),

@@ -102,7 +102,10 @@ fn every_order_of_applying_publishes_the_same() {
         orders = orders
             .into_iter()
             .flat_map(|order: Vec<usize>| {
-                (0..4).filter(|step| !order.contains(step)).map(|step| [order.clone(), vec![step]].concat()).collect::<Vec<_>>()
+                (0..4)
+                    .filter(|step| !order.contains(step))
+                    .map(|step| [order.clone(), vec![step]].concat())
+                    .collect::<Vec<_>>()
             })
             .collect();
     }
@@ -128,9 +131,11 @@ fn a_session_is_told_of_what_concerns_it_and_of_nothing_else() {
     let index = shop();
     index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
     let mut subscription = index.subscribe("uid-p", "");
-    let told = |subscription: &mut super::Subscription| subscription.receiver.has_changed().unwrap() && {
-        subscription.receiver.mark_unchanged();
-        true
+    let told = |subscription: &mut super::Subscription| {
+        subscription.receiver.has_changed().unwrap() && {
+            subscription.receiver.mark_unchanged();
+            true
+        }
     };
     index.update(|index| {
         index.apply_pod(pod("shop", "other"));
@@ -210,9 +215,13 @@ fn pods_are_counted_as_they_come_change_and_go() {
     assert_eq!(counts(), (2, 1));
     index.update(|index| index.apply_pod(PodRecord { ended: true, ..pod("shop", "p") }));
     assert_eq!(counts(), (1, 0));
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}}))));
+    index.update(|index| {
+        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}})))
+    });
     assert_eq!(counts(), (0, 0));
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"matchLabels": {"a": "b"}}}))));
+    index.update(|index| {
+        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"matchLabels": {"a": "b"}}})))
+    });
     index.update(|index| index.apply_pod(labelled(pod("shop", "r"), "a", "b")));
     assert_eq!(counts(), (1, 1));
     index.update(|index| index.remove_pod("uid-r"));

@@ -65,7 +65,10 @@ pub(super) fn domain(object: &crds::TrustDomain, cluster: &str) -> Result<Domain
 ///
 /// # Errors
 /// The first field that cannot be read.
-pub(super) fn identity(object: &crds::WorkloadIdentity, trust_domain: &TrustDomain) -> Result<IdentitySpec, FieldError> {
+pub(super) fn identity(
+    object: &crds::WorkloadIdentity,
+    trust_domain: &TrustDomain,
+) -> Result<IdentitySpec, FieldError> {
     let spec = &object.spec;
     let selector = &spec.selector;
     let x509 = spec.x509.clone().unwrap_or_default();

@@ -3,13 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use countersign_core::{
-    csr::Csr,
-    entitlement::Entitled,
-    id::SpiffeId,
-    jwt::JwtRequest,
-    x509::LeafRequest,
-};
+use countersign_core::{csr::Csr, entitlement::Entitled, id::SpiffeId, jwt::JwtRequest, x509::LeafRequest};
 use countersign_proto::issuer::v1;
 use jiff::Timestamp;
 
@@ -52,8 +46,7 @@ pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) ->
     let csr = Csr::verify(&request.csr)?;
     let key = csr.public_key_spki();
     used.claim(key.key_id(), &entitled.id)?;
-    let leaf =
-        LeafRequest { spki: key, id: &entitled.id, dns_names: &entitled.dns_names, ttl: entitled.x509_ttl() };
+    let leaf = LeafRequest { spki: key, id: &entitled.id, dns_names: &entitled.dns_names, ttl: entitled.x509_ttl() };
     let issued = authority.issue(&leaf, basis.now).map_err(Refused::X509)?;
     Ok(v1::X509Response {
         id: request.id,

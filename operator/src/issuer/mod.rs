@@ -100,8 +100,7 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let shutdown = context.shutdown.clone();
-    let service =
-        IssuerServer::new(Service { context }).max_decoding_message_size(MAX_MESSAGE);
+    let service = IssuerServer::new(Service { context }).max_decoding_message_size(MAX_MESSAGE);
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))

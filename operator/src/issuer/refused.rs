@@ -29,7 +29,9 @@ pub enum Refused {
     #[error(transparent)]
     Token(VerifyError),
     /// The stream's token ran out.
-    #[error("the stream's service account token expired; open a new stream with the one the kubelet has projected since")]
+    #[error(
+        "the stream's service account token expired; open a new stream with the one the kubelet has projected since"
+    )]
     TokenExpired,
     /// A token of another pod.
     #[error("the token belongs to another pod than the one that opened this stream")]
@@ -73,7 +75,9 @@ pub enum Refused {
     #[error("this key was used for {0} already; a key serves one identity only: make another")]
     KeyReused(String),
     /// An audience that is not the identity's.
-    #[error("{id} may not ask for audience {audience:?}: add it to spec.jwt.audiences of its WorkloadIdentity, within what the TrustDomain grants")]
+    #[error(
+        "{id} may not ask for audience {audience:?}: add it to spec.jwt.audiences of its WorkloadIdentity, within what the TrustDomain grants"
+    )]
     Audience {
         /// The audience.
         audience: String,

@@ -102,8 +102,13 @@ impl Registry {
         if let Some(older) = &older {
             older.displaced.cancel();
         }
-        let hold =
-            Hold { registry: self.clone(), pod_uid: pod_uid.to_owned(), session: session.to_owned(), stream, displaced };
+        let hold = Hold {
+            registry: self.clone(),
+            pod_uid: pod_uid.to_owned(),
+            session: session.to_owned(),
+            stream,
+            displaced,
+        };
         Ok((hold, older.is_some()))
     }
 }

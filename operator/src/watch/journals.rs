@@ -8,12 +8,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    api::ListParams,
-    core::DeserializeGuard,
-    runtime::watcher,
-};
+use kube::{Api, Client, api::ListParams, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow};
 use crate::{

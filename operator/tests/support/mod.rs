@@ -257,9 +257,7 @@ impl World {
             generation: AtomicU64::new(0),
         });
         let channel = connect(context).await;
-        Self {
-            index, authorities, freshness, signer, cluster_keys, live, metrics, shutdown, notices, clock, channel,
-        }
+        Self { index, authorities, freshness, signer, cluster_keys, live, metrics, shutdown, notices, clock, channel }
     }
 
     /// Gives trust domain `example.org` its authority.
@@ -367,7 +365,8 @@ impl Stream {
 
     pub async fn jwt(&mut self, audiences: &[&str], token: String) -> v1::JwtResponse {
         let audiences = audiences.iter().map(|&audience| audience.to_owned()).collect();
-        self.send(session_request::Kind::Jwt(v1::JwtRequest { id: 8, audiences, spiffe_id: String::new(), token })).await;
+        self.send(session_request::Kind::Jwt(v1::JwtRequest { id: 8, audiences, spiffe_id: String::new(), token }))
+            .await;
         match self.next().await {
             session_response::Kind::Jwt(response) => response,
             other => panic!("not a token: {other:?}"),
