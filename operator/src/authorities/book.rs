@@ -161,6 +161,8 @@ pub struct Book {
     loaded: HashMap<String, Loaded>,
     problems: HashMap<String, Problem>,
     control_plane: Option<Loaded>,
+    /// Whether all Secrets were listed once: until then one that is not known need not be missing.
+    complete: bool,
 }
 
 #[derive(Debug)]
@@ -180,6 +182,7 @@ impl Book {
             loaded: HashMap::new(),
             problems: HashMap::new(),
             control_plane: None,
+            complete: false,
         }
     }
 
@@ -228,6 +231,16 @@ impl Book {
         self.secret_changed(name, now)
     }
 
+    /// All Secrets were listed: what is not known is missing.
+    pub fn complete(&mut self, now: Timestamp) -> Vec<String> {
+        if std::mem::replace(&mut self.complete, true) {
+            return Vec::new();
+        }
+        let names: Vec<String> = self.facts.keys().cloned().collect();
+        names.iter().for_each(|name| self.load(name, now));
+        names
+    }
+
     /// What a TrustDomain says.
     pub fn configure(&mut self, facts: DomainFacts, now: Timestamp) -> Vec<String> {
         let name = facts.name.clone();
@@ -265,6 +278,9 @@ impl Book {
     fn load(&mut self, domain: &str, now: Timestamp) {
         let Some(facts) = self.facts.get(domain) else { return };
         let secret = self.secrets.get(&secret_name(domain));
+        if secret.is_none() && !self.complete {
+            return;
+        }
         let loaded = self.loaded.get(domain);
         if let (Some(loaded), Some(secret)) = (loaded, secret)
             && loaded.resource_version == secret.resource_version

@@ -147,6 +147,11 @@ impl Authorities {
         self.change(|book, now| book.remove_secret(name, now));
     }
 
+    /// Every journal's Secret was listed.
+    pub fn complete(&self) {
+        self.change(Book::complete);
+    }
+
     /// What a TrustDomain says of its authorities.
     pub fn configure(&self, facts: DomainFacts) {
         self.change(|book, now| book.configure(facts, now));

@@ -66,6 +66,7 @@ impl Sink<Secret> for Journals {
         for name in known.keys().filter(|name| !present.contains(name.as_str())) {
             self.authorities.remove_secret(name);
         }
+        self.authorities.complete();
         self.freshness.confirm(self.clock.now());
         self.readiness.set(Part::Journals);
     }

@@ -111,6 +111,15 @@ fn a_journal_that_is_gone_or_of_another_cluster_or_older_is_a_problem() {
 }
 
 #[test]
+fn a_journal_is_missing_only_once_all_were_listed() {
+    let mut book = Book::new(CLUSTER.to_owned());
+    book.configure(DomainFacts { published_sequence: Some(7), ..facts() }, at(0));
+    assert_eq!(book.problem("example.org"), None);
+    assert_eq!(book.complete(at(0)), ["example.org"]);
+    assert_eq!(book.problem("example.org").unwrap().reason(), "JournalMissing");
+}
+
+#[test]
 fn an_older_copy_never_replaces_what_this_replica_holds() {
     let (old, later) = (journal(CLUSTER, at(0)), at(43_200));
     let plan = next(&old, &policy(), later);
