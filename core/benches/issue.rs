@@ -35,13 +35,7 @@ fn main() {
     let now = Timestamp::from_second(1_790_000_000).unwrap();
     let cluster = Cluster::new(now);
     let trust_domain: TrustDomain = "example.org".parse().unwrap();
-    let authority = X509Authority::generate(
-        &trust_domain,
-        KeyType::EcP256,
-        Duration::from_secs(86_400),
-        now,
-    )
-    .unwrap();
+    let authority = X509Authority::generate(&trust_domain, KeyType::EcP256, Duration::from_secs(86_400), now).unwrap();
     let id = SpiffeId::new(&trust_domain, "/ns/shop/sa/cart").unwrap();
     let csr = Csr::create(&PrivateKey::generate(KeyType::EcP256).unwrap()).unwrap();
     let floor = Floor::new(&cluster);
@@ -50,12 +44,7 @@ fn main() {
     let request = || Csr::verify(&csr).unwrap();
     let sign = |csr: &Csr| {
         let ttl = Duration::from_secs(3600);
-        let request = LeafRequest {
-            spki: csr.public_key_spki(),
-            id: &id,
-            dns_names: &[],
-            ttl,
-        };
+        let request = LeafRequest { spki: csr.public_key_spki(), id: &id, dns_names: &[], ttl };
         authority.issue(&request, now).unwrap()
     };
     let verified = request();
@@ -80,15 +69,7 @@ fn main() {
             samples.push(taken);
         }
     }
-    let [
-        issue,
-        token,
-        request,
-        sign,
-        rs256_verify,
-        p256_verify,
-        p256_sign,
-    ] = samples.map(median);
+    let [issue, token, request, sign, rs256_verify, p256_verify, p256_sign] = samples.map(median);
     let floor = rs256_verify + p256_verify + p256_sign;
     report(&[
         ("issue", issue, "us"),
@@ -107,10 +88,7 @@ fn report(figures: &[(&str, f64, &str)]) {
     let as_json = std::env::args().any(|argument| argument == "--json");
     for (name, value, unit) in figures {
         if as_json {
-            println!(
-                "{}",
-                json!({"name": name, "value": (value * 1000.0).round() / 1000.0, "unit": unit})
-            );
+            println!("{}", json!({"name": name, "value": (value * 1000.0).round() / 1000.0, "unit": unit}));
         } else {
             println!("{name:<22} {value:>9.3} {unit}");
         }
@@ -139,9 +117,7 @@ struct Cluster {
 impl Cluster {
     fn new(now: Timestamp) -> Self {
         let key = PrivateKey::generate(KeyType::Rsa2048).unwrap();
-        let mut jwk = JwtVerificationKey::new("k8s", key.public_key())
-            .unwrap()
-            .jwk();
+        let mut jwk = JwtVerificationKey::new("k8s", key.public_key()).unwrap().jwk();
         jwk.insert("use".to_owned(), Value::from("sig"));
         let jwks = ClusterJwks::parse(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
         let claims = json!({
@@ -157,17 +133,9 @@ impl Cluster {
             "nbf": now.as_second(), "sub": "system:serviceaccount:shop:cart",
         });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let input = format!(
-            "{}.{}",
-            part(&json!({"alg": "RS256", "kid": "k8s"})),
-            part(&claims)
-        );
+        let input = format!("{}.{}", part(&json!({"alg": "RS256", "kid": "k8s"})), part(&claims));
         let signature = URL_SAFE_NO_PAD.encode(key.sign(input.as_bytes()).unwrap());
-        Self {
-            key,
-            jwks,
-            token: format!("{input}.{signature}"),
-        }
+        Self { key, jwks, token: format!("{input}.{signature}") }
     }
 }
 
@@ -183,34 +151,17 @@ struct Floor {
 
 impl Floor {
     fn new(cluster: &Cluster) -> Self {
-        let rsa = ParsedPublicKey::new(
-            &RSA_PKCS1_2048_8192_SHA256,
-            cluster.key.public_key().key_bits(),
-        )
-        .unwrap();
+        let rsa = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, cluster.key.public_key().key_bits()).unwrap();
         let rsa_message = vec![b'a'; cluster.token.len() - 343];
         let rsa_signature = cluster.key.sign(&rsa_message).unwrap();
         let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let ec_message = vec![b'a'; 400];
-        let ec_signature = ec
-            .sign(&SystemRandom::new(), &ec_message)
-            .unwrap()
-            .as_ref()
-            .to_vec();
-        Self {
-            rsa,
-            rsa_message,
-            rsa_signature,
-            ec,
-            ec_message,
-            ec_signature,
-        }
+        let ec_signature = ec.sign(&SystemRandom::new(), &ec_message).unwrap().as_ref().to_vec();
+        Self { rsa, rsa_message, rsa_signature, ec, ec_message, ec_signature }
     }
 
     fn rs256_verify(&self) {
-        self.rsa
-            .verify_sig(&self.rsa_message, &self.rsa_signature)
-            .unwrap();
+        self.rsa.verify_sig(&self.rsa_message, &self.rsa_signature).unwrap();
     }
 
     /// A key that was never seen, as every CSR's is.
@@ -220,10 +171,6 @@ impl Floor {
     }
 
     fn p256_sign(&self) -> Vec<u8> {
-        self.ec
-            .sign(&SystemRandom::new(), &self.ec_message)
-            .unwrap()
-            .as_ref()
-            .to_vec()
+        self.ec.sign(&SystemRandom::new(), &self.ec_message).unwrap().as_ref().to_vec()
     }
 }

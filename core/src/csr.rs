@@ -6,14 +6,14 @@
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    UnparsedPublicKey, VerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use rcgen::CertificateParams;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::{
-    OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA,
-    OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, Oid,
+    OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384, Oid,
 };
 use x509_parser::prelude::FromDer;
 
@@ -45,17 +45,13 @@ pub enum CsrError {
     #[error("CSR's public key: {0}")]
     Key(#[from] KeyError),
     /// Signed by an algorithm that is not accepted for its key.
-    #[error(
-        "CSR is signed by algorithm {oid}, which is not accepted for its key; use ECDSA or RSA PKCS#1 with SHA-256 or stronger"
-    )]
+    #[error("CSR is signed by algorithm {oid}, not accepted for its key; use ECDSA or RSA PKCS#1 with SHA-256")]
     SignatureAlgorithm {
         /// Dotted.
         oid: String,
     },
     /// The sender did not prove that it holds the private key.
-    #[error(
-        "CSR's signature is not by the key it carries; sign it with the private half of that key"
-    )]
+    #[error("CSR's signature is not by the key it carries; sign it with the private half of that key")]
     Signature,
     /// A request could not be made.
     #[error("making a CSR failed: {reason}")]
@@ -75,9 +71,7 @@ impl Csr {
         params.distinguished_name = rcgen::DistinguishedName::new();
         let request = params
             .serialize_request(&RcgenSigner::new(key.clone()))
-            .map_err(|error| CsrError::Create {
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| CsrError::Create { reason: error.to_string() })?;
         Ok(request.der().to_vec())
     }
 
@@ -90,19 +84,15 @@ impl Csr {
         if der.len() > MAX_CSR_LENGTH {
             return Err(CsrError::TooLong { length: der.len() });
         }
-        let (rest, request) =
-            X509CertificationRequest::from_der(der).map_err(|_| CsrError::Malformed)?;
+        let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::Malformed)?;
         if !rest.is_empty() || request.signature_value.unused_bits != 0 {
             return Err(CsrError::Malformed);
         }
         let info = &request.certification_request_info;
         let public_key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw)?;
         let oid = &request.signature_algorithm.algorithm;
-        let algorithm = verification_algorithm(public_key.kind(), oid).ok_or_else(|| {
-            CsrError::SignatureAlgorithm {
-                oid: oid.to_id_string(),
-            }
-        })?;
+        let algorithm = verification_algorithm(public_key.kind(), oid)
+            .ok_or_else(|| CsrError::SignatureAlgorithm { oid: oid.to_id_string() })?;
         UnparsedPublicKey::new(algorithm, public_key.key_bits())
             .verify(info.raw, &request.signature_value.data)
             .map_err(|_| CsrError::Signature)?;
@@ -120,14 +110,8 @@ impl Csr {
     }
 }
 
-fn verification_algorithm(
-    kind: KeyKind,
-    oid: &Oid<'_>,
-) -> Option<&'static dyn VerificationAlgorithm> {
-    let (sha256, sha384) = (
-        *oid == OID_SIG_ECDSA_WITH_SHA256,
-        *oid == OID_SIG_ECDSA_WITH_SHA384,
-    );
+fn verification_algorithm(kind: KeyKind, oid: &Oid<'_>) -> Option<&'static dyn VerificationAlgorithm> {
+    let (sha256, sha384) = (*oid == OID_SIG_ECDSA_WITH_SHA256, *oid == OID_SIG_ECDSA_WITH_SHA384);
     Some(match kind {
         KeyKind::EcP256 if sha256 => &ECDSA_P256_SHA256_ASN1,
         KeyKind::EcP256 if sha384 => &ECDSA_P256_SHA384_ASN1,

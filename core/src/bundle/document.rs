@@ -30,14 +30,10 @@ pub enum BundleError {
         length: usize,
     },
     /// Not a JWK set.
-    #[error(
-        "bundle is not a JSON object with an array of objects as keys, and numbers as spiffe_sequence and spiffe_refresh_hint"
-    )]
+    #[error("bundle is not a JSON object with keys (objects), spiffe_sequence and spiffe_refresh_hint (numbers)")]
     Malformed,
     /// A known key without readable members.
-    #[error(
-        "key {position} of the bundle has a member of the wrong type, or a public key that is none"
-    )]
+    #[error("key {position} of the bundle has a member of the wrong type, or a public key that is none")]
     Key {
         /// In `keys`.
         position: usize,
@@ -116,13 +112,7 @@ impl Bundle {
 
     /// The JWT authorities alone as a JWK set, JSON: what the Workload API's JWT bundles carry.
     pub fn jwks_json(&self) -> Vec<u8> {
-        json(&JwkSet {
-            keys: self
-                .jwt_authorities
-                .iter()
-                .map(JwtVerificationKey::jwk)
-                .collect(),
-        })
+        json(&JwkSet { keys: self.jwt_authorities.iter().map(JwtVerificationKey::jwk).collect() })
     }
 
     /// Reads the bundle document of `trust_domain`. Keys of a `kty` or `use` that is unknown or
@@ -134,27 +124,20 @@ impl Bundle {
     /// then nothing of it is trusted.
     pub fn parse(trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
         if document.len() > MAX_BUNDLE_LENGTH {
-            return Err(BundleError::TooLong {
-                length: document.len(),
-            });
+            return Err(BundleError::TooLong { length: document.len() });
         }
-        let document: Document =
-            serde_json::from_slice(document).map_err(|_| BundleError::Malformed)?;
+        let document: Document = serde_json::from_slice(document).map_err(|_| BundleError::Malformed)?;
         let mut bundle = Self {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),
             jwt_authorities: Vec::new(),
             sequence: document.spiffe_sequence.unwrap_or_default(),
-            refresh_hint: document
-                .spiffe_refresh_hint
-                .map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
+            refresh_hint: document.spiffe_refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
         };
         let mut key_ids = BTreeSet::new();
         for (position, key) in document.keys.into_iter().enumerate() {
             match key.get("use").and_then(Value::as_str) {
-                Some(X509_USE) => bundle
-                    .x509_authorities
-                    .extend(x509_authority(key, position)?),
+                Some(X509_USE) => bundle.x509_authorities.extend(x509_authority(key, position)?),
                 Some(JWT_USE) => {
                     let Some(authority) = jwt_authority(key, position)? else {
                         continue;
@@ -174,63 +157,39 @@ impl Bundle {
 fn x509_jwk(authority: &CaCertificate) -> Map<String, Value> {
     let mut members = authority.jwk().members();
     members.insert("use".to_owned(), X509_USE.into());
-    members.insert(
-        "x5c".to_owned(),
-        Value::from(vec![STANDARD.encode(authority.der())]),
-    );
+    members.insert("x5c".to_owned(), Value::from(vec![STANDARD.encode(authority.der())]));
     members
 }
 
 /// `None` when the kind of key is unknown.
-fn x509_authority(
-    key: Map<String, Value>,
-    position: usize,
-) -> Result<Option<CaCertificate>, BundleError> {
+fn x509_authority(key: Map<String, Value>, position: usize) -> Result<Option<CaCertificate>, BundleError> {
     let Some((members, jwk)) = members(key, position)? else {
         return Ok(None);
     };
     let certificates = members.x5c.unwrap_or_default();
     let [certificate] = certificates.as_slice() else {
-        return Err(BundleError::Certificates {
-            position,
-            count: certificates.len(),
-        });
+        return Err(BundleError::Certificates { position, count: certificates.len() });
     };
-    let der = STANDARD
-        .decode(certificate)
-        .map_err(|_| BundleError::Key { position })?;
-    let certificate = CaCertificate::from_der(&der)
-        .map_err(|source| BundleError::Certificate { position, source })?;
+    let der = STANDARD.decode(certificate).map_err(|_| BundleError::Key { position })?;
+    let certificate = CaCertificate::from_der(&der).map_err(|source| BundleError::Certificate { position, source })?;
     // RFC 7517, section 4.7.
-    if *certificate.jwk() == jwk {
-        Ok(Some(certificate))
-    } else {
-        Err(BundleError::CertificateMismatch { position })
-    }
+    if *certificate.jwk() == jwk { Ok(Some(certificate)) } else { Err(BundleError::CertificateMismatch { position }) }
 }
 
 /// `None` when the kind of key is unknown.
-fn jwt_authority(
-    key: Map<String, Value>,
-    position: usize,
-) -> Result<Option<JwtVerificationKey>, BundleError> {
+fn jwt_authority(key: Map<String, Value>, position: usize) -> Result<Option<JwtVerificationKey>, BundleError> {
     let Some((members, _)) = members(key, position)? else {
         return Ok(None);
     };
-    JwtVerificationKey::from_members(&members)
-        .map_err(|source| BundleError::Jwt { position, source })
+    JwtVerificationKey::from_members(&members).map_err(|source| BundleError::Jwt { position, source })
 }
 
 /// `None` when the kind of key is unknown; what else such a key holds is then nobody's business.
-fn members(
-    key: Map<String, Value>,
-    position: usize,
-) -> Result<Option<(JwkMembers, PublicJwk)>, BundleError> {
+fn members(key: Map<String, Value>, position: usize) -> Result<Option<(JwkMembers, PublicJwk)>, BundleError> {
     if !matches!(key.get("kty").and_then(Value::as_str), Some("EC" | "RSA")) {
         return Ok(None);
     }
-    let members: JwkMembers =
-        serde_json::from_value(Value::Object(key)).map_err(|_| BundleError::Key { position })?;
+    let members: JwkMembers = serde_json::from_value(Value::Object(key)).map_err(|_| BundleError::Key { position })?;
     let jwk = PublicJwk::from_members(&members).map_err(|_| BundleError::Key { position })?;
     Ok(jwk.map(|jwk| (members, jwk)))
 }

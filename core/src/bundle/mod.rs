@@ -34,18 +34,11 @@ impl Bundle {
     /// The certificates of all X.509 authorities, ASN.1 DER, one after the other: the form of the
     /// Workload API.
     pub fn x509_der_concatenated(&self) -> Vec<u8> {
-        self.x509_authorities
-            .iter()
-            .flat_map(CaCertificate::der)
-            .copied()
-            .collect()
+        self.x509_authorities.iter().flat_map(CaCertificate::der).copied().collect()
     }
 
     /// The certificates of all X.509 authorities as PEM blocks.
     pub fn x509_pem(&self) -> String {
-        self.x509_authorities
-            .iter()
-            .map(CaCertificate::pem)
-            .collect()
+        self.x509_authorities.iter().map(CaCertificate::pem).collect()
     }
 }

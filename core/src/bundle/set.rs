@@ -23,9 +23,7 @@ impl BundleSet {
     /// [`DuplicateBundle`] when two are of one trust domain.
     pub fn new(bundles: impl IntoIterator<Item = Bundle>) -> Result<Self, DuplicateBundle> {
         let mut set = Self::default();
-        bundles
-            .into_iter()
-            .try_for_each(|bundle| set.insert(bundle))?;
+        bundles.into_iter().try_for_each(|bundle| set.insert(bundle))?;
         Ok(set)
     }
 

@@ -39,7 +39,7 @@ pub enum IdError {
     /// The trust domain holds a character outside `[a-z0-9.-_]`: upper case, a port, user
     /// information or an escape.
     #[error(
-        "trust domain has {character:?} at byte {position}; allowed are a-z, 0-9, '.', '-' and '_' (no upper case, port, user or escape)"
+        "trust domain has {character:?} at byte {position}; allowed: a-z, 0-9, '.', '-', '_' (no upper case, port, user)"
     )]
     TrustDomainCharacter {
         /// The first that is refused.
@@ -64,9 +64,7 @@ pub enum IdError {
     },
     /// A segment holds a character outside `[a-zA-Z0-9.-_]`: an escape, a query, a fragment or a
     /// space, say.
-    #[error(
-        "path segment {segment} has {character:?}; allowed are a-z, A-Z, 0-9, '.', '-' and '_'"
-    )]
+    #[error("path segment {segment} has {character:?}; allowed are a-z, A-Z, 0-9, '.', '-' and '_'")]
     PathCharacter {
         /// The first that is refused.
         character: char,

@@ -31,10 +31,7 @@ impl SpiffeId {
             return Err(IdError::TooLong { length });
         }
         check_path(path)?;
-        Ok(Self {
-            trust_domain: trust_domain.clone(),
-            path: Arc::from(path),
-        })
+        Ok(Self { trust_domain: trust_domain.clone(), path: Arc::from(path) })
     }
 
     /// The trust domain this id belongs to.
@@ -113,9 +110,7 @@ pub fn check_path(path: &str) -> Result<(), IdError> {
         return Ok(());
     }
     let segments = path.strip_prefix('/').ok_or(IdError::PathNotAbsolute)?;
-    (1..)
-        .zip(segments.split('/'))
-        .try_for_each(|(position, segment)| check_at(segment, position))
+    (1..).zip(segments.split('/')).try_for_each(|(position, segment)| check_at(segment, position))
 }
 
 /// Whether `segment` may stand alone as one segment of a path; errors count it as segment 1.

@@ -36,14 +36,8 @@ impl FromStr for TrustDomain {
         if name.len() > MAX_TRUST_DOMAIN_LENGTH {
             return Err(IdError::TrustDomainTooLong { length: name.len() });
         }
-        match name
-            .char_indices()
-            .find(|(_, character)| !is_allowed(*character))
-        {
-            Some((position, character)) => Err(IdError::TrustDomainCharacter {
-                character,
-                position,
-            }),
+        match name.char_indices().find(|(_, character)| !is_allowed(*character)) {
+            Some((position, character)) => Err(IdError::TrustDomainCharacter { character, position }),
             None => Ok(Self(Arc::from(name))),
         }
     }

@@ -5,8 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
-    OID_PKCS1_RSAENCRYPTION,
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
@@ -31,15 +30,8 @@ pub(crate) struct JwkMembers {
 /// zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PublicJwk {
-    Ec {
-        curve: Curve,
-        x: Vec<u8>,
-        y: Vec<u8>,
-    },
-    Rsa {
-        n: Vec<u8>,
-        e: Vec<u8>,
-    },
+    Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
+    Rsa { n: Vec<u8>, e: Vec<u8> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,57 +58,36 @@ impl PublicJwk {
                 };
                 let (x, y) = (decode(jwk.x.as_deref())?, decode(jwk.y.as_deref())?);
                 let full = x.len() == curve.coordinate() && y.len() == curve.coordinate();
-                if full {
-                    Ok(Some(Self::Ec { curve, x, y }))
-                } else {
-                    Err(MalformedJwk)
-                }
+                if full { Ok(Some(Self::Ec { curve, x, y })) } else { Err(MalformedJwk) }
             }
             Some("RSA") => {
                 let n = magnitude(&decode(jwk.n.as_deref())?).to_vec();
                 let e = magnitude(&decode(jwk.e.as_deref())?).to_vec();
-                if n.is_empty() || e.is_empty() {
-                    Err(MalformedJwk)
-                } else {
-                    Ok(Some(Self::Rsa { n, e }))
-                }
+                if n.is_empty() || e.is_empty() { Err(MalformedJwk) } else { Ok(Some(Self::Rsa { n, e })) }
             }
             _ => Ok(None),
         }
     }
 
     /// `None` when the kind of key has no form here.
-    pub(crate) fn from_certificate(
-        spki: &x509_parser::x509::SubjectPublicKeyInfo<'_>,
-    ) -> Option<Self> {
+    pub(crate) fn from_certificate(spki: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Option<Self> {
         let bits = spki.subject_public_key.data.as_ref();
         if spki.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION {
             let (_, key) = RSAPublicKey::from_der(bits).ok()?;
-            return Some(Self::Rsa {
-                n: magnitude(key.modulus).to_vec(),
-                e: magnitude(key.exponent).to_vec(),
-            });
+            return Some(Self::Rsa { n: magnitude(key.modulus).to_vec(), e: magnitude(key.exponent).to_vec() });
         }
         if spki.algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
             return None;
         }
         let oid = spki.algorithm.parameters.as_ref()?.as_oid().ok()?;
-        let curve = [
-            (OID_EC_P256, Curve::P256),
-            (OID_NIST_EC_P384, Curve::P384),
-            (OID_NIST_EC_P521, Curve::P521),
-        ]
-        .into_iter()
-        .find_map(|(known, curve)| (known == oid).then_some(curve))?;
+        let curve = [(OID_EC_P256, Curve::P256), (OID_NIST_EC_P384, Curve::P384), (OID_NIST_EC_P521, Curve::P521)]
+            .into_iter()
+            .find_map(|(known, curve)| (known == oid).then_some(curve))?;
         let [0x04, coordinates @ ..] = bits else {
             return None;
         };
         let (x, y) = coordinates.split_at_checked(curve.coordinate())?;
-        (y.len() == curve.coordinate()).then(|| Self::Ec {
-            curve,
-            x: x.to_vec(),
-            y: y.to_vec(),
-        })
+        (y.len() == curve.coordinate()).then(|| Self::Ec { curve, x: x.to_vec(), y: y.to_vec() })
     }
 
     /// `None` never, for a key of a kind in use; the type says what the parser cannot.
@@ -130,19 +101,11 @@ impl PublicJwk {
         let text = |bytes: &[u8]| Value::String(URL_SAFE_NO_PAD.encode(bytes));
         let members: Vec<(&str, Value)> = match self {
             Self::Ec { curve, x, y } => {
-                vec![
-                    ("kty", "EC".into()),
-                    ("crv", curve.name().into()),
-                    ("x", text(x)),
-                    ("y", text(y)),
-                ]
+                vec![("kty", "EC".into()), ("crv", curve.name().into()), ("x", text(x)), ("y", text(y))]
             }
             Self::Rsa { n, e } => vec![("kty", "RSA".into()), ("n", text(n)), ("e", text(e))],
         };
-        members
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect()
+        members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
@@ -166,9 +129,7 @@ impl Curve {
 }
 
 fn decode(text: Option<&str>) -> Result<Vec<u8>, MalformedJwk> {
-    URL_SAFE_NO_PAD
-        .decode(text.ok_or(MalformedJwk)?)
-        .map_err(|_| MalformedJwk)
+    URL_SAFE_NO_PAD.decode(text.ok_or(MalformedJwk)?).map_err(|_| MalformedJwk)
 }
 
 fn magnitude(bytes: &[u8]) -> &[u8] {

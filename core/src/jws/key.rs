@@ -85,13 +85,8 @@ impl VerificationKey {
                 if !(2048 / 8..=8192 / 8).contains(&n.len()) {
                     return None;
                 }
-                let rs256 = RsaPublicKeyComponents { n, e }
-                    .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
-                    .ok()?;
-                Material::Rsa {
-                    rs256: Box::new(rs256),
-                    other: DecodingKey::from_rsa_raw_components(n, e),
-                }
+                let rs256 = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?;
+                Material::Rsa { rs256: Box::new(rs256), other: DecodingKey::from_rsa_raw_components(n, e) }
             }
             PublicJwk::Ec { curve, x, y } => {
                 let point = [&[0x04][..], x, y].concat();
@@ -104,21 +99,16 @@ impl VerificationKey {
                         ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point).ok()?;
                         Material::P384(DecodingKey::from_ec_der(&point))
                     }
-                    Curve::P521 => Material::P521(Box::new(
-                        ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &point).ok()?,
-                    )),
+                    Curve::P521 => {
+                        Material::P521(Box::new(ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &point).ok()?))
+                    }
                 }
             }
         };
         Some(Self { material, only })
     }
 
-    pub(super) fn verify(
-        &self,
-        algorithm: Algorithm,
-        message: &[u8],
-        signature: &str,
-    ) -> Result<(), SignatureInvalid> {
+    pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
         use jsonwebtoken::Algorithm as Jose;
         if self.only.is_some_and(|only| only != algorithm) {
             return Err(SignatureInvalid);
@@ -157,14 +147,7 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
-fn verify_prepared(
-    key: &ParsedPublicKey,
-    message: &[u8],
-    signature: &str,
-) -> Result<(), SignatureInvalid> {
-    let signature = URL_SAFE_NO_PAD
-        .decode(signature)
-        .map_err(|_| SignatureInvalid)?;
-    key.verify_sig(message, &signature)
-        .map_err(|_| SignatureInvalid)
+fn verify_prepared(key: &ParsedPublicKey, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| SignatureInvalid)?;
+    key.verify_sig(message, &signature).map_err(|_| SignatureInvalid)
 }

@@ -49,9 +49,7 @@ pub(crate) enum CompactError {
 impl<'a> Compact<'a> {
     pub(crate) fn parse(token: &'a str) -> Result<Self, CompactError> {
         if token.len() > MAX_TOKEN_LENGTH {
-            return Err(CompactError::TooLong {
-                length: token.len(),
-            });
+            return Err(CompactError::TooLong { length: token.len() });
         }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
@@ -59,39 +57,21 @@ impl<'a> Compact<'a> {
         else {
             return Err(CompactError::NotCompact);
         };
-        let signing_input = token
-            .as_bytes()
-            .get(..header.len() + 1 + payload.len())
-            .unwrap_or_default();
-        let header = URL_SAFE_NO_PAD
-            .decode(header)
-            .map_err(|_| CompactError::NotCompact)?;
-        let payload = URL_SAFE_NO_PAD
-            .decode(payload)
-            .map_err(|_| CompactError::NotCompact)?;
+        let signing_input = token.as_bytes().get(..header.len() + 1 + payload.len()).unwrap_or_default();
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| CompactError::NotCompact)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| CompactError::NotCompact)?;
         let header = serde_json::from_slice(&header).map_err(|_| CompactError::Header)?;
-        Ok(Self {
-            header,
-            payload,
-            signing_input,
-            signature,
-        })
+        Ok(Self { header, payload, signing_input, signature })
     }
 
     /// Whether `key` made this token's signature by `algorithm`.
-    pub(crate) fn verify(
-        &self,
-        key: &VerificationKey,
-        algorithm: Algorithm,
-    ) -> Result<(), SignatureInvalid> {
+    pub(crate) fn verify(&self, key: &VerificationKey, algorithm: Algorithm) -> Result<(), SignatureInvalid> {
         key.verify(algorithm, self.signing_input, self.signature)
     }
 }
 
 /// `aud`: one text or a list of them (RFC 7519, section 4.1.3).
-pub(crate) fn audiences<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<String>, D::Error> {
+pub(crate) fn audiences<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Audience {
@@ -112,9 +92,7 @@ impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = serde_json::Number::deserialize(deserializer)?;
         // A cast of a float saturates; what saturates is no time and is refused next.
-        let seconds = number
-            .as_i64()
-            .or_else(|| number.as_f64().map(|seconds| seconds.floor() as i64));
+        let seconds = number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds.floor() as i64));
         seconds
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
             .map(Self)
@@ -126,9 +104,5 @@ impl<'de> Deserialize<'de> for NumericDate {
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 64;
     let shown: String = text.chars().take(LONGEST).collect();
-    if shown.len() < text.len() {
-        format!("{shown:?}…")
-    } else {
-        format!("{shown:?}")
-    }
+    if shown.len() < text.len() { format!("{shown:?}…") } else { format!("{shown:?}") }
 }

@@ -63,9 +63,7 @@ pub enum JwtIssueError {
     #[error("lifetime is shorter than a second or ends after the year 9999")]
     Lifetime,
     /// Longer than what verifiers look at.
-    #[error(
-        "token would be longer than {MAX_TOKEN_LENGTH} bytes; ask for fewer or shorter audiences"
-    )]
+    #[error("token would be longer than {MAX_TOKEN_LENGTH} bytes; ask for fewer or shorter audiences")]
     TooLong,
     /// The authority's key has no form as a JWK, or no id.
     #[error(transparent)]
@@ -112,16 +110,8 @@ impl JwtAuthority {
     /// [`JwtIssueError::VerificationKey`] when `kid` is empty.
     pub fn new(kid: &str, key: impl Signer + 'static) -> Result<Self, JwtIssueError> {
         let verification_key = JwtVerificationKey::new(kid, key.public_key())?;
-        let header = encode(&Header {
-            alg: key.algorithm().jose_name(),
-            kid,
-            typ: "JWT",
-        });
-        Ok(Self {
-            key: Arc::new(key),
-            verification_key,
-            header: Arc::from(header.as_str()),
-        })
+        let header = encode(&Header { alg: key.algorithm().jose_name(), kid, typ: "JWT" });
+        Ok(Self { key: Arc::new(key), verification_key, header: Arc::from(header.as_str()) })
     }
 
     /// The id of its key.
@@ -139,27 +129,18 @@ impl JwtAuthority {
     ///
     /// # Errors
     /// When the audiences, the id or the lifetime are not acceptable, or signing fails.
-    pub fn issue(
-        &self,
-        request: &JwtRequest<'_>,
-        now: Timestamp,
-    ) -> Result<IssuedJwt, JwtIssueError> {
+    pub fn issue(&self, request: &JwtRequest<'_>, now: Timestamp) -> Result<IssuedJwt, JwtIssueError> {
         if request.audiences.is_empty() || request.audiences.iter().any(String::is_empty) {
             return Err(JwtIssueError::Audience);
         }
         if request.id.path().is_empty() {
-            return Err(JwtIssueError::IdWithoutPath {
-                id: request.id.clone(),
-            });
+            return Err(JwtIssueError::IdWithoutPath { id: request.id.clone() });
         }
         let ttl = i64::try_from(request.ttl.as_secs()).map_err(|_| JwtIssueError::Lifetime)?;
         if ttl == 0 {
             return Err(JwtIssueError::Lifetime);
         }
-        let exp = now
-            .as_second()
-            .checked_add(ttl)
-            .ok_or(JwtIssueError::Lifetime)?;
+        let exp = now.as_second().checked_add(ttl).ok_or(JwtIssueError::Lifetime)?;
         let expires_at = Timestamp::from_second(exp).map_err(|_| JwtIssueError::Lifetime)?;
         let claims = encode(&Claims {
             sub: request.id,
@@ -169,8 +150,7 @@ impl JwtAuthority {
             iss: request.issuer,
             jti: random_text()?,
         });
-        self.sign(&claims)
-            .map(|token| IssuedJwt { token, expires_at })
+        self.sign(&claims).map(|token| IssuedJwt { token, expires_at })
     }
 
     fn sign(&self, claims: &str) -> Result<Zeroizing<String>, JwtIssueError> {
@@ -182,11 +162,8 @@ impl JwtAuthority {
             SignatureAlgorithm::RsaPkcs1Sha256 => None,
         };
         let signature = match coordinate {
-            Some(coordinate) => {
-                der_to_fixed(&signature, coordinate).ok_or_else(|| KeyError::Sign {
-                    reason: "not an ECDSA signature in DER".to_owned(),
-                })?
-            }
+            Some(coordinate) => der_to_fixed(&signature, coordinate)
+                .ok_or_else(|| KeyError::Sign { reason: "not an ECDSA signature in DER".to_owned() })?,
             None => signature,
         };
         let signature = URL_SAFE_NO_PAD.encode(signature);
@@ -195,11 +172,7 @@ impl JwtAuthority {
         token.push_str(&input);
         token.push('.');
         token.push_str(&signature);
-        if token.len() > MAX_TOKEN_LENGTH {
-            Err(JwtIssueError::TooLong)
-        } else {
-            Ok(token)
-        }
+        if token.len() > MAX_TOKEN_LENGTH { Err(JwtIssueError::TooLong) } else { Ok(token) }
     }
 }
 

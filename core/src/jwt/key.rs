@@ -59,8 +59,7 @@ impl JwtVerificationKey {
 
     /// `None` when the kind of key is unknown here, and so to be ignored.
     pub(crate) fn from_members(members: &JwkMembers) -> Result<Option<Self>, JwtKeyError> {
-        let Some(jwk) = PublicJwk::from_members(members).map_err(|_| JwtKeyError::Malformed)?
-        else {
+        let Some(jwk) = PublicJwk::from_members(members).map_err(|_| JwtKeyError::Malformed)? else {
             return Ok(None);
         };
         let kid = members.kid.as_deref().unwrap_or_default();
@@ -76,12 +75,7 @@ impl JwtVerificationKey {
             return Err(JwtKeyError::NoKeyId);
         }
         let verifier = VerificationKey::new(&jwk, alg.as_deref()).ok_or(JwtKeyError::Malformed)?;
-        Ok(Self {
-            kid: kid.to_owned(),
-            jwk,
-            alg,
-            verifier,
-        })
+        Ok(Self { kid: kid.to_owned(), jwk, alg, verifier })
     }
 }
 

@@ -36,9 +36,7 @@ pub enum JwtSvidError {
         length: usize,
     },
     /// Not three parts in base64url.
-    #[error(
-        "token is not in JWS compact form: three parts in base64url without padding, joined by '.'"
-    )]
+    #[error("token is not in JWS compact form: three parts in base64url without padding, joined by '.'")]
     NotCompact,
     /// The header cannot be read or holds more than it may.
     #[error("token's header is not a JSON object of alg, kid and typ alone")]
@@ -59,9 +57,7 @@ pub enum JwtSvidError {
     #[error("token's header has no kid")]
     NoKeyId,
     /// The claims cannot be read, one is there twice, or a required one is missing.
-    #[error(
-        "token's claims are not a JSON object with sub, aud and exp, each once and of its type"
-    )]
+    #[error("token's claims are not a JSON object with sub, aud and exp, each once and of its type")]
     Claims,
     /// `sub` is not a SPIFFE ID.
     #[error("token's sub: {0}")]
@@ -115,63 +111,39 @@ pub fn verify_jwt_svid(
     now: Timestamp,
 ) -> Result<JwtClaims, JwtSvidError> {
     let compact = Compact::parse(token)?;
-    let algorithm =
-        Algorithm::from_name(&compact.header.alg).ok_or_else(|| JwtSvidError::Algorithm {
-            alg: quoted(&compact.header.alg),
-        })?;
+    let algorithm = Algorithm::from_name(&compact.header.alg)
+        .ok_or_else(|| JwtSvidError::Algorithm { alg: quoted(&compact.header.alg) })?;
     match compact.header.typ.as_deref() {
         None | Some("JWT" | "JOSE") => {}
         Some(typ) => return Err(JwtSvidError::Type { typ: quoted(typ) }),
     }
-    let kid = compact
-        .header
-        .kid
-        .as_deref()
-        .filter(|kid| !kid.is_empty())
-        .ok_or(JwtSvidError::NoKeyId)?;
-    let claims: Registered =
-        serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
+    let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(JwtSvidError::NoKeyId)?;
+    let claims: Registered = serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
     let id: SpiffeId = claims.sub.parse()?;
 
     let trust_domain = id.trust_domain();
-    let bundle = bundles
-        .get(trust_domain)
-        .ok_or_else(|| JwtSvidError::UntrustedDomain(trust_domain.clone()))?;
+    let bundle = bundles.get(trust_domain).ok_or_else(|| JwtSvidError::UntrustedDomain(trust_domain.clone()))?;
     let key = bundle
         .jwt_authorities
         .iter()
         .find(|key| key.kid() == kid)
-        .ok_or_else(|| JwtSvidError::UnknownKey {
-            trust_domain: trust_domain.clone(),
-            kid: quoted(kid),
-        })?;
-    compact
-        .verify(key.verifier(), algorithm)
-        .map_err(|_| JwtSvidError::Signature)?;
+        .ok_or_else(|| JwtSvidError::UnknownKey { trust_domain: trust_domain.clone(), kid: quoted(kid) })?;
+    compact.verify(key.verifier(), algorithm).map_err(|_| JwtSvidError::Signature)?;
 
     if claims.exp.0 <= now {
         return Err(JwtSvidError::Expired(claims.exp.0));
     }
-    let latest = now
-        .saturating_add(NOT_BEFORE_LEEWAY)
-        .unwrap_or(Timestamp::MAX);
+    let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
     if let Some(NumericDate(not_before)) = claims.nbf
         && not_before > latest
     {
         return Err(JwtSvidError::NotYetValid(not_before));
     }
     if !claims.aud.iter().any(|named| named == audience) {
-        return Err(JwtSvidError::Audience {
-            expected: audience.to_owned(),
-        });
+        return Err(JwtSvidError::Audience { expected: audience.to_owned() });
     }
     let raw = serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
-    Ok(JwtClaims {
-        id,
-        audiences: claims.aud,
-        expires_at: claims.exp.0,
-        raw,
-    })
+    Ok(JwtClaims { id, audiences: claims.aud, expires_at: claims.exp.0, raw })
 }
 
 impl From<CompactError> for JwtSvidError {

@@ -52,17 +52,13 @@ pub enum KeyError {
     #[error("generating a key failed in the cryptographic library")]
     Generate,
     /// Not an unencrypted PKCS#8 private key of a kind in use.
-    #[error(
-        "private key is not an unencrypted PKCS#8 key of ECDSA P-256, ECDSA P-384 or RSA 2048 to 4096"
-    )]
+    #[error("private key is not an unencrypted PKCS#8 key of ECDSA P-256, ECDSA P-384 or RSA 2048 to 4096")]
     Private,
     /// Not a SubjectPublicKeyInfo in DER.
     #[error("public key is not a SubjectPublicKeyInfo in DER")]
     Public,
     /// A kind of key that is not in use here.
-    #[error(
-        "{found} keys are not accepted; use ECDSA P-256, ECDSA P-384, or RSA of 2048 to 4096 bits"
-    )]
+    #[error("{found} keys are not accepted; use ECDSA P-256, ECDSA P-384, or RSA of 2048 to 4096 bits")]
     Unsupported {
         /// Such as `Ed25519` or `RSA 1024`.
         found: String,

@@ -7,8 +7,8 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+    RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use zeroize::Zeroizing;
 
@@ -37,19 +37,11 @@ impl PrivateKey {
     /// [`KeyError::Generate`].
     pub fn generate(key_type: KeyType) -> Result<Self, KeyError> {
         match key_type {
-            KeyType::EcP256 => Self::generate_ec(
-                &ECDSA_P256_SHA256_ASN1_SIGNING,
-                SignatureAlgorithm::EcdsaP256Sha256,
-            ),
-            KeyType::EcP384 => Self::generate_ec(
-                &ECDSA_P384_SHA384_ASN1_SIGNING,
-                SignatureAlgorithm::EcdsaP384Sha384,
-            ),
+            KeyType::EcP256 => Self::generate_ec(&ECDSA_P256_SHA256_ASN1_SIGNING, SignatureAlgorithm::EcdsaP256Sha256),
+            KeyType::EcP384 => Self::generate_ec(&ECDSA_P384_SHA384_ASN1_SIGNING, SignatureAlgorithm::EcdsaP384Sha384),
             KeyType::Rsa2048 => {
-                let pair =
-                    RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
-                let pkcs8 =
-                    AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| KeyError::Generate)?;
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
+                let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| KeyError::Generate)?;
                 let pkcs8 = Zeroizing::new(pkcs8.as_ref().to_vec());
                 Self::new(Pair::Rsa(pair), SignatureAlgorithm::RsaPkcs1Sha256, pkcs8)
             }
@@ -80,10 +72,8 @@ impl PrivateKey {
     /// Unencrypted PKCS#8 as a PEM block `PRIVATE KEY`, ending in a line feed.
     pub fn pkcs8_pem(&self) -> Zeroizing<String> {
         // Written by hand: `pem::Pem` would leave copies of the key behind that nobody wipes.
-        let base64 = Zeroizing::new(base64::Engine::encode(
-            &base64::engine::general_purpose::STANDARD,
-            self.0.pkcs8.as_slice(),
-        ));
+        let base64 =
+            Zeroizing::new(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.0.pkcs8.as_slice()));
         // Sized in advance, so that growing leaves no copy either.
         let mut pem = Zeroizing::new(String::with_capacity(base64.len() + base64.len() / 64 + 64));
         pem.push_str("-----BEGIN PRIVATE KEY-----\n");
@@ -113,36 +103,20 @@ impl PrivateKey {
         self.0.public_key.key_id()
     }
 
-    fn generate_ec(
-        signing: &'static EcdsaSigningAlgorithm,
-        algorithm: SignatureAlgorithm,
-    ) -> Result<Self, KeyError> {
+    fn generate_ec(signing: &'static EcdsaSigningAlgorithm, algorithm: SignatureAlgorithm) -> Result<Self, KeyError> {
         let pair = EcdsaKeyPair::generate(signing).map_err(|_| KeyError::Generate)?;
         let document = pair.to_pkcs8v1().map_err(|_| KeyError::Generate)?;
-        Self::new(
-            Pair::Ec(pair),
-            algorithm,
-            Zeroizing::new(document.as_ref().to_vec()),
-        )
+        Self::new(Pair::Ec(pair), algorithm, Zeroizing::new(document.as_ref().to_vec()))
     }
 
-    fn new(
-        pair: Pair,
-        algorithm: SignatureAlgorithm,
-        pkcs8: Zeroizing<Vec<u8>>,
-    ) -> Result<Self, KeyError> {
+    fn new(pair: Pair, algorithm: SignatureAlgorithm, pkcs8: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
         let spki: PublicKeyX509Der<'_> = match &pair {
             Pair::Ec(pair) => pair.public_key().as_der(),
             Pair::Rsa(pair) => pair.public_key().as_der(),
         }
         .map_err(|_| KeyError::Private)?;
         let public_key = SubjectPublicKeyInfo::from_der(spki.as_ref())?;
-        Ok(Self(Arc::new(Inner {
-            pair,
-            algorithm,
-            pkcs8,
-            public_key,
-        })))
+        Ok(Self(Arc::new(Inner { pair, algorithm, pkcs8, public_key })))
     }
 }
 
@@ -156,20 +130,13 @@ impl Signer for PrivateKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let failed = |_| KeyError::Sign {
-            reason: "the cryptographic library refused".to_owned(),
-        };
+        let failed = |_| KeyError::Sign { reason: "the cryptographic library refused".to_owned() };
         let random = SystemRandom::new();
         match &self.0.pair {
-            Pair::Ec(pair) => Ok(pair
-                .sign(&random, message)
-                .map_err(failed)?
-                .as_ref()
-                .to_vec()),
+            Pair::Ec(pair) => Ok(pair.sign(&random, message).map_err(failed)?.as_ref().to_vec()),
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .map_err(failed)?;
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(failed)?;
                 Ok(signature)
             }
         }

@@ -56,11 +56,7 @@ impl ClusterJwks {
                 return Err(JwksError::DuplicateKeyId);
             }
         }
-        if keys.is_empty() {
-            Err(JwksError::NoKey)
-        } else {
-            Ok(Self(keys))
-        }
+        if keys.is_empty() { Err(JwksError::NoKey) } else { Ok(Self(keys)) }
     }
 
     /// Whether there is a key of this id.
@@ -74,9 +70,7 @@ impl ClusterJwks {
 }
 
 fn verification_key(key: Map<String, Value>) -> Option<(String, VerificationKey)> {
-    if !matches!(key.get("use"), None | Some(Value::Null))
-        && key.get("use")?.as_str() != Some("sig")
-    {
+    if !matches!(key.get("use"), None | Some(Value::Null)) && key.get("use")?.as_str() != Some("sig") {
         return None;
     }
     let members: JwkMembers = serde_json::from_value(Value::Object(key)).ok()?;

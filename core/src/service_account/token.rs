@@ -53,9 +53,7 @@ pub enum TokenError {
         length: usize,
     },
     /// Not a JWS in compact form.
-    #[error(
-        "service account token is not a JWS in compact form, or its header holds more than alg, kid and typ"
-    )]
+    #[error("service account token is not a JWS in compact form, or its header holds more than alg, kid and typ")]
     Malformed,
     /// `alg` is not acceptable: `none` and `HS256` among others.
     #[error("service account token's alg {alg} is not RS256, ES256 or ES384")]
@@ -67,9 +65,7 @@ pub enum TokenError {
     #[error("service account token's header has no kid")]
     NoKeyId,
     /// The cluster's keys, as last fetched, have none of this id: fetch them again.
-    #[error(
-        "service account token's key {kid} is not among the cluster's keys; they may have been rotated"
-    )]
+    #[error("service account token's key {kid} is not among the cluster's keys; they may have been rotated")]
     UnknownKey {
         /// Quoted and shortened.
         kid: String,
@@ -95,9 +91,7 @@ pub enum TokenError {
         count: usize,
     },
     /// `exp` has passed.
-    #[error(
-        "service account token expired at {0}; the kubelet renews the projected file, read it again"
-    )]
+    #[error("service account token expired at {0}; the kubelet renews the projected file, read it again")]
     Expired(Timestamp),
     /// `nbf` or `iat` is to come.
     #[error("service account token is not valid before {0}; check the clocks")]
@@ -154,56 +148,33 @@ pub fn verify_token(
     let algorithm = match Algorithm::from_name(&compact.header.alg) {
         Some(algorithm @ (Algorithm::Rs256 | Algorithm::Es256 | Algorithm::Es384)) => algorithm,
         _ => {
-            return Err(TokenError::Algorithm {
-                alg: quoted(&compact.header.alg),
-            });
+            return Err(TokenError::Algorithm { alg: quoted(&compact.header.alg) });
         }
     };
     if !matches!(compact.header.typ.as_deref(), None | Some("JWT")) {
         return Err(TokenError::Malformed);
     }
-    let kid = compact
-        .header
-        .kid
-        .as_deref()
-        .filter(|kid| !kid.is_empty())
-        .ok_or(TokenError::NoKeyId)?;
-    let key = jwks
-        .get(kid)
-        .ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
-    compact
-        .verify(key, algorithm)
-        .map_err(|_| TokenError::Signature)?;
-    let claims: Claims =
-        serde_json::from_slice(&compact.payload).map_err(|_| TokenError::Claims)?;
+    let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(TokenError::NoKeyId)?;
+    let key = jwks.get(kid).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
+    compact.verify(key, algorithm).map_err(|_| TokenError::Signature)?;
+    let claims: Claims = serde_json::from_slice(&compact.payload).map_err(|_| TokenError::Claims)?;
     check(&claims, issuer, audience, now)?;
     pod(claims)
 }
 
 fn check(claims: &Claims, issuer: &str, audience: &str, now: Timestamp) -> Result<(), TokenError> {
     if claims.iss != issuer {
-        return Err(TokenError::Issuer {
-            expected: issuer.to_owned(),
-        });
+        return Err(TokenError::Issuer { expected: issuer.to_owned() });
     }
     // A token that is also for someone else could have been handed on by them.
     if claims.aud.len() != 1 || claims.aud.first().is_none_or(|named| named != audience) {
-        return Err(TokenError::Audience {
-            expected: audience.to_owned(),
-            count: claims.aud.len(),
-        });
+        return Err(TokenError::Audience { expected: audience.to_owned(), count: claims.aud.len() });
     }
     if claims.exp.0 <= now {
         return Err(TokenError::Expired(claims.exp.0));
     }
-    let latest = now
-        .saturating_add(NOT_BEFORE_LEEWAY)
-        .unwrap_or(Timestamp::MAX);
-    match [claims.nbf, claims.iat]
-        .into_iter()
-        .flatten()
-        .find(|NumericDate(time)| *time > latest)
-    {
+    let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
+    match [claims.nbf, claims.iat].into_iter().flatten().find(|NumericDate(time)| *time > latest) {
         Some(NumericDate(time)) => Err(TokenError::NotYetValid(time)),
         None => Ok(()),
     }
@@ -213,20 +184,11 @@ fn pod(claims: Claims) -> Result<PodToken, TokenError> {
     let kubernetes = claims.kubernetes.ok_or(TokenError::NotBoundToPod)?;
     let pod = kubernetes.pod.ok_or(TokenError::NotBoundToPod)?;
     let account = kubernetes.serviceaccount;
-    let named = claims
-        .sub
-        .strip_prefix("system:serviceaccount:")
-        .and_then(|account| account.split_once(':'));
+    let named = claims.sub.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
     if named != Some((kubernetes.namespace.as_str(), account.name.as_str())) {
         return Err(TokenError::Subject);
     }
-    let texts = [
-        &kubernetes.namespace,
-        &pod.name,
-        &pod.uid,
-        &account.name,
-        &account.uid,
-    ];
+    let texts = [&kubernetes.namespace, &pod.name, &pod.uid, &account.name, &account.uid];
     if texts.iter().any(|text| text.is_empty()) {
         return Err(TokenError::Claims);
     }

@@ -6,14 +6,12 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, SanType,
 };
 
 use super::ca::CaCertificate;
 use super::issue::{
-    BACKDATE, IssueError, IssuedX509, Leaf, LeafRequest, offset_date_time, serial_number,
-    whole_seconds,
+    BACKDATE, IssueError, IssuedX509, Leaf, LeafRequest, offset_date_time, serial_number, whole_seconds,
 };
 use super::signing::RcgenSigner;
 use crate::id::{SpiffeId, TrustDomain};
@@ -59,11 +57,7 @@ impl X509Authority {
     ///
     /// # Errors
     /// As [`Self::generate`].
-    pub fn generate_control_plane(
-        key_type: KeyType,
-        lifetime: Duration,
-        now: Timestamp,
-    ) -> Result<Self, IssueError> {
+    pub fn generate_control_plane(key_type: KeyType, lifetime: Duration, now: Timestamp) -> Result<Self, IssueError> {
         Self::self_signed_control_plane(PrivateKey::generate(key_type)?, lifetime, now)
     }
 
@@ -83,20 +77,13 @@ impl X509Authority {
     ///
     /// # Errors
     /// [`IssueError::KeyMismatch`] when the key is not the certificate's.
-    pub fn from_parts(
-        certificate: CaCertificate,
-        key: impl Signer + 'static,
-    ) -> Result<Self, IssueError> {
+    pub fn from_parts(certificate: CaCertificate, key: impl Signer + 'static) -> Result<Self, IssueError> {
         let signer = RcgenSigner::new(key);
         if signer.public_key().der() != certificate.spki_der() {
             return Err(IssueError::KeyMismatch);
         }
-        let issuer = Issuer::from_ca_cert_der(certificate.certificate_der(), signer)
-            .map_err(IssueError::encoding)?;
-        Ok(Self {
-            certificate,
-            issuer,
-        })
+        let issuer = Issuer::from_ca_cert_der(certificate.certificate_der(), signer).map_err(IssueError::encoding)?;
+        Ok(Self { certificate, issuer })
     }
 
     /// Its certificate.
@@ -116,30 +103,19 @@ impl X509Authority {
     /// # Errors
     /// When the id is of another trust domain or without path, a DNS name is none, the authority is
     /// not valid at `now`, or signing fails.
-    pub fn issue(
-        &self,
-        request: &LeafRequest<'_>,
-        now: Timestamp,
-    ) -> Result<IssuedX509, IssueError> {
+    pub fn issue(&self, request: &LeafRequest<'_>, now: Timestamp) -> Result<IssuedX509, IssueError> {
         let trust_domain = self.trust_domain().ok_or(IssueError::ControlPlane)?;
         if request.id.trust_domain() != trust_domain {
-            return Err(IssueError::OtherTrustDomain {
-                id: request.id.clone(),
-                authority: trust_domain.clone(),
-            });
+            return Err(IssueError::OtherTrustDomain { id: request.id.clone(), authority: trust_domain.clone() });
         }
         if request.id.path().is_empty() {
-            return Err(IssueError::IdWithoutPath {
-                id: request.id.clone(),
-            });
+            return Err(IssueError::IdWithoutPath { id: request.id.clone() });
         }
-        Leaf {
-            spki: request.spki,
-            id: Some(request.id),
-            dns_names: request.dns_names,
-            ttl: request.ttl,
-        }
-        .sign(&self.certificate, &self.issuer, now)
+        Leaf { spki: request.spki, id: Some(request.id), dns_names: request.dns_names, ttl: request.ttl }.sign(
+            &self.certificate,
+            &self.issuer,
+            now,
+        )
     }
 
     /// Issues a server certificate of the control plane for `dns_names`, at least one.
@@ -160,13 +136,7 @@ impl X509Authority {
         if dns_names.is_empty() {
             return Err(IssueError::NoName);
         }
-        Leaf {
-            spki,
-            id: None,
-            dns_names,
-            ttl,
-        }
-        .sign(&self.certificate, &self.issuer, now)
+        Leaf { spki, id: None, dns_names, ttl }.sign(&self.certificate, &self.issuer, now)
     }
 
     fn root(
@@ -181,57 +151,37 @@ impl X509Authority {
         // Roots of one name make verifiers try each of them in turn, up to a limit: every root has
         // its own.
         params.distinguished_name = root_name(trust_domain)?;
-        params.not_before =
-            offset_date_time(now.as_second().saturating_sub(whole_seconds(BACKDATE)))?;
-        params.not_after =
-            offset_date_time(now.as_second().saturating_add(whole_seconds(lifetime)))?;
+        params.not_before = offset_date_time(now.as_second().saturating_sub(whole_seconds(BACKDATE)))?;
+        params.not_after = offset_date_time(now.as_second().saturating_add(whole_seconds(lifetime)))?;
         if whole_seconds(lifetime) == 0 {
             return Err(IssueError::Lifetime);
         }
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.key_identifier_method =
-            KeyIdMethod::PreSpecified(signer.public_key().key_id().to_vec());
+        params.key_identifier_method = KeyIdMethod::PreSpecified(signer.public_key().key_id().to_vec());
         if let Some(trust_domain) = trust_domain {
-            let uri = trust_domain
-                .id_string()
-                .try_into()
-                .map_err(IssueError::encoding)?;
+            let uri = trust_domain.id_string().try_into().map_err(IssueError::encoding)?;
             params.subject_alt_names = vec![SanType::URI(uri)];
         }
         let der = params.self_signed(&signer).map_err(IssueError::encoding)?;
         let certificate =
-            CaCertificate::from_der(der.der()).map_err(|error| IssueError::Encoding {
-                reason: error.to_string(),
-            })?;
-        Ok(Self {
-            certificate,
-            issuer: Issuer::new(params, signer),
-        })
+            CaCertificate::from_der(der.der()).map_err(|error| IssueError::Encoding { reason: error.to_string() })?;
+        Ok(Self { certificate, issuer: Issuer::new(params, signer) })
     }
 }
 
 impl fmt::Debug for X509Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("X509Authority")
-            .field("certificate", &self.certificate)
-            .finish_non_exhaustive()
+        f.debug_struct("X509Authority").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 
 fn root_name(trust_domain: Option<&TrustDomain>) -> Result<DistinguishedName, IssueError> {
     let mut random = [0; 8];
     rand::fill(&mut random).map_err(|_| IssueError::Random)?;
-    let kind = if trust_domain.is_some() {
-        "authority"
-    } else {
-        "control plane"
-    };
+    let kind = if trust_domain.is_some() { "authority" } else { "control plane" };
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "Countersign");
-    name.push(
-        DnType::CommonName,
-        format!("{kind} {:016x}", u64::from_be_bytes(random)),
-    );
+    name.push(DnType::CommonName, format!("{kind} {:016x}", u64::from_be_bytes(random)));
     Ok(name)
 }

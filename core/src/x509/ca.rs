@@ -30,14 +30,10 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaCertificateError {
     /// Not one X.509 v3 certificate in DER.
-    #[error(
-        "authority certificate is not one X.509 v3 certificate in strict DER of at most 64 KiB"
-    )]
+    #[error("authority certificate is not one X.509 v3 certificate in strict DER of at most 64 KiB")]
     Malformed,
     /// `basicConstraints` does not say `cA`.
-    #[error(
-        "authority certificate does not have cA set; this is not the certificate of an authority"
-    )]
+    #[error("authority certificate does not have cA set; this is not the certificate of an authority")]
     NotCa,
     /// `keyUsage` is missing or without `keyCertSign`.
     #[error("authority certificate's key usage lacks keyCertSign")]
@@ -52,9 +48,7 @@ pub enum CaCertificateError {
     #[error("authority certificate's URI SAN: {0}")]
     Id(#[from] IdError),
     /// The SPIFFE ID of an authority has a path.
-    #[error(
-        "authority certificate's SPIFFE ID {id} has a path; the id of an authority is that of its trust domain"
-    )]
+    #[error("authority certificate's SPIFFE ID {id} has a path; the id of an authority is that of its trust domain")]
     IdWithPath {
         /// The id.
         id: SpiffeId,
@@ -75,51 +69,28 @@ impl CaCertificate {
         if !read.ca {
             return Err(CaCertificateError::NotCa);
         }
-        if !read
-            .key_usage
-            .as_ref()
-            .is_some_and(|usage| usage.key_cert_sign)
-        {
+        if !read.key_usage.as_ref().is_some_and(|usage| usage.key_cert_sign) {
             return Err(CaCertificateError::KeyUsage);
         }
         let id = authority_id(&read.uris)?;
-        let jwk =
-            PublicJwk::from_certificate(certificate.public_key()).ok_or(CaCertificateError::Key)?;
+        let jwk = PublicJwk::from_certificate(certificate.public_key()).ok_or(CaCertificateError::Key)?;
         let subject_key_id = match read.subject_key_id {
             Some(id) => id.to_vec(),
             // RFC 7093, section 2, method 1, as we make them ourselves.
-            None => digest::digest(
-                &digest::SHA256,
-                &certificate.public_key().subject_public_key.data,
-            )
-            .as_ref()
-            .iter()
-            .take(20)
-            .copied()
-            .collect(),
+            None => digest::digest(&digest::SHA256, &certificate.public_key().subject_public_key.data)
+                .as_ref()
+                .iter()
+                .take(20)
+                .copied()
+                .collect(),
         };
-        let time =
-            |seconds| Timestamp::from_second(seconds).map_err(|_| CaCertificateError::Malformed);
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|_| CaCertificateError::Malformed);
         let der = CertificateDer::from(der.to_vec());
-        let anchor = webpki::anchor_from_trusted_cert(&der)
-            .map_err(|_| CaCertificateError::Malformed)?
-            .to_owned();
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| CaCertificateError::Malformed)?.to_owned();
         let validity = certificate.validity();
-        let (not_before, not_after) = (
-            time(validity.not_before.timestamp())?,
-            time(validity.not_after.timestamp())?,
-        );
+        let (not_before, not_after) = (time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?);
         let spki = certificate.public_key().raw.to_vec();
-        Ok(Self(Arc::new(Inner {
-            der,
-            anchor,
-            spki,
-            jwk,
-            subject_key_id,
-            id,
-            not_before,
-            not_after,
-        })))
+        Ok(Self(Arc::new(Inner { der, anchor, spki, jwk, subject_key_id, id, not_before, not_after })))
     }
 
     /// ASN.1 DER.
@@ -185,10 +156,7 @@ impl Eq for CaCertificate {}
 impl fmt::Debug for CaCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaCertificate(")?;
-        self.0
-            .subject_key_id
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        self.0.subject_key_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         write!(f, ", {} to {})", self.0.not_before, self.0.not_after)
     }
 }
@@ -207,9 +175,5 @@ pub(super) fn authority_id(uris: &[&str]) -> Result<Option<SpiffeId>, CaCertific
         _ => return Err(CaCertificateError::UriNames { count: uris.len() }),
     };
     let id: SpiffeId = uri.parse()?;
-    if id.path().is_empty() {
-        Ok(Some(id))
-    } else {
-        Err(CaCertificateError::IdWithPath { id })
-    }
+    if id.path().is_empty() { Ok(Some(id)) } else { Err(CaCertificateError::IdWithPath { id }) }
 }

@@ -63,10 +63,8 @@ impl<'a> Extensions<'a> {
                     });
                 }
                 ParsedExtension::ExtendedKeyUsage(usage) => {
-                    read.extended_key_usage = Some(ExtendedKeyUsage {
-                        server_auth: usage.server_auth,
-                        client_auth: usage.client_auth,
-                    });
+                    read.extended_key_usage =
+                        Some(ExtendedKeyUsage { server_auth: usage.server_auth, client_auth: usage.client_auth });
                 }
                 ParsedExtension::SubjectAlternativeName(names) => {
                     read.san_critical = extension.critical;

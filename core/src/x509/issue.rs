@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use jiff::Timestamp;
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyUsagePurpose, SanType, SerialNumber,
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, SanType,
+    SerialNumber,
 };
 use rustls_pki_types::DnsName;
 use time::OffsetDateTime;
@@ -72,17 +72,13 @@ pub enum IssueError {
     #[error("the control plane's authority issues no SVIDs; ask the authority of a trust domain")]
     ControlPlane,
     /// The authority of a trust domain issues no server certificates.
-    #[error(
-        "the authority of a trust domain issues no server certificates; ask the control plane's"
-    )]
+    #[error("the authority of a trust domain issues no server certificates; ask the control plane's")]
     WorkloadAuthority,
     /// A server certificate without a name.
     #[error("a server certificate needs at least one DNS name")]
     NoName,
     /// A text that is no DNS name, or a wildcard.
-    #[error(
-        "DNS name {name:?} is not one: letters, digits, '-' and '_' in labels of at most 63, without wildcard"
-    )]
+    #[error("DNS name {name:?} is not one: letters, digits, '-' and '_' in labels of at most 63, without wildcard")]
     DnsName {
         /// As it was asked for.
         name: String,
@@ -125,9 +121,7 @@ pub enum IssueError {
 
 impl IssueError {
     pub(super) fn encoding(error: rcgen::Error) -> Self {
-        Self::Encoding {
-            reason: error.to_string(),
-        }
+        Self::Encoding { reason: error.to_string() }
     }
 }
 
@@ -156,15 +150,10 @@ impl Leaf<'_> {
         params.subject_alt_names = self.names()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.key_identifier_method = KeyIdMethod::PreSpecified(self.spki.key_id().to_vec());
-        let leaf = params
-            .signed_by(&Subject(self.spki), issuer)
-            .map_err(IssueError::encoding)?;
+        let leaf = params.signed_by(&Subject(self.spki), issuer).map_err(IssueError::encoding)?;
         let time = |seconds| Timestamp::from_second(seconds).map_err(|_| IssueError::Lifetime);
         Ok(IssuedX509 {
             chain: vec![leaf.der().to_vec()],
@@ -177,34 +166,24 @@ impl Leaf<'_> {
 
     fn names(&self) -> Result<Vec<SanType>, IssueError> {
         if self.dns_names.len() > MAX_DNS_NAMES {
-            return Err(IssueError::TooManyDnsNames {
-                count: self.dns_names.len(),
-            });
+            return Err(IssueError::TooManyDnsNames { count: self.dns_names.len() });
         }
         let mut names = Vec::with_capacity(1 + self.dns_names.len());
         if let Some(id) = self.id {
-            names.push(SanType::URI(
-                id.to_string().try_into().map_err(IssueError::encoding)?,
-            ));
+            names.push(SanType::URI(id.to_string().try_into().map_err(IssueError::encoding)?));
         }
         for name in self.dns_names {
             if DnsName::try_from(name.as_str()).is_err() || name.ends_with('.') {
                 return Err(IssueError::DnsName { name: name.clone() });
             }
-            names.push(SanType::DnsName(
-                name.as_str().try_into().map_err(IssueError::encoding)?,
-            ));
+            names.push(SanType::DnsName(name.as_str().try_into().map_err(IssueError::encoding)?));
         }
         Ok(names)
     }
 }
 
 /// Both ends in seconds since the epoch, within those of the authority.
-fn validity(
-    authority: &CaCertificate,
-    ttl: Duration,
-    now: Timestamp,
-) -> Result<(i64, i64), IssueError> {
+fn validity(authority: &CaCertificate, ttl: Duration, now: Timestamp) -> Result<(i64, i64), IssueError> {
     if !authority.is_valid_at(now) {
         return Err(IssueError::AuthorityNotValid {
             not_before: authority.not_before(),
@@ -217,12 +196,8 @@ fn validity(
         return Err(IssueError::Lifetime);
     }
     let now = now.as_second();
-    let not_before = now
-        .saturating_sub(whole_seconds(BACKDATE))
-        .max(authority.not_before().as_second());
-    let not_after = now
-        .saturating_add(ttl)
-        .min(authority.not_after().as_second());
+    let not_before = now.saturating_sub(whole_seconds(BACKDATE)).max(authority.not_before().as_second());
+    let not_after = now.saturating_add(ttl).min(authority.not_after().as_second());
     Ok((not_before, not_after))
 }
 

@@ -1,8 +1,7 @@
 //! Our keys as `rcgen` wants to see them.
 
 use rcgen::{
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData,
-    SignatureAlgorithm, SigningKey,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey,
 };
 
 use crate::key::{KeyKind, Signer, SubjectPublicKeyInfo};
@@ -33,9 +32,7 @@ impl PublicKeyData for RcgenSigner {
 impl SigningKey for RcgenSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         // Why it failed the signer's own telemetry says; `rcgen` has room for the fact alone.
-        self.0
-            .sign(message)
-            .map_err(|_| rcgen::Error::RemoteKeyError)
+        self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 

@@ -25,9 +25,7 @@ pub enum X509SvidError {
         length: usize,
     },
     /// A certificate that cannot be read.
-    #[error(
-        "certificate {position} of the chain is not one X.509 v3 certificate in strict DER of at most 64 KiB"
-    )]
+    #[error("certificate {position} of the chain is not one X.509 v3 certificate in strict DER of at most 64 KiB")]
     Malformed {
         /// 0 is the leaf.
         position: usize,
@@ -54,9 +52,7 @@ pub enum X509SvidError {
     #[error("leaf has cA set; the certificate of an authority is no X509-SVID of a workload")]
     LeafIsCa,
     /// The leaf's key usage is not as it must be.
-    #[error(
-        "leaf's key usage must be there, critical, with digitalSignature and without keyCertSign and cRLSign"
-    )]
+    #[error("leaf's key usage must be there, critical, with digitalSignature and without keyCertSign and cRLSign")]
     KeyUsage,
     /// The leaf's extended key usage lacks one of the two.
     #[error("leaf's extended key usage has not both server and client authentication")]
@@ -68,9 +64,7 @@ pub enum X509SvidError {
     #[error("bundle of {0} has no authority that is valid at this time")]
     NoAuthority(TrustDomain),
     /// The leaf or an intermediate is expired.
-    #[error(
-        "a certificate of the chain expired; check the clocks of both sides, and that the peer renews"
-    )]
+    #[error("a certificate of the chain expired; check the clocks of both sides, and that the peer renews")]
     Expired,
     /// The leaf or an intermediate is not yet valid.
     #[error("a certificate of the chain is not yet valid; check the clocks of both sides")]
@@ -93,28 +87,17 @@ pub enum X509SvidError {
 ///
 /// # Errors
 /// With the first rule of X509-SVID or RFC 5280 that the chain breaks.
-pub fn verify_x509_svid(
-    chain_der: &[&[u8]],
-    bundles: &BundleSet,
-    now: Timestamp,
-) -> Result<SpiffeId, X509SvidError> {
+pub fn verify_x509_svid(chain_der: &[&[u8]], bundles: &BundleSet, now: Timestamp) -> Result<SpiffeId, X509SvidError> {
     let (leaf, rest) = chain_der.split_first().ok_or(X509SvidError::Empty)?;
     if chain_der.len() > MAX_CHAIN_LENGTH {
-        return Err(X509SvidError::TooLong {
-            length: chain_der.len(),
-        });
+        return Err(X509SvidError::TooLong { length: chain_der.len() });
     }
     let id = leaf_id(leaf)?;
     let trust_domain = id.trust_domain();
-    let bundle = bundles
-        .get(trust_domain)
-        .ok_or_else(|| X509SvidError::UntrustedDomain(trust_domain.clone()))?;
+    let bundle = bundles.get(trust_domain).ok_or_else(|| X509SvidError::UntrustedDomain(trust_domain.clone()))?;
     // A trust anchor has no dates of its own in a path check: an expired authority is left out
     // here.
-    let valid = bundle
-        .x509_authorities
-        .iter()
-        .filter(|authority| authority.is_valid_at(now));
+    let valid = bundle.x509_authorities.iter().filter(|authority| authority.is_valid_at(now));
     let anchors: Vec<TrustAnchor<'_>> = valid.map(CaCertificate::anchor).collect();
     if anchors.is_empty() {
         return Err(X509SvidError::NoAuthority(trust_domain.clone()));
@@ -129,9 +112,7 @@ fn leaf_id(der: &[u8]) -> Result<SpiffeId, X509SvidError> {
     let certificate = extensions::parse(der).map_err(malformed)?;
     let read = Extensions::read(&certificate).map_err(malformed)?;
     let [uri] = read.uris.as_slice() else {
-        return Err(X509SvidError::UriNames {
-            count: read.uris.len(),
-        });
+        return Err(X509SvidError::UriNames { count: read.uris.len() });
     };
     let id: SpiffeId = uri.parse()?;
     if read.ca {
@@ -148,9 +129,7 @@ fn leaf_id(der: &[u8]) -> Result<SpiffeId, X509SvidError> {
         return Err(X509SvidError::KeyUsage);
     }
     match read.extended_key_usage {
-        Some(usage) if !usage.server_auth || !usage.client_auth => {
-            Err(X509SvidError::ExtendedKeyUsage)
-        }
+        Some(usage) if !usage.server_auth || !usage.client_auth => Err(X509SvidError::ExtendedKeyUsage),
         _ => Ok(id),
     }
 }
@@ -165,37 +144,20 @@ fn check_path(
     let refused = |error| match error {
         webpki::Error::CertExpired { .. } => X509SvidError::Expired,
         webpki::Error::CertNotValidYet { .. } => X509SvidError::NotYetValid,
-        error => X509SvidError::Path {
-            trust_domain: trust_domain.clone(),
-            reason: error.to_string(),
-        },
+        error => X509SvidError::Path { trust_domain: trust_domain.clone(), reason: error.to_string() },
     };
     let leaf = CertificateDer::from(leaf);
     let leaf = EndEntityCert::try_from(&leaf).map_err(refused)?;
-    let intermediates: Vec<CertificateDer<'_>> = intermediates
-        .iter()
-        .map(|der| CertificateDer::from(*der))
-        .collect();
-    let since_epoch =
-        std::time::Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
+    let intermediates: Vec<CertificateDer<'_>> = intermediates.iter().map(|der| CertificateDer::from(*der)).collect();
+    let since_epoch = std::time::Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
     let time = UnixTime::since_unix_epoch(since_epoch);
     let usage = KeyUsage::client_auth();
     let path = leaf
-        .verify_for_usage(
-            ALL_VERIFICATION_ALGS,
-            anchors,
-            &intermediates,
-            time,
-            usage,
-            None,
-            None,
-        )
+        .verify_for_usage(ALL_VERIFICATION_ALGS, anchors, &intermediates, time, usage, None, None)
         .map_err(refused)?;
     // The path builder looks at cA, dates and signatures; what else X509-SVID asks of those who
     // sign is checked here.
     path.intermediate_certificates()
-        .try_for_each(|intermediate| {
-            CaCertificate::from_der(intermediate.der().as_ref()).map(|_| ())
-        })
+        .try_for_each(|intermediate| CaCertificate::from_der(intermediate.der().as_ref()).map(|_| ()))
         .map_err(X509SvidError::Intermediate)
 }

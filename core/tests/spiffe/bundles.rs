@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::bundle::{
-    Bundle, BundleError, BundleSet, DuplicateBundle, MAX_BUNDLE_LENGTH,
-};
+use countersign_core::bundle::{Bundle, BundleError, BundleSet, DuplicateBundle, MAX_BUNDLE_LENGTH};
 use countersign_core::jwt::{JwtAuthority, JwtKeyError};
 use countersign_core::key::KeyType;
 use countersign_core::x509::{CaCertificateError, X509Authority};
@@ -16,23 +14,14 @@ use crate::fixtures::{DAY, authority, bundle, leaf_params, now, trust_domain};
 
 #[test]
 fn a_bundle_is_written_and_read_as_it_was() {
-    let jwt = [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048]
-        .map(|kind| JwtAuthority::generate(kind).unwrap());
-    let x509 = [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048].map(|kind| {
-        X509Authority::generate(&trust_domain("example.org"), kind, DAY, now()).unwrap()
-    });
-    let mut bundle = bundle(
-        "example.org",
-        &x509.each_ref().map(X509Authority::certificate),
-        &jwt.each_ref(),
-    );
+    let jwt = [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048].map(|kind| JwtAuthority::generate(kind).unwrap());
+    let x509 = [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048]
+        .map(|kind| X509Authority::generate(&trust_domain("example.org"), kind, DAY, now()).unwrap());
+    let mut bundle = bundle("example.org", &x509.each_ref().map(X509Authority::certificate), &jwt.each_ref());
     bundle.sequence = u64::MAX;
     bundle.refresh_hint = Duration::from_secs(17);
     let json = bundle.to_json();
-    assert_eq!(
-        Bundle::parse(&trust_domain("example.org"), &json),
-        Ok(bundle.clone())
-    );
+    assert_eq!(Bundle::parse(&trust_domain("example.org"), &json), Ok(bundle.clone()));
     assert_eq!(bundle.to_json(), json);
 }
 
@@ -41,14 +30,8 @@ fn an_x509_key_has_its_use_one_certificate_and_no_kid() {
     let authority = authority("example.org");
     let document = document(&bundle("example.org", &[authority.certificate()], &[]));
     let key = &document["keys"][0];
-    assert_eq!(
-        (&key["use"], &key["kty"], &key["crv"]),
-        (&json!("x509-svid"), &json!("EC"), &json!("P-256"))
-    );
-    assert_eq!(
-        key["x5c"],
-        json!([STANDARD.encode(authority.certificate().der())])
-    );
+    assert_eq!((&key["use"], &key["kty"], &key["crv"]), (&json!("x509-svid"), &json!("EC"), &json!("P-256")));
+    assert_eq!(key["x5c"], json!([STANDARD.encode(authority.certificate().der())]));
     assert!(key.get("kid").is_none());
 }
 
@@ -57,32 +40,20 @@ fn a_jwt_key_has_its_use_and_kid() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     let document = document(&bundle("example.org", &[], &[&authority]));
     let key = &document["keys"][0];
-    assert_eq!(
-        (&key["use"], &key["kid"]),
-        (&json!("jwt-svid"), &json!(authority.kid()))
-    );
+    assert_eq!((&key["use"], &key["kid"]), (&json!("jwt-svid"), &json!(authority.kid())));
     assert!(key["x"].is_string() && key["y"].is_string() && key.get("d").is_none());
 }
 
 #[test]
 fn sequence_and_refresh_hint_are_numbers() {
     let document = document(&bundle("example.org", &[], &[]));
-    assert_eq!(
-        (
-            &document["spiffe_sequence"],
-            &document["spiffe_refresh_hint"]
-        ),
-        (&json!(1), &json!(300))
-    );
+    assert_eq!((&document["spiffe_sequence"], &document["spiffe_refresh_hint"]), (&json!(1), &json!(300)));
 }
 
 #[test]
 fn without_a_hint_a_bundle_is_refreshed_every_five_minutes() {
     let bundle = parse(&json!({"keys": []})).unwrap();
-    assert_eq!(
-        (bundle.sequence, bundle.refresh_hint),
-        (0, Duration::from_secs(300))
-    );
+    assert_eq!((bundle.sequence, bundle.refresh_hint), (0, Duration::from_secs(300)));
 }
 
 #[test]
@@ -125,10 +96,7 @@ fn members_that_are_unknown_are_ignored() {
     x509["x-vendor"] = json!({"a": 1});
     jwt["key_ops"] = json!(["verify"]);
     let bundle = parse(&json!({"keys": [x509, jwt], "spiffe_future": true})).unwrap();
-    assert_eq!(
-        (bundle.x509_authorities.len(), bundle.jwt_authorities.len()),
-        (1, 1)
-    );
+    assert_eq!((bundle.x509_authorities.len(), bundle.jwt_authorities.len()), (1, 1));
 }
 
 #[test]
@@ -138,32 +106,18 @@ fn an_x509_key_has_exactly_one_certificate() {
     for (x5c, count) in [(json!([]), 0), (json!([certificate, certificate]), 2)] {
         let mut key = key.clone();
         key["x5c"] = x5c;
-        assert_eq!(
-            parse(&json!({"keys": [key]})),
-            Err(BundleError::Certificates { position: 0, count })
-        );
+        assert_eq!(parse(&json!({"keys": [key]})), Err(BundleError::Certificates { position: 0, count }));
     }
     let error = parse(&json!({"keys": [key_without(&key, "x5c")]}));
-    assert_eq!(
-        error,
-        Err(BundleError::Certificates {
-            position: 0,
-            count: 0
-        })
-    );
+    assert_eq!(error, Err(BundleError::Certificates { position: 0, count: 0 }));
 }
 
 #[test]
 fn an_x509_key_is_that_of_an_authority() {
-    let leaf = leaf_params(|_| {})
-        .self_signed(&rcgen::KeyPair::generate().unwrap())
-        .unwrap();
+    let leaf = leaf_params(|_| {}).self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     let mut key = x509_key();
     key["x5c"] = json!([STANDARD.encode(leaf.der())]);
-    let error = BundleError::Certificate {
-        position: 0,
-        source: CaCertificateError::NotCa,
-    };
+    let error = BundleError::Certificate { position: 0, source: CaCertificateError::NotCa };
     assert_eq!(parse(&json!({"keys": [key]})), Err(error));
 }
 
@@ -171,10 +125,7 @@ fn an_x509_key_is_that_of_an_authority() {
 fn a_certificate_of_another_key_than_the_one_beside_it_is_refused() {
     let (mut key, other) = (x509_key(), x509_key());
     key["x5c"] = other["x5c"].clone();
-    assert_eq!(
-        parse(&json!({"keys": [key]})),
-        Err(BundleError::CertificateMismatch { position: 0 })
-    );
+    assert_eq!(parse(&json!({"keys": [key]})), Err(BundleError::CertificateMismatch { position: 0 }));
 }
 
 #[test]
@@ -182,23 +133,14 @@ fn a_certificate_in_base64url_or_pem_is_refused() {
     for text in ["MIIB_-", "-----BEGIN CERTIFICATE-----"] {
         let mut key = x509_key();
         key["x5c"] = json!([text]);
-        assert_eq!(
-            parse(&json!({"keys": [key]})),
-            Err(BundleError::Key { position: 0 })
-        );
+        assert_eq!(parse(&json!({"keys": [key]})), Err(BundleError::Key { position: 0 }));
     }
 }
 
 #[test]
 fn a_jwt_key_without_kid_is_refused() {
-    let error = BundleError::Jwt {
-        position: 0,
-        source: JwtKeyError::NoKeyId,
-    };
-    assert_eq!(
-        parse(&json!({"keys": [key_without(&jwt_key("k1"), "kid")]})),
-        Err(error.clone())
-    );
+    let error = BundleError::Jwt { position: 0, source: JwtKeyError::NoKeyId };
+    assert_eq!(parse(&json!({"keys": [key_without(&jwt_key("k1"), "kid")]})), Err(error.clone()));
     let mut key = jwt_key("k1");
     key["kid"] = json!("");
     assert_eq!(parse(&json!({"keys": [key]})), Err(error));
@@ -214,29 +156,16 @@ fn a_key_id_is_there_once() {
 fn a_key_that_is_none_is_refused() {
     let point = json!({"x": "AAAA", "y": "AAAA"});
     let zero = "A".repeat(43);
-    for (name, value) in [
-        ("x", point["x"].clone()),
-        ("y", json!(7)),
-        ("x", json!("===")),
-        ("crv", json!(null)),
-    ] {
+    for (name, value) in [("x", point["x"].clone()), ("y", json!(7)), ("x", json!("===")), ("crv", json!(null))] {
         let mut key = jwt_key("k1");
         key[name] = value;
-        assert_eq!(
-            parse(&json!({"keys": [key]})),
-            Err(BundleError::Key { position: 0 }),
-            "{name}"
-        );
+        assert_eq!(parse(&json!({"keys": [key]})), Err(BundleError::Key { position: 0 }), "{name}");
     }
     let mut off_curve = jwt_key("k1");
     off_curve["x"] = json!(zero);
-    let malformed = BundleError::Jwt {
-        position: 0,
-        source: JwtKeyError::Malformed,
-    };
+    let malformed = BundleError::Jwt { position: 0, source: JwtKeyError::Malformed };
     assert_eq!(parse(&json!({"keys": [off_curve]})), Err(malformed.clone()));
-    let small =
-        json!({"use": "jwt-svid", "kty": "RSA", "kid": "k1", "n": "w".repeat(171), "e": "AQAB"});
+    let small = json!({"use": "jwt-svid", "kty": "RSA", "kid": "k1", "n": "w".repeat(171), "e": "AQAB"});
     assert_eq!(parse(&json!({"keys": [small]})), Err(malformed.clone()));
     let mut mac = jwt_key("k1");
     mac["alg"] = json!("HS256");
@@ -258,11 +187,7 @@ fn what_is_no_jwk_set_is_refused() {
         assert_eq!(parse(&document), Err(BundleError::Malformed), "{document}");
     }
     for text in ["", "{", "{\"keys\":[]}x", r#"{"keys":[],"keys":[]}"#] {
-        assert_eq!(
-            Bundle::parse(&trust_domain("td"), text.as_bytes()),
-            Err(BundleError::Malformed),
-            "{text}"
-        );
+        assert_eq!(Bundle::parse(&trust_domain("td"), text.as_bytes()), Err(BundleError::Malformed), "{text}");
     }
 }
 
@@ -277,15 +202,8 @@ fn a_bundle_that_is_too_long_is_not_read() {
 fn the_workload_api_has_certificates_and_keys_apart() {
     let (one, two) = (authority("example.org"), authority("example.org"));
     let jwt = JwtAuthority::generate(KeyType::EcP256).unwrap();
-    let bundle = bundle(
-        "example.org",
-        &[one.certificate(), two.certificate()],
-        &[&jwt],
-    );
-    assert_eq!(
-        bundle.x509_der_concatenated(),
-        [one.certificate().der(), two.certificate().der()].concat()
-    );
+    let bundle = bundle("example.org", &[one.certificate(), two.certificate()], &[&jwt]);
+    assert_eq!(bundle.x509_der_concatenated(), [one.certificate().der(), two.certificate().der()].concat());
     let blocks = pem::parse_many(bundle.x509_pem()).unwrap();
     assert!(blocks.iter().all(|block| block.tag() == "CERTIFICATE"));
     let contents: Vec<&[u8]> = blocks.iter().map(pem::Pem::contents).collect();
@@ -298,23 +216,11 @@ fn the_workload_api_has_certificates_and_keys_apart() {
 fn a_trust_domain_has_one_bundle() {
     let mut set = BundleSet::new([bundle("a", &[], &[]), bundle("b", &[], &[])]).unwrap();
     let first = set.clone();
-    assert_eq!(
-        set.insert(bundle("a", &[authority("a").certificate()], &[])),
-        Err(DuplicateBundle(trust_domain("a")))
-    );
+    assert_eq!(set.insert(bundle("a", &[authority("a").certificate()], &[])), Err(DuplicateBundle(trust_domain("a"))));
     assert_eq!(set, first);
-    assert_eq!(
-        BundleSet::new([bundle("a", &[], &[]), bundle("a", &[], &[])]),
-        Err(DuplicateBundle(trust_domain("a")))
-    );
-    let names: Vec<&str> = set
-        .iter()
-        .map(|bundle| bundle.trust_domain.as_str())
-        .collect();
-    assert_eq!(
-        (names, set.len(), set.is_empty()),
-        (vec!["a", "b"], 2, false)
-    );
+    assert_eq!(BundleSet::new([bundle("a", &[], &[]), bundle("a", &[], &[])]), Err(DuplicateBundle(trust_domain("a"))));
+    let names: Vec<&str> = set.iter().map(|bundle| bundle.trust_domain.as_str()).collect();
+    assert_eq!((names, set.len(), set.is_empty()), (vec!["a", "b"], 2, false));
 }
 
 fn document(bundle: &Bundle) -> Value {
@@ -322,29 +228,16 @@ fn document(bundle: &Bundle) -> Value {
 }
 
 fn parse(document: &Value) -> Result<Bundle, BundleError> {
-    Bundle::parse(
-        &trust_domain("example.org"),
-        document.to_string().as_bytes(),
-    )
+    Bundle::parse(&trust_domain("example.org"), document.to_string().as_bytes())
 }
 
 fn x509_key() -> Value {
-    document(&bundle(
-        "example.org",
-        &[authority("example.org").certificate()],
-        &[],
-    ))["keys"][0]
-        .clone()
+    document(&bundle("example.org", &[authority("example.org").certificate()], &[]))["keys"][0].clone()
 }
 
 fn jwt_key(kid: &str) -> Value {
     let key = countersign_core::key::PrivateKey::generate(KeyType::EcP256).unwrap();
-    Value::Object(
-        JwtAuthority::new(kid, key)
-            .unwrap()
-            .verification_key()
-            .jwk(),
-    )
+    Value::Object(JwtAuthority::new(kid, key).unwrap().verification_key().jwk())
 }
 
 fn key_without(key: &Value, name: &str) -> Value {

@@ -42,14 +42,8 @@ pub(crate) fn authority(name: &str) -> X509Authority {
 pub(crate) fn bundle(name: &str, x509: &[&CaCertificate], jwt: &[&JwtAuthority]) -> Bundle {
     Bundle {
         trust_domain: trust_domain(name),
-        x509_authorities: x509
-            .iter()
-            .map(|certificate| (*certificate).clone())
-            .collect(),
-        jwt_authorities: jwt
-            .iter()
-            .map(|authority| authority.verification_key().clone())
-            .collect(),
+        x509_authorities: x509.iter().map(|certificate| (*certificate).clone()).collect(),
+        jwt_authorities: jwt.iter().map(|authority| authority.verification_key().clone()).collect(),
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     }
@@ -75,20 +69,13 @@ impl Forger {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(change);
         let certificate = params.self_signed(&key).unwrap();
-        Self {
-            certificate: CaCertificate::from_der(certificate.der()).unwrap(),
-            issuer: Issuer::new(params, key),
-        }
+        Self { certificate: CaCertificate::from_der(certificate.der()).unwrap(), issuer: Issuer::new(params, key) }
     }
 
     /// A leaf that is right but for what `change` does to it.
     pub(crate) fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         let params = leaf_params(change);
-        params
-            .signed_by(&KeyPair::generate().unwrap(), &self.issuer)
-            .unwrap()
-            .der()
-            .to_vec()
+        params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().der().to_vec()
     }
 
     /// An intermediate that is right but for what `change` does to it.
@@ -98,9 +85,7 @@ impl Forger {
     ) -> (Vec<u8>, Issuer<'static, KeyPair>) {
         let key = KeyPair::generate().unwrap();
         let mut params = ca_params(change);
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "intermediate");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "intermediate");
         let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         (der, Issuer::new(params, key))
     }
@@ -139,12 +124,7 @@ fn validity(mut params: CertificateParams) -> CertificateParams {
 }
 
 /// A token of any header and claims, signed by `key` as `algorithm`.
-pub(crate) fn token(
-    header: &Value,
-    claims: &Value,
-    key: &EncodingKey,
-    algorithm: Algorithm,
-) -> String {
+pub(crate) fn token(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
     let input = format!("{}.{}", part(header), part(claims));
     let signature = jsonwebtoken::crypto::sign(input.as_bytes(), key, algorithm).unwrap();
     format!("{input}.{signature}")

@@ -1,8 +1,6 @@
 //! SPIFFE-ID, sections 2.1 to 2.3.
 
-use countersign_core::id::{
-    IdError, MAX_ID_LENGTH, SpiffeId, TrustDomain, check_path, check_segment,
-};
+use countersign_core::id::{IdError, MAX_ID_LENGTH, SpiffeId, TrustDomain, check_path, check_segment};
 use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 
 use crate::fixtures::{id, trust_domain};
@@ -13,10 +11,7 @@ fn an_id_has_a_trust_domain_and_a_path() {
     let id = id("spiffe://example.org/ns/shop/sa/cart");
     assert_eq!(id.trust_domain(), &trust_domain("example.org"));
     assert_eq!(id.path(), "/ns/shop/sa/cart");
-    assert_eq!(
-        id.segments().collect::<Vec<_>>(),
-        ["ns", "shop", "sa", "cart"]
-    );
+    assert_eq!(id.segments().collect::<Vec<_>>(), ["ns", "shop", "sa", "cart"]);
     assert_eq!(id.to_string(), "spiffe://example.org/ns/shop/sa/cart");
 }
 
@@ -35,58 +30,37 @@ fn every_allowed_character_is_accepted() {
 
 #[test]
 fn the_longest_id_is_accepted_and_one_byte_more_refused() {
-    let longest = format!(
-        "spiffe://td/{}",
-        "a".repeat(MAX_ID_LENGTH - "spiffe://td/".len())
-    );
+    let longest = format!("spiffe://td/{}", "a".repeat(MAX_ID_LENGTH - "spiffe://td/".len()));
     assert_eq!(id(&longest).to_string().len(), 2048);
     let longer = format!("{longest}a");
-    assert_eq!(
-        longer.parse::<SpiffeId>(),
-        Err(IdError::TooLong { length: 2049 })
-    );
+    assert_eq!(longer.parse::<SpiffeId>(), Err(IdError::TooLong { length: 2049 }));
 }
 
 #[test]
 fn no_id_longer_than_allowed_is_made() {
     let path = format!("/{}", "a".repeat(MAX_ID_LENGTH));
-    assert!(matches!(
-        SpiffeId::new(&trust_domain("td"), &path),
-        Err(IdError::TooLong { .. })
-    ));
+    assert!(matches!(SpiffeId::new(&trust_domain("td"), &path), Err(IdError::TooLong { .. })));
 }
 
 #[test]
 fn a_trust_domain_has_at_most_255_bytes() {
     assert!("a".repeat(255).parse::<TrustDomain>().is_ok());
-    assert_eq!(
-        "a".repeat(256).parse::<TrustDomain>(),
-        Err(IdError::TrustDomainTooLong { length: 256 })
-    );
+    assert_eq!("a".repeat(256).parse::<TrustDomain>(), Err(IdError::TrustDomainTooLong { length: 256 }));
 }
 
 #[test]
 fn an_empty_trust_domain_is_refused() {
     for text in ["spiffe://", "spiffe:///path"] {
-        assert_eq!(
-            text.parse::<SpiffeId>(),
-            Err(IdError::EmptyTrustDomain),
-            "{text}"
-        );
+        assert_eq!(text.parse::<SpiffeId>(), Err(IdError::EmptyTrustDomain), "{text}");
     }
     assert_eq!("".parse::<TrustDomain>(), Err(IdError::EmptyTrustDomain));
 }
 
 #[test]
 fn another_scheme_or_its_upper_case_is_refused() {
-    for text in [
-        "",
-        "example.org",
-        "https://example.org/a",
-        "SPIFFE://example.org/a",
-        "spiffe:/example.org",
-        "//example.org/a",
-    ] {
+    for text in
+        ["", "example.org", "https://example.org/a", "SPIFFE://example.org/a", "spiffe:/example.org", "//example.org/a"]
+    {
         assert_eq!(text.parse::<SpiffeId>(), Err(IdError::Scheme), "{text}");
     }
 }
@@ -94,10 +68,7 @@ fn another_scheme_or_its_upper_case_is_refused() {
 // R32: case variants denied.
 #[test]
 fn an_upper_case_trust_domain_is_refused_and_not_folded() {
-    let error = IdError::TrustDomainCharacter {
-        character: 'E',
-        position: 0,
-    };
+    let error = IdError::TrustDomainCharacter { character: 'E', position: 0 };
     assert_eq!("spiffe://Example.org/a".parse::<SpiffeId>(), Err(error));
 }
 
@@ -113,46 +84,22 @@ fn user_port_escape_query_and_fragment_are_refused_in_the_trust_domain() {
         "spiffe://[::1]/a",
         "spiffe://example.org\0/a",
     ] {
-        assert!(
-            matches!(
-                text.parse::<SpiffeId>(),
-                Err(IdError::TrustDomainCharacter { .. })
-            ),
-            "{text}"
-        );
+        assert!(matches!(text.parse::<SpiffeId>(), Err(IdError::TrustDomainCharacter { .. })), "{text}");
     }
 }
 
 // R32: dot-segment variants denied.
 #[test]
 fn dot_segments_are_refused() {
-    for text in [
-        "spiffe://td/.",
-        "spiffe://td/..",
-        "spiffe://td/a/../b",
-        "spiffe://td/a/./b",
-        "spiffe://td/a/..",
-    ] {
-        assert!(
-            matches!(text.parse::<SpiffeId>(), Err(IdError::DotSegment { .. })),
-            "{text}"
-        );
+    for text in ["spiffe://td/.", "spiffe://td/..", "spiffe://td/a/../b", "spiffe://td/a/./b", "spiffe://td/a/.."] {
+        assert!(matches!(text.parse::<SpiffeId>(), Err(IdError::DotSegment { .. })), "{text}");
     }
 }
 
 #[test]
 fn empty_segments_and_a_trailing_slash_are_refused() {
-    for text in [
-        "spiffe://td/",
-        "spiffe://td//",
-        "spiffe://td//a",
-        "spiffe://td/a/",
-        "spiffe://td/a//b",
-    ] {
-        assert!(
-            matches!(text.parse::<SpiffeId>(), Err(IdError::EmptySegment { .. })),
-            "{text}"
-        );
+    for text in ["spiffe://td/", "spiffe://td//", "spiffe://td//a", "spiffe://td/a/", "spiffe://td/a//b"] {
+        assert!(matches!(text.parse::<SpiffeId>(), Err(IdError::EmptySegment { .. })), "{text}");
     }
 }
 
@@ -167,10 +114,7 @@ fn escapes_queries_fragments_and_foreign_letters_are_refused_in_the_path() {
         "spiffe://td/a\n",
         "spiffe://td/a:b",
     ] {
-        assert!(
-            matches!(text.parse::<SpiffeId>(), Err(IdError::PathCharacter { .. })),
-            "{text}"
-        );
+        assert!(matches!(text.parse::<SpiffeId>(), Err(IdError::PathCharacter { .. })), "{text}");
     }
 }
 
@@ -178,34 +122,19 @@ fn escapes_queries_fragments_and_foreign_letters_are_refused_in_the_path() {
 fn a_path_begins_with_a_slash() {
     assert_eq!(check_path("a"), Err(IdError::PathNotAbsolute));
     assert_eq!(check_path(""), Ok(()));
-    assert_eq!(
-        SpiffeId::new(&trust_domain("td"), "evil"),
-        Err(IdError::PathNotAbsolute)
-    );
+    assert_eq!(SpiffeId::new(&trust_domain("td"), "evil"), Err(IdError::PathNotAbsolute));
 }
 
 #[test]
 fn a_segment_holds_no_slash() {
-    assert_eq!(
-        check_segment("a/b"),
-        Err(IdError::PathCharacter {
-            character: '/',
-            segment: 1
-        })
-    );
+    assert_eq!(check_segment("a/b"), Err(IdError::PathCharacter { character: '/', segment: 1 }));
     assert_eq!(check_segment("a"), Ok(()));
 }
 
 #[test]
 fn an_error_names_the_place_and_shows_no_control_character() {
     let error = "spiffe://td/a/b\u{1b}[2J".parse::<SpiffeId>().unwrap_err();
-    assert_eq!(
-        error,
-        IdError::PathCharacter {
-            character: '\u{1b}',
-            segment: 2
-        }
-    );
+    assert_eq!(error, IdError::PathCharacter { character: '\u{1b}', segment: 2 });
     assert!(!error.to_string().contains('\u{1b}'), "{error}");
 }
 
@@ -220,20 +149,10 @@ fn ids_are_texts_in_json_and_checked_on_the_way_in() {
 }
 
 fn any_id() -> impl Strategy<Value = String> {
-    let segment = "[a-zA-Z0-9._-]{1,20}".prop_filter("no dot segment", |segment| {
-        segment != "." && segment != ".."
-    });
-    (
-        "[a-z0-9._-]{1,60}",
-        proptest::collection::vec(segment, 0..8),
-    )
-        .prop_map(|(trust_domain, segments)| {
-            segments
-                .iter()
-                .fold(format!("spiffe://{trust_domain}"), |id, segment| {
-                    format!("{id}/{segment}")
-                })
-        })
+    let segment = "[a-zA-Z0-9._-]{1,20}".prop_filter("no dot segment", |segment| segment != "." && segment != "..");
+    ("[a-z0-9._-]{1,60}", proptest::collection::vec(segment, 0..8)).prop_map(|(trust_domain, segments)| {
+        segments.iter().fold(format!("spiffe://{trust_domain}"), |id, segment| format!("{id}/{segment}"))
+    })
 }
 
 proptest! {

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_core::jwt::{
-    IssuedJwt, JwtAuthority, JwtIssueError, JwtKeyError, JwtRequest, verify_jwt_svid,
-};
+use countersign_core::jwt::{IssuedJwt, JwtAuthority, JwtIssueError, JwtKeyError, JwtRequest, verify_jwt_svid};
 use countersign_core::key::{KeyType, PrivateKey};
 use serde_json::{Value, json};
 
@@ -18,11 +16,7 @@ const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
 #[test]
 fn what_is_issued_is_verified_for_every_kind_of_key() {
     assert_eq!(KeyType::default(), KeyType::EcP256);
-    for (key_type, alg) in [
-        (KeyType::EcP256, "ES256"),
-        (KeyType::EcP384, "ES384"),
-        (KeyType::Rsa2048, "RS256"),
-    ] {
+    for (key_type, alg) in [(KeyType::EcP256, "ES256"), (KeyType::EcP384, "ES384"), (KeyType::Rsa2048, "RS256")] {
         let authority = JwtAuthority::generate(key_type).unwrap();
         let bundles = trusting([bundle("example.org", &[], &[&authority])]);
         // Often enough that an ECDSA number with a leading zero turns up.
@@ -42,10 +36,7 @@ fn what_is_issued_is_verified_for_every_kind_of_key() {
 fn the_header_holds_alg_kid_and_typ_alone() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     let issued = issue(&authority, &["orders"], 300).unwrap();
-    assert_eq!(
-        header(&issued),
-        json!({"alg": "ES256", "kid": authority.kid(), "typ": "JWT"})
-    );
+    assert_eq!(header(&issued), json!({"alg": "ES256", "kid": authority.kid(), "typ": "JWT"}));
 }
 
 #[test]
@@ -53,20 +44,9 @@ fn the_claims_are_the_registered_ones() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     let issued = issue(&authority, &["orders", "stock"], 300).unwrap();
     let mut claims = part(&issued, 1);
-    assert!(
-        claims
-            .as_object_mut()
-            .unwrap()
-            .remove("jti")
-            .unwrap()
-            .as_str()
-            .is_some_and(|jti| jti.len() == 22)
-    );
+    assert!(claims.as_object_mut().unwrap().remove("jti").unwrap().as_str().is_some_and(|jti| jti.len() == 22));
     let (iat, exp) = (now().as_second(), now().as_second() + 300);
-    assert_eq!(
-        claims,
-        json!({"sub": CART, "aud": ["orders", "stock"], "iat": iat, "exp": exp})
-    );
+    assert_eq!(claims, json!({"sub": CART, "aud": ["orders", "stock"], "iat": iat, "exp": exp}));
     assert_eq!(issued.expires_at, at(300));
 }
 
@@ -80,17 +60,13 @@ fn an_issuer_is_named_where_there_is_one() {
         ttl: Duration::from_secs(300),
         issuer: Some("https://oidc.example.org"),
     };
-    assert_eq!(
-        part(&authority.issue(&request, now()).unwrap(), 1)["iss"],
-        "https://oidc.example.org"
-    );
+    assert_eq!(part(&authority.issue(&request, now()).unwrap(), 1)["iss"], "https://oidc.example.org");
 }
 
 #[test]
 fn two_tokens_have_different_ids() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
-    let ids =
-        [(); 2].map(|()| part(&issue(&authority, &["orders"], 300).unwrap(), 1)["jti"].clone());
+    let ids = [(); 2].map(|()| part(&issue(&authority, &["orders"], 300).unwrap(), 1)["jti"].clone());
     assert_ne!(ids[0], ids[1]);
 }
 
@@ -103,20 +79,14 @@ fn key_ids_are_random() {
 #[test]
 fn an_authority_without_key_id_is_not_made() {
     let made = JwtAuthority::new("", PrivateKey::generate(KeyType::EcP256).unwrap());
-    assert_eq!(
-        made.unwrap_err(),
-        JwtIssueError::VerificationKey(JwtKeyError::NoKeyId)
-    );
+    assert_eq!(made.unwrap_err(), JwtIssueError::VerificationKey(JwtKeyError::NoKeyId));
 }
 
 #[test]
 fn a_token_without_audience_or_with_an_empty_one_is_not_issued() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     for audiences in [&[][..], &[""], &["orders", ""]] {
-        assert_eq!(
-            issue(&authority, audiences, 300).unwrap_err(),
-            JwtIssueError::Audience
-        );
+        assert_eq!(issue(&authority, audiences, 300).unwrap_err(), JwtIssueError::Audience);
     }
 }
 
@@ -124,10 +94,7 @@ fn a_token_without_audience_or_with_an_empty_one_is_not_issued() {
 fn a_token_without_life_or_beyond_time_is_not_issued() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     for ttl in [0, u64::MAX, 1 << 60] {
-        assert_eq!(
-            issue(&authority, &["orders"], ttl).unwrap_err(),
-            JwtIssueError::Lifetime
-        );
+        assert_eq!(issue(&authority, &["orders"], ttl).unwrap_err(), JwtIssueError::Lifetime);
     }
 }
 
@@ -135,10 +102,7 @@ fn a_token_without_life_or_beyond_time_is_not_issued() {
 fn a_token_that_verifiers_would_not_read_is_not_issued() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     let long = "a".repeat(16 * 1024);
-    assert_eq!(
-        issue(&authority, &[&long], 300).unwrap_err(),
-        JwtIssueError::TooLong
-    );
+    assert_eq!(issue(&authority, &[&long], 300).unwrap_err(), JwtIssueError::TooLong);
 }
 
 #[test]
@@ -146,16 +110,8 @@ fn a_trust_domain_has_no_token() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     let audiences = ["orders".to_owned()];
     let domain = id("spiffe://example.org");
-    let request = JwtRequest {
-        id: &domain,
-        audiences: &audiences,
-        ttl: Duration::from_secs(300),
-        issuer: None,
-    };
-    assert_eq!(
-        authority.issue(&request, now()).unwrap_err(),
-        JwtIssueError::IdWithoutPath { id: domain.clone() }
-    );
+    let request = JwtRequest { id: &domain, audiences: &audiences, ttl: Duration::from_secs(300), issuer: None };
+    assert_eq!(authority.issue(&request, now()).unwrap_err(), JwtIssueError::IdWithoutPath { id: domain.clone() });
 }
 
 #[test]
@@ -163,28 +119,13 @@ fn neither_token_nor_key_shows_in_debugging_output() {
     let authority = JwtAuthority::generate(KeyType::EcP256).unwrap();
     let issued = issue(&authority, &["orders"], 300).unwrap();
     let shown = format!("{issued:?} {authority:?}");
-    assert!(
-        issued.token.split('.').all(|part| !shown.contains(part)),
-        "{shown}"
-    );
+    assert!(issued.token.split('.').all(|part| !shown.contains(part)), "{shown}");
     assert!(shown.contains("redacted"), "{shown}");
 }
 
-fn issue(
-    authority: &JwtAuthority,
-    audiences: &[&str],
-    ttl: u64,
-) -> Result<IssuedJwt, JwtIssueError> {
-    let audiences: Vec<String> = audiences
-        .iter()
-        .map(|audience| (*audience).to_owned())
-        .collect();
-    let request = JwtRequest {
-        id: &id(CART),
-        audiences: &audiences,
-        ttl: Duration::from_secs(ttl),
-        issuer: None,
-    };
+fn issue(authority: &JwtAuthority, audiences: &[&str], ttl: u64) -> Result<IssuedJwt, JwtIssueError> {
+    let audiences: Vec<String> = audiences.iter().map(|audience| (*audience).to_owned()).collect();
+    let request = JwtRequest { id: &id(CART), audiences: &audiences, ttl: Duration::from_secs(ttl), issuer: None };
     authority.issue(&request, now())
 }
 

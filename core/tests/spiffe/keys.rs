@@ -8,15 +8,9 @@ use crate::requests::{P224, SECP256K1, bits, der, ec_spki, rsa_spki};
 #[test]
 fn p256_is_the_default() {
     assert_eq!(KeyType::default(), KeyType::EcP256);
-    assert_eq!(
-        serde_json::to_string(&KeyType::EcP256).unwrap(),
-        "\"ec-p256\""
-    );
+    assert_eq!(serde_json::to_string(&KeyType::EcP256).unwrap(), "\"ec-p256\"");
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
-        assert_eq!(
-            serde_json::to_string(&key_type).unwrap(),
-            format!("\"{key_type}\"")
-        );
+        assert_eq!(serde_json::to_string(&key_type).unwrap(), format!("\"{key_type}\""));
     }
 }
 
@@ -33,10 +27,7 @@ fn every_kind_of_key_is_made_stored_and_read_again() {
         assert_eq!(read.public_key(), key.public_key());
         assert_eq!(read.key_id(), key.key_id());
         assert_eq!(key.public_key().kind(), kind);
-        assert_eq!(
-            SubjectPublicKeyInfo::from_der(key.public_key_spki_der()).unwrap(),
-            *key.public_key()
-        );
+        assert_eq!(SubjectPublicKeyInfo::from_der(key.public_key_spki_der()).unwrap(), *key.public_key());
         assert!(!key.sign(b"message").unwrap().is_empty());
     }
 }
@@ -53,14 +44,8 @@ fn the_pem_form_is_the_pkcs8_key() {
         let key = PrivateKey::generate(key_type).unwrap();
         let text = key.pkcs8_pem();
         let block = pem::parse(text.as_bytes()).unwrap();
-        assert_eq!(
-            (block.tag(), block.contents()),
-            ("PRIVATE KEY", key.pkcs8_der().as_slice())
-        );
-        assert!(
-            text.lines().all(|line| line.len() <= 64)
-                && text.ends_with("-----END PRIVATE KEY-----\n")
-        );
+        assert_eq!((block.tag(), block.contents()), ("PRIVATE KEY", key.pkcs8_der().as_slice()));
+        assert!(text.lines().all(|line| line.len() <= 64) && text.ends_with("-----END PRIVATE KEY-----\n"));
     }
 }
 
@@ -74,33 +59,16 @@ fn a_private_key_shows_nothing_of_itself() {
 fn bytes_that_are_no_private_key_are_refused() {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let cut = &key.pkcs8_der()[..40];
-    for bytes in [
-        &b""[..],
-        b"key",
-        cut,
-        KeyPair::generate_for(&rcgen::PKCS_ED25519)
-            .unwrap()
-            .serialized_der(),
-    ] {
-        assert_eq!(
-            PrivateKey::from_pkcs8_der(bytes).unwrap_err(),
-            KeyError::Private
-        );
+    for bytes in [&b""[..], b"key", cut, KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialized_der()] {
+        assert_eq!(PrivateKey::from_pkcs8_der(bytes).unwrap_err(), KeyError::Private);
     }
 }
 
 #[test]
 fn public_keys_of_kinds_not_in_use_are_refused_by_name() {
-    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519)
-        .unwrap()
-        .subject_public_key_info();
-    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512)
-        .unwrap()
-        .subject_public_key_info();
-    let compressed = ec_spki(
-        &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
-        &[2; 33],
-    );
+    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().subject_public_key_info();
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap().subject_public_key_info();
+    let compressed = ec_spki(&[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07], &[2; 33]);
     for (spki, found) in [
         (ed25519, "Ed25519"),
         (p521, "ECDSA P-521"),
@@ -114,9 +82,7 @@ fn public_keys_of_kinds_not_in_use_are_refused_by_name() {
     ] {
         assert_eq!(
             SubjectPublicKeyInfo::from_der(&spki).unwrap_err(),
-            KeyError::Unsupported {
-                found: found.to_owned()
-            }
+            KeyError::Unsupported { found: found.to_owned() }
         );
     }
 }
@@ -138,44 +104,22 @@ fn a_public_key_has_one_encoding() {
     let long_length = [&[0x30, 0x81, 0x59], &good[2..]].concat();
     let rsa = rsa_spki(2048, 65_537);
     let rsa_inner = der(0x30, &[&rsa[4..], &[5, 0]].concat());
-    for spki in [
-        trailing,
-        inner,
-        long_length,
-        rsa_inner,
-        good[..50].to_vec(),
-        Vec::new(),
-    ] {
-        assert_eq!(
-            SubjectPublicKeyInfo::from_der(&spki).unwrap_err(),
-            KeyError::Public,
-            "{spki:02x?}"
-        );
+    for spki in [trailing, inner, long_length, rsa_inner, good[..50].to_vec(), Vec::new()] {
+        assert_eq!(SubjectPublicKeyInfo::from_der(&spki).unwrap_err(), KeyError::Public, "{spki:02x?}");
     }
 }
 
 #[test]
 fn an_rsa_exponent_that_signs_nothing_is_refused() {
     for exponent in [1, 2, 65_536] {
-        assert_eq!(
-            SubjectPublicKeyInfo::from_der(&rsa_spki(2048, exponent)).unwrap_err(),
-            KeyError::Public
-        );
+        assert_eq!(SubjectPublicKeyInfo::from_der(&rsa_spki(2048, exponent)).unwrap_err(), KeyError::Public);
     }
 }
 
 #[test]
 fn an_rsa_key_without_null_parameters_is_refused() {
     let key = PrivateKey::generate(KeyType::Rsa2048).unwrap();
-    let oid = [
-        0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
-    ];
-    let spki = der(
-        0x30,
-        &[der(0x30, &oid), bits(key.public_key().key_bits())].concat(),
-    );
-    assert_eq!(
-        SubjectPublicKeyInfo::from_der(&spki).unwrap_err(),
-        KeyError::Public
-    );
+    let oid = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    let spki = der(0x30, &[der(0x30, &oid), bits(key.public_key().key_bits())].concat());
+    assert_eq!(SubjectPublicKeyInfo::from_der(&spki).unwrap_err(), KeyError::Public);
 }

@@ -1,17 +1,13 @@
 //! X509-SVIDs as a relying party verifies them (X509-SVID, section 5).
 
-use countersign_core::x509::{
-    CaCertificateError, MAX_CHAIN_LENGTH, X509SvidError, verify_x509_svid,
-};
+use countersign_core::x509::{CaCertificateError, MAX_CHAIN_LENGTH, X509SvidError, verify_x509_svid};
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
-use crate::fixtures::{
-    Forger, at, bundle, clock, id, leaf_params, now, trust_domain, trusting, uri,
-};
+use crate::fixtures::{Forger, at, bundle, clock, id, leaf_params, now, trust_domain, trusting, uri};
 
 const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
 const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
@@ -24,10 +20,7 @@ fn a_leaf_that_keeps_every_rule_is_accepted() {
 
 #[test]
 fn a_leaf_without_extended_key_usage_or_with_both_is_accepted() {
-    let both = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    let both = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     assert!(verified(|params| params.extended_key_usages = both).is_ok());
 }
 
@@ -40,15 +33,11 @@ fn names_of_other_kinds_beside_the_uri_are_accepted() {
 #[test]
 fn a_leaf_of_two_uris_is_refused() {
     let error = verified(|params| {
-        params
-            .subject_alt_names
-            .push(uri("spiffe://example.org/other"));
+        params.subject_alt_names.push(uri("spiffe://example.org/other"));
     });
     assert_eq!(error, Err(X509SvidError::UriNames { count: 2 }));
     let error = verified(|params| {
-        params
-            .subject_alt_names
-            .push(uri("https://example.org/other"));
+        params.subject_alt_names.push(uri("https://example.org/other"));
     });
     assert_eq!(error, Err(X509SvidError::UriNames { count: 2 }));
 }
@@ -56,14 +45,8 @@ fn a_leaf_of_two_uris_is_refused() {
 #[test]
 fn a_leaf_without_uri_is_refused() {
     let dns = SanType::DnsName("cart.shop.svc".try_into().unwrap());
-    assert_eq!(
-        verified(|params| params.subject_alt_names = vec![dns]),
-        Err(X509SvidError::UriNames { count: 0 })
-    );
-    assert_eq!(
-        verified(|params| params.subject_alt_names = vec![]),
-        Err(X509SvidError::UriNames { count: 0 })
-    );
+    assert_eq!(verified(|params| params.subject_alt_names = vec![dns]), Err(X509SvidError::UriNames { count: 0 }));
+    assert_eq!(verified(|params| params.subject_alt_names = vec![]), Err(X509SvidError::UriNames { count: 0 }));
 }
 
 #[test]
@@ -82,12 +65,7 @@ fn a_leaf_whose_uri_is_no_spiffe_id_is_refused() {
 #[test]
 fn a_leaf_whose_id_has_no_path_is_refused() {
     let error = verified(|params| params.subject_alt_names = vec![uri("spiffe://example.org")]);
-    assert_eq!(
-        error,
-        Err(X509SvidError::IdWithoutPath {
-            id: id("spiffe://example.org")
-        })
-    );
+    assert_eq!(error, Err(X509SvidError::IdWithoutPath { id: id("spiffe://example.org") }));
 }
 
 #[test]
@@ -99,19 +77,13 @@ fn a_leaf_with_ca_is_refused() {
 #[test]
 fn a_leaf_that_may_sign_certificates_or_crls_is_refused() {
     for purpose in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
-        assert_eq!(
-            verified(|params| params.key_usages.push(purpose)),
-            Err(X509SvidError::KeyUsage)
-        );
+        assert_eq!(verified(|params| params.key_usages.push(purpose)), Err(X509SvidError::KeyUsage));
     }
 }
 
 #[test]
 fn a_leaf_without_key_usage_or_digital_signature_is_refused() {
-    assert_eq!(
-        verified(|params| params.key_usages = vec![]),
-        Err(X509SvidError::KeyUsage)
-    );
+    assert_eq!(verified(|params| params.key_usages = vec![]), Err(X509SvidError::KeyUsage));
     assert_eq!(
         verified(|params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
         Err(X509SvidError::KeyUsage)
@@ -134,11 +106,9 @@ fn a_leaf_whose_key_usage_is_not_critical_is_refused() {
 
 #[test]
 fn a_leaf_for_clients_or_servers_alone_is_refused() {
-    for purpose in [
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-        ExtendedKeyUsagePurpose::CodeSigning,
-    ] {
+    for purpose in
+        [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::CodeSigning]
+    {
         let error = verified(|params| params.extended_key_usages = vec![purpose]);
         assert_eq!(error, Err(X509SvidError::ExtendedKeyUsage));
     }
@@ -156,9 +126,7 @@ fn names_that_are_not_critical_beside_an_empty_subject_are_refused() {
     assert_eq!(verified(with), Err(X509SvidError::NamesNotCritical));
     let named = verified(|params| {
         with(params);
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "cart");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "cart");
     });
     assert!(named.is_ok());
 }
@@ -173,13 +141,9 @@ fn a_leaf_that_has_its_names_twice_is_refused() {
 
 #[test]
 fn an_unknown_critical_extension_is_refused() {
-    let mut extension =
-        CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], vec![5, 0]);
+    let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], vec![5, 0]);
     extension.set_criticality(true);
-    assert!(matches!(
-        verified(|params| params.custom_extensions = vec![extension]),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert!(matches!(verified(|params| params.custom_extensions = vec![extension]), Err(X509SvidError::Path { .. })));
 }
 
 #[test]
@@ -189,11 +153,9 @@ fn an_expired_leaf_and_one_not_yet_valid_are_refused() {
         params.not_before = clock(at(100));
         params.not_after = clock(at(200));
     });
-    for (time, expected) in [
-        (at(99), Some(X509SvidError::NotYetValid)),
-        (at(150), None),
-        (at(201), Some(X509SvidError::Expired)),
-    ] {
+    for (time, expected) in
+        [(at(99), Some(X509SvidError::NotYetValid)), (at(150), None), (at(201), Some(X509SvidError::Expired))]
+    {
         assert_eq!(verify(&[&leaf], &forger, time).err(), expected, "{time}");
     }
 }
@@ -210,15 +172,10 @@ fn a_trust_domain_without_bundle_is_refused() {
 #[test]
 fn the_authority_of_one_trust_domain_does_not_vouch_for_another() {
     let (ours, theirs) = (Forger::new("example.org"), Forger::new("other.org"));
-    let bundles = trusting([
-        bundle("example.org", &[&ours.certificate], &[]),
-        bundle("other.org", &[&theirs.certificate], &[]),
-    ]);
+    let bundles =
+        trusting([bundle("example.org", &[&ours.certificate], &[]), bundle("other.org", &[&theirs.certificate], &[])]);
     let forged = theirs.leaf(|_| {});
-    assert!(matches!(
-        verify_x509_svid(&[&forged], &bundles, now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert!(matches!(verify_x509_svid(&[&forged], &bundles, now()), Err(X509SvidError::Path { .. })));
     let genuine = ours.leaf(|_| {});
     assert_eq!(verify_x509_svid(&[&genuine], &bundles, now()), Ok(id(CART)));
 }
@@ -226,21 +183,13 @@ fn the_authority_of_one_trust_domain_does_not_vouch_for_another() {
 #[test]
 fn an_authority_of_the_same_name_and_another_key_does_not_vouch() {
     let (trusted, impostor) = (Forger::new("example.org"), Forger::new("example.org"));
-    assert!(matches!(
-        verify(&[&impostor.leaf(|_| {})], &trusted, now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert!(matches!(verify(&[&impostor.leaf(|_| {})], &trusted, now()), Err(X509SvidError::Path { .. })));
 }
 
 #[test]
 fn a_self_signed_leaf_is_refused() {
-    let leaf = leaf_params(|_| {})
-        .self_signed(&KeyPair::generate().unwrap())
-        .unwrap();
-    assert!(matches!(
-        verify(&[leaf.der()], &Forger::new("example.org"), now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    let leaf = leaf_params(|_| {}).self_signed(&KeyPair::generate().unwrap()).unwrap();
+    assert!(matches!(verify(&[leaf.der()], &Forger::new("example.org"), now()), Err(X509SvidError::Path { .. })));
 }
 
 #[test]
@@ -248,10 +197,7 @@ fn an_expired_authority_vouches_for_nobody() {
     let forger = Forger::with(|params| params.not_after = clock(at(10)));
     let leaf = forger.leaf(|_| {});
     assert!(verify(&[&leaf], &forger, at(10)).is_ok());
-    assert_eq!(
-        verify(&[&leaf], &forger, at(11)),
-        Err(X509SvidError::NoAuthority(trust_domain("example.org")))
-    );
+    assert_eq!(verify(&[&leaf], &forger, at(11)), Err(X509SvidError::NoAuthority(trust_domain("example.org"))));
 }
 
 #[test]
@@ -268,14 +214,8 @@ fn an_intermediate_leads_to_the_authority() {
     let (intermediate, leaf) = chain(&forger, |params| {
         params.subject_alt_names = vec![uri("spiffe://example.org")];
     });
-    assert_eq!(
-        verify(&[&leaf, &intermediate], &forger, now()),
-        Ok(CART.to_owned())
-    );
-    assert!(matches!(
-        verify(&[&leaf], &forger, now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert_eq!(verify(&[&leaf, &intermediate], &forger, now()), Ok(CART.to_owned()));
+    assert!(matches!(verify(&[&leaf], &forger, now()), Err(X509SvidError::Path { .. })));
 }
 
 #[test]
@@ -287,10 +227,7 @@ fn an_intermediate_that_may_not_sign_is_refused() {
     let error = X509SvidError::Intermediate(CaCertificateError::KeyUsage);
     assert_eq!(verify(&[&leaf, &intermediate], &forger, now()), Err(error));
     let (intermediate, leaf) = chain(&forger, |params| params.is_ca = IsCa::ExplicitNoCa);
-    assert!(matches!(
-        verify(&[&leaf, &intermediate], &forger, now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert!(matches!(verify(&[&leaf, &intermediate], &forger, now()), Err(X509SvidError::Path { .. })));
 }
 
 #[test]
@@ -305,10 +242,7 @@ fn an_intermediate_whose_id_has_a_path_is_refused() {
 fn a_workloads_leaf_signs_no_other() {
     let forger = Forger::new("example.org");
     let (own, leaf) = chain(&forger, |params| *params = leaf_params(|_| {}));
-    assert!(matches!(
-        verify(&[&leaf, &own], &forger, now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert!(matches!(verify(&[&leaf, &own], &forger, now()), Err(X509SvidError::Path { .. })));
 }
 
 #[test]
@@ -317,26 +251,15 @@ fn a_chain_that_is_empty_or_too_long_is_refused() {
     assert_eq!(verify(&[], &forger, now()), Err(X509SvidError::Empty));
     let leaf = forger.leaf(|_| {});
     let length = MAX_CHAIN_LENGTH + 1;
-    assert_eq!(
-        verify(&vec![leaf.as_slice(); length], &forger, now()),
-        Err(X509SvidError::TooLong { length })
-    );
+    assert_eq!(verify(&vec![leaf.as_slice(); length], &forger, now()), Err(X509SvidError::TooLong { length }));
 }
 
 #[test]
 fn bytes_that_are_no_certificate_or_follow_one_are_refused() {
     let forger = Forger::new("example.org");
     let leaf = forger.leaf(|_| {});
-    for der in [
-        Vec::new(),
-        leaf[..leaf.len() - 1].to_vec(),
-        [leaf.as_slice(), &[0]].concat(),
-        vec![0x30; 70_000],
-    ] {
-        assert_eq!(
-            verify(&[&der], &forger, now()),
-            Err(X509SvidError::Malformed { position: 0 })
-        );
+    for der in [Vec::new(), leaf[..leaf.len() - 1].to_vec(), [leaf.as_slice(), &[0]].concat(), vec![0x30; 70_000]] {
+        assert_eq!(verify(&[&der], &forger, now()), Err(X509SvidError::Malformed { position: 0 }));
     }
 }
 
@@ -344,15 +267,9 @@ fn bytes_that_are_no_certificate_or_follow_one_are_refused() {
 fn a_changed_leaf_is_refused() {
     let forger = Forger::new("example.org");
     let mut leaf = forger.leaf(|_| {});
-    let at = leaf
-        .windows(4)
-        .position(|window| window == b"cart")
-        .unwrap();
+    let at = leaf.windows(4).position(|window| window == b"cart").unwrap();
     leaf[at..at + 4].copy_from_slice(b"root");
-    assert!(matches!(
-        verify(&[&leaf], &forger, now()),
-        Err(X509SvidError::Path { .. })
-    ));
+    assert!(matches!(verify(&[&leaf], &forger, now()), Err(X509SvidError::Path { .. })));
 }
 
 fn verified(change: impl FnOnce(&mut CertificateParams)) -> Result<String, X509SvidError> {
@@ -368,8 +285,6 @@ fn verify(chain: &[&[u8]], trusted: &Forger, time: Timestamp) -> Result<String, 
 /// An intermediate changed by `change`, and a good leaf signed by it.
 fn chain(forger: &Forger, change: impl FnOnce(&mut CertificateParams)) -> (Vec<u8>, Vec<u8>) {
     let (intermediate, issuer) = forger.intermediate(change);
-    let leaf = leaf_params(|_| {})
-        .signed_by(&KeyPair::generate().unwrap(), &issuer)
-        .unwrap();
+    let leaf = leaf_params(|_| {}).signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
     (intermediate, leaf.der().to_vec())
 }

@@ -23,10 +23,7 @@ impl Domain {
     fn new() -> Self {
         let key = PrivateKey::generate(KeyType::EcP256).unwrap();
         let authority = JwtAuthority::new("k1", key.clone()).unwrap();
-        Self {
-            key,
-            bundles: trusting([bundle("example.org", &[], &[&authority])]),
-        }
+        Self { key, bundles: trusting([bundle("example.org", &[], &[&authority])]) }
     }
 
     fn token(&self, header: &Value, claims: &Value) -> String {

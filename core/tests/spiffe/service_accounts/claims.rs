@@ -10,85 +10,36 @@ use crate::fixtures::{at, now};
 fn a_token_says_which_pod_and_account_its_bearer_is() {
     let token = Cluster::new().verify(&claims()).unwrap();
     assert_eq!(
-        (
-            token.namespace.as_str(),
-            token.pod_name.as_str(),
-            token.pod_uid.as_str()
-        ),
+        (token.namespace.as_str(), token.pod_name.as_str(), token.pod_uid.as_str()),
         ("shop", "cart-x2x4q", "pod-uid")
     );
-    assert_eq!(
-        (
-            token.service_account.as_str(),
-            token.service_account_uid.as_str()
-        ),
-        ("cart", "account-uid")
-    );
+    assert_eq!((token.service_account.as_str(), token.service_account_uid.as_str()), ("cart", "account-uid"));
     let node = token.node.unwrap();
-    assert_eq!(
-        (node.name.as_str(), node.uid.as_deref()),
-        ("node-1", Some("node-uid"))
-    );
-    assert_eq!(
-        (token.expires_at, token.jti.as_deref()),
-        (at(3600), Some("token-id"))
-    );
+    assert_eq!((node.name.as_str(), node.uid.as_deref()), ("node-1", Some("node-uid")));
+    assert_eq!((token.expires_at, token.jti.as_deref()), (at(3600), Some("token-id")));
 }
 
 #[test]
 fn a_token_of_another_cluster_is_refused() {
-    for iss in [
-        "https://other",
-        "",
-        "https://kubernetes.default.svc.cluster.local/",
-    ] {
-        assert_eq!(
-            refused_with("/iss", json!(iss)),
-            TokenError::Issuer {
-                expected: ISSUER.to_owned()
-            }
-        );
+    for iss in ["https://other", "", "https://kubernetes.default.svc.cluster.local/"] {
+        assert_eq!(refused_with("/iss", json!(iss)), TokenError::Issuer { expected: ISSUER.to_owned() });
     }
 }
 
 #[test]
 fn a_token_of_another_audience_is_refused() {
-    for aud in [
-        json!(["https://kubernetes.default.svc"]),
-        json!("countersign.dev/other"),
-        json!([format!("{AUDIENCE} ")]),
-    ] {
-        assert_eq!(
-            refused_with("/aud", aud),
-            TokenError::Audience {
-                expected: AUDIENCE.to_owned(),
-                count: 1
-            }
-        );
+    for aud in
+        [json!(["https://kubernetes.default.svc"]), json!("countersign.dev/other"), json!([format!("{AUDIENCE} ")])]
+    {
+        assert_eq!(refused_with("/aud", aud), TokenError::Audience { expected: AUDIENCE.to_owned(), count: 1 });
     }
-    assert_eq!(
-        refused_with("/aud", json!([])),
-        TokenError::Audience {
-            expected: AUDIENCE.to_owned(),
-            count: 0
-        }
-    );
+    assert_eq!(refused_with("/aud", json!([])), TokenError::Audience { expected: AUDIENCE.to_owned(), count: 0 });
 }
 
 #[test]
 fn a_token_of_two_audiences_is_refused_even_if_one_is_ours() {
-    for aud in [
-        json!([AUDIENCE, "vault"]),
-        json!(["vault", AUDIENCE]),
-        json!([AUDIENCE, AUDIENCE]),
-    ] {
-        assert_eq!(
-            refused_with("/aud", aud),
-            TokenError::Audience {
-                expected: AUDIENCE.to_owned(),
-                count: 2
-            }
-        );
+    for aud in [json!([AUDIENCE, "vault"]), json!(["vault", AUDIENCE]), json!([AUDIENCE, AUDIENCE])] {
+        assert_eq!(refused_with("/aud", aud), TokenError::Audience { expected: AUDIENCE.to_owned(), count: 2 });
     }
 }
 
@@ -102,14 +53,8 @@ fn one_audience_may_stand_alone_or_in_a_list() {
 #[test]
 fn an_expired_token_is_refused_without_leeway() {
     let seconds = now().as_second();
-    assert_eq!(
-        refused_with("/exp", json!(seconds)),
-        TokenError::Expired(at(0))
-    );
-    assert_eq!(
-        refused_with("/exp", json!(seconds - 60)),
-        TokenError::Expired(at(-60))
-    );
+    assert_eq!(refused_with("/exp", json!(seconds)), TokenError::Expired(at(0)));
+    assert_eq!(refused_with("/exp", json!(seconds - 60)), TokenError::Expired(at(-60)));
     let mut claims = claims();
     claims["exp"] = json!(seconds + 1);
     assert!(Cluster::new().verify(&claims).is_ok());
@@ -131,10 +76,7 @@ fn a_token_that_is_bound_to_no_pod_is_refused() {
     for pointer in ["/kubernetes.io", "/kubernetes.io/pod"] {
         assert_eq!(refused_without(pointer), TokenError::NotBoundToPod);
     }
-    assert_eq!(
-        refused_with("/kubernetes.io/pod", json!(null)),
-        TokenError::NotBoundToPod
-    );
+    assert_eq!(refused_with("/kubernetes.io/pod", json!(null)), TokenError::NotBoundToPod);
 }
 
 #[test]
@@ -152,28 +94,14 @@ fn required_claims_are_required() {
     ] {
         assert_eq!(refused_without(pointer), TokenError::Claims, "{pointer}");
     }
-    for pointer in [
-        "/kubernetes.io/pod/uid",
-        "/kubernetes.io/pod/name",
-        "/kubernetes.io/serviceaccount/uid",
-    ] {
-        assert_eq!(
-            refused_with(pointer, json!("")),
-            TokenError::Claims,
-            "{pointer}"
-        );
+    for pointer in ["/kubernetes.io/pod/uid", "/kubernetes.io/pod/name", "/kubernetes.io/serviceaccount/uid"] {
+        assert_eq!(refused_with(pointer, json!("")), TokenError::Claims, "{pointer}");
     }
 }
 
 #[test]
 fn optional_claims_are_optional() {
-    for pointer in [
-        "/jti",
-        "/nbf",
-        "/iat",
-        "/kubernetes.io/node",
-        "/kubernetes.io/node/uid",
-    ] {
+    for pointer in ["/jti", "/nbf", "/iat", "/kubernetes.io/node", "/kubernetes.io/node/uid"] {
         let mut claims = claims();
         remove(&mut claims, pointer);
         assert!(Cluster::new().verify(&claims).is_ok(), "{pointer}");
@@ -190,11 +118,7 @@ fn sub_is_the_account_beside_the_pod() {
         "system:node:node-1",
         "",
     ] {
-        assert_eq!(
-            refused_with("/sub", json!(sub)),
-            TokenError::Subject,
-            "{sub}"
-        );
+        assert_eq!(refused_with("/sub", json!(sub)), TokenError::Subject, "{sub}");
     }
 }
 
@@ -202,14 +126,8 @@ fn sub_is_the_account_beside_the_pod() {
 fn claims_that_say_something_twice_are_refused() {
     let text = claims().to_string();
     let twice = text.replacen('{', &format!(r#"{{"aud":["{AUDIENCE}"],"#), 1);
-    assert_eq!(
-        Cluster::new().verify(&Value::String(twice)),
-        Err(TokenError::Claims)
-    );
+    assert_eq!(Cluster::new().verify(&Value::String(twice)), Err(TokenError::Claims));
     let pod = text.replacen(r#""pod":{"#, r#""pod":{"uid":"first","#, 1);
     assert_ne!(pod, text);
-    assert_eq!(
-        Cluster::new().verify(&Value::String(pod)),
-        Err(TokenError::Claims)
-    );
+    assert_eq!(Cluster::new().verify(&Value::String(pod)), Err(TokenError::Claims));
 }

@@ -27,10 +27,7 @@ impl Cluster {
     fn of(key_type: KeyType) -> Self {
         let key = PrivateKey::generate(key_type).unwrap();
         let jwks = json!({"keys": [as_jwk(&key, "k8s")]}).to_string();
-        Self {
-            key,
-            jwks: ClusterJwks::parse(jwks.as_bytes()).unwrap(),
-        }
+        Self { key, jwks: ClusterJwks::parse(jwks.as_bytes()).unwrap() }
     }
 
     fn signing_key(&self) -> EncodingKey {
@@ -58,9 +55,7 @@ fn jwk(key_type: KeyType, kid: &str) -> Value {
 }
 
 fn as_jwk(key: &PrivateKey, kid: &str) -> Value {
-    let mut jwk = JwtVerificationKey::new(kid, key.public_key())
-        .unwrap()
-        .jwk();
+    let mut jwk = JwtVerificationKey::new(kid, key.public_key()).unwrap().jwk();
     jwk.insert("use".to_owned(), json!("sig"));
     Value::Object(jwk)
 }
@@ -98,11 +93,5 @@ fn refused_without(pointer: &str) -> TokenError {
 
 fn remove(claims: &mut Value, pointer: &str) {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
-    claims
-        .pointer_mut(parent)
-        .unwrap()
-        .as_object_mut()
-        .unwrap()
-        .remove(name)
-        .unwrap();
+    claims.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name).unwrap();
 }

@@ -10,18 +10,11 @@ use crate::fixtures::{part, token};
 
 #[test]
 fn a_token_of_rs256_es256_or_es384_is_accepted() {
-    for (key_type, algorithm) in [
-        (KeyType::Rsa2048, Algorithm::RS256),
-        (KeyType::EcP256, Algorithm::ES256),
-        (KeyType::EcP384, Algorithm::ES384),
-    ] {
+    for (key_type, algorithm) in
+        [(KeyType::Rsa2048, Algorithm::RS256), (KeyType::EcP256, Algorithm::ES256), (KeyType::EcP384, Algorithm::ES384)]
+    {
         let cluster = Cluster::of(key_type);
-        let token = token(
-            &json!({"alg": algorithm, "kid": "k8s"}),
-            &claims(),
-            &cluster.signing_key(),
-            algorithm,
-        );
+        let token = token(&json!({"alg": algorithm, "kid": "k8s"}), &claims(), &cluster.signing_key(), algorithm);
         assert!(cluster.verify_token(&token).is_ok(), "{algorithm:?}");
     }
 }
@@ -30,43 +23,15 @@ fn a_token_of_rs256_es256_or_es384_is_accepted() {
 #[test]
 fn every_other_algorithm_is_refused() {
     let cluster = Cluster::of(KeyType::Rsa2048);
-    for alg in [
-        "none", "HS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES512", "EdDSA", "",
-    ] {
-        let unsigned = format!(
-            "{}.{}.",
-            part(&json!({"alg": alg, "kid": "k8s"})),
-            part(&claims())
-        );
-        assert!(
-            matches!(
-                cluster.verify_token(&unsigned),
-                Err(TokenError::Algorithm { .. })
-            ),
-            "{alg}"
-        );
+    for alg in ["none", "HS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES512", "EdDSA", ""] {
+        let unsigned = format!("{}.{}.", part(&json!({"alg": alg, "kid": "k8s"})), part(&claims()));
+        assert!(matches!(cluster.verify_token(&unsigned), Err(TokenError::Algorithm { .. })), "{alg}");
     }
     let secret = EncodingKey::from_secret(cluster.key.public_key_spki_der());
-    let shared = token(
-        &json!({"alg": "HS256", "kid": "k8s"}),
-        &claims(),
-        &secret,
-        Algorithm::HS256,
-    );
-    assert!(matches!(
-        cluster.verify_token(&shared),
-        Err(TokenError::Algorithm { .. })
-    ));
-    let ps = token(
-        &json!({"alg": "PS256", "kid": "k8s"}),
-        &claims(),
-        &cluster.signing_key(),
-        Algorithm::PS256,
-    );
-    assert!(matches!(
-        cluster.verify_token(&ps),
-        Err(TokenError::Algorithm { .. })
-    ));
+    let shared = token(&json!({"alg": "HS256", "kid": "k8s"}), &claims(), &secret, Algorithm::HS256);
+    assert!(matches!(cluster.verify_token(&shared), Err(TokenError::Algorithm { .. })));
+    let ps = token(&json!({"alg": "PS256", "kid": "k8s"}), &claims(), &cluster.signing_key(), Algorithm::PS256);
+    assert!(matches!(cluster.verify_token(&ps), Err(TokenError::Algorithm { .. })));
 }
 
 #[test]
@@ -74,10 +39,7 @@ fn an_unsigned_token_and_one_of_another_key_are_refused() {
     let (cluster, other) = (Cluster::new(), Cluster::new());
     let unsigned = format!("{}.{}.", part(&header()), part(&claims()));
     assert_eq!(cluster.verify_token(&unsigned), Err(TokenError::Signature));
-    assert_eq!(
-        cluster.verify_token(&other.token(&header(), &claims())),
-        Err(TokenError::Signature)
-    );
+    assert_eq!(cluster.verify_token(&other.token(&header(), &claims())), Err(TokenError::Signature));
     let es384 = cluster.token(&json!({"alg": "ES384", "kid": "k8s"}), &claims());
     assert_eq!(cluster.verify_token(&es384), Err(TokenError::Signature));
 }
@@ -91,82 +53,46 @@ fn a_changed_token_is_refused() {
     let changed = part(&other);
     let mut parts: Vec<&str> = good.split('.').collect();
     parts[1] = &changed;
-    assert_eq!(
-        cluster.verify_token(&parts.join(".")),
-        Err(TokenError::Signature)
-    );
+    assert_eq!(cluster.verify_token(&parts.join(".")), Err(TokenError::Signature));
 }
 
 #[test]
 fn a_key_that_is_unknown_is_told_apart_so_that_keys_are_fetched_again() {
     let cluster = Cluster::new();
     let token = cluster.token(&json!({"alg": "ES256", "kid": "rotated"}), &claims());
-    assert_eq!(
-        cluster.verify_token(&token),
-        Err(TokenError::UnknownKey {
-            kid: "\"rotated\"".to_owned()
-        })
-    );
+    assert_eq!(cluster.verify_token(&token), Err(TokenError::UnknownKey { kid: "\"rotated\"".to_owned() }));
     for header in [json!({"alg": "ES256"}), json!({"alg": "ES256", "kid": ""})] {
-        assert_eq!(
-            cluster.verify_token(&cluster.token(&header, &claims())),
-            Err(TokenError::NoKeyId)
-        );
+        assert_eq!(cluster.verify_token(&cluster.token(&header, &claims())), Err(TokenError::NoKeyId));
     }
 }
 
 #[test]
 fn a_header_that_holds_more_is_refused() {
     let cluster = Cluster::new();
-    for (name, value) in [
-        ("crit", json!(["b64"])),
-        ("jku", json!("https://evil")),
-        ("jwk", json!({})),
-        ("typ", json!("at+jwt")),
-    ] {
+    for (name, value) in
+        [("crit", json!(["b64"])), ("jku", json!("https://evil")), ("jwk", json!({})), ("typ", json!("at+jwt"))]
+    {
         let mut header = header();
         header[name] = value;
-        assert_eq!(
-            cluster.verify_token(&cluster.token(&header, &claims())),
-            Err(TokenError::Malformed),
-            "{name}"
-        );
+        assert_eq!(cluster.verify_token(&cluster.token(&header, &claims())), Err(TokenError::Malformed), "{name}");
     }
     let mut typed = header();
     typed["typ"] = json!("JWT");
-    assert!(
-        cluster
-            .verify_token(&cluster.token(&typed, &claims()))
-            .is_ok()
-    );
+    assert!(cluster.verify_token(&cluster.token(&typed, &claims())).is_ok());
 }
 
 #[test]
 fn a_token_that_is_too_long_is_not_read() {
     let length = 16 * 1024 + 1;
-    assert_eq!(
-        Cluster::new().verify_token(&"a".repeat(length)),
-        Err(TokenError::TooLong { length })
-    );
+    assert_eq!(Cluster::new().verify_token(&"a".repeat(length)), Err(TokenError::TooLong { length }));
 }
 
 #[test]
 fn texts_that_are_no_token_are_refused() {
     let good = Cluster::new().token(&header(), &claims());
-    for text in [
-        "",
-        "token",
-        "a.b",
-        "a.b.c.d",
-        "....",
-        &format!("{good}\n"),
-        &format!("Bearer {good}"),
-    ] {
+    for text in ["", "token", "a.b", "a.b.c.d", "....", &format!("{good}\n"), &format!("Bearer {good}")] {
         let error = Cluster::new().verify_token(text).unwrap_err();
-        assert!(
-            matches!(error, TokenError::Malformed | TokenError::Signature),
-            "{text}"
-        );
+        assert!(matches!(error, TokenError::Malformed | TokenError::Signature), "{text}");
     }
 }
 
@@ -175,10 +101,7 @@ fn an_error_holds_nothing_of_the_token() {
     let token = Cluster::new().token(&header(), &claims());
     let error = Cluster::new().verify_token(&token).unwrap_err();
     let shown = format!("{error} {error:?}");
-    assert!(
-        token.split('.').all(|part| !shown.contains(part)),
-        "{shown}"
-    );
+    assert!(token.split('.').all(|part| !shown.contains(part)), "{shown}");
 }
 
 #[test]
@@ -205,26 +128,13 @@ fn keys_that_verify_no_token_are_left_out() {
 
 #[test]
 fn a_key_set_without_a_key_that_verifies_is_refused() {
-    let parse = |document: Value| {
-        ClusterJwks::parse(document.to_string().as_bytes())
-            .map(|_| ())
-            .unwrap_err()
-    };
+    let parse = |document: Value| ClusterJwks::parse(document.to_string().as_bytes()).map(|_| ()).unwrap_err();
     assert_eq!(parse(json!({"keys": []})), JwksError::NoKey);
-    assert_eq!(
-        parse(json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k"}]})),
-        JwksError::NoKey
-    );
+    assert_eq!(parse(json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k"}]})), JwksError::NoKey);
     assert_eq!(parse(json!({})), JwksError::Malformed);
     assert_eq!(parse(json!({"keys": [7]})), JwksError::Malformed);
     let key = jwk(KeyType::EcP256, "twice");
-    assert_eq!(
-        parse(json!({"keys": [key, key]})),
-        JwksError::DuplicateKeyId
-    );
+    assert_eq!(parse(json!({"keys": [key, key]})), JwksError::DuplicateKeyId);
     let length = MAX_JWKS_LENGTH + 1;
-    assert_eq!(
-        ClusterJwks::parse(&vec![b' '; length]).unwrap_err(),
-        JwksError::TooLong { length }
-    );
+    assert_eq!(ClusterJwks::parse(&vec![b' '; length]).unwrap_err(), JwksError::TooLong { length });
 }
