@@ -100,5 +100,5 @@ impl Drop for Agent {
 
 fn percentile<T: Copy>(sorted: &[T], share: f64) -> T {
     let last = sorted.len() - 1;
-    sorted[((last as f64) * share).round() as usize]
+    *sorted.get(((last as f64) * share).round() as usize).unwrap()
 }

@@ -1,5 +1,7 @@
 //! A whole agent against an issuer of the real protocol, seen by an unmodified client: the Rust `spiffe` crate.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod support;
 
 use std::collections::HashSet;
@@ -11,8 +13,8 @@ use countersign_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiCl
 use countersign_proto::workload::{JwtsvidRequest, ValidateJwtsvidRequest, X509svidRequest};
 use futures::StreamExt;
 use spiffe::WorkloadApiClient;
-use support::issuer::identity;
-use support::{DEFAULT_ID, FakeIssuer, Fault, Place};
+use support::issuer::{Fault, identity};
+use support::{DEFAULT_ID, FakeIssuer, Place};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tonic::transport::Channel;

@@ -1,5 +1,7 @@
 //! The program itself: its command line, its signals, its logs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod support;
 
 use std::process::{ExitStatus, Stdio};

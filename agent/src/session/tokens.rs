@@ -24,12 +24,15 @@ pub enum TokenDeskError {
     Unavailable(String),
 }
 
+/// Where the answer goes.
+pub(super) type Reply = oneshot::Sender<Result<Zeroizing<String>, TokenDeskError>>;
+
 /// One question.
 #[derive(Debug)]
 pub(super) struct TokenRequest {
     pub(super) id: SpiffeId,
     pub(super) audiences: Vec<String>,
-    pub(super) reply: oneshot::Sender<Result<Zeroizing<String>, TokenDeskError>>,
+    pub(super) reply: Reply,
 }
 
 /// The asking end; clones share the queue.

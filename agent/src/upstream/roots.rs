@@ -101,7 +101,7 @@ mod tests {
         let mut roots = load();
         roots.learn(&[configured.clone(), first.clone()]).unwrap();
         assert_eq!(roots.all(), [configured.clone(), first]);
-        roots.learn(&[second.clone()]).unwrap();
+        roots.learn(std::slice::from_ref(&second)).unwrap();
         roots.learn(&[]).unwrap();
         assert_eq!(load().all(), [configured.clone(), second]);
     }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_agent::config::Config;
 use jiff::Timestamp;
 
-pub use issuer::{FakeIssuer, Fault};
+pub use issuer::FakeIssuer;
 
 pub const DEFAULT_ID: &str = "spiffe://example.org/ns/shop/sa/orders";
 

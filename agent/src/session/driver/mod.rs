@@ -12,13 +12,12 @@ use std::time::Duration;
 use countersign_core::renewal::next_attempt;
 use countersign_proto::issuer::v1::{SessionRequest, SessionResponse};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
-use zeroize::Zeroizing;
 
 use super::hello;
-use super::tokens::{TokenDesk, TokenDeskError, TokenRequest};
+use super::tokens::{Reply, TokenDesk, TokenRequest};
 use super::wallet::Wallet;
 use crate::config::SessionConfig;
 use crate::files::Folder;
@@ -60,7 +59,7 @@ pub struct Session {
     wallet: Wallet,
     publisher: Publisher,
     requests: mpsc::Receiver<TokenRequest>,
-    waiters: HashMap<u64, Vec<oneshot::Sender<Result<Zeroizing<String>, TokenDeskError>>>>,
+    waiters: HashMap<u64, Vec<Reply>>,
     next_request: u64,
     /// Files must be written again: they could not be.
     files_are_behind: bool,

@@ -42,7 +42,7 @@ impl Session {
                 }
             }
             Published::NoIdentity(reason) => {
-                tracing::warn!(session, %reason, "this pod has no identity")
+                tracing::warn!(session, %reason, "this pod has no identity");
             }
             Published::NotReady(reason) => tracing::info!(session, %reason, "not ready"),
         }
