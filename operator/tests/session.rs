@@ -13,7 +13,7 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
     x509::verify_x509_svid,
 };
-use countersign_operator::events::Notice;
+use countersign_operator::{events::Notice, http::Part};
 use countersign_proto::issuer::v1::{self, session_request};
 use serde_json::json;
 use support::{EPOCH, TokenSigner, World, claims, epoch, identity, orders, pod, refused, trust_domain};
@@ -408,6 +408,38 @@ async fn a_pod_the_watch_has_not_told_of_is_read_live_once() {
     assert_eq!(state.identities.len(), 1);
     world.hello(token, "").await.state().await;
     assert_eq!(world.live.reads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_streams_of_an_unknown_pod_share_one_live_read() {
+    let world = World::new().await;
+    let token = world.signer.sign(&claims("orders-1", "p1"));
+    world.live.pods.lock().unwrap().insert("orders-1".to_owned(), pod("orders-1", "p1"));
+    let sessions = ["", "app", "proxy"]
+        .map(|session| async { world.hello(token.clone(), session).await.state().await.identities.len() });
+    assert_eq!(futures::future::join_all(sessions).await, [1, 1, 1]);
+    assert_eq!(world.live.reads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_it_cannot_be_told_whether_a_pod_lives_the_agent_is_asked_to_come_back() {
+    let world = World::new().await;
+    world.live.broken.store(true, Ordering::SeqCst);
+    let status = world.refusal(world.signer.sign(&claims("orders-1", "p1"))).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.metadata().get("retry-after-ms").is_some());
+}
+
+// "No identity" from an index that has not seen everything would be a guess.
+#[tokio::test(start_paused = true)]
+async fn before_the_cluster_was_listed_nobody_is_told_anything() {
+    let world = World::new().await;
+    for part in [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities] {
+        world.readiness.unset(part);
+        assert_eq!(world.refusal(world.token()).await.code(), Code::Unavailable);
+        world.readiness.set(part);
+    }
+    world.opened().await;
 }
 
 #[tokio::test(start_paused = true)]

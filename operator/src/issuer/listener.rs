@@ -201,12 +201,19 @@ pub fn incoming(ready: mpsc::Receiver<Connection>) -> impl Stream<Item = io::Res
 
 #[cfg(test)]
 mod tests {
-    use super::{Census, ConnectionLimits};
+    use super::{Census, Connection, ConnectionLimits, accept};
     use crate::metrics::Metrics;
     use std::{
         net::{IpAddr, Ipv4Addr},
         sync::Arc,
+        time::Duration,
     };
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+    };
+    use tokio_util::sync::CancellationToken;
 
     fn address(last: u8) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, last).into()
@@ -234,5 +241,32 @@ mod tests {
         drop(seats);
         assert!(census.0.by_address.lock().1.is_empty());
         assert!(census.enter(address(3)).is_some());
+    }
+
+    async fn listening(limits: ConnectionLimits) -> (std::net::SocketAddr, mpsc::Receiver<Connection>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = crate::issuer::serving::tls_config(Arc::default()).unwrap();
+        let (ready, connections) = mpsc::channel(1);
+        tokio::spawn(accept(listener, tls, limits, Arc::new(Metrics::new()), CancellationToken::new(), ready));
+        (address, connections)
+    }
+
+    // Who says nothing is not waited for.
+    #[tokio::test]
+    async fn a_handshake_that_takes_too_long_is_broken_off() {
+        let limits = ConnectionLimits { handshake_time: Duration::from_millis(20), ..ConnectionLimits::default() };
+        let (address, _connections) = listening(limits).await;
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_addresss_share_is_closed_at_once() {
+        let limits = ConnectionLimits { per_address: 1, ..ConnectionLimits::default() };
+        let (address, _connections) = listening(limits).await;
+        let _first = TcpStream::connect(address).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
     }
 }

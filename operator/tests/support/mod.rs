@@ -111,13 +111,18 @@ impl KeySource for ClusterKeys {
 pub struct LiveCluster {
     pub pods: Arc<Mutex<HashMap<String, PodRecord>>>,
     pub reads: Arc<AtomicU64>,
+    pub broken: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl PodSource for LiveCluster {
     fn read<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<PodRecord>, String>> {
         self.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let pod = self.pods.lock().unwrap().get(name).cloned();
-        Box::pin(async move { Ok(pod) })
+        let broken = self.broken.load(std::sync::atomic::Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if broken { Err("the API server does not answer".to_owned()) } else { Ok(pod) }
+        })
     }
 }
 
@@ -198,6 +203,7 @@ pub struct World {
     pub shutdown: CancellationToken,
     pub notices: Notices,
     pub clock: Clock,
+    pub readiness: Readiness,
     channel: Channel,
 }
 
@@ -251,13 +257,26 @@ impl World {
             registry: Registry::new(StreamLimits::default()),
             events,
             metrics: metrics.clone(),
-            readiness,
+            readiness: readiness.clone(),
             clock: clock.clone(),
             shutdown: shutdown.clone(),
             generation: AtomicU64::new(0),
         });
         let channel = connect(context).await;
-        Self { index, authorities, freshness, signer, cluster_keys, live, metrics, shutdown, notices, clock, channel }
+        Self {
+            index,
+            authorities,
+            freshness,
+            signer,
+            cluster_keys,
+            live,
+            metrics,
+            shutdown,
+            notices,
+            clock,
+            readiness,
+            channel,
+        }
     }
 
     /// Gives trust domain `example.org` its authority.
