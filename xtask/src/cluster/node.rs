@@ -79,6 +79,9 @@ fn network(layout: &Layout) -> Result<()> {
     ip(&["address", "add", &format!("{}/24", layout.node_ip()), "dev", "eth0"])?;
     ip(&["link", "set", "eth0", "up"])?;
     ip(&["route", "add", "unreachable", "default"])?;
+    // The API server calls webhooks at their service addresses: an address without a route is refused before kube-proxy's
+    // rules see it.
+    ip(&["route", "add", &layout.services(), "dev", "eth0", "src", &layout.node_ip()])?;
     for other in (1..=MAX_NUMBER).filter(|number| *number != layout.number) {
         ip(&["route", "add", &layout::pods(other), "via", &layout::node_ip(other)])?;
     }
