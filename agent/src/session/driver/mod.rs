@@ -13,6 +13,7 @@ use countersign_core::renewal::next_attempt;
 use countersign_proto::issuer::v1::{SessionRequest, SessionResponse};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
@@ -34,6 +35,9 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Another agent of the same session came: this one is probably on its way out, and must not push it away again.
 const DISPLACED: Duration = Duration::from_secs(30);
+/// A stream that lived so long ended for a reason of its own: the backoff begins anew. One that ends sooner, as in an
+/// issuer that dies again and again, does not.
+const STEADY: Duration = Duration::from_secs(30);
 /// Workload calls that wait for one token.
 const MAX_WAITERS: usize = 256;
 
@@ -70,8 +74,6 @@ pub struct Session {
 struct Ended {
     why: String,
     asked: Option<Duration>,
-    /// The issuer had answered: the next trouble is a new one.
-    was_told: bool,
 }
 
 /// The open stream.
@@ -104,8 +106,9 @@ impl Session {
     pub async fn run(mut self) {
         let mut failures = 0;
         loop {
+            let begun = Instant::now();
             let ended = self.stream().await;
-            failures = if ended.was_told { 1 } else { failures + 1 };
+            failures = if begun.elapsed() >= STEADY { 1 } else { failures + 1 };
             let delay = next_attempt(failures, jitter(), ended.asked);
             tracing::warn!(session = self.parts.config.name, why = ended.why, ?delay, "no stream to the issuer");
             self.wallet.disconnected(ended.why);
@@ -122,25 +125,25 @@ impl Session {
             Err(ended) => return ended,
         };
         let (mut conversation, mut incoming) = opened;
-        let opened_at = tokio::time::Instant::now();
+        let opened_at = Instant::now();
         loop {
             let sleep = match self.step(&mut conversation) {
                 Ok(sleep) => sleep,
-                Err(why) => return self.give_up(why, &conversation).await,
+                Err(why) => return self.give_up(why).await,
             };
             let sleep = if conversation.was_told { sleep } else { sleep.min(OPENING_TIMEOUT) };
             tokio::select! {
                 message = incoming.message() => match message {
                     Ok(Some(message)) => if let Err(why) = self.take(message, &mut conversation) {
-                        return self.give_up(why, &conversation).await;
+                        return self.give_up(why).await;
                     },
-                    Ok(None) => return ended(&Status::unavailable("the issuer closed the stream"), conversation.was_told),
-                    Err(status) => return ended(&status, conversation.was_told),
+                    Ok(None) => return ended(&Status::unavailable("the issuer closed the stream")),
+                    Err(status) => return ended(&status),
                 },
                 Some(request) = self.requests.recv() => self.answer(request, Some(&mut conversation)),
                 () = tokio::time::sleep(sleep) => {
                     if !conversation.was_told && opened_at.elapsed() >= OPENING_TIMEOUT {
-                        return self.give_up("the issuer opened the stream and said nothing".into(), &conversation).await;
+                        return self.give_up("the issuer opened the stream and said nothing".into()).await;
                     }
                 }
             }
@@ -180,7 +183,7 @@ impl Session {
                 let conversation = Conversation { outgoing, token, look_again_at, was_told: false };
                 Ok((conversation, response.into_inner()))
             }
-            Ok(Err(status)) => Err(ended(&status, false)),
+            Ok(Err(status)) => Err(ended(&status)),
             Err(_) => {
                 self.parts.upstream.discard().await;
                 Err(failed("the issuer does not answer".into()))
@@ -201,9 +204,9 @@ impl Session {
         }
     }
 
-    async fn give_up(&self, why: String, conversation: &Conversation) -> Ended {
+    async fn give_up(&self, why: String) -> Ended {
         self.parts.upstream.discard().await;
-        Ended { why, asked: None, was_told: conversation.was_told }
+        Ended { why, asked: None }
     }
 
     fn number(&mut self) -> u64 {
@@ -214,15 +217,15 @@ impl Session {
 }
 
 fn failed(why: String) -> Ended {
-    Ended { why, asked: None, was_told: false }
+    Ended { why, asked: None }
 }
 
 /// The issuer's own word on when to come again: its metadata, or, displaced by a newer agent of the same session, late.
-fn ended(status: &Status, was_told: bool) -> Ended {
+fn ended(status: &Status) -> Ended {
     let named = status.metadata().get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
     let displaced = (status.code() == Code::Aborted).then_some(DISPLACED);
     let why = format!("{}: {}", status.code(), status.message());
-    Ended { why, asked: named.map(Duration::from_millis).or(displaced), was_told }
+    Ended { why, asked: named.map(Duration::from_millis).or(displaced) }
 }
 
 fn span_until(time: Option<Timestamp>) -> Duration {

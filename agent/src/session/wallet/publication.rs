@@ -1,4 +1,5 @@
-//! What a session's workload may see of what is held.
+//! What a session's workload may see of what is held. An SVID that expired, as with the operator long away, is withdrawn
+//! from the socket, which answers Unavailable and why; the files stay as they are, for readers that only look at the roots.
 
 use std::sync::Arc;
 
