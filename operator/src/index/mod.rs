@@ -6,6 +6,7 @@ mod domains;
 mod identities;
 mod pods;
 mod sessions;
+mod shared;
 mod translate;
 
 use std::{
@@ -16,8 +17,7 @@ use std::{
 use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for};
 use countersign_crds as crds;
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub use domains::DomainVerdict;
 use domains::Domains;
@@ -26,6 +26,7 @@ pub use identities::{IdentityKey, IdentityView};
 pub use pods::PodRecord;
 use pods::Pods;
 use sessions::Sessions;
+pub use shared::{SharedIndex, Subscription};
 pub use translate::FieldError;
 
 /// What a session's pod is entitled to.
@@ -386,115 +387,6 @@ impl Index {
             self.sessions.set_waiting(uid, &pod.facts.namespace, true);
         }
         receiver
-    }
-}
-
-/// The index as the parts of the process share it. The lock is held for one change or one look, never across `.await`.
-#[derive(Clone, Debug, Default)]
-pub struct SharedIndex(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    index: Mutex<Index>,
-    dirty_domains: Notify,
-    dirty_identities: Notify,
-}
-
-impl SharedIndex {
-    /// Shares an index.
-    #[must_use]
-    pub fn new(index: Index) -> Self {
-        Self(Arc::new(Shared { index: Mutex::new(index), ..Shared::default() }))
-    }
-
-    /// Changes the index; whoever waits for objects whose status may change is woken.
-    pub fn update<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
-        let (answer, domains, identities) = {
-            let mut index = self.0.index.lock();
-            let answer = change(&mut index);
-            (answer, !index.dirty.domains.is_empty(), !index.dirty.identities.is_empty())
-        };
-        if domains {
-            self.0.dirty_domains.notify_one();
-        }
-        if identities {
-            self.0.dirty_identities.notify_one();
-        }
-        answer
-    }
-
-    /// Looks at the index.
-    pub fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
-        look(&self.0.index.lock())
-    }
-
-    /// Marks a TrustDomain's status as possibly changed for a cause outside the index, such as its journal.
-    pub fn touch_domain(&self, name: &str) {
-        self.update(|index| index.dirty.domains.insert(name.to_owned()));
-    }
-
-    /// Waits for TrustDomains whose status may have to change, and takes them.
-    pub async fn dirty_domains(&self) -> BTreeSet<String> {
-        loop {
-            let dirty = std::mem::take(&mut self.0.index.lock().dirty.domains);
-            if !dirty.is_empty() {
-                return dirty;
-            }
-            self.0.dirty_domains.notified().await;
-        }
-    }
-
-    /// Waits for WorkloadIdentities whose status may have to change, and takes them.
-    pub async fn dirty_identities(&self) -> BTreeSet<IdentityKey> {
-        loop {
-            let dirty = std::mem::take(&mut self.0.index.lock().dirty.identities);
-            if !dirty.is_empty() {
-                return dirty;
-            }
-            self.0.dirty_identities.notified().await;
-        }
-    }
-
-    /// Subscribes a session to what its pod is entitled to.
-    #[must_use]
-    pub fn subscribe(&self, uid: &str, session: &str) -> Subscription {
-        let (receiver, namespace) = self.update(|index| {
-            let namespace = index.pod(uid).map(|pod| pod.facts.namespace.clone()).unwrap_or_default();
-            (index.subscribe(uid, session), namespace)
-        });
-        Subscription { receiver, index: self.clone(), uid: uid.to_owned(), session: session.to_owned(), namespace }
-    }
-}
-
-/// A session's view of what its pod is entitled to; ends with it.
-#[derive(Debug)]
-pub struct Subscription {
-    receiver: watch::Receiver<Arc<Entitlement>>,
-    index: SharedIndex,
-    uid: String,
-    session: String,
-    namespace: String,
-}
-
-impl Subscription {
-    /// What was published last.
-    #[must_use]
-    pub fn current(&self) -> Arc<Entitlement> {
-        self.receiver.borrow().clone()
-    }
-
-    /// Waits for the next change.
-    pub async fn changed(&mut self) {
-        // The sender lives in the index until this subscription has gone.
-        if self.receiver.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.index.update(|index| index.sessions.unsubscribe(&self.uid, &self.session, &self.namespace));
     }
 }
 

@@ -216,11 +216,11 @@ fn pods_are_counted_as_they_come_change_and_go() {
     index.update(|index| index.apply_pod(PodRecord { ended: true, ..pod("shop", "p") }));
     assert_eq!(counts(), (1, 0));
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}})))
+        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}})));
     });
     assert_eq!(counts(), (0, 0));
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"matchLabels": {"a": "b"}}})))
+        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"matchLabels": {"a": "b"}}})));
     });
     index.update(|index| index.apply_pod(labelled(pod("shop", "r"), "a", "b")));
     assert_eq!(counts(), (1, 1));
