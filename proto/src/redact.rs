@@ -32,10 +32,7 @@ impl Debug for Jwtsvid {
 
 impl Debug for ValidateJwtsvidRequest {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("ValidateJwtsvidRequest")
-            .field("audience", &self.audience)
-            .field("svid", &REDACTED)
-            .finish()
+        f.debug_struct("ValidateJwtsvidRequest").field("audience", &self.audience).field("svid", &REDACTED).finish()
     }
 }
 
@@ -53,9 +50,7 @@ impl Debug for Hello {
 
 impl Debug for TokenRefresh {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("TokenRefresh")
-            .field("token", &REDACTED)
-            .finish()
+        f.debug_struct("TokenRefresh").field("token", &REDACTED).finish()
     }
 }
 
@@ -123,43 +118,21 @@ mod tests {
     // R87
     #[test]
     fn debug_of_workload_api_messages_shows_no_key_and_no_token() {
-        let svid = X509svid {
-            x509_svid_key: SECRET.into(),
-            ..Default::default()
-        };
+        let svid = X509svid { x509_svid_key: SECRET.into(), ..Default::default() };
         assert_hidden(&svid);
-        assert_hidden(&X509svidResponse {
-            svids: vec![svid],
-            ..Default::default()
-        });
-        let jwt = Jwtsvid {
-            svid: secret(),
-            ..Default::default()
-        };
+        assert_hidden(&X509svidResponse { svids: vec![svid], ..Default::default() });
+        let jwt = Jwtsvid { svid: secret(), ..Default::default() };
         assert_hidden(&jwt);
         assert_hidden(&JwtsvidResponse { svids: vec![jwt] });
-        assert_hidden(&ValidateJwtsvidRequest {
-            svid: secret(),
-            ..Default::default()
-        });
+        assert_hidden(&ValidateJwtsvidRequest { svid: secret(), ..Default::default() });
     }
 
     // R87
     #[test]
     fn debug_of_issuer_messages_shows_no_token() {
-        let x509 = X509Request {
-            token: secret(),
-            ..Default::default()
-        };
-        let hello = Hello {
-            token: secret(),
-            x509: Some(x509.clone()),
-            ..Default::default()
-        };
-        let jwt = JwtRequest {
-            token: secret(),
-            ..Default::default()
-        };
+        let x509 = X509Request { token: secret(), ..Default::default() };
+        let hello = Hello { token: secret(), x509: Some(x509.clone()), ..Default::default() };
+        let jwt = JwtRequest { token: secret(), ..Default::default() };
         for kind in [
             session_request::Kind::Hello(hello),
             session_request::Kind::TokenRefresh(TokenRefresh { token: secret() }),
@@ -168,12 +141,7 @@ mod tests {
         ] {
             assert_hidden(&SessionRequest { kind: Some(kind) });
         }
-        let response = JwtResponse {
-            token: secret(),
-            ..Default::default()
-        };
-        assert_hidden(&SessionResponse {
-            kind: Some(session_response::Kind::Jwt(response)),
-        });
+        let response = JwtResponse { token: secret(), ..Default::default() };
+        assert_hidden(&SessionResponse { kind: Some(session_response::Kind::Jwt(response)) });
     }
 }

@@ -63,8 +63,8 @@ fn newest(kubectl: &Kubectl, workload: &str) -> Result<Option<Handshake>> {
 
 /// The last line that is a handshake; others are not ours to understand.
 fn last_handshake(log: &str) -> Option<Handshake> {
-    let handshakes = log.lines().filter_map(|line| serde_json::from_str::<Handshake>(line).ok());
-    handshakes.filter(|handshake| handshake.event == "handshake").next_back()
+    let mut handshakes = log.lines().filter_map(|line| serde_json::from_str::<Handshake>(line).ok());
+    handshakes.rfind(|handshake| handshake.event == "handshake")
 }
 
 #[cfg(test)]
