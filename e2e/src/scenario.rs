@@ -107,7 +107,7 @@ metadata:
         }
         match outcome {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => panic!("{error:?}"),
+            Ok(Err(error)) => panic!("{error:#}"),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -134,7 +134,8 @@ metadata:
                     object.metadata.namespace.is_some() || object.name_any() == self.trust_domain
                 };
                 for object in objects.items.iter().filter(|object| mine(object)) {
-                    eprintln!("{kind} {}: {:?}", object.name_any(), object.data.get("status"));
+                    let status = object.data.get("status").map(ToString::to_string).unwrap_or_default();
+                    eprintln!("{kind} {}: {status}", object.name_any());
                 }
             }
         }

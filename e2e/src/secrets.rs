@@ -70,8 +70,8 @@ impl Seen {
             .into_iter()
             .enumerate()
             .map(|(number, line)| match line.split_once(' ').context("a line of what was seen")? {
-                ("key", der) => Ok(Secret { name: format!("key {number}"), forms: key_forms(&STANDARD.decode(der)?) }),
-                (_, token) => Ok(Secret { name: format!("token {number}"), forms: token_forms(token) }),
+                ("key", der) => Ok(Secret::key(format!("key {number}"), &STANDARD.decode(der)?)),
+                (_, token) => Ok(Secret::token(format!("token {number}"), token)),
             })
             .collect()
     }
@@ -98,6 +98,20 @@ pub struct Secret {
     pub name: String,
     /// The texts that would give it away, without white space.
     forms: BTreeSet<String>,
+}
+
+impl Secret {
+    /// A private key (PKCS#8, DER).
+    #[must_use]
+    pub fn key(name: String, der: &[u8]) -> Self {
+        Self { name, forms: key_forms(der) }
+    }
+
+    /// A token (JWS compact).
+    #[must_use]
+    pub fn token(name: String, token: &str) -> Self {
+        Self { name, forms: token_forms(token) }
+    }
 }
 
 /// Finds secrets in texts.
@@ -203,7 +217,7 @@ mod tests {
         let der = key.serialize_der();
         let scalar = private_part(&der);
         assert_eq!(scalar.len(), 32);
-        let mut search = search(Secret { name: "key".to_owned(), forms: key_forms(&der) });
+        let mut search = search(Secret::key("key".to_owned(), &der));
         let pem = key.serialize_pem();
         for text in [
             pem.clone(),
@@ -229,7 +243,7 @@ mod tests {
     #[test]
     fn a_token_is_found_whole_and_in_parts() {
         let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzcGlmZmU6Ly9hL2IifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
-        let mut search = search(Secret { name: "token".to_owned(), forms: token_forms(token) });
+        let mut search = search(Secret::token("token".to_owned(), token));
         for text in [token, "eyJzdWIiOiJzcGlmZmU6Ly9hL2IifQ", "c2lnbmF0dXJlLXNpZ25hdHVyZQ", &STANDARD.encode(token)] {
             assert_eq!(search.find("test", text).len(), 1, "not found in {text}");
         }
@@ -238,7 +252,7 @@ mod tests {
 
     #[test]
     fn another_key_is_not_found() {
-        let mut search = search(Secret { name: "key".to_owned(), forms: key_forms(&ec_key().serialize_der()) });
+        let mut search = search(Secret::key("key".to_owned(), &ec_key().serialize_der()));
         assert!(search.find("test", &ec_key().serialize_pem()).is_empty());
     }
 }

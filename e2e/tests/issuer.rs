@@ -114,7 +114,7 @@ async fn tokens_that_are_not_for_us_are_refused() {
             ("another key", tokens::signed_by_another_key(&good)?),
             ("a longer life", tokens::altered(&good, "exp", json!(expiry + 3600))?),
             ("no token", "a.b.c".to_owned()),
-            ("a huge token", "a".repeat(64 * 1024)),
+            ("a huge token", "a".repeat(20 * 1024)),
             ("nothing", String::new()),
         ] {
             let (code, message) = issuer.refusal(&token).await?;

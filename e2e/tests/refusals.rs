@@ -196,7 +196,7 @@ async fn a_claim_outside_the_grants_is_named_in_the_status() {
             ("dns", "x509: {dnsNames: [www.example.com]}", "www.example.com"),
             ("audience", "jwt: {audiences: [payments]}", "payments"),
             ("federation", "federatesWith: [other.test]", "other.test"),
-            ("life", "x509: {ttl: 2h}", "1h"),
+            ("life", "x509: {ttl: 2h}", "longer life"),
         ] {
             world.cluster.apply(&world.identity_yaml(name, claim)).await?;
             stalled(world, name, named).await?;

@@ -10,8 +10,9 @@ use countersign_e2e::{
     Cluster, World,
     cluster::SYSTEM,
     fixture::{AUDIENCE, PodSpec},
+    pods::APP,
     scenario,
-    secrets::{Search, Seen},
+    secrets::{Search, Secret, Seen},
     until::{PATIENCE, until, watch},
 };
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -39,7 +40,37 @@ async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     .await;
 }
 
-/// At debug level: two pods live through several renewals, each kind of secret is seen, and nothing of it anywhere else.
+/// The search is not blind: a token in a log and one in an object are found.
+#[tokio::test]
+async fn what_is_there_is_found() {
+    scenario("found", async |world| {
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        world.cluster.apply(&world.identity_yaml("loud", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;
+        let loud = PodSpec { restart: "Never", ..PodSpec::demo("loud", &["token", "--audience", AUDIENCE]) };
+        world.cluster.apply(&loud.pod(&world.namespace)).await?;
+        world.succeeded("loud").await?;
+        let token = world.logs("loud", APP).await?.trim().to_owned();
+        let map = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: loud, namespace: {}}}\ndata: {{token: {token}}}\n",
+            world.namespace
+        );
+        world.cluster.apply(&map).await?;
+
+        let mut search = Search::new(&[Secret::token("the token".to_owned(), &token)])?;
+        let mut found = Vec::new();
+        logs(&world.cluster, &mut search, &mut found).await?;
+        objects(&world.cluster, &mut search, &mut found).await?;
+        let places =
+            [format!("in the log of {}/loud/{APP}", world.namespace), format!("in ConfigMap {}/loud", world.namespace)];
+        for place in places {
+            assert!(found.iter().any(|found| found.ends_with(&place)), "nothing {place}: {found:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// At debug level: a pod lives through renewals, each kind of secret is seen, and nothing of it anywhere else.
 async fn live_and_look(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}, jwt: {svidTTL: 20s}")).await?;
     world.cluster.apply(&world.identity_yaml("keeper", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;
@@ -150,7 +181,7 @@ async fn log_level(cluster: &Cluster, variable: Value) -> Result<()> {
     // The old ones end while the new ones serve.
     until("the old ones are gone", PATIENCE, async || {
         let pods = cluster.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
-        Ok((pods.items.len() == COMPONENTS.len()).then_some(()))
+        Ok(pods.items.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(()))
     })
     .await
 }

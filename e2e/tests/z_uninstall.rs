@@ -1,6 +1,6 @@
 //! The product can be taken away and leaves nothing but the authorities; put back, it takes them up again. Runs last.
 
-#![allow(clippy::expect_used, reason = "a value that is missing fails the test")]
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
 use std::{path::Path, process::Command};
 
@@ -19,9 +19,15 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Discovery, ResourceExt as _,
-    api::{DynamicObject, ListParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
     discovery::verbs,
 };
+use serde_json::json;
+
+/// The annotation by which a TrustDomain takes up the authorities of an earlier one of its name.
+const ADOPT: &str = "countersign.dev/adopt-authorities";
+/// Where the demonstration is, if there is one.
+const DEMO: &str = "countersign-demo";
 
 /// Runs `kubectl` (that of the variable `KUBECTL`, if set) on a folder of manifests.
 fn kubectl(arguments: &[&str], manifests: &str) -> Result<()> {
@@ -51,6 +57,12 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
 
         serves(cluster).await?;
         until("our kinds are served", PATIENCE, async || Ok(cluster.apply(&resources).await.ok())).await?;
+        // A TrustDomain of the same name is not the same: neither a new root nor the old one without consent.
+        let domains = cluster.trust_domains().await?;
+        let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT));
+        watch(&domains, &world.trust_domain, "stalled, asking for consent", asks).await?;
+        let consent = json!({ "metadata": { "annotations": { ADOPT: "true" } } });
+        domains.patch(&world.trust_domain, &PatchParams::default(), &Patch::Merge(consent)).await?;
         cluster.apply(&PodSpec::hold("after").account("lasting").pod(&world.namespace)).await?;
         world.ready("after").await?;
         assert_eq!(world.file("after", &format!("{FOLDER}/ca.crt")).await?, root, "the same root");
@@ -59,13 +71,21 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
     .await;
 }
 
+/// Why a TrustDomain is stalled, if it is.
+fn stalled(domain: &DynamicObject) -> Option<&str> {
+    let conditions = domain.data["status"]["conditions"].as_array()?;
+    let stalled =
+        conditions.iter().find(|condition| condition["type"] == "Stalled" && condition["status"] == "True")?;
+    stalled["message"].as_str()
+}
+
 /// The names and uids of the journals.
 async fn journals(cluster: &Cluster) -> Result<Vec<(String, Option<String>)>> {
     let secrets = cluster.api::<Secret>(AUTHORITIES).list(&ListParams::default()).await?;
     Ok(secrets.items.iter().map(|secret| (secret.name_any(), secret.uid())).collect())
 }
 
-/// Fails if anything of ours is left, beside the authorities and the pods of this test.
+/// Fails if anything of ours is left, beside the authorities the demonstration and the pods of this test.
 async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
     gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, PATIENCE).await?;
     let mut left = Vec::new();
@@ -81,12 +101,13 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
                 let ours = object.name_any().contains("countersign")
                     || object.labels().values().any(|value| value == "countersign");
                 let stays = match (resource.kind.as_str(), namespace.as_str()) {
-                    ("Namespace", _) => object.name_any() == AUTHORITIES || object.name_any() == own,
+                    // The demonstration is not the product.
+                    ("Namespace", _) => [AUTHORITIES, own, DEMO].contains(&object.name_any().as_str()),
                     // What every namespace has, and the journals.
                     ("Secret" | "ConfigMap" | "ServiceAccount", AUTHORITIES) => true,
-                    // Events outlive what they are about. The pods of this test may wait to be told that they are over.
+                    // Events outlive what they are about.
                     ("Event", _) => true,
-                    (_, namespace) => namespace == own,
+                    (_, namespace) => [own, DEMO].contains(&namespace),
                 };
                 if (ours || namespace == AUTHORITIES) && !stays {
                     left.push(format!("{} {namespace}/{}", resource.kind, object.name_any()));

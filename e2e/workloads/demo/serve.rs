@@ -32,7 +32,8 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
             let (tls, report) = (tls.clone(), report.clone());
             tokio::spawn(async move {
                 match timeout(PATIENCE, answer(&tls, stream)).await.context("the handshake took too long").flatten() {
-                    Ok(handshake) => report.handshake(handshake),
+                    Ok(Some(handshake)) => report.handshake(handshake),
+                    Ok(None) => {}
                     Err(error) => report.failed(&error),
                 }
             });
@@ -47,12 +48,16 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
     ended
 }
 
-async fn answer(tls: &Tls, stream: TcpStream) -> Result<Handshake> {
+/// Returns none when the caller only looked whether somebody listens.
+async fn answer(tls: &Tls, stream: TcpStream) -> Result<Option<Handshake>> {
+    if stream.peek(&mut [0]).await.context("wait for a first byte")? == 0 {
+        return Ok(None);
+    }
     let configs = tls.now()?;
     let mut stream = TlsAcceptor::from(configs.server.clone()).accept(stream).await.context("accept a handshake")?;
     let handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
     let line = format!("{}\n", json!({ "local": handshake.local, "peer": handshake.peer }));
     stream.write_all(line.as_bytes()).await.context("answer")?;
     stream.shutdown().await.context("end the connection")?;
-    Ok(handshake)
+    Ok(Some(handshake))
 }
