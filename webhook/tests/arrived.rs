@@ -85,7 +85,7 @@ fn an_agent_that_is_not_as_made_is_refused() {
         ("command", |agent| agent["command"] = json!(["/bin/sh"])),
         ("env", |agent| agent["env"][0]["value"] = json!("10.0.0.66:8443")),
         ("env", |agent| {
-            agent["env"].as_array_mut().unwrap().push(json!({ "name": "COUNTERSIGN_ISSUER", "value": "x" }))
+            agent["env"].as_array_mut().unwrap().push(json!({ "name": "COUNTERSIGN_ISSUER", "value": "x" }));
         }),
         ("envFrom", |agent| agent["envFrom"] = json!([])),
         ("restartPolicy", |agent| drop(agent.as_object_mut().unwrap().remove("restartPolicy"))),
