@@ -11,7 +11,7 @@ const HANDSHAKES: u64 = 5_000;
 /// How long they may take; what they must take follows from the pace, which leaves time for several renewals.
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// R27, R71: every handshake is a full one on a new connection.
+/// Every handshake is a full one on a new connection.
 #[tokio::test]
 async fn five_thousand_handshakes_over_renewals_of_both_sides_and_none_fails() {
     scenario("renewal", async |world| {

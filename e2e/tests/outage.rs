@@ -1,0 +1,100 @@
+//! Identities are used without the control plane; only to get a new one does it take one.
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use anyhow::{Result, ensure};
+use countersign_e2e::{
+    World,
+    cluster::SYSTEM,
+    fixture::PodSpec,
+    pods::is_event,
+    scenario,
+    until::{PATIENCE, until, watch},
+};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+
+const OPERATOR: &str = "countersign-operator";
+
+/// R27: without an operator what was issued serves on, a new pod waits and says why; and it goes on by itself when the operator
+/// is back.
+#[tokio::test]
+async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
+    scenario("outage", async |world| {
+        let serve = PodSpec::demo("server", &["serve", "--listen", "0.0.0.0:8443", "--allow", &world.id("client")]);
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        for account in ["server", "client", "late"] {
+            world.cluster.apply(&world.identity_yaml(account, "")).await?;
+        }
+        world.cluster.apply(&serve.pod(&world.namespace)).await?;
+        let server = world.ready("server").await?;
+        let target = format!("{}:8443", server.status.and_then(|status| status.pod_ip).expect("an address"));
+        let call = ["call", "--target", &target, "--expect", &world.id("server"), "--every", "50ms"];
+        world.cluster.apply(&PodSpec::demo("client", &call).pod(&world.namespace)).await?;
+        world.ready("client").await?;
+
+        let original = replicas(world).await?;
+        scale(world, 0).await?;
+        let outcome = alone(world).await;
+        scale(world, original).await?;
+        outcome?;
+        let credential =
+            until("the late one has its identity", PATIENCE, async || world.credential("late").await.map(Some)).await?;
+        assert_eq!(credential.id, world.id("late"));
+        no_failures(world, 1).await
+    })
+    .await;
+}
+
+/// While there is no operator.
+async fn alone(world: &World) -> Result<()> {
+    let late = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("late") };
+    world.cluster.apply(&late.pod(&world.namespace)).await?;
+    world.ready("late").await?;
+    until("the late one is told to wait", PATIENCE, async || {
+        let said = world.demo("late", &["workload-api"]).await?;
+        let said = countersign_e2e::pods::lines(&String::from_utf8(said)?).pop().unwrap_or_default();
+        ensure!(said["code"] == "Unavailable", "it is told {said}");
+        Ok(Some(()))
+    })
+    .await?;
+    no_failures(world, 100).await
+}
+
+/// Waits until there are so many more handshakes; none of all may have failed.
+async fn no_failures(world: &World, more: u64) -> Result<()> {
+    let done = async || {
+        let said = world.said("client").await?;
+        let sums = said.iter().rev().find(|line| is_event(line, "summary")).cloned().unwrap_or_default();
+        ensure!(sums["failed"].as_u64().unwrap_or(0) == 0, "calls failed: {sums}");
+        Ok(sums["handshakes"].as_u64())
+    };
+    let before = done().await?.unwrap_or(0);
+    until(&format!("{more} more handshakes are done"), PATIENCE, async || {
+        Ok(done().await?.filter(|now| *now >= before + more).map(drop))
+    })
+    .await
+}
+
+async fn replicas(world: &World) -> Result<i32> {
+    Ok(world.cluster.api::<Deployment>(SYSTEM).get(OPERATOR).await?.spec.replicas.unwrap_or(1))
+}
+
+/// Waits until there are exactly so many operators, and all serve.
+async fn scale(world: &World, replicas: i32) -> Result<()> {
+    let deployments = world.cluster.api::<Deployment>(SYSTEM);
+    let patch = json!({ "spec": { "replicas": replicas } });
+    deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let serves = |deployment: &Deployment| {
+        let available = deployment.status.as_ref().and_then(|status| status.available_replicas);
+        available.unwrap_or(0) == replicas
+    };
+    watch(&deployments, OPERATOR, "scaled", serves).await?;
+    until("the others are gone", PATIENCE, async || {
+        let named = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
+        let pods = world.cluster.api::<Pod>(SYSTEM).list(&named).await?.items.len();
+        Ok((i32::try_from(pods)? == replicas).then_some(()))
+    })
+    .await
+}
