@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     Context,
@@ -85,9 +85,17 @@ async fn first_message(
     match first {
         Some(Ok(v1::SessionRequest { kind: Some(session_request::Kind::Hello(hello)) })) => Ok(Some(hello)),
         Some(Ok(_)) => Err(Refused::NotHello),
+        Some(Err(status)) if is_unreadable(&status) => Err(Refused::Protocol(UNREADABLE)),
         // The peer went away, or broke off: there is nobody to tell.
         Some(Err(_)) | None => Ok(None),
     }
+}
+
+const UNREADABLE: &str = "a message of the stream is over the size limit or is no SessionRequest";
+
+/// Whether a stream's end is about what the peer sent rather than the peer being gone: too long, or not decodable.
+fn is_unreadable(status: &Status) -> bool {
+    matches!(status.code(), Code::OutOfRange | Code::Internal)
 }
 
 struct Session<'a> {
@@ -191,6 +199,7 @@ impl<'a> Session<'a> {
                 () = outbound.closed() => return Ok(()),
                 request = requests.next(), if self.answers.is_empty() && self.told.is_some() => match request {
                     Some(Ok(request)) => self.receive(request).await?,
+                    Some(Err(status)) if is_unreadable(&status) => return Err(Refused::Protocol(UNREADABLE)),
                     Some(Err(_)) | None => return Ok(()),
                 },
             }

@@ -392,18 +392,6 @@ impl Stream {
         }
     }
 
-    /// All that still comes; the stream must end within a minute.
-    pub async fn rest(mut self) -> Vec<v1::SessionResponse> {
-        let mut rest = Vec::new();
-        let end = async {
-            while let Ok(Some(response)) = self.responses.message().await {
-                rest.push(response);
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), end).await.expect("the stream goes on");
-        rest
-    }
-
     /// Reads to the end, which must be an error.
     pub async fn end(mut self) -> Status {
         loop {
