@@ -177,7 +177,8 @@ pub struct Grant {
     /// Whether pods may be selected by labels alone. Whoever may label a pod then chooses its identity.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_label_only: bool,
-    /// Whether several namespaces may hold the same id: path patterns then need no `{namespace}`.
+    /// Whether path patterns may do without `{namespace}`, so that ids need not name the namespace. Each id still has one
+    /// holder: of two that claim it the oldest holds.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared: bool,
 }

@@ -31,7 +31,7 @@ pub fn admit(identity: &IdentitySpec, domain: &DomainSpec, namespace_labels: &La
 pub enum GrantError {
     /// No grant is for the namespace.
     #[error(
-        "TrustDomain {domain} grants nothing to namespace {namespace}: ask its owner for a grant whose namespaceSelector selects it"
+        "TrustDomain {domain} grants nothing to namespace {namespace}: ask its owner for a grant whose `namespaces` select it"
     )]
     NoGrant {
         /// The TrustDomain's name.
@@ -79,7 +79,7 @@ pub enum GrantError {
     },
     /// `{cluster}` is used and has no usable value.
     #[error(
-        "it uses {{cluster}}, and TrustDomain {domain} gives the cluster no name that can stand there: leave {{cluster}} out, or ask the owner to set it"
+        "it uses {{cluster}}, and the operator was given no cluster name that can stand in a path of TrustDomain {domain}: leave {{cluster}} out, or set the operator's --cluster-name"
     )]
     NoCluster {
         /// The TrustDomain's name.

@@ -134,7 +134,7 @@ pub enum TemplateError {
 #[non_exhaustive]
 pub enum RenderError {
     /// The trust domain uses `{cluster}` and its owner gave the cluster no name.
-    #[error("{{cluster}} is not set; name the cluster in the TrustDomain or leave {{cluster}} out")]
+    #[error("{{cluster}} is not set; name the cluster by the operator's --cluster-name or leave {{cluster}} out")]
     NoCluster,
     /// A fact is not usable where it stands.
     #[error("{placeholder} is {value:?}, which {problem}")]
