@@ -56,6 +56,10 @@ struct Flags {
     #[arg(long, default_value_t = 30)]
     agent_memory_mib: u32,
 
+    /// What agents log, as a tracing filter such as `info,countersign_agent=debug`; `info` when this is not given.
+    #[arg(long, env = "COUNTERSIGN_AGENT_LOG")]
+    agent_log: Option<String>,
+
     /// What is logged, as a tracing filter such as `info,countersign_webhook=debug`.
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
     log: String,
@@ -79,6 +83,7 @@ async fn main() -> anyhow::Result<()> {
         pull_policy: flags.agent_pull_policy,
         cpu: flags.agent_cpu,
         memory_mib: flags.agent_memory_mib,
+        log: flags.agent_log,
     };
     let app = Arc::new(App { options, settings: settings.clone(), metrics: Metrics::new(), published: is_published });
 

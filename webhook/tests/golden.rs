@@ -5,8 +5,8 @@
 
 mod common;
 
-use common::{apply, container, outcome, patch, pod};
-use countersign_webhook::inject::Outcome;
+use common::{apply, container, options, outcome, patch, pod, settings};
+use countersign_webhook::inject::{AgentOptions, Asked, Outcome, inject};
 use serde_json::{Value, json};
 
 fn annotated(mut pod: Value, key: &str, value: &str) -> Value {
@@ -109,4 +109,16 @@ fn fields_unknown_to_this_program_survive() {
     assert_eq!(patched["spec"]["volumes"][0], pod["spec"]["volumes"][0]);
     assert_eq!(patched["invented"], json!([]));
     assert!(patch(&pod).iter().all(|operation| operation["op"] == "add"));
+}
+
+#[test]
+fn agents_log_what_the_installation_wants() {
+    let options = AgentOptions { log: Some("debug".to_owned()), ..options() };
+    let Ok(Outcome::Inject { operations, .. }) = inject(&pod(), Asked::ByNamespace, &options, &settings()) else {
+        panic!("a plain pod is injected")
+    };
+    let env = &apply(&pod(), &operations)["spec"]["initContainers"][0]["env"];
+    let mut quiet = common::injected(&pod())["spec"]["initContainers"][0]["env"].clone();
+    quiet.as_array_mut().unwrap().push(json!({ "name": "COUNTERSIGN_LOG", "value": "debug" }));
+    assert_eq!(*env, quiet);
 }

@@ -33,7 +33,7 @@ pub(super) fn container(
         "imagePullPolicy": options.pull_policy.as_str(),
         "restartPolicy": "Always",
         "args": ["run"],
-        "env": env(sessions, user, settings),
+        "env": env(sessions, user, options, settings),
         "resources": { "requests": resources, "limits": resources },
         "securityContext": {
             "allowPrivilegeEscalation": false,
@@ -53,10 +53,10 @@ pub(super) fn container(
     container
 }
 
-fn env(sessions: &[Session], user: User, settings: &Settings) -> Value {
+fn env(sessions: &[Session], user: User, options: &AgentOptions, settings: &Settings) -> Value {
     let sessions: Vec<String> =
         sessions.iter().map(|session| format!("{}={}", session.name, session.directory)).collect();
-    json!([
+    let mut env = json!([
         { "name": "COUNTERSIGN_ISSUER", "value": settings.issuer },
         { "name": "COUNTERSIGN_ISSUER_NAME", "value": settings.issuer_name },
         { "name": "COUNTERSIGN_ROOTS", "value": settings.roots },
@@ -64,7 +64,11 @@ fn env(sessions: &[Session], user: User, settings: &Settings) -> Value {
         { "name": "COUNTERSIGN_SESSIONS", "value": sessions.join(",") },
         { "name": "COUNTERSIGN_PRIVATE", "value": PRIVATE_PATH },
         { "name": "COUNTERSIGN_FILE_MODE", "value": user.file_mode },
-    ])
+    ]);
+    if let (Some(filter), Some(env)) = (&options.log, env.as_array_mut()) {
+        env.push(json!({ "name": "COUNTERSIGN_LOG", "value": filter }));
+    }
+    env
 }
 
 fn mounts(sessions: &[Session]) -> Vec<Value> {

@@ -39,6 +39,8 @@ pub struct AgentOptions {
     pub cpu: String,
     /// Memory request and limit in MiB, without the memory volumes, which are added.
     pub memory_mib: u32,
+    /// What it logs, as a tracing filter; its own default where there is none.
+    pub log: Option<String>,
 }
 
 /// When an image is pulled.
