@@ -66,13 +66,21 @@ enum Command {
         name: String,
         #[arg(long)]
         number: u8,
+        #[arg(long)]
+        api_server_only: bool,
     },
 }
 
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
     /// Start it, or find it up.
-    Up(Name),
+    Up {
+        #[command(flatten)]
+        cluster: Name,
+        /// etcd and the API server alone: no controller and no kubelet acts on what is stored. Always a cluster of our own.
+        #[arg(long)]
+        api_server_only: bool,
+    },
     /// End it; nothing is left.
     Down(Name),
     /// Say how it is.
@@ -106,10 +114,16 @@ fn run(command: Command) -> Result<()> {
         Command::Bench => bench::run(&root),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),
         Command::Codegen { check } => codegen::run(&root, check),
-        Command::Cluster(ClusterCommand::Up(Name { name })) => cluster::up(&root, &name)?.report(),
+        Command::Cluster(ClusterCommand::Up { cluster: Name { name }, api_server_only: true }) => {
+            cluster::up_api_server(&root, &name)?.report()
+        }
+        Command::Cluster(ClusterCommand::Up { cluster: Name { name }, .. }) => cluster::up(&root, &name)?.report(),
         Command::Cluster(ClusterCommand::Down(Name { name })) => cluster::down(&root, &name),
         Command::Cluster(ClusterCommand::Status(Name { name })) => cluster::find(&root, &name)?.report(),
-        Command::NodeInit { name, number } => cluster::node_init(&cluster::layout(&root, &name, number)?),
+        Command::NodeInit { name, number, api_server_only } => {
+            let extent = if api_server_only { cluster::Extent::ApiServer } else { cluster::Extent::Whole };
+            cluster::node_init(&cluster::layout(&root, &name, number)?, extent)
+        }
     }
 }
 

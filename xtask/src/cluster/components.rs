@@ -1,5 +1,7 @@
 //! The components of a cluster and their command lines.
 
+use serde::{Deserialize, Serialize};
+
 use super::layout::Layout;
 
 /// A program of `target/cluster/bin` that runs as long as the cluster.
@@ -16,20 +18,40 @@ const GATES: &str =
 /// The issuer of service account tokens.
 const ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
+/// How much of a cluster is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Extent {
+    /// A node on which pods run.
+    #[default]
+    Whole,
+    /// etcd and the API server: what is stored stays as it is, since no controller and no kubelet acts on it.
+    ApiServer,
+}
+
 /// What the rest waits for: etcd, the API server, and containerd, which takes as long to start.
-pub(super) fn storage_and_api(layout: &Layout) -> [Component; 3] {
-    [etcd(), api_server(layout), containerd(layout)]
+pub(super) fn storage_and_api(layout: &Layout, extent: Extent) -> Vec<Component> {
+    let mut components = vec![etcd(), api_server(layout)];
+    if extent == Extent::Whole {
+        components.push(containerd(layout));
+    }
+    components
 }
 
 /// What needs the API server.
-pub(super) fn the_rest(layout: &Layout) -> [Component; 5] {
-    [controller_manager(layout), scheduler(layout), kubelet(layout), proxy(layout), dns(layout)]
+pub(super) fn the_rest(layout: &Layout, extent: Extent) -> Vec<Component> {
+    match extent {
+        Extent::Whole => {
+            vec![controller_manager(layout), scheduler(layout), kubelet(layout), proxy(layout), dns(layout)]
+        }
+        Extent::ApiServer => Vec::new(),
+    }
 }
 
-/// Without fsync: the data need not outlive the machine.
+/// Without fsync: the data need not outlive the machine. With room for a hundred thousand pods and their past.
 fn etcd() -> Component {
     let args = [
         "--data-dir=/var/lib/etcd",
+        "--quota-backend-bytes=8589934592",
         "--unsafe-no-fsync",
         "--listen-peer-urls=http://127.0.0.1:2380",
         "--listen-client-urls=http://127.0.0.1:2379",

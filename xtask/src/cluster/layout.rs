@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::components::Extent;
 use crate::build;
 
 /// The bridge on the machine that joins the nodes of all clusters, and the machine's address on it.
@@ -134,6 +135,9 @@ pub(super) struct State {
     pub(super) started: u64,
     /// Of the machine's boot.
     pub(super) boot: String,
+    /// How much of it was started.
+    #[serde(default)]
+    pub(super) extent: Extent,
 }
 
 impl State {
@@ -143,9 +147,9 @@ impl State {
     }
 
     /// Of a process that runs now.
-    pub(super) fn of(number: u8, init: u32) -> Result<Self> {
+    pub(super) fn of(number: u8, init: u32, extent: Extent) -> Result<Self> {
         let started = start_time(init).with_context(|| format!("the cluster's init ({init}) has ended"))?;
-        Ok(Self { number, init, started, boot: boot_id()? })
+        Ok(Self { number, init, started, boot: boot_id()?, extent })
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_process_is_told_from_a_later_one_of_the_same_id() {
-        let me = State::of(1, std::process::id()).unwrap();
+        let me = State::of(1, std::process::id(), Extent::Whole).unwrap();
         assert!(me.is_alive());
         assert!(!State { started: me.started + 1, ..me.clone() }.is_alive());
         assert!(!State { boot: "another".to_owned(), ..me }.is_alive());

@@ -26,6 +26,7 @@ use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd, on_path};
 use crate::{build, deps};
 
+pub(crate) use components::Extent;
 pub(crate) use layout::Layout;
 pub(crate) use node::init as node_init;
 
@@ -62,10 +63,16 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<Cluster> {
         Choice::Given(kubeconfig) => given(root, kubeconfig),
         Choice::Kind => up_kind(root, name),
         Choice::Own => {
-            let layout = own::up(root, name)?;
+            let layout = own::up(root, name, Extent::Whole)?;
             Ok(Cluster { kubectl: own::kubectl(&layout), kind: Kind::Own(layout) })
         }
     }
+}
+
+/// Starts a cluster of our own that is etcd and an API server alone, or finds it up.
+pub(crate) fn up_api_server(root: &Path, name: &str) -> Result<Cluster> {
+    let layout = own::up(root, name, Extent::ApiServer)?;
+    Ok(Cluster { kubectl: own::kubectl(&layout), kind: Kind::Own(layout) })
 }
 
 /// The cluster, which must be up.

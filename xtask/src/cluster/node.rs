@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitStatus, wait};
 
-use super::components::{self, Component};
+use super::components::{self, Component, Extent};
 use super::host;
 use super::layout::{self, Layout, MAX_NUMBER};
 use crate::kube::Kubectl;
@@ -27,17 +27,17 @@ const SYSCTLS: [&str; 6] = [
 ];
 
 /// Becomes the cluster's node; returns only with an error.
-pub(crate) fn init(layout: &Layout) -> Result<()> {
+pub(crate) fn init(layout: &Layout, extent: Extent) -> Result<()> {
     host::make_cgroups(&layout.cgroup())?;
     mounts(layout)?;
     network(layout)?;
     configuration(layout)?;
     let mut running = HashMap::new();
-    for component in components::storage_and_api(layout) {
+    for component in components::storage_and_api(layout, extent) {
         start(layout, &mut running, component)?;
     }
-    api_is_ready(layout)?;
-    for component in components::the_rest(layout) {
+    api_is_ready(layout, extent)?;
+    for component in components::the_rest(layout, extent) {
         start(layout, &mut running, component)?;
     }
     watch(layout, running)
@@ -112,9 +112,12 @@ fn configuration(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn api_is_ready(layout: &Layout) -> Result<()> {
+fn api_is_ready(layout: &Layout, extent: Extent) -> Result<()> {
     let kubectl = Kubectl { program: layout.bin().join("kubectl"), kubeconfig: layout.kubeconfig() };
     kubectl.wait_for_api(Duration::from_secs(120))?;
+    if extent == Extent::ApiServer {
+        return Ok(());
+    }
     let socket = || Ok(Path::new("/run/containerd/containerd.sock").exists().then_some(()));
     wait_for("containerd listens", Duration::from_secs(60), socket)
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::components::Extent;
 use super::layout::{self, Layout, State};
 use super::{host, pki};
 use crate::image::{self, Content};
@@ -21,23 +22,23 @@ use crate::{build, deps};
 const PAUSE: &str = "countersign.local/pause:1";
 
 /// Starts a cluster, or returns the one of this name that is up and well; a broken one is remade.
-pub(super) fn up(root: &Path, name: &str) -> Result<Layout> {
+pub(super) fn up(root: &Path, name: &str, extent: Extent) -> Result<Layout> {
     layout::check_name(name)?;
     deps::root()?;
     deps::for_cluster()?;
     build::cluster_programs(root)?;
     let _lock = lock(root)?;
     if let Some(layout) = running(root, name) {
-        if is_well(&layout) {
+        if is_well(&layout, extent) {
             say(format!("==> cluster {name} is up"));
             return Ok(layout);
         }
-        say(format!("==> cluster {name} is up but not well, and is remade"));
+        say(format!("==> cluster {name} is up, but not well or not as asked for, and is remade"));
     }
     remove(root, name)?;
     let layout = Layout { root: root.to_owned(), name: name.to_owned(), number: host::free_number()? };
     let progress = Progress::start(format!("start cluster {name}"));
-    if let Err(error) = start(&layout) {
+    if let Err(error) = start(&layout, extent) {
         let logs = tails(&layout);
         remove(root, name).context("removing the cluster that did not start")?;
         return Err(error.context(format!("the cluster did not start; its logs end with\n{logs}")));
@@ -79,18 +80,23 @@ pub(super) fn kubectl(layout: &Layout) -> Kubectl {
     Kubectl { program: layout.bin().join("kubectl"), kubeconfig: layout.kubeconfig() }
 }
 
-fn start(layout: &Layout) -> Result<()> {
+fn start(layout: &Layout, extent: Extent) -> Result<()> {
     for dir in [layout.lib(), layout.log()] {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     }
     pki::make(layout)?;
     host::make_bridge()?;
-    let init = start_init(layout)?;
-    State::of(layout.number, init)?.write(&layout.dir())?;
+    let init = start_init(layout, extent)?;
+    State::of(layout.number, init, extent)?.write(&layout.dir())?;
     host::connect(layout, init)?;
 
     let kubectl = kubectl(layout);
     let alive = || running(&layout.root, &layout.name).is_some();
+    if extent == Extent::ApiServer {
+        return wait_for("the API server is ready", Duration::from_secs(120), || {
+            Ok((!alive() || kubectl.is_ready()).then_some(()))
+        });
+    }
     wait_for("the node is registered", Duration::from_secs(120), || {
         Ok((!alive() || kubectl.exists("node", &layout.name)).then_some(()))
     })?;
@@ -107,19 +113,21 @@ fn start(layout: &Layout) -> Result<()> {
 
 /// Starts `xtask node-init` in namespaces of its own; returns its id as the machine sees it.
 #[allow(clippy::zombie_processes, reason = "it outlives this program, whose parent then takes it")]
-fn start_init(layout: &Layout) -> Result<u32> {
+fn start_init(layout: &Layout, extent: Extent) -> Result<u32> {
     let log = File::create(layout.log().join("node.log")).context("making node.log")?;
-    let outer = Command::new("setsid")
+    let mut outer = Command::new("setsid");
+    outer
         .args(["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().context("finding this program")?)
         .args(["node-init", "--name", &layout.name, "--number", &layout.number.to_string()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("starting the cluster's init")?
-        .id();
+        .stderr(log);
+    if extent == Extent::ApiServer {
+        outer.arg("--api-server-only");
+    }
+    let outer = outer.spawn().context("starting the cluster's init")?.id();
     wait_for("the cluster's init runs", Duration::from_secs(10), || Ok(child_of(outer)))
 }
 
@@ -140,9 +148,15 @@ fn pause_image(layout: &Layout) -> Result<PathBuf> {
     Ok(tar)
 }
 
-/// Whether API server and node answer.
-fn is_well(layout: &Layout) -> bool {
+/// Whether it is of this extent, and all of it answers.
+fn is_well(layout: &Layout, extent: Extent) -> bool {
     let kubectl = kubectl(layout);
+    if State::read(&layout.dir()).is_none_or(|state| state.extent != extent) {
+        return false;
+    }
+    if extent == Extent::ApiServer {
+        return kubectl.is_ready();
+    }
     let node = format!("node/{}", layout.name);
     kubectl.is_ready() && kubectl.cmd(&["wait", "--for=condition=Ready", "--timeout=10s", &node]).succeeds()
 }
