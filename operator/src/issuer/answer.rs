@@ -1,13 +1,19 @@
 //! The answers to requests for credentials: pure functions of what the pod is entitled to, what is published, and a time.
 //! The caller has verified the token before it comes here.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use countersign_core::{csr::Csr, entitlement::Entitled, id::SpiffeId, jwt::JwtRequest, x509::LeafRequest};
+use countersign_core::{
+    csr::Csr,
+    entitlement::{Entitled, IdentitySpec},
+    id::SpiffeId,
+    jwt::JwtRequest,
+    x509::LeafRequest,
+};
 use countersign_proto::issuer::v1;
 use jiff::Timestamp;
 
-use super::refused::Refused;
+use super::{record::Issuance, refused::Refused};
 use crate::{
     authorities::{DomainAuthority, Published},
     index::Entitlement,
@@ -36,11 +42,22 @@ pub struct Basis<'a> {
 #[derive(Debug, Default)]
 pub struct KeysUsed(HashMap<[u8; 20], SpiffeId>);
 
+/// A signed X509-SVID, and for the record which identity it is of.
+#[derive(Debug)]
+pub struct SignedX509 {
+    /// What the agent is told.
+    pub response: v1::X509Response,
+    /// The WorkloadIdentity.
+    pub identity: Arc<IdentitySpec>,
+    /// When it was issued, and how long it lives.
+    pub issuance: Issuance,
+}
+
 /// Signs an X509-SVID for the key of a certificate signing request.
 ///
 /// # Errors
 /// When the pod does not hold the identity, the request is not acceptable, or the authority cannot sign.
-pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) -> Result<v1::X509Response, Refused> {
+pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) -> Result<SignedX509, Refused> {
     let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
     let authority = domain.x509.as_ref().ok_or_else(|| Refused::NoAuthority(entitled.id.trust_domain().clone()))?;
     let csr = Csr::verify(&request.csr)?;
@@ -48,11 +65,15 @@ pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) ->
     used.claim(key.key_id(), &entitled.id)?;
     let leaf = LeafRequest { spki: key, id: &entitled.id, dns_names: &entitled.dns_names, ttl: entitled.x509_ttl() };
     let issued = authority.issue(&leaf, basis.now).map_err(Refused::X509)?;
-    Ok(v1::X509Response {
-        id: request.id,
-        spiffe_id: entitled.id.to_string(),
-        certificates: issued.chain,
-        refusal: None,
+    Ok(SignedX509 {
+        issuance: Issuance { at: basis.now, not_after: issued.not_after },
+        identity: Arc::clone(&entitled.identity),
+        response: v1::X509Response {
+            id: request.id,
+            spiffe_id: entitled.id.to_string(),
+            certificates: issued.chain,
+            refusal: None,
+        },
     })
 }
 

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod listener;
 pub mod live;
+pub mod record;
 pub mod refused;
 pub mod registry;
 pub mod serving;

@@ -5,6 +5,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::record::{AgentInfo, StreamRecord};
+
 /// How many streams may be open at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
@@ -58,6 +60,7 @@ struct State {
 struct Holder {
     stream: u64,
     displaced: CancellationToken,
+    record: Arc<StreamRecord>,
 }
 
 impl Registry {
@@ -89,7 +92,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the pod's cap is reached.
-    pub fn hold(&self, pod_uid: &str, session: &str) -> Result<(Hold, bool), Full> {
+    pub fn hold(&self, pod_uid: &str, session: &str, agent: AgentInfo) -> Result<(Hold, bool), Full> {
         let mut state = self.0.state.lock();
         state.next += 1;
         let stream = state.next;
@@ -98,18 +101,21 @@ impl Registry {
             return Err(Full::Pod(sessions.len()));
         }
         let displaced = CancellationToken::new();
-        let older = sessions.insert(session.to_owned(), Holder { stream, displaced: displaced.clone() });
+        let record = Arc::new(StreamRecord::new(pod_uid, agent));
+        let holder = Holder { stream, displaced: displaced.clone(), record: Arc::clone(&record) };
+        let older = sessions.insert(session.to_owned(), holder);
         if let Some(older) = &older {
             older.displaced.cancel();
         }
-        let hold = Hold {
-            registry: self.clone(),
-            pod_uid: pod_uid.to_owned(),
-            session: session.to_owned(),
-            stream,
-            displaced,
-        };
+        let hold = Hold { registry: self.clone(), session: session.to_owned(), stream, displaced, record };
         Ok((hold, older.is_some()))
+    }
+
+    /// Every stream that holds its session now.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Arc<StreamRecord>> {
+        let state = self.0.state.lock();
+        state.by_pod.values().flat_map(HashMap::values).map(|holder| Arc::clone(&holder.record)).collect()
     }
 }
 
@@ -137,10 +143,10 @@ impl Drop for Admission {
 #[derive(Debug)]
 pub struct Hold {
     registry: Registry,
-    pod_uid: String,
     session: String,
     stream: u64,
     displaced: CancellationToken,
+    record: Arc<StreamRecord>,
 }
 
 impl Hold {
@@ -148,24 +154,30 @@ impl Hold {
     pub async fn displaced(&self) {
         self.displaced.cancelled().await;
     }
+
+    /// What others may see of the stream.
+    #[must_use]
+    pub fn record(&self) -> &StreamRecord {
+        &self.record
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut state = self.registry.0.state.lock();
-        let Some(sessions) = state.by_pod.get_mut(&self.pod_uid) else { return };
+        let Some(sessions) = state.by_pod.get_mut(&self.record.pod_uid) else { return };
         if sessions.get(&self.session).is_some_and(|holder| holder.stream == self.stream) {
             sessions.remove(&self.session);
         }
         if sessions.is_empty() {
-            state.by_pod.remove(&self.pod_uid);
+            state.by_pod.remove(&self.record.pod_uid);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Full, Registry, StreamLimits};
+    use super::{AgentInfo, Full, Registry, StreamLimits};
     use std::net::{IpAddr, Ipv4Addr};
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -173,32 +185,49 @@ mod tests {
     #[test]
     fn a_newer_stream_of_a_session_displaces_the_older_and_only_that() {
         let registry = Registry::new(StreamLimits::default());
-        let (first, displaced) = registry.hold("uid", "").expect("room");
+        let (first, displaced) = registry.hold("uid", "", AgentInfo::default()).expect("room");
         assert!(!displaced);
-        let (other, displaced) = registry.hold("uid", "app").expect("room");
+        let (other, displaced) = registry.hold("uid", "app", AgentInfo::default()).expect("room");
         assert!(!displaced);
-        let (second, displaced) = registry.hold("uid", "").expect("room");
+        let (second, displaced) = registry.hold("uid", "", AgentInfo::default()).expect("room");
         assert!(displaced && first.displaced.is_cancelled());
         assert!(!other.displaced.is_cancelled() && !second.displaced.is_cancelled());
         drop(first);
-        let (_third, displaced) = registry.hold("uid", "").expect("room");
+        let (_third, displaced) = registry.hold("uid", "", AgentInfo::default()).expect("room");
         assert!(displaced, "the older stream's end must not free the newer one's session");
     }
 
     #[test]
     fn nothing_is_kept_of_streams_that_ended() {
         let registry = Registry::new(StreamLimits::default());
-        drop((registry.admit(HERE).expect("room"), registry.hold("uid", "").expect("room")));
+        drop((registry.admit(HERE).expect("room"), registry.hold("uid", "", AgentInfo::default()).expect("room")));
         let state = registry.0.state.lock();
         assert!(state.by_pod.is_empty() && state.by_address.is_empty() && state.total == 0);
     }
 
     #[test]
+    fn a_snapshot_shows_each_session_by_its_newest_stream() {
+        let registry = Registry::new(StreamLimits::default());
+        let agent = |version| AgentInfo::new(version, &[]);
+        let _older = registry.hold("uid", "", agent("0.1.0")).expect("room");
+        let _newer = registry.hold("uid", "", agent("0.2.0")).expect("room");
+        let _other = registry.hold("other", "", agent("0.1.0")).expect("room");
+        let mut seen: Vec<_> =
+            registry.snapshot().iter().map(|one| (one.pod_uid.clone(), one.agent.version.clone())).collect();
+        seen.sort();
+        assert_eq!(seen, [("other".to_owned(), "0.1.0".to_owned()), ("uid".to_owned(), "0.2.0".to_owned())]);
+    }
+
+    #[test]
     fn caps_hold_for_a_pod_an_address_and_in_all() {
         let registry = Registry::new(StreamLimits { per_pod: 1, per_address: 2, total: 3 });
-        let _kept = (registry.hold("uid", "a").expect("room"), registry.admit(HERE), registry.admit(HERE));
-        assert_eq!(registry.hold("uid", "b").err(), Some(Full::Pod(1)));
-        assert!(registry.hold("uid", "a").is_ok());
+        let _kept = (
+            registry.hold("uid", "a", AgentInfo::default()).expect("room"),
+            registry.admit(HERE),
+            registry.admit(HERE),
+        );
+        assert_eq!(registry.hold("uid", "b", AgentInfo::default()).err(), Some(Full::Pod(1)));
+        assert!(registry.hold("uid", "a", AgentInfo::default()).is_ok());
         assert_eq!(registry.admit(HERE).err(), Some(Full::Address(2)));
         let _third = registry.admit(Ipv4Addr::new(10, 0, 0, 1).into()).expect("room");
         assert_eq!(registry.admit(Ipv4Addr::new(10, 0, 0, 2).into()).err(), Some(Full::Total));

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use countersign_core::service_account::PodToken;
+use countersign_core::{entitlement::Entitled, service_account::PodToken};
 use countersign_proto::issuer::v1::{self, session_request, session_response};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use super::{
     Context,
     answer::{self, Basis, KeysUsed},
     live::{Found, Wanted},
+    record::AgentInfo,
     refused::Refused,
     registry::Hold,
     state,
@@ -140,7 +141,8 @@ impl<'a> Session<'a> {
             }
             (true, true) => {}
         }
-        let (hold, displaced) = context.registry.hold(&pod.pod_uid, &hello.session)?;
+        let agent = AgentInfo::new(&hello.version, &hello.capabilities);
+        let (hold, displaced) = context.registry.hold(&pod.pod_uid, &hello.session, agent)?;
         if displaced {
             context.metrics.displaced.inc();
             let text = "a newer stream of the same session took over; if this repeats, two agents serve this pod";
@@ -152,7 +154,7 @@ impl<'a> Session<'a> {
             namespace = pod.namespace,
             pod = pod.pod_name,
             session = hello.session,
-            agent = hello.version.chars().take(32).collect::<String>(),
+            agent = hold.record().agent.version,
             "stream opened"
         );
         Ok(Self {
@@ -237,12 +239,24 @@ impl<'a> Session<'a> {
             None => Notice::NoIdentity(state.reason.clone()),
         };
         self.context.events.notice(pod_ref(&self.pod), &self.name, notice);
+        self.note_served(&state);
         self.told = Some(state.clone());
         if let Some(request) = self.opening.take() {
             // Its token was verified a moment ago, for Hello.
             self.answer_x509(request, Instant::now());
         }
         state
+    }
+
+    /// Leaves in the record for which WorkloadIdentities this stream serves.
+    fn note_served(&self, state: &v1::State) {
+        let entitlement = self.subscription.current();
+        let Entitlement::Entitled(entitled) = &*entitlement else { return self.hold.record().told([].into_iter()) };
+        let told = |one: &&Entitled| {
+            let id = one.id.to_string();
+            state.identities.iter().any(|identity| identity.spiffe_id == id)
+        };
+        self.hold.record().told(entitled.iter().filter(told).map(|one| &one.identity));
     }
 
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), Refused> {
@@ -280,9 +294,10 @@ impl<'a> Session<'a> {
         let (entitlement, published) = (self.subscription.current(), self.published.borrow().clone());
         let basis = self.basis(&entitlement, &published);
         match answer::x509(&request, basis, &mut self.keys_used) {
-            Ok(answer) => {
+            Ok(signed) => {
                 self.context.metrics.issued(Kind::X509, begin.elapsed());
-                self.answers.push_back(session_response::Kind::X509(answer));
+                self.hold.record().issued(&signed.identity, signed.issuance);
+                self.answers.push_back(session_response::Kind::X509(signed.response));
             }
             Err(refused) => self.refuse_x509(request.id, &refused),
         }
