@@ -12,9 +12,11 @@ mod cluster;
 mod codegen;
 mod demo;
 mod deps;
+mod fault;
 mod image;
 mod images;
 mod kube;
+mod logs;
 mod product;
 mod progress;
 mod python;
@@ -59,6 +61,8 @@ enum Command {
     /// The cluster alone, without the product.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Break a part of our own cluster for as long as standard input is open.
+    Fault(fault::Options),
     /// Becomes the node of a cluster, as pid 1 of its namespaces.
     #[command(hide = true)]
     NodeInit {
@@ -112,6 +116,7 @@ fn run(command: Command) -> Result<()> {
         Command::Images { names } => images::make_named(&root, &names).map(drop),
         Command::Test(options) => test::run(&root, &options),
         Command::Bench => bench::run(&root),
+        Command::Fault(options) => fault::run(&root, &options),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),
         Command::Codegen { check } => codegen::run(&root, check),
         Command::Cluster(ClusterCommand::Up { cluster: Name { name }, api_server_only: true }) => {

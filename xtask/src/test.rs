@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::{self, Cluster};
 use crate::images::{self, Group};
+use crate::logs::Keeper;
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
 use crate::{build, codegen, deps, product};
@@ -81,15 +82,20 @@ fn end_to_end(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
         let changed = cluster.load(&archives)?;
         product::install(root, &cluster, changed)
     })?;
-    steps.take("end-to-end tests", || {
+    let keeper = steps.take("follow all logs, at debug level", || {
+        Keeper::start(root, |command| environment(command, root, &cluster).map(drop))
+    })?;
+    let outcome = steps.take("end-to-end tests", || {
         let mut command = cmd("cargo", ["test", "--package", "countersign-e2e", "--no-fail-fast", "--", E2E_THREADS]);
         command.args(options.only_e2e.as_deref().filter(|filter| !filter.is_empty()));
         environment(&mut command, root, &cluster)?.current_dir(root).run()
-    })
+    });
+    drop(keeper);
+    outcome
 }
 
 /// All that the tests know of the cluster.
-fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &Cluster) -> Result<&'a mut Command> {
+pub(crate) fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &Cluster) -> Result<&'a mut Command> {
     let search = std::env::var("PATH").unwrap_or_default();
     command
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
@@ -97,6 +103,9 @@ fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &Cluster) -> 
         .env("PATH", format!("{}:{search}", build::bin(root).display()));
     if let Some(log) = cluster.audit_log() {
         command.env("COUNTERSIGN_AUDIT_LOG", log);
+    }
+    if let Some(fault) = cluster.fault_command()? {
+        command.env("COUNTERSIGN_FAULT", fault);
     }
     Ok(command)
 }

@@ -86,6 +86,11 @@ impl Layout {
         self.log().join("audit.log")
     }
 
+    /// While this file is there, the component of that name is not started again when it ends.
+    pub(super) fn held(&self, component: &str) -> PathBuf {
+        self.dir().join("held").join(component)
+    }
+
     pub(super) fn bin(&self) -> PathBuf {
         build::bin(&self.root)
     }

@@ -7,6 +7,7 @@
 //! documentation, for `.github/workflows/kind.yml`.
 
 mod components;
+mod fault;
 mod host;
 mod layout;
 mod node;
@@ -27,6 +28,7 @@ use crate::sh::{Run as _, cmd, on_path};
 use crate::{build, deps};
 
 pub(crate) use components::Extent;
+pub(crate) use fault::{Component, Node, signal};
 pub(crate) use layout::Layout;
 pub(crate) use node::init as node_init;
 
@@ -147,6 +149,17 @@ impl Cluster {
                 bail!("{LOAD} is not set: how are images loaded into the cluster of KUBECONFIG?")
             }
         })
+    }
+
+    /// The command line that breaks parts of the cluster for a while, where there is a way to.
+    pub(crate) fn fault_command(&self) -> Result<Option<String>> {
+        match &self.kind {
+            Kind::Own(layout) => {
+                let this = std::env::current_exe().context("finding this program")?;
+                Ok(Some(format!("{} fault --name {}", this.display(), layout.name)))
+            }
+            Kind::Docker(_) | Kind::Given(_) => Ok(None),
+        }
     }
 
     /// The API server's audit log, where there is one.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
-use nix::sys::wait::{WaitStatus, wait};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::components::{self, Component, Extent};
 use super::host;
@@ -25,6 +25,12 @@ const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 ];
+
+/// How long a component that ended stays so.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether something ended, or is held no more.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Becomes the cluster's node; returns only with an error.
 pub(crate) fn init(layout: &Layout, extent: Extent) -> Result<()> {
@@ -140,17 +146,29 @@ fn start(layout: &Layout, running: &mut HashMap<i32, Component>, component: Comp
     Ok(())
 }
 
-/// Takes every process that ends, as pid 1 must; a component that ends is started again a second later.
+/// Takes every process that ends, as pid 1 must; a component that ends is started again a second later, or once it is not held
+/// any more.
 fn watch(layout: &Layout, mut running: HashMap<i32, Component>) -> Result<()> {
+    let mut ended: Vec<(Component, Instant)> = Vec::new();
     loop {
-        let status = wait().context("waiting for the cluster's processes")?;
-        let (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = status else {
-            continue;
-        };
-        if let Some(component) = running.remove(&pid.as_raw()) {
-            crate::progress::say(format!("{} ended ({status:?}) and is started again", component.name));
-            pause(Duration::from_secs(1));
-            start(layout, &mut running, component)?;
+        let status = waitpid(None, Some(WaitPidFlag::WNOHANG)).context("waiting for the cluster's processes")?;
+        match status {
+            WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) => {
+                if let Some(component) = running.remove(&pid.as_raw()) {
+                    crate::progress::say(format!("{} ended ({status:?}) and is started again", component.name));
+                    ended.push((component, Instant::now() + RESTART));
+                }
+            }
+            WaitStatus::StillAlive => {
+                let due = |(component, at): &(Component, Instant)| {
+                    *at <= Instant::now() && !layout.held(component.name).exists()
+                };
+                for (component, _) in ended.extract_if(.., |one| due(one)) {
+                    start(layout, &mut running, component)?;
+                }
+                pause(TICK);
+            }
+            _ => {}
         }
     }
 }

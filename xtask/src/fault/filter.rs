@@ -1,0 +1,66 @@
+//! Rules in the node's network, in a table of their own that goes when the fault is over.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh::{Run as _, cmd};
+
+/// A table of ours.
+#[derive(Debug)]
+pub(super) struct Filter {
+    table: String,
+}
+
+impl Filter {
+    /// Drops what these send to a port, before anything else looks at it.
+    pub(super) fn drop(from: &[Ipv4Addr], port: u16) -> Result<Self> {
+        Self::make(&format!(
+            "chain c {{ type filter hook prerouting priority raw; ip saddr {{ {} }} tcp dport {port} drop; }}",
+            list(from)
+        ))
+    }
+
+    /// Leads what these send to a service's address to another instead, before kube-proxy's rules see it.
+    pub(super) fn divert(from: &[Ipv4Addr], service: &str, to: &str) -> Result<Self> {
+        Self::make(&format!(
+            "chain c {{ type nat hook prerouting priority dstnat - 10;
+             ip saddr {{ {} }} ip daddr {service} tcp dport 443 dnat to {to}; }}",
+            list(from)
+        ))
+    }
+
+    /// Takes the rules away.
+    pub(super) fn remove(self) -> Result<()> {
+        cmd("nft", ["delete", "table", "ip", &self.table]).quiet()
+    }
+
+    fn make(chain: &str) -> Result<Self> {
+        let table = format!("fault-{}", std::process::id());
+        let mut nft = Command::new("nft");
+        let mut nft = nft.args(["--file", "-"]).stdin(Stdio::piped()).spawn().context("starting nft")?;
+        let mut input = nft.stdin.take().context("nft reads nothing")?;
+        write!(input, "table ip {table} {{ {chain} }}").context("writing rules to nft")?;
+        drop(input);
+        let status = nft.wait().context("waiting for nft")?;
+        if !status.success() {
+            bail!("nft did not take the rules: {status}");
+        }
+        Ok(Self { table })
+    }
+}
+
+/// Ends the connections of these to the API server: it and they are told.
+pub(super) fn end_connections(to: &str, of: &[Ipv4Addr]) -> Result<()> {
+    for pod in of {
+        let (pod, source) = (pod.to_string(), format!("{to}:6443"));
+        cmd("ss", ["--kill", "--tcp", "state", "established", "src", &source, "dst", &pod]).quiet()?;
+    }
+    Ok(())
+}
+
+fn list(addresses: &[Ipv4Addr]) -> String {
+    addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask fault`: breaks a part of our own cluster, for the tests of faults.
+//!
+//! A fault lasts as long as standard input is open, so that none outlives the test which asked for it, however that ends. On
+//! standard output is a JSON object a line: one once the fault is in effect, one for each line read, one when it is over and
+//! the cluster answers again.
+
+mod etcd;
+mod filter;
+mod proxy;
+
+use std::io::{BufRead as _, Write as _};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::cluster::{self, Component, Node, signal};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The cluster's name.
+    #[arg(long, default_value = cluster::DEFAULT)]
+    name: String,
+    #[command(subcommand)]
+    fault: Fault,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Fault {
+    /// End a component at once, and hold it.
+    Stop { component: Component },
+    /// Pause the processes of a component or of a container: they keep their connections and do not answer.
+    Pause(Victim),
+    /// End a component or a container at once. Whoever watches over it starts it again: this does not wait for it.
+    Kill(Victim),
+    /// Drop what pods send to a port.
+    Block {
+        /// Their addresses.
+        #[arg(long = "from", required = true)]
+        from: Vec<Ipv4Addr>,
+        /// The port, as the pods name it.
+        #[arg(long)]
+        port: u16,
+    },
+    /// Come between pods and the API server. Lines on standard input: `pass`, `slow MILLISECONDS`, `answer STATUS`, `cut`
+    /// (end all connections), `count`.
+    Between {
+        /// The pods' addresses.
+        #[arg(long = "pod", required = true)]
+        pods: Vec<Ipv4Addr>,
+    },
+    /// Have etcd forget all but the newest state.
+    Compact,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Victim {
+    component: Option<Component>,
+    /// The container's id, as in its pod's status.
+    #[arg(long)]
+    container: Option<String>,
+}
+
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let node = Node::find(root, &options.name)?;
+    match &options.fault {
+        Fault::Stop { component } => {
+            node.hold(*component)?;
+            while_asked();
+            node.release(*component)?;
+        }
+        Fault::Pause(victim) => {
+            let processes = victim.processes(&node)?;
+            signal(&processes, Signal::SIGSTOP)?;
+            while_asked();
+            signal(&processes, Signal::SIGCONT)?;
+            if victim.component.is_some() {
+                node.well()?;
+            }
+        }
+        Fault::Kill(victim) => signal(&victim.processes(&node)?, Signal::SIGKILL)?,
+        Fault::Block { from, port } => {
+            node.enter_network()?;
+            let filter = filter::Filter::drop(from, *port)?;
+            while_asked();
+            filter.remove()?;
+        }
+        Fault::Between { pods } => {
+            node.enter_network()?;
+            proxy::run(&node, pods)?;
+        }
+        Fault::Compact => {
+            node.enter_network()?;
+            etcd::compact()?;
+        }
+    }
+    tell(&json!({ "state": "over" }));
+    Ok(())
+}
+
+impl Victim {
+    fn processes(&self, node: &Node) -> Result<Vec<u32>> {
+        match (self.component, &self.container) {
+            (Some(component), _) => node.processes(component),
+            (None, Some(id)) => node.processes_of_container(id),
+            (None, None) => bail!("name a component, or a container"),
+        }
+    }
+}
+
+/// Says that the fault is in effect, and returns once standard input has ended.
+fn while_asked() {
+    tell(&json!({ "state": "under way" }));
+    for line in std::io::stdin().lock().lines() {
+        if line.is_err() {
+            break;
+        }
+        tell(&json!({ "state": "under way" }));
+    }
+}
+
+/// Says a line. That nobody listens any more is no reason to leave the fault as it is.
+fn tell(line: &Value) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
