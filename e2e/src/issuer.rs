@@ -126,6 +126,17 @@ impl Session {
         }
     }
 
+    /// Waits until the issuer ends the session, and returns its reason.
+    pub async fn end(&mut self) -> Status {
+        loop {
+            match self.responses.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::cancelled("the issuer ended the session"),
+                Err(status) => return status,
+            }
+        }
+    }
+
     async fn next(&mut self) -> Result<session_response::Kind, Status> {
         let message = timeout(PATIENCE, self.responses.message())
             .await
@@ -141,9 +152,17 @@ impl Session {
 /// A name cannot be put into a certificate.
 pub fn csr(uris: &[&str], dns_names: &[&str]) -> Result<(Vec<u8>, KeyPair)> {
     let key = KeyPair::generate()?;
+    Ok((csr_of(&key, uris, dns_names)?, key))
+}
+
+/// As [`csr`], of this key.
+///
+/// # Errors
+/// A name cannot be put into a certificate.
+pub fn csr_of(key: &KeyPair, uris: &[&str], dns_names: &[&str]) -> Result<Vec<u8>> {
     let mut parameters = CertificateParams::new(dns_names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
     for &uri in uris {
         parameters.subject_alt_names.push(SanType::URI(uri.try_into()?));
     }
-    Ok((parameters.serialize_request(&key)?.der().to_vec(), key))
+    Ok(parameters.serialize_request(key)?.der().to_vec())
 }

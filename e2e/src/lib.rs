@@ -5,13 +5,16 @@
 
 pub mod apply;
 pub mod cluster;
+pub mod components;
 pub mod credential;
 pub mod fixture;
 mod hand;
 pub mod issuer;
 pub mod pods;
+pub mod record;
 pub mod scenario;
 pub mod secrets;
+pub mod shapes;
 pub mod tokens;
 pub mod until;
 

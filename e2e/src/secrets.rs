@@ -179,7 +179,7 @@ fn private_part(der: &[u8]) -> &[u8] {
     der
 }
 
-/// Hexadecimal, list of numbers, and Base64 at each of the three places at which it can begin inside of something longer.
+/// Hexadecimal, list of numbers, and Base64.
 fn forms(bytes: &[u8]) -> BTreeSet<String> {
     let hex = |between: &str, upper: bool| {
         let digits = bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") });
@@ -187,6 +187,13 @@ fn forms(bytes: &[u8]) -> BTreeSet<String> {
     };
     let mut all = BTreeSet::from([hex("", false), hex("", true), hex(":", false), hex(":", true)]);
     all.insert(bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(","));
+    all.append(&mut base64_forms(bytes));
+    all
+}
+
+/// Base64 at each of the three places at which it can begin inside of something longer.
+pub(crate) fn base64_forms(bytes: &[u8]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
     for offset in 0..3 {
         let shifted = [&vec![0; offset], bytes].concat();
         for encoded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {

@@ -2,19 +2,24 @@
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
+use std::time::Duration;
+
 use anyhow::Result;
 use countersign_e2e::{
     World,
     apply::delete,
     fixture::PodSpec,
-    issuer::{Issuer, csr},
+    issuer::{Issuer, csr, csr_of},
     pods::identity_of,
     scenario, tokens,
     until::{PATIENCE, gone, until},
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use rcgen::{KeyPair, PKCS_ECDSA_P521_SHA512, PKCS_ED25519};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
+use tokio::time::timeout;
 use tonic::Code;
 use x509_parser::{
     extensions::GeneralName,
@@ -80,13 +85,54 @@ async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
         let refusal = answer.refusal.expect("a refusal");
         assert_eq!(Code::from(refusal.code), Code::PermissionDenied, "{}", refusal.message);
 
-        // So is a CSR whose signature does not fit.
-        let (mut request, _) = csr(&[], &[])?;
-        let last = request.len() - 1;
-        request[last] ^= 1;
-        let answer = session.certificate(request, "").await?;
-        let refusal = answer.refusal.expect("a refusal");
-        assert_eq!(Code::from(refusal.code), Code::InvalidArgument, "{}", refusal.message);
+        // So is a CSR whose signature does not fit, and one of a key that is not allowed.
+        let (mut altered, _) = csr(&[], &[])?;
+        let last = altered.len() - 1;
+        altered[last] ^= 1;
+        let ed25519 = csr_of(&KeyPair::generate_for(&PKCS_ED25519)?, &[], &[])?;
+        let p521 = csr_of(&KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512)?, &[], &[])?;
+        for (request, named) in
+            [(altered, "signature"), (ed25519, "P-256"), (p521, "P-256"), (vec![0x30; 9 * 1024], "8192")]
+        {
+            let answer = session.certificate(request, "").await?;
+            let refusal = answer.refusal.expect("a refusal");
+            assert_eq!(Code::from(refusal.code), Code::InvalidArgument, "{}", refusal.message);
+            assert!(refusal.message.contains(named), "{named} is not in: {}", refusal.message);
+        }
+
+        // After all that the stream still serves; a message over the limit ends it, with a reason.
+        let (request, _) = csr(&[], &[])?;
+        assert_eq!(session.certificate(request, "").await?.refusal, None);
+        let ended = session.certificate(vec![0; 70 * 1024], "").await.expect_err("the stream ends");
+        assert_eq!(ended.code(), Code::InvalidArgument, "{}", ended.message());
+        assert!(ended.message().contains("size limit"), "{}", ended.message());
+        Ok(())
+    })
+    .await;
+}
+
+/// R10, R11: a token that was good is not once its time is over. The API server makes none that lives shorter than ten minutes.
+#[tokio::test]
+#[ignore = "soak: a token lives for ten minutes"]
+async fn an_expired_token_is_refused() {
+    scenario("expired", async |world| {
+        let audience = installed(world).await?;
+        let pod = pod(world, "patient", "account").await?;
+        let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
+        let issuer = Issuer::connect(&world.cluster).await?;
+        accepted(&issuer, &token).await?;
+        let mut open = issuer.open(&token).await?;
+        open.state().await?;
+
+        let expiry = tokens::claims(&token)?["exp"].as_i64().expect("an expiry");
+        let left = Duration::from_secs(u64::try_from(expiry - Timestamp::now().as_second())?);
+        // What was opened with it ends with it.
+        let ended = timeout(left + PATIENCE, open.end()).await?;
+        assert_eq!(ended.code(), Code::Unauthenticated, "{}", ended.message());
+        let (code, message) =
+            until("the token is refused", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await?;
+        assert_eq!(code, Code::Unauthenticated, "{message}");
+        assert!(message.contains("expired"), "{message}");
         Ok(())
     })
     .await;

@@ -5,6 +5,7 @@
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
+    apply::documents,
     fixture::PodSpec,
     pods::{is_event, restarts},
     scenario::scenario_without_namespace,
@@ -31,8 +32,41 @@ async fn authority_first_every_pod_gets_its_identity_without_a_restart() {
     .await;
 }
 
-/// The other way round, as far as the API server allows: nothing can be in a namespace that does not exist. The pod is there
-/// before anything says who it is.
+/// The file from its end to its beginning, as a pipeline applies it that tries again what was refused: nothing can be in a
+/// namespace that does not exist, so the first round makes but the TrustDomain, which has no namespace, and the namespace; the
+/// second makes the Deployment before anything says who its pods are.
+#[tokio::test]
+async fn applied_backwards_and_again_every_pod_gets_its_identity_without_a_restart() {
+    repeat(async |world| {
+        let file = [
+            world.namespace_yaml(),
+            world.trust_domain_yaml(""),
+            world.identity_yaml("ordered", ""),
+            deployment(world),
+        ];
+        let mut backwards = documents(&file.concat())?;
+        backwards.reverse();
+        let mut refused = 0;
+        while !backwards.is_empty() {
+            let mut again = Vec::new();
+            for object in backwards {
+                if let Err(error) = world.cluster.apply_object(&object).await {
+                    let namespace_is_missing =
+                        matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 404);
+                    ensure!(namespace_is_missing, "{error:#}");
+                    refused += 1;
+                    again.push(object);
+                }
+            }
+            backwards = again;
+        }
+        ensure!(refused >= 3, "nothing was refused: {refused}");
+        has_identity(world).await
+    })
+    .await;
+}
+
+/// The namespace is there; the pod is before anything says who it is.
 #[tokio::test]
 async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {

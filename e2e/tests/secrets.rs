@@ -1,46 +1,45 @@
-//! R87: no private key of a workload leaves its pod, and no token is where it does not belong: every one that this run saw is
-//! looked for in all logs (of which some are written at debug level here), events and objects.
+//! R87: no private key of a workload leaves its pod, and no token is where it does not belong. In the logs of all containers
+//! that ran during the tests, at debug level, in all objects (events are objects) and in what the API server wrote down, two
+//! things are looked for: every key and token that a test saw, and whatever has the shape of a key or a token, so that those
+//! which no test saw are found as well.
 //!
 //! Runs after the tests whose keys and tokens it looks for.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     Cluster, World,
-    cluster::SYSTEM,
+    cluster::{AUTHORITIES, SYSTEM},
     fixture::{AUDIENCE, PodSpec},
-    pods::APP,
+    pods::{AGENT, APP},
+    record::Record,
     scenario,
     secrets::{Search, Secret, Seen},
-    until::{PATIENCE, until, watch},
+    shapes,
+    until::{PATIENCE, until},
 };
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, Discovery, ResourceExt as _,
-    api::{DynamicObject, ListParams, LogParams, Patch, PatchParams},
+    api::{DynamicObject, ListParams},
     discovery::verbs,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// Our Deployments and their containers.
-const COMPONENTS: [(&str, &str); 2] = [("countersign-operator", "operator"), ("countersign-webhook", "webhook")];
+/// The namespaces of the test that writes a token into its log so that it is found begin with this.
+const LOUD: &str = "e2e-found-";
 
 #[tokio::test]
 async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     scenario("secrets", async |world| {
-        // What the tests before this one left in the logs, which a rollout takes away.
+        live(world).await?;
         look_everywhere(&world.cluster).await?;
-        log_level(&world.cluster, json!({ "name": "COUNTERSIGN_LOG", "value": "debug" })).await?;
-        let looked = live_and_look(world).await;
-        log_level(&world.cluster, json!({ "name": "COUNTERSIGN_LOG", "$patch": "delete" })).await?;
-        looked?;
         Seen::of(&world.cluster).await?.forget()
     })
     .await;
 }
 
-/// The search is not blind: a token in a log and one in an object are found.
+/// The search is not blind: a token in a log, one in an object, and a key that nobody knew of are found.
 #[tokio::test]
 async fn what_is_there_is_found() {
     scenario("found", async |world| {
@@ -58,24 +57,29 @@ async fn what_is_there_is_found() {
 
         let mut search = Search::new(&[Secret::token("the token".to_owned(), &token)])?;
         let mut found = Vec::new();
-        logs(&world.cluster, &mut search, &mut found).await?;
         objects(&world.cluster, &mut search, &mut found).await?;
-        let places =
-            [format!("in the log of {}/loud/{APP}", world.namespace), format!("in ConfigMap {}/loud", world.namespace)];
-        for place in places {
-            assert!(found.iter().any(|found| found.ends_with(&place)), "nothing {place}: {found:?}");
+        let map = format!("in ConfigMap {}/loud", world.namespace);
+        for what in ["the token", "a token"] {
+            assert!(found.contains(&format!("{what} {map}")), "{what} is not found {map}: {found:?}");
         }
-        Ok(())
+        let record = Record::of(&world.cluster).await?;
+        until("the token is found in the log", PATIENCE, async || {
+            let mut found = Vec::new();
+            logs(&record, &mut search, &mut found)?;
+            let log = format!("in the log {}_loud_{APP}_", world.namespace);
+            let has = |what: &str| found.iter().any(|found| found.starts_with(&format!("{what} {log}")));
+            Ok((has("the token") && has("a token")).then_some(()))
+        })
+        .await
     })
     .await;
 }
 
-/// At debug level: a pod lives through renewals, each kind of secret is seen, and nothing of it anywhere else.
-async fn live_and_look(world: &World) -> Result<()> {
+/// A pod lives through renewals, and each kind of secret is seen.
+async fn live(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}, jwt: {svidTTL: 20s}")).await?;
     world.cluster.apply(&world.identity_yaml("keeper", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;
-    let spec = PodSpec::hold("keeper");
-    world.shaped_by_hand(&spec, &[("COUNTERSIGN_LOG", "debug")]).await?;
+    world.cluster.apply(&PodSpec::hold("keeper").pod(&world.namespace)).await?;
     world.ready("keeper").await?;
 
     let mut serials = std::collections::BTreeSet::new();
@@ -92,46 +96,48 @@ async fn live_and_look(world: &World) -> Result<()> {
     let issuer = countersign_e2e::issuer::Issuer::connect(&world.cluster).await?;
     issuer.open(&token).await?.state().await?;
     issuer.refusal(&countersign_e2e::tokens::signed_by_another_key(&token)?).await?;
-    look_everywhere(&world.cluster).await
-}
-
-/// Searches all logs and all objects (events are objects) for all that was seen so far.
-async fn look_everywhere(cluster: &Cluster) -> Result<()> {
-    let secrets = Seen::of(cluster).await?.secrets()?;
-    let mut search = Search::new(&secrets)?;
-    let mut found = Vec::new();
-    logs(cluster, &mut search, &mut found).await?;
-    objects(cluster, &mut search, &mut found).await?;
-    // Where the cluster can be asked for one, what its API server wrote down of every request.
-    if let Some(path) = std::env::var_os("COUNTERSIGN_AUDIT_LOG") {
-        let text = std::fs::read_to_string(path).context("read the audit log")?;
-        found.extend(search.find("audit log", &text).iter().map(|secret| format!("{secret} in the audit log")));
-    }
-    anyhow::ensure!(found.is_empty(), "{} secrets were looked for; found: {found:#?}", secrets.len());
-    for place in ["logs", "objects"] {
-        anyhow::ensure!(search.searched.get(place) > Some(&0), "nothing was searched in {place}");
+    // The record is that of this run, and at debug level: of operator, webhook and agent.
+    let record = Record::of(&world.cluster).await?;
+    let writers = ["_operator_".to_owned(), "_webhook_".to_owned(), format!("{}_keeper_{AGENT}_", world.namespace)];
+    for writer in writers {
+        until(&format!("{writer} has logged at debug level"), PATIENCE, async || {
+            let logs = record.logs()?;
+            let of_it = logs.iter().filter(|(name, _)| name.starts_with(SYSTEM) || name.starts_with(&world.namespace));
+            let mut of_it = of_it.filter(|(name, _)| name.contains(&writer));
+            Ok(of_it.any(|(_, text)| text.contains("DEBUG")).then_some(()))
+        })
+        .await?;
     }
     Ok(())
 }
 
-/// Of every container that there is, and of the one before it.
-async fn logs(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
-    for pod in Api::<Pod>::all(cluster.client.clone()).list(&ListParams::default()).await? {
-        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-        let spec = pod.spec.unwrap_or_default();
-        for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-            for previous in [false, true] {
-                let what = LogParams { container: Some(container.name.clone()), previous, ..LogParams::default() };
-                // One that has not started, or has no past, has no log.
-                let Ok(text) = cluster.api::<Pod>(&namespace).logs(&name, &what).await else { continue };
-                found.extend(
-                    search
-                        .find("logs", &text)
-                        .iter()
-                        .map(|secret| format!("{secret} in the log of {namespace}/{name}/{}", container.name)),
-                );
-            }
-        }
+/// Searches everything for all that was seen so far, and for whatever looks like it.
+async fn look_everywhere(cluster: &Cluster) -> Result<()> {
+    let secrets = Seen::of(cluster).await?.secrets()?;
+    ensure!(!secrets.is_empty(), "no test has seen a secret");
+    let mut search = Search::new(&secrets)?;
+    let mut found = Vec::new();
+    logs(&Record::of(cluster).await?, &mut search, &mut found)?;
+    objects(cluster, &mut search, &mut found).await?;
+    found.retain(|found| !found.contains(LOUD));
+    // Where the cluster can be asked for one, what its API server wrote down of every request.
+    if let Some(path) = std::env::var_os("COUNTERSIGN_AUDIT_LOG") {
+        let text = std::fs::read_to_string(path).context("read the audit log")?;
+        found.extend(search.find("audit log", &text).iter().map(|secret| format!("{secret} in the audit log")));
+        found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in the audit log")));
+    }
+    ensure!(found.is_empty(), "{} secrets were looked for; found: {found:#?}", secrets.len());
+    for place in ["logs", "objects"] {
+        ensure!(search.searched.get(place) > Some(&0), "nothing was searched in {place}");
+    }
+    Ok(())
+}
+
+/// Of every container that ran.
+fn logs(record: &Record, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
+    for (name, text) in record.logs()? {
+        found.extend(search.find("logs", &text).iter().map(|secret| format!("{secret} in the log {name}")));
+        found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in the log {name}")));
     }
     Ok(())
 }
@@ -151,6 +157,9 @@ async fn objects(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>
                 let place =
                     format!("{} {}/{}", resource.kind, object.namespace().unwrap_or_default(), object.name_any());
                 found.extend(search.find("objects", &text).iter().map(|secret| format!("{secret} in {place}")));
+                if !may_hold_keys(&resource.kind, &object) {
+                    found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in {place}")));
+                }
             }
         }
     }
@@ -167,30 +176,7 @@ fn decoded(data: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// Sets (or with `$patch: delete` removes) a variable of our components, and waits until they run with it.
-async fn log_level(cluster: &Cluster, variable: Value) -> Result<()> {
-    let deployments = cluster.api::<Deployment>(SYSTEM);
-    for (name, container) in COMPONENTS {
-        let patch =
-            json!({ "spec": { "template": { "spec": { "containers": [{ "name": container, "env": [variable] }] } } } });
-        deployments.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
-    }
-    for (name, _) in COMPONENTS {
-        watch(&deployments, name, "rolled out", rolled_out).await?;
-    }
-    // The old ones end while the new ones serve.
-    until("the old ones are gone", PATIENCE, async || {
-        let pods = cluster.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
-        Ok(pods.items.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(()))
-    })
-    .await
-}
-
-fn rolled_out(deployment: &Deployment) -> bool {
-    let status = deployment.status.clone().unwrap_or_default();
-    let wanted = deployment.spec.replicas.unwrap_or(1);
-    status.observed_generation >= deployment.metadata.generation
-        && [status.updated_replicas, status.available_replicas, status.replicas]
-            .iter()
-            .all(|count| count.unwrap_or(0) == wanted)
+/// The authorities' journals, the webhook's CA, and what Kubernetes itself keeps in Secrets: there, and only there, are keys.
+fn may_hold_keys(kind: &str, object: &DynamicObject) -> bool {
+    kind == "Secret" && [AUTHORITIES, SYSTEM, "kube-system"].map(Some).contains(&object.namespace().as_deref())
 }

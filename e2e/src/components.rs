@@ -1,0 +1,68 @@
+//! Operator and webhook: how much they log, and when they are rolled out.
+
+use anyhow::Result;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::{
+    Cluster,
+    cluster::SYSTEM,
+    until::{PATIENCE, until, watch},
+};
+
+/// Our Deployments, their containers, and the variables that say how much is logged.
+const COMPONENTS: [(&str, &str, &[&str]); 2] = [
+    ("countersign-operator", "operator", &["COUNTERSIGN_LOG"]),
+    ("countersign-webhook", "webhook", &["COUNTERSIGN_LOG", "COUNTERSIGN_AGENT_LOG"]),
+];
+
+impl Cluster {
+    /// Has operator, webhook and agents of pods made from now on log at this level, or at their own with none. What runs is
+    /// replaced; [`Self::rolled_out`] waits for that.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn log_level(&self, level: Option<&str>) -> Result<()> {
+        let deployments = self.api::<Deployment>(SYSTEM);
+        for (name, container, variables) in COMPONENTS {
+            let env: Vec<Value> = variables
+                .iter()
+                .map(|variable| match level {
+                    Some(level) => json!({ "name": variable, "value": level }),
+                    None => json!({ "name": variable, "$patch": "delete" }),
+                })
+                .collect();
+            let container = json!({ "name": container, "env": env });
+            let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
+            deployments.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until operator and webhook run as wanted, and only so.
+    ///
+    /// # Errors
+    /// They do not, in time.
+    pub async fn rolled_out(&self) -> Result<()> {
+        let deployments = self.api::<Deployment>(SYSTEM);
+        for (name, ..) in COMPONENTS {
+            watch(&deployments, name, "rolled out", is_rolled_out).await?;
+        }
+        // The old ones end while the new ones serve.
+        until("the old ones are gone", PATIENCE, async || {
+            let pods = self.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
+            Ok(pods.items.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(()))
+        })
+        .await
+    }
+}
+
+fn is_rolled_out(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    status.observed_generation >= deployment.metadata.generation
+        && [status.updated_replicas, status.available_replicas, status.replicas]
+            .iter()
+            .all(|count| count.unwrap_or(0) == wanted)
+}
