@@ -17,19 +17,14 @@ pub(super) struct Filter {
 impl Filter {
     /// Drops what these send to a port, before anything else looks at it.
     pub(super) fn drop(from: &[Ipv4Addr], port: u16) -> Result<Self> {
-        Self::make(&format!(
-            "chain c {{ type filter hook prerouting priority raw; ip saddr {{ {} }} tcp dport {port} drop; }}",
-            list(from)
-        ))
+        let rule = format!("ip saddr {{ {} }} tcp dport {port} drop", list(from));
+        Self::make("type filter hook prerouting priority raw", &rule)
     }
 
     /// Leads what these send to a service's address to another instead, before kube-proxy's rules see it.
     pub(super) fn divert(from: &[Ipv4Addr], service: &str, to: &str) -> Result<Self> {
-        Self::make(&format!(
-            "chain c {{ type nat hook prerouting priority dstnat - 10;
-             ip saddr {{ {} }} ip daddr {service} tcp dport 443 dnat to {to}; }}",
-            list(from)
-        ))
+        let rule = format!("ip saddr {{ {} }} ip daddr {service} tcp dport 443 dnat to {to}", list(from));
+        Self::make("type nat hook prerouting priority dstnat - 10", &rule)
     }
 
     /// Takes the rules away.
@@ -37,12 +32,13 @@ impl Filter {
         cmd("nft", ["delete", "table", "ip", &self.table]).quiet()
     }
 
-    fn make(chain: &str) -> Result<Self> {
+    fn make(hook: &str, rule: &str) -> Result<Self> {
         let table = format!("fault-{}", std::process::id());
         let mut nft = Command::new("nft");
         let mut nft = nft.args(["--file", "-"]).stdin(Stdio::piped()).spawn().context("starting nft")?;
         let mut input = nft.stdin.take().context("nft reads nothing")?;
-        write!(input, "table ip {table} {{ {chain} }}").context("writing rules to nft")?;
+        writeln!(input, "table ip {table} {{\n chain c {{\n {hook};\n {rule}\n }}\n}}")
+            .context("writing rules to nft")?;
         drop(input);
         let status = nft.wait().context("waiting for nft")?;
         if !status.success() {
