@@ -12,6 +12,7 @@ pub mod journal;
 mod jws;
 pub mod jwt;
 pub mod key;
+pub mod lease;
 pub mod renewal;
 pub mod service_account;
 pub mod x509;
