@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -12,21 +13,26 @@ use crate::report::say;
 
 /// The credential bundle as it was when looked at.
 #[derive(Debug)]
-pub(crate) struct Sight(std::io::Result<Vec<u8>>);
+pub(crate) struct Sight {
+    at: Timestamp,
+    bundle: std::io::Result<Vec<u8>>,
+}
 
 impl Sight {
     /// Reads the credential bundle.
     pub(crate) fn now() -> Self {
+        let at = Timestamp::now();
         let folder = std::env::var_os("SPIFFE_CREDENTIAL_FOLDER").unwrap_or_default();
-        Self(std::fs::read(PathBuf::from(folder).join("credential-bundle.pem")))
+        Self { at, bundle: std::fs::read(PathBuf::from(folder).join("credential-bundle.pem")) }
     }
 
-    /// Says whether it was there, whose it is, and the hash of its public key.
+    /// Says when it was, whether it was there, whose it is, and the hash of its public key.
     pub(crate) fn report(self) -> Result<()> {
-        let bundle = match self.0 {
+        let at = self.at.to_string();
+        let bundle = match self.bundle {
             Ok(bundle) => bundle,
             Err(error) => {
-                say(&json!({ "event": "first-instruction", "present": false, "error": error.to_string() }));
+                say(&json!({ "event": "first-instruction", "at": at, "present": false, "error": error.to_string() }));
                 return Ok(());
             }
         };
@@ -34,6 +40,7 @@ impl Sight {
         let (_, parsed) = X509Certificate::from_der(&leaf).context("read the certificate")?;
         say(&json!({
             "event": "first-instruction",
+            "at": at,
             "present": true,
             "id": spiffe::cert::spiffe_id_from_der(&leaf)?.to_string(),
             "serial": format!("{:x}", parsed.serial),

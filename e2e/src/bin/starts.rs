@@ -1,0 +1,184 @@
+//! How much longer a pod takes from its creation to its application's first instruction because of us: pods with the agent
+//! beside the same pods without it, one after the other and at a rate. On the cluster of `KUBECONFIG`, whose clock must be that of
+//! this machine. Prints a figure a line, `{"name","value","unit"}`; other lines are for people and go to standard error.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use countersign_e2e::{World, apply::documents, fixture::PodSpec, pods::is_event, scenario, until::until};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+/// Long enough for a node that is far behind.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Of one kind that may lie about before they are taken away: a node holds so many.
+const BATCH: usize = 50;
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// Pods of each kind, one after the other.
+    #[arg(long, default_value_t = 200)]
+    pods: usize,
+    /// Pods of each kind, at the rate.
+    #[arg(long, default_value_t = 200)]
+    herd: usize,
+    /// Pods created each second.
+    #[arg(long, default_value_t = 20)]
+    rate: u32,
+}
+
+/// With the agent, or the same without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    With,
+    Without,
+}
+
+const KINDS: [Kind; 2] = [Kind::Without, Kind::With];
+
+#[tokio::main]
+async fn main() {
+    let args = Args::parse();
+    scenario("starts", async |world| {
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        world.cluster.apply(&world.identity_yaml("starter", "")).await?;
+        one_after_the_other(world, args.pods).await?;
+        at_a_rate(world, args.herd, args.rate).await
+    })
+    .await;
+}
+
+async fn one_after_the_other(world: &World, count: usize) -> Result<()> {
+    let mut took: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
+    for number in 0..count {
+        for kind in KINDS {
+            let name = format!("{}-{number}", kind.name());
+            let created = create(world, &name, kind).await?;
+            world.succeeded(&name).await?;
+            took.entry(kind).or_default().push(first_instruction(world, &name, kind).await? - created);
+        }
+        if number % BATCH == BATCH - 1 {
+            eprintln!("{} of {count} pods of each kind", number + 1);
+            clear(world).await?;
+        }
+    }
+    clear(world).await?;
+    report(&format!("pod start, {count} one after the other"), &took);
+    Ok(())
+}
+
+async fn at_a_rate(world: &World, count: usize, rate: u32) -> Result<()> {
+    let mut took: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
+    for kind in KINDS {
+        let (begin, mut created) = (Instant::now(), BTreeMap::new());
+        for number in 0..count {
+            let due = Duration::from_secs(1) * u32::try_from(number)? / rate;
+            sleep_until(begin + due).await;
+            let name = format!("{}-{number}", kind.name());
+            let at = create(world, &name, kind).await?;
+            created.insert(name, at);
+        }
+        eprintln!("{count} pods {} were created in {:.1} s", kind.name(), begin.elapsed().as_secs_f64());
+        until("all have ended", PATIENCE, async || {
+            let pods = world.pods().list(&ListParams::default()).await?.items;
+            let ended = pods.iter().filter(|pod| has_succeeded(pod)).count();
+            Ok((ended == count).then_some(()))
+        })
+        .await?;
+        eprintln!("and had ended after {:.1} s", begin.elapsed().as_secs_f64());
+        for (name, at) in created {
+            took.entry(kind).or_default().push(first_instruction(world, &name, kind).await? - at);
+        }
+        clear(world).await?;
+    }
+    report(&format!("pod start, {count} at {rate}/s"), &took);
+    Ok(())
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::With => "with",
+            Self::Without => "without",
+        }
+    }
+}
+
+/// When it was created, in milliseconds.
+async fn create(world: &World, name: &str, kind: Kind) -> Result<f64> {
+    let labels = match kind {
+        Kind::With => "",
+        Kind::Without => "countersign.dev/inject: 'false'",
+    };
+    let spec = PodSpec {
+        labels,
+        restart: "Never",
+        ..PodSpec::demo(name, &["first-instruction", "--exit"]).account("starter")
+    };
+    let mut objects = documents(&spec.pod(&world.namespace))?;
+    let pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
+    for object in &objects {
+        world.cluster.apply_object(object).await?;
+    }
+    let now = milliseconds(Timestamp::now());
+    world.pods().create(&PostParams::default(), &pod).await.with_context(|| format!("create {name}"))?;
+    Ok(now)
+}
+
+/// When its first instruction was, in milliseconds.
+async fn first_instruction(world: &World, name: &str, kind: Kind) -> Result<f64> {
+    let said = world.said(name).await?;
+    let line =
+        said.iter().find(|line| is_event(line, "first-instruction")).with_context(|| format!("{name} said nothing"))?;
+    let present = line.get("present").and_then(Value::as_bool);
+    ensure!(present == Some(kind == Kind::With), "{name}: {line}");
+    let at = line.get("at").and_then(Value::as_str).with_context(|| format!("{name} did not say when"))?;
+    Ok(milliseconds(at.parse()?))
+}
+
+async fn clear(world: &World) -> Result<()> {
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    world.pods().delete_collection(&now, &ListParams::default()).await.context("delete the pods")?;
+    until("no pod is left", PATIENCE, async || {
+        Ok(world.pods().list(&ListParams::default()).await?.items.is_empty().then_some(()))
+    })
+    .await
+}
+
+fn report(what: &str, took: &BTreeMap<Kind, Vec<f64>>) {
+    for (name, share) in [("p50", 0.50), ("p99", 0.99)] {
+        let of = |kind: Kind| quantile(took.get(&kind).map(Vec::as_slice).unwrap_or_default(), share);
+        let (with, without) = (of(Kind::With), of(Kind::Without));
+        for (part, value) in [("without us", without), ("with us", with), ("added", with - without)] {
+            println!("{}", json!({ "name": format!("{what}: {part}, {name}"), "value": value, "unit": "ms" }));
+        }
+    }
+}
+
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index"
+    )]
+    let index = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn has_succeeded(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this century fit")]
+fn milliseconds(at: Timestamp) -> f64 {
+    at.as_microsecond() as f64 / 1000.0
+}
