@@ -56,3 +56,21 @@ async fn five_thousand_handshakes_over_renewals_of_both_sides_and_none_fails() {
     })
     .await;
 }
+
+/// R71.
+#[tokio::test]
+async fn a_reader_of_the_files_never_sees_a_mixed_pair_over_renewals() {
+    scenario("reader", async |world| {
+        world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 10s}")).await?;
+        world.cluster.apply(&world.identity_yaml("reader", "")).await?;
+        let reader = PodSpec { restart: "Never", ..PodSpec::demo("reader", &["read-files", "--changes", "10"]) };
+        world.cluster.apply(&reader.pod(&world.namespace)).await?;
+        let all = |line: &serde_json::Value| is_event(line, "files");
+        let read = world.says("reader", "what it read", DEADLINE, all).await?;
+        assert_eq!(read["failures"], serde_json::json!([]), "{read}");
+        assert!(read["serials"].as_u64() > Some(10), "{read}");
+        assert!(read["reads"].as_u64() > Some(1_000), "{read}");
+        Ok(())
+    })
+    .await;
+}

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use spiffe::SpiffeId;
 
 mod call;
+mod files;
 mod first;
 mod look;
 mod report;
@@ -73,6 +74,13 @@ enum Command {
         #[arg(long)]
         exit: bool,
     },
+    /// Read the credential files over and over until they have changed so often, and say whether key and certificate always
+    /// belonged together.
+    ReadFiles {
+        /// Changes to see.
+        #[arg(long)]
+        changes: usize,
+    },
     /// Do nothing until ended.
     Hold,
     /// Write files to standard output.
@@ -133,6 +141,7 @@ async fn run(command: Command, first: Option<first::Sight>) -> Result<()> {
             first.context("nothing was looked at")?.report()?;
             if exit { Ok(()) } else { ended().await }
         }
+        Command::ReadFiles { changes } => files::read(changes).await,
         Command::Hold => ended().await,
         Command::Cat { files } => look::cat(&files),
         Command::Ls { folder } => look::ls(&folder),
