@@ -10,6 +10,7 @@ pub mod http;
 pub mod index;
 pub mod issuer;
 pub mod jwks;
+pub mod leader;
 pub mod metrics;
 pub mod operator;
 pub mod rate;

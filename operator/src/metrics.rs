@@ -1,7 +1,8 @@
 //! Prometheus metrics. Labels come from closed sets: no name of an object, pod or trust domain is ever a label.
 
-use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::atomic::AtomicU64, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -92,6 +93,15 @@ struct RefusedLabels {
     reason: Reason,
 }
 
+/// Major and minor version of agents, or `other`: as many as [`MAX_VERSIONS`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AgentLabels {
+    version: String,
+}
+
+/// Versions of agents that are told apart. What an agent says of itself must not make metrics without end.
+const MAX_VERSIONS: usize = 16;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
     controller: Controller,
@@ -111,10 +121,20 @@ pub struct Metrics {
     issue_seconds: Family<KindLabel, Histogram>,
     reconciles: Family<ReconcileLabels, Histogram>,
     index: Family<ObjectLabel, Gauge>,
+    agents: Family<AgentLabels, Gauge>,
+    agent_versions: Mutex<BTreeSet<String>>,
+    /// Open sessions of agents that are outdated.
+    pub agents_outdated: Gauge,
+    /// 1 while this replica leads.
+    pub leader: Gauge,
+    /// How often this replica began or ceased to lead.
+    pub leader_transitions: Counter,
     /// Open sessions.
     pub sessions: Gauge,
     /// Open connections to the issuer.
     pub connections: Gauge,
+    /// Connections that had proven nothing and made room for newer ones.
+    pub connections_evicted: Counter,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: Counter,
     /// Streams ended because a newer one of the same session came.
@@ -151,8 +171,14 @@ impl Metrics {
             issue_seconds: Family::new_with_constructor(fast),
             reconciles: Family::new_with_constructor(slow),
             index: Family::default(),
+            agents: Family::default(),
+            agent_versions: Mutex::default(),
+            agents_outdated: Gauge::default(),
+            leader: Gauge::default(),
+            leader_transitions: Counter::default(),
             sessions: Gauge::default(),
             connections: Gauge::default(),
+            connections_evicted: Counter::default(),
             handshakes_failed: Counter::default(),
             displaced: Counter::default(),
             states_pushed: Counter::default(),
@@ -178,8 +204,21 @@ impl Metrics {
         );
         registry.register_with_unit("reconcile", "Time a reconcile took", Unit::Seconds, self.reconciles.clone());
         registry.register("index_objects", "Objects in the index", self.index.clone());
+        registry.register("leader", "1 while this replica leads", self.leader.clone());
+        registry.register(
+            "leader_transitions",
+            "Times this replica began or ceased to lead",
+            self.leader_transitions.clone(),
+        );
         registry.register("sessions", "Open sessions", self.sessions.clone());
         registry.register("connections", "Open connections to the issuer", self.connections.clone());
+        registry.register("agents", "Open sessions by their agents' version", self.agents.clone());
+        registry.register("agents_outdated", "Open sessions of outdated agents", self.agents_outdated.clone());
+        registry.register(
+            "connections_evicted",
+            "Connections that had proven nothing and made room for newer ones",
+            self.connections_evicted.clone(),
+        );
         registry.register("handshakes_failed", "TLS handshakes failed or too slow", self.handshakes_failed.clone());
         registry.register("sessions_displaced", "Streams ended by a newer one", self.displaced.clone());
         registry.register("states_pushed", "States pushed to sessions", self.states_pushed.clone());
@@ -209,6 +248,17 @@ impl Metrics {
     /// Records a reconcile.
     pub fn reconciled(&self, controller: Controller, outcome: Outcome, took: Duration) {
         self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).observe(took.as_secs_f64());
+    }
+
+    /// Open sessions of agents of a version (`major.minor`, or `other`). The first [`MAX_VERSIONS`] are told apart.
+    pub fn agents(&self, version: Option<String>) -> Gauge {
+        let mut known = self.agent_versions.lock();
+        let version = version.filter(|version| known.contains(version) || known.len() < MAX_VERSIONS);
+        if let Some(version) = &version {
+            known.insert(version.clone());
+        }
+        let version = version.unwrap_or_else(|| "other".to_owned());
+        self.agents.get_or_create(&AgentLabels { version }).clone()
     }
 
     /// Sets the size of a part of the index.
@@ -254,5 +304,19 @@ mod tests {
         assert!(text.contains("countersign_issued_total{kind=\"X509\"} 1"), "{text}");
         assert!(text.contains("countersign_refused_total{kind=\"Jwt\",reason=\"Audience\"} 1"), "{text}");
         assert!(text.contains("countersign_index_objects{object=\"Pods\"} 3"), "{text}");
+    }
+
+    #[test]
+    fn agents_are_counted_by_version_of_which_there_are_not_without_end() {
+        let metrics = Metrics::new();
+        metrics.agents(Some("0.1".to_owned())).inc();
+        for minor in 0..100 {
+            metrics.agents(Some(format!("9.{minor}"))).inc();
+        }
+        metrics.agents(None).inc();
+        let text = metrics.encode().expect("encodes");
+        assert!(text.contains("countersign_agents{version=\"0.1\"} 1"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("countersign_agents{")).count(), 17);
+        assert!(text.contains("countersign_agents{version=\"other\"} 86"), "{text}");
     }
 }

@@ -1,0 +1,89 @@
+//! Which replica writes. `core::lease` decides; this carries it out against the API server. Whoever writes asks
+//! [`Leadership::ensure`] right before: a process that stood still finds by the time that it no longer leads. Behind that
+//! check each write is fenced by the object's resourceVersion.
+
+pub mod election;
+pub mod store;
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use crate::clock::Clock;
+
+/// Whether this replica leads; shared by all who write.
+#[derive(Clone)]
+pub struct Leadership(Arc<Shared>);
+
+struct Shared {
+    /// The end of it unless the lease is renewed, by the monotonic clock and by the wall's: a machine that was suspended
+    /// may find only the latter moved.
+    until: Mutex<Option<(Instant, Timestamp)>>,
+    leads: watch::Sender<bool>,
+    clock: Clock,
+}
+
+/// Another replica writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this replica does not hold the Lease {}: another one writes", store::LEASE)]
+pub struct NotLeading;
+
+impl Leadership {
+    /// Of a replica that does not lead.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self(Arc::new(Shared { until: Mutex::new(None), leads: watch::Sender::new(false), clock }))
+    }
+
+    /// Whether this replica leads at this moment.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let until = *self.0.until.lock();
+        until.is_some_and(|(instant, wall)| Instant::now() < instant && self.0.clock.now() < wall)
+    }
+
+    /// To be asked right before each write.
+    ///
+    /// # Errors
+    /// [`NotLeading`] when this replica must not write.
+    pub fn ensure(&self) -> Result<(), NotLeading> {
+        if self.leads() { Ok(()) } else { Err(NotLeading) }
+    }
+
+    /// Tells when leadership comes and goes. What it says may be old by the time it is read: [`Self::ensure`] is not.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.leads.subscribe()
+    }
+
+    /// Leads until then; the answer is whether that is a change.
+    fn set(&self, until: Option<(Instant, Timestamp)>) -> bool {
+        *self.0.until.lock() = until;
+        let leads = self.leads();
+        self.0.leads.send_if_modified(|current| std::mem::replace(current, leads) != leads)
+    }
+}
+
+/// Waits until leadership was gained; at once when it is there and was not noticed yet.
+pub async fn gained(leads: &mut watch::Receiver<bool>) {
+    loop {
+        // The sender lives as long as the process.
+        if leads.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if *leads.borrow_and_update() {
+            return;
+        }
+    }
+}
+
+impl fmt::Debug for Leadership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Leadership").field(&self.leads()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
