@@ -23,8 +23,8 @@ pub use workload_identity::{
 /// The group of the API.
 pub const GROUP: &str = "countersign.dev";
 
-/// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well, the other two
-/// are true only when something is going on or wrong.
+/// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well,
+/// `Reconciling` and `Stalled` only when something is going on or wrong.
 pub mod condition {
     /// The object does what its spec says.
     pub const READY: &str = "Ready";
@@ -32,4 +32,6 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// The controller cannot go on without a person.
     pub const STALLED: &str = "Stalled";
+    /// What lives in streams was asked of every replica.
+    pub const COUNTED: &str = "Counted";
 }

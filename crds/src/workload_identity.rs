@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 #![allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,10 @@ use crate::{Lifetime, PodSelector};
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.matched"),
+    printcolumn(name = "Served", type_ = "integer", json_path = ".status.pods.served"),
     printcolumn(name = "Not Injected", type_ = "integer", json_path = ".status.pods.notInjected", priority = 1),
+    printcolumn(name = "Outdated Agents", type_ = "integer", json_path = ".status.outdatedAgents", priority = 1),
+    printcolumn(name = "Next Expiry", type_ = "date", json_path = ".status.nextExpiry", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -104,7 +107,8 @@ pub struct JwtClaims {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentityStatus {
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// `Ready`, `Reconciling`, `Stalled`; `Counted`, which is false while a replica of the operator cannot be asked for
+    /// its streams: then `pods.served`, `nextExpiry` and `outdatedAgents` are as they were before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -117,6 +121,13 @@ pub struct WorkloadIdentityStatus {
     /// How many pods it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
+    /// No X.509-SVID that a served pod holds ends before this. Moved on only once it has passed, or when one ends earlier:
+    /// that pods renew is no news.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_expiry: Option<Time>,
+    /// Served pods whose agent is outdated: restart them. Absent until the operator's replicas were asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outdated_agents: Option<i64>,
 }
 
 /// How many pods an identity is about.
@@ -127,6 +138,10 @@ pub struct PodCounts {
     pub matched: i64,
     /// Those of them that have no agent: they were made before their namespace or they carried the label. Restart them.
     pub not_injected: i64,
+    /// Pods whose agents hold this identity over an open stream, at most `matched`. Counted every 30 s; absent until the
+    /// operator's replicas were asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<i64>,
 }
 
 impl WorkloadIdentitySpec {

@@ -1,4 +1,4 @@
-//! The protocols: the SPIFFE Workload API and the Issuer API, generated from `proto/proto` by `cargo xtask codegen`.
+//! The protocols: the SPIFFE Workload API, the Issuer API and the Inspect API, generated from `proto/proto` by `cargo xtask codegen`.
 //! Messages that hold a key or a token have a `Debug` written by hand, which shows neither.
 
 mod redact;
@@ -7,6 +7,15 @@ mod redact;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 pub mod workload {
     include!("generated/workload.rs");
+}
+
+/// The Inspect API, between replicas of the operator.
+pub mod inspect {
+    /// Version 1, which changes by addition only.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    pub mod v1 {
+        include!("generated/inspect_v1.rs");
+    }
 }
 
 /// The Issuer API, between agents and the operator.

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use crate::progress::Progress;
 
 /// The `.proto` files, below `proto/proto`.
-const PROTOS: [&str; 2] = ["workload.proto", "countersign/issuer/v1/issuer.proto"];
+const PROTOS: [&str; 3] =
+    ["workload.proto", "countersign/issuer/v1/issuer.proto", "countersign/inspect/v1/inspect.proto"];
 
 /// Messages that hold a key or a token: `countersign-proto` writes their `Debug` by hand, so that no log can hold one.
 const SECRET_MESSAGES: [&str; 8] = [
@@ -73,7 +74,9 @@ fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
         .out_dir(out.path())
         .compile_fds(compiler.file_descriptor_set())
         .context("generating Rust from proto/proto")?;
-    for (package, name) in [("_", "workload"), ("countersign.issuer.v1", "issuer_v1")] {
+    for (package, name) in
+        [("_", "workload"), ("countersign.issuer.v1", "issuer_v1"), ("countersign.inspect.v1", "inspect_v1")]
+    {
         let text = fs::read_to_string(out.path().join(format!("{package}.rs")))
             .with_context(|| format!("no code was generated for the protobuf package `{package}`"))?;
         files.insert(format!("proto/src/generated/{name}.rs").into(), text);

@@ -110,7 +110,9 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, now: Timestamp) -> W
         conditions: health(view).conditions(generation, old, now),
         observed_generation: generation,
         spiffe_id_template: view.outcome.as_ref().ok().map(template),
-        pods: Some(PodCounts { matched: count(view.matched), not_injected: count(view.not_injected) }),
+        pods: Some(PodCounts { matched: count(view.matched), not_injected: count(view.not_injected), served: None }),
+        next_expiry: None,
+        outdated_agents: None,
     }
 }
 
