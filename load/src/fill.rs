@@ -1,0 +1,97 @@
+//! Fills the API server: in parallel, with a bound, and so that it can be broken off and gone on with.
+
+use anyhow::Result;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Cluster, Collection},
+    figures::Progress,
+    pod,
+    world::{self, FLIP, FLIPS, NAMESPACES, World},
+};
+
+/// Creates what is missing of `world`.
+pub(crate) async fn fill(cluster: &Cluster, world: World, parallel: usize) -> Result<()> {
+    let filling = Filling { cluster, parallel };
+    let namespaces = (0..NAMESPACES).map(world::namespace).chain([FLIP.to_owned()]);
+    let namespaces: Vec<_> = namespaces.map(|name| world::namespace_object(&name)).collect();
+    filling.cluster_wide("namespaces", Collection::core(None, "namespaces"), namespaces).await?;
+    let nodes = (0..world.nodes).map(|number| world::node_object(&world::node(number))).collect();
+    filling.cluster_wide("nodes", Collection::core(None, "nodes"), nodes).await?;
+    let domains = vec![world::trust_domain_object()];
+    filling.cluster_wide("trust domains", Collection::ours(None, "trustdomains"), domains).await?;
+
+    let identities = |namespace: usize| (namespace..world.identities).step_by(NAMESPACES).collect();
+    let account = |number| world::account_object(&world::account(number));
+    filling.in_namespaces("service accounts", "serviceaccounts", Collection::core, identities, account).await?;
+    let identity = |number| world::identity_object(&world::account(number), None);
+    filling.in_namespaces("WorkloadIdentities", "workloadidentities", Collection::ours, identities, identity).await?;
+    let pods = |namespace| {
+        let here = move |number: &usize| number % world.identities % NAMESPACES == namespace;
+        (0..world.pods).filter(here).collect()
+    };
+    filling.in_namespaces("pods", "pods", Collection::core, pods, |number| pod::object(&world.pod(number))).await?;
+    flips(cluster).await
+}
+
+/// The pods whose entitlement is switched, and their identity.
+async fn flips(cluster: &Cluster) -> Result<()> {
+    let here = Some(FLIP);
+    cluster.create(&Collection::core(here, "serviceaccounts"), &world::account_object(FLIP)).await?;
+    let identity = world::identity_object(FLIP, Some((pod::SWITCH, "on")));
+    cluster.create(&Collection::ours(here, "workloadidentities"), &identity).await?;
+    for number in 0..FLIPS {
+        cluster.create(&Collection::core(here, "pods"), &pod::object(&world::flip(number))).await?;
+    }
+    Ok(())
+}
+
+struct Filling<'a> {
+    cluster: &'a Cluster,
+    parallel: usize,
+}
+
+impl Filling<'_> {
+    async fn cluster_wide(&self, what: &str, collection: Collection, objects: Vec<Value>) -> Result<()> {
+        self.create_all(what, objects.into_iter().map(|object| (collection.clone(), object))).await
+    }
+
+    /// Objects of each namespace, known by their numbers; a namespace that has as many already is passed over.
+    async fn in_namespaces(
+        &self,
+        what: &str,
+        plural: &str,
+        collection: impl Fn(Option<&str>, &str) -> Collection,
+        numbers: impl Fn(usize) -> Vec<usize>,
+        object: impl Fn(usize) -> Value,
+    ) -> Result<()> {
+        let mut missing = Vec::new();
+        for number in 0..NAMESPACES {
+            let (collection, numbers) = (collection(Some(&world::namespace(number)), plural), numbers(number));
+            if !numbers.is_empty() && self.cluster.count(&collection).await? < numbers.len() {
+                missing.extend(numbers.into_iter().map(|number| (collection.clone(), number)));
+            }
+        }
+        // Made when it is its turn: all at once they would fill the memory.
+        self.create_all(what, missing.into_iter().map(|(collection, number)| (collection, object(number)))).await
+    }
+
+    async fn create_all(&self, what: &str, objects: impl ExactSizeIterator<Item = (Collection, Value)>) -> Result<()> {
+        let total = objects.len();
+        if total == 0 {
+            return Ok(());
+        }
+        let mut progress = Progress::new(what, total);
+        let mut done = 0;
+        let creations = stream::iter(objects)
+            .map(|(collection, object)| async move { self.cluster.create(&collection, &object).await });
+        let mut creations = std::pin::pin!(creations.buffer_unordered(self.parallel));
+        while creations.try_next().await?.is_some() {
+            done += 1;
+            progress.at(done);
+        }
+        progress.done(done);
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! The load driver: fills the API server that `KUBECONFIG` names with nodes, identities and pods, runs the operator's
+//! binary beside it, connects real agent sessions, and says what all that costs. Meant for an API server of its own
+//! without controllers and kubelets (`cargo xtask cluster up --api-server-only`), which `cargo xtask bench --load` makes.
+//!
+//! Figures go to standard output (with `--json` one object a line: name, value, unit), progress to standard error.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command that a person follows")]
+
+mod cluster;
+mod figures;
+mod fill;
+mod install;
+mod measure;
+mod operator;
+mod pod;
+mod relay;
+mod run;
+mod sessions;
+mod streams;
+mod tokens;
+mod world;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{figures::Figures, world::World};
+
+/// Fills an API server and measures the operator under it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "countersign-load", version)]
+struct Options {
+    /// How many pods.
+    #[arg(long, default_value_t = 100_000)]
+    pods: usize,
+    /// How many WorkloadIdentities, each with a service account of its own.
+    #[arg(long, default_value_t = 10_000)]
+    identities: usize,
+    /// How many Node objects.
+    #[arg(long, default_value_t = 1_000)]
+    nodes: usize,
+    /// How many agents connect, each a pod of its own; at most as many as there are pods.
+    #[arg(long, default_value_t = 10_000)]
+    agents: usize,
+    /// Requests to the API server at the same time.
+    #[arg(long, default_value_t = 64)]
+    parallel: usize,
+    /// How long each measurement of the issue rate takes, seconds.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// The operator's binary.
+    #[arg(long, default_value = "target/release/countersign-operator")]
+    operator: PathBuf,
+    /// The operator's role, which it runs under here as in a cluster.
+    #[arg(long, default_value = "manifests/base/operator/rbac.yaml")]
+    rbac: PathBuf,
+    /// Only fill.
+    #[arg(long)]
+    fill_only: bool,
+    /// Measure what is there without the few pods first: for a second look at a cluster that is full already.
+    #[arg(long)]
+    full_only: bool,
+    /// Become a relay between agents and issuer; only this program starts itself so.
+    #[arg(long, hide = true, value_name = "NUMBER")]
+    relay: Option<u8>,
+    /// Print figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Options {
+    fn world(&self) -> World {
+        World { pods: self.pods, identities: self.identities.max(1), nodes: self.nodes.max(1) }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    // Fails only when it was installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if let Some(number) = options.relay {
+        return relay::serve(number).await;
+    }
+    run::run(&options, &Figures::new(options.json)).await
+}

@@ -1,0 +1,141 @@
+//! What is measured: the issue rate at so many callers, and how long one pod's change takes to reach its agent.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{
+    cluster::Cluster,
+    figures::{Figures, Samples},
+    operator::Operator,
+    pod::SWITCH,
+    streams::{Issue, OpenStream},
+};
+
+/// Changes of a pod that are timed.
+const CHANGES: usize = 400;
+
+/// What the issuing of a while came to.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    pub(crate) spans: Samples,
+    /// Turned away by a limit.
+    pub(crate) refused: usize,
+    pub(crate) took: Duration,
+    /// Of all operators together.
+    pub(crate) cpu: Duration,
+}
+
+impl Issued {
+    pub(crate) fn rate(&self) -> f64 {
+        self.spans.len() as f64 / self.took.as_secs_f64()
+    }
+
+    /// Microseconds of the operators' CPU for one issue.
+    pub(crate) fn cpu_per_issue(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / (self.spans.len().max(1)) as f64
+    }
+
+    /// Prints what `name` and so many callers came to.
+    pub(crate) fn print(&mut self, figures: &Figures, name: &str) {
+        figures.print(&format!("{name}, rate"), self.rate(), "1/s");
+        figures.print(&format!("{name}, p50"), self.spans.millis(0.50), "ms");
+        figures.print(&format!("{name}, p99"), self.spans.millis(0.99), "ms");
+        figures.print(&format!("{name}, operator CPU"), self.cpu_per_issue(), "us");
+        if self.refused > 0 {
+            figures.print(&format!("{name}, refused by a limit"), self.refused as f64, "issues");
+        }
+    }
+}
+
+/// Lets so many callers issue, each one after the other, in turn over its share of `streams`: the pace of one stream is
+/// bounded. Returns the streams.
+pub(crate) async fn issue(
+    operators: &[&Operator],
+    streams: Vec<OpenStream>,
+    callers: usize,
+    span: Duration,
+) -> Result<(Issued, Vec<OpenStream>)> {
+    let mut shares: Vec<Vec<OpenStream>> = (0..callers).map(|_| Vec::new()).collect();
+    for (number, stream) in streams.into_iter().enumerate() {
+        shares.get_mut(number % callers).context("a caller for each share")?.push(stream);
+    }
+    let cpu = || -> Result<Duration> { operators.iter().map(|operator| Ok(operator.usage()?.cpu)).sum() };
+    let (before, begun) = (cpu()?, Instant::now());
+    let mut running = JoinSet::new();
+    for share in shares {
+        running.spawn(call(share, begun + span));
+    }
+    let (mut spans, mut refused, mut streams) = (Samples::default(), 0, Vec::new());
+    while let Some(ended) = running.join_next().await {
+        let (taken, turned_away, share) = ended??;
+        spans.extend(taken);
+        refused += turned_away;
+        streams.extend(share);
+    }
+    let took = begun.elapsed();
+    if spans.len() == 0 {
+        bail!("no issue of {callers} callers succeeded, {refused} were refused");
+    }
+    Ok((Issued { spans, refused, took, cpu: cpu()?.saturating_sub(before) }, streams))
+}
+
+async fn call(mut streams: Vec<OpenStream>, until: Instant) -> Result<(Vec<Duration>, usize, Vec<OpenStream>)> {
+    let (mut spans, mut refused) = (Vec::new(), 0);
+    'all: loop {
+        for stream in &mut streams {
+            if Instant::now() >= until {
+                break 'all;
+            }
+            match stream.issue().await? {
+                Issue::Issued(span) => spans.push(span),
+                Issue::Refused => refused += 1,
+            }
+        }
+    }
+    Ok((spans, refused, streams))
+}
+
+/// Switches pods in and out of their identity by a label, and times each from the API server's answer to the state that is
+/// pushed. A state that is there before the answer counts as 0.
+pub(crate) async fn changes(cluster: &Cluster, streams: &mut [OpenStream]) -> Result<Samples> {
+    let mut spans = Vec::new();
+    for round in 0..CHANGES.div_ceil(streams.len().max(1)) {
+        for stream in streams.iter_mut() {
+            let entitled = round % 2 == 1;
+            spans.push(change(cluster, stream, entitled).await?);
+        }
+    }
+    let mut samples = Samples::default();
+    samples.extend(spans);
+    Ok(samples)
+}
+
+async fn change(cluster: &Cluster, stream: &mut OpenStream, entitled: bool) -> Result<Duration> {
+    let pod = stream.proven.pod.clone();
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &pod.namespace);
+    let patch = json!({"metadata": {"labels": {SWITCH: if entitled { "on" } else { "off" }}}});
+    let patching = async {
+        pods.patch_metadata(&pod.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        anyhow::Ok(Instant::now())
+    };
+    let pushed = async {
+        let state = stream.state().await?;
+        if state.identities.is_empty() == entitled {
+            bail!("pod {} was told the opposite of what its label says", pod.name);
+        }
+        Ok(Instant::now())
+    };
+    let both = async { tokio::try_join!(patching, pushed) };
+    let (answered, pushed) = tokio::time::timeout(Duration::from_secs(30), both)
+        .await
+        .with_context(|| format!("no state within 30 s of a change of pod {}", pod.name))??;
+    Ok(pushed.saturating_duration_since(answered))
+}

@@ -1,0 +1,178 @@
+//! The operator's process: started with a kubeconfig on the loopback address, watched from outside, ended.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{figures::say, install::SYSTEM};
+
+/// What a start may take before something is broken.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How the operator is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed {
+    pub(crate) binary: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
+    /// For logs.
+    pub(crate) dir: PathBuf,
+}
+
+/// A running operator; ends with its value.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    child: Child,
+    pub(crate) issuer: SocketAddr,
+    http: SocketAddr,
+    log: PathBuf,
+    /// From the process's start until it said that it is ready.
+    pub(crate) ready_after: Duration,
+}
+
+/// What a process has used since its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) cpu: Duration,
+    /// Resident now, bytes.
+    pub(crate) resident: u64,
+    /// The most that ever was resident, bytes.
+    pub(crate) peak: u64,
+}
+
+impl Installed {
+    /// Starts an operator and waits until it is ready.
+    pub(crate) async fn start(&self, name: &str) -> Result<Operator> {
+        let (issuer, http) = (free_address()?, free_address()?);
+        let log = self.dir.join(format!("{name}.log"));
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["--namespace", SYSTEM, "--listen-issuer", &issuer.to_string(), "--listen-http", &http.to_string()])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("POD_NAME", name)
+            .env("POD_NAMESPACE", SYSTEM)
+            .env("COUNTERSIGN_LOG", "warn,countersign_operator=info")
+            .stdin(Stdio::null())
+            .stdout(File::create(&log).with_context(|| format!("making {}", log.display()))?)
+            .stderr(Stdio::inherit());
+        let begun = Instant::now();
+        let child = command.spawn().with_context(|| format!("starting {}", self.binary.display()))?;
+        let mut operator = Operator { child, issuer, http, log, ready_after: Duration::ZERO };
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            look.tick().await;
+            if operator.get("/readyz").await.is_ok_and(|(status, _)| status == 200) {
+                break;
+            }
+            if let Some(status) = operator.child.try_wait()? {
+                bail!("the operator ended ({status}); its log ends with\n{}", tail(&operator.log));
+            }
+            if begun.elapsed() > PATIENCE {
+                let (_, missing) = operator.get("/readyz").await?;
+                bail!("the operator is not ready after {PATIENCE:?}: {missing}\n{}", tail(&operator.log));
+            }
+        }
+        operator.ready_after = begun.elapsed();
+        say(format_args!("operator {name} is ready after {:.2} s", operator.ready_after.as_secs_f64()));
+        Ok(operator)
+    }
+}
+
+impl Operator {
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let status = std::fs::read_to_string(process.join("status")).context("the operator's process is gone")?;
+        Ok(Usage { cpu: cpu(&process)?, resident: kilobytes(&status, "VmRSS:")?, peak: kilobytes(&status, "VmHWM:")? })
+    }
+
+    /// A metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let (_, text) = self.get("/metrics").await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+        value.with_context(|| format!("the operator has no metric {name}"))
+    }
+
+    /// Waits until the operator has been idle for two seconds: what its start set off has ended.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        const LOOK: Duration = Duration::from_secs(1);
+        let begun = Instant::now();
+        let (mut before, mut quiet) = (self.usage()?.cpu, 0);
+        while quiet < 2 {
+            tokio::time::sleep(LOOK).await;
+            let now = self.usage()?.cpu;
+            quiet = if now.saturating_sub(before) < LOOK.mul_f64(0.03) { quiet + 1 } else { 0 };
+            before = now;
+            if begun.elapsed() > PATIENCE {
+                say("the operator does not come to rest");
+                return Ok(());
+            }
+        }
+        say(format_args!("the operator is idle after {:.1} s more", begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// Tells it to stop, as the kubelet does.
+    pub(crate) fn terminate(&self) -> Result<()> {
+        use nix::{
+            sys::signal::{Signal, kill},
+            unistd::Pid,
+        };
+        let id = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(id, Signal::SIGTERM).context("telling the operator to stop")
+    }
+
+    /// Status and body.
+    async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let status = answer.split_ascii_whitespace().nth(1).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        Ok((status.context("no status")?, body.unwrap_or_default()))
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The time its threads ran, from the scheduler (nanoseconds; field 1 of `schedstat`).
+fn cpu(process: &Path) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(process.join("task"))?.flatten() {
+        // A thread may end between the two.
+        let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+        nanoseconds += text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+fn kilobytes(status: &str, field: &str) -> Result<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());
+    value.map(|kilobytes: u64| kilobytes * 1024).with_context(|| format!("no {field} of the operator"))
+}
+
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let mut last: Vec<&str> = text.lines().rev().take(10).collect();
+    last.reverse();
+    last.join("\n")
+}

@@ -1,0 +1,110 @@
+//! Stands where the issuer's Service stands in a cluster: agents connect to one address, and whoever is behind it sees each
+//! come from an address of its own, as pods do (of 127.0.0.0/8; caps are by address). Bytes pass as they are: TLS ends in the
+//! agent and in the operator. Runs as a process of its own, since each agent needs two more open files here.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::copy_bidirectional_with_sizes,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+
+/// A message or two.
+const BUFFER: usize = 2048;
+
+/// A relay's process; ends with its value.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    orders: ChildStdin,
+}
+
+impl Relay {
+    /// Starts this program again as a relay; `number` keeps the addresses of several apart.
+    pub(crate) fn start(number: u8, target: SocketAddr) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--relay", &number.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting a relay")?;
+        let orders = child.stdin.take().context("a relay has an input")?;
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().context("a relay has an output")?).read_line(&mut said)?;
+        let address = said.trim().parse().context("a relay says where it listens")?;
+        let mut relay = Self { address, child, orders };
+        relay.lead_to(target)?;
+        Ok(relay)
+    }
+
+    /// Leads new connections elsewhere; those that stand stay.
+    pub(crate) fn lead_to(&mut self, target: SocketAddr) -> Result<()> {
+        writeln!(self.orders, "{target}").context("ordering a relay")
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The relay's process: says its address, takes targets from its input, and ends with it.
+pub(crate) async fn serve(number: u8) -> Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let listener = socket.listen(16 * 1024)?;
+    println!("{}", listener.local_addr()?);
+    let accepting = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let mut orders = std::io::stdin().lines();
+        let first = orders.next().context("a relay is told where to lead")??;
+        let target = Arc::new(RwLock::new(first.parse()?));
+        accepting.spawn(accept(listener, number, target.clone()));
+        for order in orders {
+            *target.write().unwrap_or_else(PoisonError::into_inner) = order?.parse()?;
+        }
+        Ok(())
+    })
+    .await?
+}
+
+async fn accept(listener: TcpListener, number: u8, target: Arc<RwLock<SocketAddr>>) {
+    let next = AtomicU32::new(0);
+    while let Ok((agent, _)) = listener.accept().await {
+        let target = *target.read().unwrap_or_else(PoisonError::into_inner);
+        let source = source(number, next.fetch_add(1, Ordering::Relaxed));
+        tokio::spawn(async move {
+            // Either end may go at any time: the other then goes too.
+            let _ = pass(agent, source, target).await;
+        });
+    }
+}
+
+async fn pass(mut agent: TcpStream, source: Ipv4Addr, target: SocketAddr) -> std::io::Result<()> {
+    agent.set_nodelay(true)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((source, 0).into())?;
+    let mut issuer = socket.connect(target).await?;
+    issuer.set_nodelay(true)?;
+    copy_bidirectional_with_sizes(&mut agent, &mut issuer, BUFFER, BUFFER).await?;
+    Ok(())
+}
+
+/// One of 64,000 loopback addresses of a relay.
+fn source(relay: u8, number: u32) -> Ipv4Addr {
+    let [.., high, low] = (number % 64_000).to_be_bytes();
+    Ipv4Addr::new(127, 100_u8.saturating_add(relay), high, low)
+}

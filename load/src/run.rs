@@ -1,0 +1,215 @@
+//! The whole run, from an empty API server to the last figure.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    Options,
+    cluster::Cluster,
+    figures::{Figures, say},
+    fill, install, measure,
+    operator::{Installed, Operator},
+    relay::Relay,
+    sessions::Agents,
+    streams::{ControlPlane, OpenStream},
+    tokens::{self, Proven},
+    world::{self, FLIPS, World},
+};
+
+/// Streams over which the callers issue: what one address may hold open is bounded, and so is the pace of one stream.
+const STREAMS: usize = 384;
+
+/// How many callers.
+const CALLERS: [usize; 3] = [1, 8, 32];
+
+/// Between agents and operators. Each may have as many open files as this program, and each agent takes two.
+const RELAYS: u8 = 3;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
+    raise_file_limit(options.agents)?;
+    let (cluster, world) = (Cluster::connect().await?, options.world());
+    // In memory, as the agents' volumes are.
+    let dir = tempfile::Builder::new().prefix("countersign-load-").tempdir_in(memory())?;
+    let kubeconfig = install::install(&cluster, &options.rbac, dir.path()).await?;
+    let installed = Installed {
+        binary: options.operator.canonicalize().context("the operator's binary; is it built?")?,
+        kubeconfig,
+        dir: dir.path().to_owned(),
+    };
+    let run = Run { options, figures, cluster, world, installed, dir: dir.path() };
+    if !options.full_only {
+        fill::fill(&run.cluster, world.first(STREAMS), options.parallel).await?;
+        if !options.fill_only {
+            run.few().await?;
+        }
+    }
+    fill::fill(&run.cluster, world, options.parallel).await?;
+    if options.fill_only {
+        return Ok(());
+    }
+    run.full().await
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    figures: &'a Figures,
+    cluster: Cluster,
+    world: World,
+    installed: Installed,
+    dir: &'a Path,
+}
+
+impl Run<'_> {
+    /// An operator that knows a few pods only: what the full one is held against.
+    async fn few(&self) -> Result<()> {
+        let operator = self.installed.start("few").await?;
+        let control_plane = ControlPlane::read(&self.cluster).await?;
+        let pods = self.proven(&control_plane, 0..STREAMS.min(self.world.pods)).await?;
+        operator.settle().await?;
+        let memory = operator.usage()?.resident;
+        self.figures.print("operator with few pods, memory", memory as f64 / MIB, "MiB");
+        let streams = OpenStream::open_all(&control_plane, operator.issuer, pods, self.dir).await?;
+        self.issue(&[&operator], streams, "few pods").await.map(drop)
+    }
+
+    async fn full(&self) -> Result<()> {
+        // The first start writes the statuses of all identities; what is measured is one of many.
+        let first = self.installed.start("first").await?;
+        first.settle().await?;
+        let control_plane = ControlPlane::read(&self.cluster).await?;
+        drop(first);
+        let operator = self.installed.start("full").await?;
+        self.figures.print("pods", self.world.pods as f64, "pods");
+        self.figures.print("WorkloadIdentities", self.world.identities as f64, "objects");
+        self.figures.print("operator start to ready", operator.ready_after.as_secs_f64(), "s");
+        self.figures.print("operator start to ready, CPU", operator.usage()?.cpu.as_secs_f64(), "s");
+        operator.settle().await?;
+        let usage = operator.usage()?;
+        self.figures.print("operator memory without streams", usage.resident as f64 / MIB, "MiB");
+        self.figures.print("operator peak memory without streams", usage.peak as f64 / MIB, "MiB");
+
+        let agents = self.options.agents.clamp(1, self.world.pods);
+        let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.world.pods))).await?;
+        let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
+        let streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
+        let (alone, mut streams) = self.issue(&[&operator], streams, "all pods").await?;
+        self.changes(&control_plane, &operator).await?;
+
+        let other = self.installed.start("other").await?;
+        other.settle().await?;
+        let half = streams.split_off(streams.len() / 2);
+        let moved: Vec<Proven> = half.iter().map(|stream| stream.proven.clone()).collect();
+        drop(half);
+        streams.extend(OpenStream::open_all(&control_plane, other.issuer, moved, self.dir).await?);
+        let span = Duration::from_secs(self.options.seconds);
+        let (mut both, streams) = measure::issue(&[&operator, &other], streams, 8, span).await?;
+        both.print(self.figures, "issue over a stream, two replicas, 8 callers");
+        say(format_args!("CPU an issue: {alone:.1} us with one replica, {:.1} us with two", both.cpu_per_issue()));
+        drop(streams);
+        self.agents(&control_plane, proven.get(..agents).unwrap_or_default(), operator, &other).await
+    }
+
+    /// The rate at each number of callers; returns the CPU of an issue with 8.
+    async fn issue(
+        &self,
+        operators: &[&Operator],
+        mut streams: Vec<OpenStream>,
+        among: &str,
+    ) -> Result<(f64, Vec<OpenStream>)> {
+        let span = Duration::from_secs(self.options.seconds);
+        (_, streams) = measure::issue(operators, streams, 8, Duration::from_secs(1)).await?;
+        let mut cpu = 0.0;
+        for callers in CALLERS {
+            let issued;
+            (issued, streams) = measure::issue(operators, streams, callers, span).await?;
+            let mut issued = issued;
+            let plural = if callers == 1 { "caller" } else { "callers" };
+            issued.print(self.figures, &format!("issue over a stream, {among}, {callers} {plural}"));
+            if callers == 8 {
+                cpu = issued.cpu_per_issue();
+                let name = format!("issue over a stream, {among}, 8 callers, time an issue");
+                self.figures.print(&name, 1e6 / issued.rate(), "us");
+            }
+        }
+        Ok((cpu, streams))
+    }
+
+    async fn changes(&self, control_plane: &ControlPlane, operator: &Operator) -> Result<()> {
+        let pods = (0..FLIPS).map(world::flip).collect();
+        let proven = tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await?;
+        let mut streams = OpenStream::open_all(control_plane, operator.issuer, proven, self.dir).await?;
+        let mut samples = measure::changes(&self.cluster, &mut streams).await?;
+        self.figures.print("change of a pod to the push on its stream, p50", samples.millis(0.50), "ms");
+        self.figures.print("change of a pod to the push on its stream, p99", samples.millis(0.99), "ms");
+        Ok(())
+    }
+
+    /// Real agents: what each costs the operator, and how long all of them need to move to another one.
+    async fn agents(
+        &self,
+        control_plane: &ControlPlane,
+        pods: &[Proven],
+        operator: Operator,
+        other: &Operator,
+    ) -> Result<()> {
+        let before = operator.usage()?;
+        let mut relays = (0..RELAYS).map(|number| Relay::start(number, operator.issuer)).collect::<Result<Vec<_>>>()?;
+        let files = self.dir.join("agents");
+        let mut agents = Agents::start(control_plane, &relays, pods, &files)?;
+        let took = agents.ready().await?;
+        self.figures.print("agents", pods.len() as f64, "agents");
+        self.figures.print("agents: first connection of all", took.as_secs_f64(), "s");
+        operator.settle().await?;
+        let usage = operator.usage()?;
+        let each = usage.resident.saturating_sub(before.resident) as f64 / pods.len() as f64;
+        self.figures.print("operator memory with all agents", usage.resident as f64 / MIB, "MiB");
+        self.figures.print("operator memory a stream", each / 1024.0, "KiB");
+
+        relays.iter_mut().try_for_each(|relay| relay.lead_to(other.issuer))?;
+        let begun = Instant::now();
+        operator.terminate()?;
+        let wanted = pods.len() as f64;
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            look.tick().await;
+            let open = other.metric("countersign_sessions").await?;
+            if open >= wanted {
+                break;
+            }
+            if begun.elapsed() > Duration::from_secs(180) {
+                bail!("{open} of {wanted} agents came back within {:?}", begun.elapsed());
+            }
+        }
+        self.figures.print("re-connection of all agents after a roll-out", begun.elapsed().as_secs_f64(), "s");
+        let without = pods.len() - agents.ready_now();
+        self.figures.print("agents without an identity during a roll-out", without as f64, "agents");
+        Ok(())
+    }
+
+    async fn proven(&self, control_plane: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<Vec<Proven>> {
+        let pods = numbers.map(|number| self.world.pod(number)).collect();
+        tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await
+    }
+}
+
+/// Each agent has a socket here. The operator and the relays inherit the limit.
+fn raise_file_limit(agents: usize) -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = agents as u64 + 2_000;
+    if hard < wanted {
+        bail!("{agents} agents need {wanted} open files, and {hard} are allowed: raise it (ulimit -n), or take fewer");
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
+}
+
+fn memory() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory } else { Path::new("/tmp") }
+}

@@ -1,0 +1,91 @@
+//! Many agents in one process: the agent crate's own sessions, each with a connection, a token file and a directory of its
+//! own, as if each ran in its pod.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use countersign_agent::{
+    config::SessionConfig,
+    files::Folder,
+    publish::Published,
+    session::{Session, SessionParts},
+    token::TokenFile,
+    wait::Readiness,
+};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{figures::Progress, relay::Relay, streams::ControlPlane, tokens::Proven};
+
+/// What all of them may take to have their identities.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Running agents; end with the value.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    published: Vec<watch::Receiver<Published>>,
+    _running: JoinSet<()>,
+}
+
+impl Agents {
+    /// Starts an agent for each pod; their files are below `dir`, which should be in memory as in a pod.
+    pub(crate) fn start(control_plane: &ControlPlane, relays: &[Relay], pods: &[Proven], dir: &Path) -> Result<Self> {
+        let (mut running, mut published) = (JoinSet::new(), Vec::new());
+        for ((number, proven), relay) in pods.iter().enumerate().zip(relays.iter().cycle()) {
+            let (session, receiver) = session(control_plane, relay, proven, &dir.join(number.to_string()))?;
+            published.push(receiver);
+            running.spawn(session.run());
+        }
+        Ok(Self { published, _running: running })
+    }
+
+    /// Waits until every one has its identity; how long that took.
+    pub(crate) async fn ready(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        let mut progress = Progress::new("agents with their identity", self.published.len());
+        for (number, published) in self.published.iter_mut().enumerate() {
+            let ready = published.wait_for(|published| matches!(published, Published::Ready(_)));
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let in_time = tokio::time::timeout(left, ready).await;
+            if in_time.is_err() {
+                bail!("agent {number} has no identity after {PATIENCE:?}");
+            }
+            in_time.context("in time")?.context("an agent ended")?;
+            progress.at(number + 1);
+        }
+        progress.done(self.published.len());
+        Ok(begun.elapsed())
+    }
+
+    /// How many have their identity now.
+    pub(crate) fn ready_now(&self) -> usize {
+        self.published.iter().filter(|published| matches!(&*published.borrow(), Published::Ready(_))).count()
+    }
+}
+
+fn session(
+    control_plane: &ControlPlane,
+    relay: &Relay,
+    proven: &Proven,
+    dir: &Path,
+) -> Result<(Session, watch::Receiver<Published>)> {
+    let make = |name: &str| -> Result<PathBuf> {
+        let path = dir.join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(path)
+    };
+    let (directory, private) = (make("identity")?, make("private")?);
+    let token = dir.join("token");
+    std::fs::write(&token, &proven.token)?;
+    let (session, published, _desk) = Session::new(SessionParts {
+        folder: Folder::new(&directory, 0o444),
+        config: SessionConfig { name: String::new(), directory },
+        upstream: Arc::new(control_plane.upstream(relay.address, &private)),
+        token: TokenFile::new(token),
+        readiness: Arc::new(Readiness::new(&private)?),
+    });
+    Ok((session, published))
+}

@@ -1,0 +1,145 @@
+//! What the cluster is filled with: how much of it, and under which names. Everything follows from a number, so that a
+//! filling that was broken off goes on where it was.
+
+use serde_json::{Value, json};
+
+/// Namespaces over which everything is spread.
+pub(crate) const NAMESPACES: usize = 100;
+
+/// The trust domain of all identities.
+pub(crate) const TRUST_DOMAIN: &str = "load.example.org";
+
+/// The namespace of the pods whose entitlement is changed, and the account and label by which.
+pub(crate) const FLIP: &str = "load-flip";
+
+/// How many pods there are in [`FLIP`].
+pub(crate) const FLIPS: usize = 8;
+
+/// How much there is of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct World {
+    pub(crate) pods: usize,
+    pub(crate) identities: usize,
+    pub(crate) nodes: usize,
+}
+
+/// A pod's name and what it refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) account: String,
+    pub(crate) node: String,
+    /// Which of its account's pods it is.
+    pub(crate) rank: usize,
+}
+
+impl World {
+    /// A small part of it, on the same nodes.
+    pub(crate) fn first(self, pods: usize) -> Self {
+        Self { pods: self.pods.min(pods), identities: self.identities.min(pods), nodes: self.nodes }
+    }
+
+    pub(crate) fn pod(self, number: usize) -> PodName {
+        let (identity, rank) = (number % self.identities, number / self.identities);
+        PodName {
+            namespace: namespace_of(identity),
+            name: format!("app-{identity:05}-{rank:03}"),
+            account: account(identity),
+            node: node(number % self.nodes),
+            rank,
+        }
+    }
+}
+
+pub(crate) fn namespace(number: usize) -> String {
+    format!("load-{number:03}")
+}
+
+/// The namespace of an identity.
+pub(crate) fn namespace_of(identity: usize) -> String {
+    namespace(identity % NAMESPACES)
+}
+
+pub(crate) fn account(identity: usize) -> String {
+    format!("app-{identity:05}")
+}
+
+pub(crate) fn node(number: usize) -> String {
+    format!("node-{number:04}")
+}
+
+/// A pod of [`FLIP`].
+pub(crate) fn flip(number: usize) -> PodName {
+    PodName {
+        namespace: FLIP.to_owned(),
+        name: format!("flip-{number}"),
+        account: FLIP.to_owned(),
+        node: node(0),
+        rank: number,
+    }
+}
+
+pub(crate) fn namespace_object(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace",
+           "metadata": {"name": name, "labels": {"countersign-load": "true"}}})
+}
+
+pub(crate) fn account_object(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+}
+
+/// The identity of an account's pods, or of those of them which carry a label.
+pub(crate) fn identity_object(account: &str, label: Option<(&str, &str)>) -> Value {
+    let mut selector = json!({"serviceAccounts": [account]});
+    if let (Some((key, value)), Some(selector)) = (label, selector.as_object_mut()) {
+        selector.insert("matchLabels".to_owned(), json!({key: value}));
+    }
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
+        "metadata": {"name": account},
+        "spec": {"trustDomain": TRUST_DOMAIN, "selector": selector},
+    })
+}
+
+pub(crate) fn trust_domain_object() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
+        "metadata": {"name": TRUST_DOMAIN},
+        "spec": {"authority": {}, "grants": [
+            {"namespaces": {"matchLabels": {"countersign-load": "true"}},
+             "paths": ["/ns/{namespace}/sa/{serviceAccount}"]},
+        ]},
+    })
+}
+
+pub(crate) fn node_object(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": {
+            "kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "kubernetes.io/hostname": name,
+            "node.kubernetes.io/instance-type": "m5.2xlarge", "topology.kubernetes.io/zone": "eu-1a",
+        }},
+        "spec": {"providerID": format!("load:///{name}")},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::World;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_pod_has_a_name_of_its_own() {
+        let world = World { pods: 2_345, identities: 777, nodes: 10 };
+        let names: BTreeSet<_> = (0..world.pods).map(|n| world.pod(n)).map(|pod| (pod.namespace, pod.name)).collect();
+        assert_eq!(names.len(), world.pods);
+    }
+
+    #[test]
+    fn the_first_pods_are_the_same_in_a_small_world_and_in_the_whole() {
+        let world = World { pods: 5_000, identities: 600, nodes: 10 };
+        let few = world.first(512);
+        assert!((0..512).all(|number| few.pod(number) == world.pod(number)));
+    }
+}
