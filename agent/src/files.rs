@@ -19,6 +19,9 @@ const SET: &str = ".credentials-";
 /// The longest file name of Linux file systems, in bytes.
 const NAME_MAX: usize = 255;
 
+/// S_ISGID: what is made in such a directory has its group.
+const SET_GROUP_ID: u32 = 0o2000;
+
 /// What could not be written, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
@@ -155,14 +158,16 @@ impl Folder {
         write().map_err(|source| FileError { path: path.clone(), source })
     }
 
-    /// Whoever may read the files may enter: 0444 becomes 0755, 0440 becomes 0750, 0400 becomes 0700.
+    /// Whoever may read the files may enter: 0444 becomes 0755, 0440 becomes 0750, 0400 becomes 0700. What gives files the
+    /// group of their directory is inherited, and stays: with an `fsGroup` the volume has it, and 0440 is for that group.
     fn make_directory(&self, path: &Path) -> Result<(), FileError> {
         let mode = 0o700 | self.mode | (self.mode >> 2 & 0o111);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(path)
-            .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
-            .map_err(|source| FileError { path: path.to_owned(), source })
+        let make = || {
+            DirBuilder::new().mode(0o700).create(path)?;
+            let inherited = std::fs::metadata(path)?.permissions().mode() & SET_GROUP_ID;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | inherited))
+        };
+        make().map_err(|source| FileError { path: path.to_owned(), source })
     }
 
     fn sets(&self) -> Vec<String> {

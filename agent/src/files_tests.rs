@@ -90,6 +90,20 @@ fn modes_are_those_asked_for_and_directories_can_be_entered() {
     }
 }
 
+/// With an `fsGroup` the volume gives its group to what is made in it: else 0440 would be for the agent's own group.
+#[test]
+fn files_have_the_group_of_a_volume_that_gives_it() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o2775)).unwrap();
+    let authority = authority();
+    let mut credentials = credentials(&authority, vec![svid(&authority, "a"), svid(&authority, "b")]);
+    credentials.svids[1].hint = "other".into();
+    Folder::new(directory.path(), 0o440).write(&credentials).unwrap();
+    for directory in ["credentials", "credentials/other"].map(|name| directory.path().join(name)) {
+        assert_eq!(std::fs::metadata(directory).unwrap().permissions().mode() & 0o7777, 0o2750);
+    }
+}
+
 #[test]
 fn a_restarted_agent_keeps_the_set_until_it_replaces_it_and_leaves_no_litter() {
     let directory = tempfile::tempdir().unwrap();
