@@ -21,6 +21,7 @@ fn main() {
         pull_policy: PullPolicy::IfNotPresent,
         cpu: "100m".into(),
         memory_mib: 30,
+        meshes: vec![],
         log: None,
     };
     let settings = Settings {

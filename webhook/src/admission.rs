@@ -240,6 +240,7 @@ mod tests {
             pull_policy: PullPolicy::IfNotPresent,
             cpu: "100m".into(),
             memory_mib: 30,
+            meshes: vec![],
             log: None,
         }
     }

@@ -1,13 +1,21 @@
 //! The webhook's program: reads its flags, and starts what the library holds.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use clap::Parser;
 use countersign_webhook::{
+    ca::Lives,
     control_plane::{self, Current},
-    inject::{AgentOptions, PullPolicy},
+    inject::{AgentOptions, Mesh, PullPolicy},
     metrics::Metrics,
     publish::Publisher,
     server::{self, App},
@@ -19,6 +27,11 @@ use tokio::{
     sync::watch,
 };
 use tracing_subscriber::EnvFilter;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long requests in flight have to be answered at the end: API servers give a webhook 5 s.
+const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
 /// Puts the means into pods, and refuses what one object alone proves wrong.
 #[derive(Debug, Parser)]
@@ -60,6 +73,28 @@ struct Flags {
     #[arg(long, env = "COUNTERSIGN_AGENT_LOG")]
     agent_log: Option<String>,
 
+    /// A mesh whose sidecars pods get because their namespace is in it, so that the pods do not show it; may be repeated. The
+    /// agent's connection to the issuer is then left out of it by annotation in every pod, else in pods that show it.
+    #[arg(long, value_enum)]
+    mesh: Vec<Mesh>,
+
+    /// How long an authority of the webhook's own CA lives, in hours and smaller units such as `2160h`; at half of it a
+    /// successor is prepared. At least twice the sum of --serving-life and --ca-notice.
+    #[arg(long, default_value = "2160h", value_parser = span)]
+    ca_life: Duration,
+
+    /// How long an authority is in `caBundle` before it signs: more than API servers take to notice, and than clocks differ.
+    #[arg(long, default_value = "2h", value_parser = span)]
+    ca_notice: Duration,
+
+    /// How long a serving certificate lives; at half of it a new one is issued.
+    #[arg(long, default_value = "24h", value_parser = span)]
+    serving_life: Duration,
+
+    /// How long a replica that is asked to end still answers as before, until no API server sends requests here.
+    #[arg(long, default_value = "5s", value_parser = span)]
+    drain: Duration,
+
     /// What is logged, as a tracing filter such as `info,countersign_webhook=debug`.
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
     log: String,
@@ -75,47 +110,60 @@ async fn main() -> anyhow::Result<()> {
         anyhow::bail!("another TLS provider is installed already");
     }
 
+    let lives = Lives::new(flags.ca_life, flags.serving_life, flags.ca_notice)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
     let (settings, certificate) = (Current::default(), Arc::new(tls::Certificate::default()));
-    let (published, is_published) = watch::channel(false);
+    let (until, serves_until) = watch::channel(None);
     let options = AgentOptions {
         image: flags.agent_image,
         pull_policy: flags.agent_pull_policy,
         cpu: flags.agent_cpu,
         memory_mib: flags.agent_memory_mib,
         log: flags.agent_log,
+        meshes: flags.mesh,
     };
-    let app = Arc::new(App { options, settings: settings.clone(), metrics: Metrics::new(), published: is_published });
+    let metrics = Metrics::new();
+    let place = (flags.namespace.as_str(), flags.service.as_str());
+    let publisher = Publisher::new(client.clone(), place, lives, certificate.clone(), metrics.certificate());
+    let draining = AtomicBool::new(false);
+    let app = Arc::new(App { options, settings: settings.clone(), metrics, serves_until, draining });
 
     let handle = Handle::new();
-    let publisher = Publisher::new(client.clone(), &flags.namespace, &flags.service, certificate.clone());
     let config = RustlsConfig::from_config(tls::config(certificate).context("TLS 1.3 cannot be set up")?);
-    let https = axum_server::bind_rustls(flags.listen_https, config).handle(handle.clone());
-    let http = axum_server::bind(flags.listen_http).handle(handle.clone());
+    let https = axum_server::bind_rustls(flags.listen_https, config)
+        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_WITHIN))
+        .handle(handle.clone());
+    let http = axum_server::bind(flags.listen_http);
     tracing::info!(https = %flags.listen_https, http = %flags.listen_http, "countersign-webhook starts");
     tokio::select! {
+        // Ends well once it has drained.
         served = https.serve(server::admission(app.clone()).into_make_service()) => served.context("the admission server ended")?,
-        served = http.serve(server::observation(app).into_make_service()) => served.context("the HTTP server ended")?,
-        () = publisher.run(published) => {}
+        served = http.serve(server::observation(app.clone()).into_make_service()) => served.context("the HTTP server ended")?,
+        () = publisher.run(until) => {}
         () = control_plane::watch(client, &flags.namespace, settings) => anyhow::bail!("the watch of the control plane's settings ended"),
-        ended = terminated(handle) => ended?,
+        ended = drain(&app, &handle, flags.drain) => ended?,
     }
+    tracing::info!("countersign-webhook ends");
     Ok(())
 }
 
-/// Waits for the signal to end, then lets what is being answered be answered: the API server may call on for as long as
-/// the endpoint is being withdrawn.
-async fn terminated(handle: Handle<SocketAddr>) -> anyhow::Result<()> {
+/// Waits for the signal to end. Then readiness goes, and everything is answered as before until no API server knows of this
+/// replica any more; then connections are told to go elsewhere, and what is being answered is answered.
+async fn drain(app: &App, handle: &Handle<SocketAddr>, span: Duration) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("countersign-webhook ends");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    handle.graceful_shutdown(Some(Duration::from_secs(5)));
-    while handle.connection_count() > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
+    tracing::info!(?span, "countersign-webhook drains");
+    app.draining.store(true, Ordering::Relaxed);
+    tokio::time::sleep(span).await;
+    handle.graceful_shutdown(Some(LAST_ANSWERS_WITHIN));
+    // The admission server ends now, and the program with it.
+    std::future::pending().await
+}
+
+fn span(text: &str) -> anyhow::Result<Duration> {
+    let span: jiff::SignedDuration = text.parse().context("write a span such as 24h, 90m or 30s")?;
+    Duration::try_from(span).context("write a span above zero")
 }

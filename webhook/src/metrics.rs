@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -14,6 +15,26 @@ pub struct Metrics {
     registry: Registry,
     admissions: Family<Admission, Counter>,
     seconds: Family<Endpoint, Histogram, fn() -> Histogram>,
+    certificate: CertificateMetrics,
+}
+
+/// What is to be seen of the webhook's certificates.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateMetrics {
+    expires: Gauge,
+    authorities: Gauge,
+}
+
+impl CertificateMetrics {
+    /// When the serving certificate ends.
+    pub fn expires(&self, at: Timestamp) {
+        self.expires.set(at.as_second());
+    }
+
+    /// How many authorities `caBundle` holds.
+    pub fn authorities(&self, count: usize) {
+        self.authorities.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,7 +58,20 @@ impl Metrics {
         let seconds = Family::new_with_constructor(buckets as fn() -> Histogram);
         registry.register("admissions", "Admission requests by endpoint, outcome and reason", admissions.clone());
         registry.register("admission_seconds", "Time to answer an admission request, in seconds", seconds.clone());
-        Self { registry, admissions, seconds }
+        let certificate = CertificateMetrics::default();
+        registry.register(
+            "serving_certificate_expiry_seconds",
+            "When this replica's serving certificate ends, in seconds since 1970",
+            certificate.expires.clone(),
+        );
+        registry.register("authorities", "Authorities in caBundle", certificate.authorities.clone());
+        Self { registry, admissions, seconds, certificate }
+    }
+
+    /// Those of the certificates.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateMetrics {
+        self.certificate.clone()
     }
 
     /// Counts an answer.
@@ -84,5 +118,15 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("countersign_webhook_admission_seconds_bucket"), "{text}");
+    }
+
+    #[test]
+    fn the_end_of_the_certificate_is_told() {
+        let metrics = Metrics::new();
+        metrics.certificate().expires("2026-01-01T00:00:00Z".parse().unwrap());
+        metrics.certificate().authorities(2);
+        let text = metrics.text();
+        assert!(text.contains("countersign_webhook_serving_certificate_expiry_seconds 1767225600"), "{text}");
+        assert!(text.contains("countersign_webhook_authorities 2"), "{text}");
     }
 }

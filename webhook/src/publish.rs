@@ -1,27 +1,27 @@
 //! Observe, decide, apply for the webhook's CA: the Secret, `caBundle` of both configurations, and the certificate this
-//! replica serves with. Several replicas do this at once: the Secret is fenced by its resourceVersion.
+//! replica serves with. Several replicas do this at once: the Secret is fenced by its resourceVersion, and so is each
+//! configuration, which is read before the Secret. A replica that saw an older Secret cannot write an older `caBundle`.
+
+mod configurations;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::{
-    ByteString,
-    api::{
-        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-        core::v1::Secret,
-    },
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
-    Api, Client,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client, Resource,
+    api::{ObjectMeta, PartialObjectMeta, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
-    ca::{self, CaError, CaState, Plan},
+    ca::{self, CaError, CaState, Lives, Plan, Served},
+    metrics::CertificateMetrics,
     tls::Certificate,
 };
+use configurations::{Configurations, Observed};
 
 /// The Secret of the CA.
 pub const SECRET: &str = "countersign-webhook-ca";
@@ -31,16 +31,20 @@ pub const CONFIGURATION: &str = "countersign";
 pub const FIELD_MANAGER: &str = "countersign-webhook";
 
 const KEY: &str = "ca";
-/// How often the Secret and the configurations are looked at. Far less than a prepared authority waits.
+/// How often the Secret and the configurations are looked at, were all watches silent.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest pause between two looks.
+const LEAST: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(2);
+/// How long API servers are given to notice a `caBundle` that was just written, while there is a certificate to go on with.
+const NOTICED: Duration = Duration::from_secs(2);
 
 /// Why publishing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another replica wrote first.
-    #[error("another replica changed Secret {SECRET} first")]
-    Raced,
+    #[error("another changed {0} first")]
+    Raced(&'static str),
     /// The API server refused or was not there.
     #[error("cannot {what}")]
     Api {
@@ -50,6 +54,11 @@ pub enum PublishError {
         #[source]
         source: kube::Error,
     },
+    /// The API server took `caBundle`, but has another.
+    #[error(
+        "caBundle of {0} countersign was written and is not there: another admission controller removes it; exempt it"
+    )]
+    NotInPlace(&'static str),
     /// The CA failed.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -61,76 +70,116 @@ pub enum PublishError {
 /// What is needed to publish.
 pub struct Publisher {
     secrets: Api<Secret>,
-    mutating: Api<MutatingWebhookConfiguration>,
-    validating: Api<ValidatingWebhookConfiguration>,
+    touched: Api<PartialObjectMeta<Secret>>,
+    configurations: Configurations,
     names: Vec<String>,
+    lives: Lives,
     certificate: Arc<Certificate>,
-    renew_at: Option<Timestamp>,
+    served: Option<Served>,
+    metrics: CertificateMetrics,
 }
 
 impl Publisher {
     /// For the webhook behind `service` in `namespace`, serving with `certificate`.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, service: &str, certificate: Arc<Certificate>) -> Self {
+    pub fn new(
+        client: Client,
+        (namespace, service): (&str, &str),
+        lives: Lives,
+        certificate: Arc<Certificate>,
+        metrics: CertificateMetrics,
+    ) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
-            mutating: Api::all(client.clone()),
-            validating: Api::all(client),
+            touched: Api::namespaced(client.clone(), namespace),
+            configurations: Configurations::new(client),
             names: vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")],
+            lives,
             certificate,
-            renew_at: None,
+            served: None,
+            metrics,
         }
     }
 
-    /// Publishes for as long as the program runs; `published` turns true with the first success.
-    pub async fn run(mut self, published: watch::Sender<bool>) {
+    /// Publishes for as long as the program runs. `until` is when what is served ends; `None` before the first success.
+    pub async fn run(mut self, until: watch::Sender<Option<Timestamp>>) {
+        let mut changes = std::pin::pin!(self.changes());
         loop {
             let pause = match self.once(Timestamp::now()).await {
-                Ok(()) => {
-                    published.send_replace(true);
-                    INTERVAL
+                Ok(pause) => {
+                    until.send_replace(self.served.as_ref().map(|served| served.not_after));
+                    pause
                 }
-                Err(PublishError::Raced) => Duration::from_millis(100),
+                Err(PublishError::Raced(what)) => {
+                    tracing::debug!(what, "another replica was first; looking again");
+                    LEAST
+                }
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::error!(%error, cause, "the webhook's certificates are not up to date; trying again");
                     RETRY
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Some(()) = changes.next() => {}
+            }
         }
     }
 
-    async fn once(&mut self, now: Timestamp) -> Result<(), PublishError> {
-        let state = self.state(now).await?;
-        self.configure(&state).await?;
-        if self.renew_at.is_none_or(|renew_at| now >= renew_at) {
-            let serving = state.issue(&self.names, now)?;
-            let renew_at = serving.renew_at;
-            self.certificate.publish(serving)?;
-            self.renew_at = Some(renew_at);
-            tracing::info!(%renew_at, "serving with a new certificate");
-        }
-        Ok(())
+    /// Whenever another writes what this reads: manifests applied again, another replica, a person.
+    fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
+        stream::select(touched(self.touched.clone(), SECRET), self.configurations.changes())
     }
 
-    /// What is stored, once there is nothing left to change.
-    async fn state(&mut self, now: Timestamp) -> Result<CaState, PublishError> {
+    /// Returns when to look again.
+    async fn once(&mut self, now: Timestamp) -> Result<Duration, PublishError> {
         loop {
+            let observed = self.configurations.observe().await?;
             let what = "read Secret countersign-webhook-ca";
             let secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
             let state = stored(secret.as_ref())?;
-            let plan = ca::next(&state, now);
-            if plan == Plan::Keep {
-                return Ok(state);
+            match ca::next(&state, self.lives, now) {
+                Plan::Keep => return self.publish(&observed, &state, now).await,
+                plan => {
+                    tracing::info!(?plan, "changing the webhook's CA");
+                    self.store(secret, &state.after(&plan, self.lives, now)?).await?;
+                }
             }
-            tracing::info!(?plan, "changing the webhook's CA");
-            if matches!(plan, Plan::Add { signs_from } if signs_from <= now) {
-                // What is served was signed by an authority that is gone.
-                self.renew_at = None;
-            }
-            self.store(secret, &state.after(plan, now)?).await?;
         }
+    }
+
+    /// `caBundle` first; then a certificate that it verifies.
+    async fn publish(
+        &mut self,
+        observed: &Observed,
+        state: &CaState,
+        now: Timestamp,
+    ) -> Result<Duration, PublishError> {
+        let bundle = state.bundle();
+        let changed = self.configurations.set(observed, &ByteString(bundle.clone().into_bytes())).await?;
+        self.metrics.authorities(state.authorities.len());
+        let served = match self.served.take() {
+            Some(served) if !state.is_due(&served, now) => served,
+            Some(served) if changed && served.verify(&bundle, now).is_ok() => {
+                self.served = Some(served);
+                return Ok(NOTICED);
+            }
+            _ => {
+                let serving = state.issue(&self.names, now)?;
+                for name in &self.names {
+                    serving.verify(&bundle, name, now)?;
+                }
+                let served = serving.served.clone();
+                self.certificate.publish(serving)?;
+                self.metrics.expires(served.not_after);
+                tracing::info!(renew_at = %served.renew_at, "serving with a new certificate");
+                served
+            }
+        };
+        let next = ca::next_event(state, self.lives, &served, now);
+        self.served = Some(served);
+        Ok(Duration::try_from(now.duration_until(next)).unwrap_or_default().clamp(LEAST, INTERVAL))
     }
 
     async fn store(&self, before: Option<Secret>, state: &CaState) -> Result<(), PublishError> {
@@ -153,41 +202,22 @@ impl Publisher {
         };
         match result {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Err(PublishError::Raced),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(PublishError::Raced("Secret countersign-webhook-ca"))
+            }
             Err(source) => Err(PublishError::Api { what: "write Secret countersign-webhook-ca", source }),
         }
     }
+}
 
-    async fn configure(&self, state: &CaState) -> Result<(), PublishError> {
-        let bundle = ByteString(state.bundle().into_bytes());
-        let failed = |what| move |source| PublishError::Api { what, source };
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-
-        let what = "read MutatingWebhookConfiguration countersign";
-        let found = self.mutating.get(CONFIGURATION).await.map_err(failed(what))?;
-        let webhooks = found
-            .webhooks
-            .unwrap_or_default()
-            .into_iter()
-            .map(|webhook| (webhook.name, webhook.client_config.ca_bundle));
-        if let Some(patch) = patch("MutatingWebhookConfiguration", webhooks, &bundle) {
-            let what = "set caBundle of MutatingWebhookConfiguration countersign";
-            self.mutating.patch(CONFIGURATION, &params, &Patch::Apply(patch)).await.map_err(failed(what))?;
-        }
-
-        let what = "read ValidatingWebhookConfiguration countersign";
-        let found = self.validating.get(CONFIGURATION).await.map_err(failed(what))?;
-        let webhooks = found
-            .webhooks
-            .unwrap_or_default()
-            .into_iter()
-            .map(|webhook| (webhook.name, webhook.client_config.ca_bundle));
-        if let Some(patch) = patch("ValidatingWebhookConfiguration", webhooks, &bundle) {
-            let what = "set caBundle of ValidatingWebhookConfiguration countersign";
-            self.validating.patch(CONFIGURATION, &params, &Patch::Apply(patch)).await.map_err(failed(what))?;
-        }
-        Ok(())
-    }
+/// Whenever the object of this name is written. Without it (a role of an earlier release) there still are the intervals.
+fn touched<K>(api: Api<PartialObjectMeta<K>>, name: &str) -> impl Stream<Item = ()> + Send + Unpin + 'static + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let events = watcher(api, config).default_backoff();
+    events.filter_map(|event| std::future::ready(event.ok().map(drop))).boxed()
 }
 
 fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
@@ -196,45 +226,9 @@ fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
     CaState::from_bytes(&bytes.0)
 }
 
-/// What sets `caBundle` where it differs, and nothing else; none if it differs nowhere.
-fn patch(
-    kind: &str,
-    webhooks: impl Iterator<Item = (String, Option<ByteString>)>,
-    bundle: &ByteString,
-) -> Option<Value> {
-    let webhooks: Vec<_> = webhooks.collect();
-    if webhooks.iter().all(|(_, found)| found.as_ref() == Some(bundle)) {
-        return None;
-    }
-    let webhooks: Vec<Value> =
-        webhooks.into_iter().map(|(name, _)| json!({ "name": name, "clientConfig": { "caBundle": bundle } })).collect();
-    Some(json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": kind,
-        "metadata": { "name": CONFIGURATION },
-        "webhooks": webhooks,
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_ca_bundle_is_owned_and_only_a_difference_is_written() {
-        let new = ByteString(b"new".to_vec());
-        let same = [("a".to_owned(), Some(new.clone()))];
-        assert_eq!(patch("MutatingWebhookConfiguration", same.into_iter(), &new), None);
-        let differs = [("a".to_owned(), Some(new.clone())), ("b".to_owned(), None)];
-        let patch = patch("MutatingWebhookConfiguration", differs.into_iter(), &new).unwrap();
-        assert_eq!(
-            patch["webhooks"],
-            json!([
-                { "name": "a", "clientConfig": { "caBundle": "bmV3" } },
-                { "name": "b", "clientConfig": { "caBundle": "bmV3" } },
-            ])
-        );
-    }
 
     #[test]
     fn a_secret_without_its_key_is_damaged_and_not_overwritten() {

@@ -1,6 +1,12 @@
 //! The two servers: admission over TLS, and `/metrics`, `/healthz`, `/readyz` in the clear.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -10,7 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::sync::watch;
+use jiff::Timestamp;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     admission::{self, Answer, LONGEST_REVIEW, Request},
@@ -27,9 +34,14 @@ pub struct App {
     pub settings: Current,
     /// Counts.
     pub metrics: Metrics,
-    /// Whether certificate and `caBundle` are in place.
-    pub published: watch::Receiver<bool>,
+    /// When the certificate that is served ends; `None` until it and `caBundle` are in place.
+    pub serves_until: watch::Receiver<Option<Timestamp>>,
+    /// Whether this replica is about to end: it still answers, and asks not to be asked.
+    pub draining: AtomicBool,
 }
+
+/// How long a request's body may take to arrive: API servers give a webhook 5 s for all.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Admission.
 pub fn admission(app: Arc<App>) -> Router {
@@ -68,9 +80,10 @@ async fn validate(State(app): State<Arc<App>>, body: Body) -> Response {
 async fn answer(app: &App, endpoint: &'static str, body: Body, decide: impl FnOnce(&Request) -> Answer) -> Response {
     let body = match read(body).await {
         Ok(body) => body,
-        Err(response) => {
-            app.metrics.answered(endpoint, ("denied", "TooLarge"), std::time::Duration::ZERO);
-            return *response;
+        Err(refused) => {
+            let (reason, response) = *refused;
+            app.metrics.answered(endpoint, ("denied", reason), Duration::ZERO);
+            return response;
         }
     };
     let begun = Instant::now();
@@ -88,20 +101,44 @@ async fn answer(app: &App, endpoint: &'static str, body: Body, decide: impl FnOn
     ([(CONTENT_TYPE, "application/json")], answer.review(&request.uid).to_string()).into_response()
 }
 
-async fn read(body: Body) -> Result<Bytes, Box<Response>> {
-    to_bytes(body, LONGEST_REVIEW).await.map_err(|_| {
-        let text = format!("countersign: the AdmissionReview is longer than {LONGEST_REVIEW} bytes, or ended early\n");
-        Box::new((StatusCode::PAYLOAD_TOO_LARGE, text).into_response())
-    })
+/// The body, or the reason for metrics with an answer.
+async fn read(body: Body) -> Result<Bytes, Box<(&'static str, Response)>> {
+    let refused = |reason, status: StatusCode, text: String| Box::new((reason, (status, text).into_response()));
+    match timeout(BODY_WITHIN, to_bytes(body, LONGEST_REVIEW)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(refused(
+            "TooLarge",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("countersign: the AdmissionReview is longer than {LONGEST_REVIEW} bytes, or ended early\n"),
+        )),
+        Err(_) => Err(refused(
+            "Late",
+            StatusCode::REQUEST_TIMEOUT,
+            format!("countersign: the AdmissionReview did not arrive within {BODY_WITHIN:?}\n"),
+        )),
+    }
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    let waiting = match (app.settings.load().is_some(), *app.published.borrow()) {
-        (true, true) => return "ok\n".into_response(),
-        (false, _) => "not ready: ConfigMap countersign-control-plane has not been seen; the operator writes it\n",
-        (_, false) => "not ready: the serving certificate or caBundle is not in place; see the log\n",
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, waiting).into_response()
+    match waiting(&app, Timestamp::now()) {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+    }
+}
+
+/// Why no request is to be sent here.
+fn waiting(app: &App, now: Timestamp) -> Option<&'static str> {
+    if app.draining.load(Ordering::Relaxed) {
+        return Some("not ready: about to end\n");
+    }
+    if app.settings.load().is_none() {
+        return Some("not ready: ConfigMap countersign-control-plane has not been seen; the operator writes it\n");
+    }
+    match *app.serves_until.borrow() {
+        Some(until) if now < until => None,
+        Some(_) => Some("not ready: the serving certificate has expired and could not be renewed; see the log\n"),
+        None => Some("not ready: the serving certificate or caBundle is not in place; see the log\n"),
+    }
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {

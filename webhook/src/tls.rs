@@ -66,13 +66,15 @@ mod tests {
     };
 
     use super::*;
-    use crate::ca::{self, CaState};
+    use crate::ca::{self, CaState, Lives};
 
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     const NAME: &str = "countersign-webhook.countersign-system.svc";
 
     fn authority() -> CaState {
         let (state, now) = (CaState::default(), Timestamp::now());
-        state.after(ca::next(&state, now), now).unwrap()
+        let lives = Lives::new(DAY * 90, DAY, DAY / 12).unwrap();
+        state.after(&ca::next(&state, lives, now), lives, now).unwrap()
     }
 
     fn publish(certificate: &Certificate, authority: &CaState) {

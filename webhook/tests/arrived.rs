@@ -130,6 +130,34 @@ fn our_names_in_other_places_are_refused() {
 }
 
 #[test]
+fn a_part_of_the_identity_is_mounted_only_elsewhere_only_to_be_read_and_only_by_its_container() {
+    type Change = fn(&mut Value);
+    let changes: [Change; 5] = [
+        |mount| mount["mountPath"] = json!("/run/countersign"),
+        |mount| mount["mountPath"] = json!("/run/countersign/credentials"),
+        |mount| mount["readOnly"] = json!(false),
+        |mount| mount["name"] = json!("countersign-private"),
+        |mount| mount["subPath"] = json!(""),
+    ];
+    let part = || json!({ "name": "countersign-identity", "mountPath": "/etc/tls", "subPath": "credentials", "readOnly": true });
+    let with = |mount: Value| {
+        let mut pod = pod();
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([mount]);
+        pod
+    };
+    assert!(outcome(&with(part())).is_ok());
+    for change in changes {
+        let mut mount = part();
+        change(&mut mount);
+        assert_eq!(refusal(&with(mount.clone())).reason(), "NameTaken", "{mount}");
+    }
+    let mut left_out = with(part());
+    left_out["metadata"]["annotations"] = json!({ "countersign.dev/containers": "side" });
+    left_out["spec"]["containers"].as_array_mut().unwrap().push(container("side"));
+    assert_eq!(refusal(&left_out).reason(), "NameTaken");
+}
+
+#[test]
 fn a_container_left_out_cannot_mount_the_identity() {
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({ "countersign.dev/containers": "app" });

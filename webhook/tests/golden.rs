@@ -15,8 +15,16 @@ fn annotated(mut pod: Value, key: &str, value: &str) -> Value {
 }
 
 fn warnings(pod: &Value) -> usize {
+    texts(pod).len()
+}
+
+fn texts(pod: &Value) -> Vec<String> {
     match outcome(pod) {
-        Ok(Outcome::Inject { warnings, .. }) => warnings.len(),
+        Ok(Outcome::Inject { warnings, .. }) => {
+            // Kubernetes may cut what is longer.
+            assert!(warnings.iter().all(|warning| warning.len() <= 256), "{warnings:?}");
+            warnings
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -71,6 +79,60 @@ fn named_containers() {
 fn not_held() {
     let pod = annotated(pod(), "countersign.dev/hold", "false");
     insta::assert_json_snapshot!(patch(&pod));
+}
+
+#[test]
+fn in_a_mesh_of_istio() {
+    let mut pod = annotated(pod(), "traffic.sidecar.istio.io/excludeOutboundIPRanges", "192.0.2.0/24");
+    pod["metadata"]["labels"]["sidecar.istio.io/inject"] = json!("true");
+    insta::assert_json_snapshot!(annotations(&pod));
+    assert_eq!(patch(&apply(&pod, &patch(&pod))), Vec::<Value>::new());
+}
+
+#[test]
+fn in_a_mesh_of_linkerd() {
+    let mut pod = annotated(pod(), "config.linkerd.io/skip-outbound-ports", "25,587");
+    pod["metadata"]["annotations"]["linkerd.io/inject"] = json!("enabled");
+    insta::assert_json_snapshot!(annotations(&pod));
+    assert_eq!(patch(&apply(&pod, &patch(&pod))), Vec::<Value>::new());
+}
+
+/// The operations on annotations.
+fn annotations(pod: &Value) -> Vec<Value> {
+    let about = |operation: &Value| operation["path"].as_str().unwrap().starts_with("/metadata/annotations");
+    patch(pod).into_iter().filter(about).collect()
+}
+
+#[test]
+fn with_a_part_mounted_elsewhere() {
+    let mut pod = pod();
+    pod["spec"]["securityContext"] = json!({ "runAsUser": 1000 });
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([
+        { "name": "countersign-identity", "mountPath": "/etc/tls.crt", "subPath": "credentials/tls.crt", "readOnly": true },
+        { "name": "countersign-identity", "mountPath": "/etc/tls.key", "subPathExpr": "credentials/tls.key", "readOnly": true },
+    ]);
+    insta::assert_json_snapshot!(patch(&pod));
+    let texts = texts(&pod);
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].contains("container `app`") && texts[0].contains("/etc/tls.crt"), "{texts:?}");
+    assert!(texts.iter().all(|text| text.contains("never refreshes")), "{texts:?}");
+    assert_eq!(patch(&apply(&pod, &patch(&pod))), Vec::<Value>::new());
+}
+
+#[test]
+fn processes_that_see_each_other_are_warned_of() {
+    for (field, named) in [("shareProcessNamespace", "/proc"), ("hostPID", "node")] {
+        let mut pod = pod();
+        pod["spec"]["securityContext"] = json!({ "runAsUser": 1000 });
+        let before = patch(&pod);
+        assert_eq!(warnings(&pod), 0);
+        pod["spec"][field] = json!(true);
+        let texts = texts(&pod);
+        assert!(texts.len() == 1 && texts[0].contains(field) && texts[0].contains(named), "{texts:?}");
+        assert_eq!(patch(&pod), before);
+        pod["spec"][field] = json!(false);
+        assert_eq!(warnings(&pod), 0);
+    }
 }
 
 #[test]

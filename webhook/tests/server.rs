@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     Router,
@@ -21,7 +24,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::Service;
 
+const FAR: &str = "2999-01-01T00:00:00Z";
+
 fn app(settings: bool, published: bool) -> Arc<App> {
+    app_until(settings, published.then_some(FAR))
+}
+
+fn app_until(settings: bool, until: Option<&str>) -> Arc<App> {
     let current = Current::default();
     if settings {
         current.store(Some(Arc::new(common::settings())));
@@ -30,7 +39,8 @@ fn app(settings: bool, published: bool) -> Arc<App> {
         options: common::options(),
         settings: current,
         metrics: Metrics::new(),
-        published: watch::channel(published).1,
+        serves_until: watch::channel(until.map(|until| until.parse().unwrap())).1,
+        draining: AtomicBool::new(false),
     })
 }
 
@@ -105,4 +115,27 @@ async fn resources_are_judged() {
     let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
     let (_, body) = call(&mut router, "POST", "/validate", review.to_string().into_bytes()).await;
     assert!(body.contains("unknown placeholder"), "{body}");
+}
+
+#[tokio::test]
+async fn a_replica_whose_certificate_has_expired_or_that_is_about_to_end_is_not_ready_and_still_answers() {
+    let expired = app_until(true, Some("2001-01-01T00:00:00Z"));
+    let ending = app(true, true);
+    ending.draining.store(true, Ordering::Relaxed);
+    for (app, expected) in [(expired, "expired"), (ending, "about to end")] {
+        let (status, body) = call(&mut server::observation(app.clone()), "GET", "/readyz", vec![]).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains(expected), "{body}");
+        let path = "/mutate-pods/by-namespace";
+        let (status, _) = call(&mut server::admission(app), "POST", path, review(&common::pod())).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_that_does_not_arrive_is_given_up() {
+    let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let request = Request::builder().method("POST").uri("/validate").body(body).unwrap();
+    let response = Service::call(&mut server::admission(app(true, true)), request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
 }

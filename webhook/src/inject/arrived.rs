@@ -79,9 +79,31 @@ pub(super) fn agent(
 
 /// Whether the container has exactly this mount.
 pub(super) fn has_mount(container: &Value, mount: &Value) -> bool {
-    list(container, "/volumeMounts")
-        .iter()
-        .any(|found| field(found, "mountPath") == field(mount, "mountPath") && missing(mount, found).is_none())
+    list(container, "/volumeMounts").iter().any(|found| {
+        field(found, "mountPath") == field(mount, "mountPath")
+            && part(found).is_none()
+            && missing(mount, found).is_none()
+    })
+}
+
+/// The containers that have a part of their identity mounted somewhere else, with the path of each such mount.
+pub(super) fn parts<'a>(
+    pod: &'a Value,
+    wanted: &'a Wanted,
+    shape: &'a Shape,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    wanted.containers.iter().flat_map(move |container| {
+        let identity = shape.mount(container);
+        list(container.of(pod), "/volumeMounts")
+            .iter()
+            .filter(move |mount| part(mount).is_some() && name(mount) == name(&identity))
+            .map(|mount| (container.name.as_str(), field(mount, "mountPath").unwrap_or_default()))
+    })
+}
+
+/// The field by which only a part of a volume is mounted.
+fn part(mount: &Value) -> Option<&'static str> {
+    ["subPath", "subPathExpr"].into_iter().find(|key| field(mount, key).is_some_and(|path| !path.is_empty()))
 }
 
 fn is_ours(volume: &str) -> bool {
@@ -95,7 +117,7 @@ fn check_mounts(container: &Value, expected: Option<Value>) -> Result<(), Refusa
         if is_ours(name(mount)) {
             let difference = match &expected {
                 None => Some("the container gets no identity".to_owned()),
-                Some(expected) => missing(expected, mount),
+                Some(expected) => misused(expected, mount, at),
             };
             taken(difference, || format!("volume `{}`, mounted in container `{}`", name(mount), name(container)))?;
         } else if expected.is_some() && overlap(at, IDENTITY_PATH) {
@@ -107,6 +129,17 @@ fn check_mounts(container: &Value, expected: Option<Value>) -> Result<(), Refusa
         }
     }
     Ok(())
+}
+
+/// How a mount of ours differs from `expected`. A part of the identity may be mounted elsewhere: it never refreshes, of which
+/// there is a warning.
+fn misused(expected: &Value, mount: &Value, at: &str) -> Option<String> {
+    match part(mount) {
+        None => missing(expected, mount),
+        Some(field) if overlap(at, IDENTITY_PATH) => Some(format!("{field}: there the whole volume is mounted")),
+        Some(_) if name(mount) != name(expected) => Some("name".to_owned()),
+        Some(_) => (mount.get("readOnly") != Some(&Value::Bool(true))).then(|| "readOnly".to_owned()),
+    }
 }
 
 /// Whether one of the paths is the other, or below it. What is mounted above `/run` hides nothing, so it is none of ours.

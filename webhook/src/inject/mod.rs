@@ -5,14 +5,17 @@ mod agent;
 mod arrived;
 mod decide;
 mod fields;
+mod mesh;
 mod patch;
 mod refusal;
 mod shape;
 mod user;
+mod warnings;
 
 use serde_json::Value;
 
 pub use decide::{Asked, Skip};
+pub use mesh::Mesh;
 pub use refusal::Refusal;
 pub use shape::{AgentOptions, PullPolicy};
 
@@ -22,6 +25,9 @@ use crate::control_plane::Settings;
 pub const INJECT_LABEL: &str = "countersign.dev/inject";
 /// The annotation left on pods that were injected.
 pub const INJECTED_ANNOTATION: &str = "countersign.dev/injected";
+/// The annotation left on pods of which a container has a part of its identity mounted by `subPath`, which never refreshes:
+/// the names of these containers, separated by commas.
+pub const NEVER_REFRESHES_ANNOTATION: &str = "countersign.dev/never-refreshes";
 
 /// What becomes of a pod.
 #[derive(Debug, PartialEq)]
@@ -50,11 +56,26 @@ pub fn inject(pod: &Value, asked: Asked, options: &AgentOptions, settings: &Sett
     let shape = shape::Shape::new(&wanted, user, options, settings);
     arrived::check(pod, &wanted, &shape)?;
     let agent = arrived::agent(pod, &wanted, &shape, options, settings)?;
-    let operations = patch::operations(pod, &wanted, &shape, agent);
-    let warnings = user.readable_by_all().then(|| READABLE_BY_ALL.to_owned()).into_iter().collect();
+    let annotations = annotations(pod, &wanted, &shape, options, settings);
+    let operations = patch::operations(pod, &wanted, &shape, agent, &annotations);
+    let warnings = warnings::warnings(pod, &wanted, &shape, user);
     Ok(Outcome::Inject { operations, warnings })
 }
 
-const READABLE_BY_ALL: &str = "countersign: credential files in this pod are readable by every user of the containers that \
-    mount them (mode 0444), since these do not all run as one explicit uid; set securityContext.runAsUser (mode 0400) or \
-    fsGroup (mode 0440) on the pod";
+/// What is left on the pod for those who look at it, and for meshes.
+fn annotations(
+    pod: &Value,
+    wanted: &decide::Wanted,
+    shape: &shape::Shape,
+    options: &AgentOptions,
+    settings: &Settings,
+) -> Vec<(&'static str, String)> {
+    let mut annotations = vec![(INJECTED_ANNOTATION, "sidecar".to_owned())];
+    let mut stale: Vec<&str> = arrived::parts(pod, wanted, shape).map(|(container, _)| container).collect();
+    stale.dedup();
+    if !stale.is_empty() {
+        annotations.push((NEVER_REFRESHES_ANNOTATION, stale.join(",")));
+    }
+    annotations.extend(mesh::annotations(pod, &options.meshes, settings));
+    annotations
+}

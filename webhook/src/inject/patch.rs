@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    INJECTED_ANNOTATION,
     arrived::{Arrived, has_mount},
     decide::Wanted,
     fields::{annotation, list, name, named},
@@ -12,7 +11,13 @@ use super::{
 
 /// What makes of the pod one that has all of `shape`, in the order of application. Indices are those of the pod as it
 /// arrived: the agent moves in last.
-pub(super) fn operations(pod: &Value, wanted: &Wanted, shape: &Shape, agent: Arrived) -> Vec<Value> {
+pub(super) fn operations(
+    pod: &Value,
+    wanted: &Wanted,
+    shape: &Shape,
+    agent: Arrived,
+    annotations: &[(&str, String)],
+) -> Vec<Value> {
     let mut operations = Vec::with_capacity(16);
     for container in &wanted.containers {
         let (raw, pointer) = (container.of(pod), container.pointer());
@@ -28,7 +33,7 @@ pub(super) fn operations(pod: &Value, wanted: &Wanted, shape: &Shape, agent: Arr
     let volumes = shape.volumes.iter().filter(|volume| named(have, name(volume)).is_none()).cloned().collect();
     append(&mut operations, spec, "/spec", "volumes", volumes);
     agent_first(&mut operations, spec, shape, agent);
-    annotate(&mut operations, pod);
+    annotate(&mut operations, pod, annotations);
     operations
 }
 
@@ -62,16 +67,15 @@ fn agent_first(operations: &mut Vec<Value>, spec: &Value, shape: &Shape, agent: 
     }
 }
 
-fn annotate(operations: &mut Vec<Value>, pod: &Value) {
-    const MODE: &str = "sidecar";
-    if annotation(pod, INJECTED_ANNOTATION) == Some(MODE) {
-        return;
-    }
+fn annotate(operations: &mut Vec<Value>, pod: &Value, annotations: &[(&str, String)]) {
     if pod.pointer("/metadata/annotations").is_some_and(Value::is_object) {
-        let key = INJECTED_ANNOTATION.replace('~', "~0").replace('/', "~1");
-        operations.push(add(format!("/metadata/annotations/{key}"), json!(MODE)));
+        for (key, value) in annotations.iter().filter(|(key, value)| annotation(pod, key) != Some(value)) {
+            let key = key.replace('~', "~0").replace('/', "~1");
+            operations.push(add(format!("/metadata/annotations/{key}"), json!(value)));
+        }
     } else {
-        let annotations: Map<String, Value> = [(INJECTED_ANNOTATION.to_owned(), json!(MODE))].into_iter().collect();
+        let annotations: Map<String, Value> =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         operations.push(add("/metadata/annotations".to_owned(), Value::Object(annotations)));
     }
 }

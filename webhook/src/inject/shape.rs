@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     agent,
     decide::{Container, Wanted},
+    mesh::Mesh,
     user::User,
 };
 use crate::control_plane::Settings;
@@ -41,6 +42,8 @@ pub struct AgentOptions {
     pub memory_mib: u32,
     /// What it logs, as a tracing filter; its own default where there is none.
     pub log: Option<String>,
+    /// The meshes that pods may be in without showing it, because their namespaces are.
+    pub meshes: Vec<Mesh>,
 }
 
 /// When an image is pulled.

@@ -13,6 +13,7 @@ pub(crate) fn options() -> AgentOptions {
         pull_policy: PullPolicy::IfNotPresent,
         cpu: "100m".into(),
         memory_mib: 30,
+        meshes: vec![],
         log: None,
     }
 }

@@ -1,0 +1,107 @@
+//! One authority: a key, its certificate, and what it may sign from when.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{CaError, Lives};
+
+/// Certificates begin this much before now, for API servers whose clocks are behind.
+const BACKDATE: Duration = Duration::from_secs(2 * 3600);
+/// What certificates lived for before it was stored.
+const EARLIER_SERVING_SECONDS: u64 = 24 * 3600;
+
+/// One authority.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authority {
+    /// PEM.
+    pub(super) certificate: String,
+    /// PKCS#8 as PEM.
+    key: String,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+    /// Until then its predecessor signs.
+    pub(super) signs_from: Timestamp,
+    /// The longest life of a certificate that it signs. Stored, so that all replicas know when nothing of it is left,
+    /// whatever their flags.
+    #[serde(default = "earlier_serving_seconds")]
+    serving_seconds: u64,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("not_after", &self.not_after)
+            .field("signs_from", &self.signs_from)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    pub(super) fn generate(signs_from: Timestamp, lives: Lives, now: Timestamp) -> Result<Self, CaError> {
+        let key = KeyPair::generate()?;
+        let (not_before, not_after) = (now, now + lives.authority);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        // Subjects differ, so that a verifier never takes one authority for another.
+        let id: String = key.public_key_raw().iter().rev().take(8).map(|byte| format!("{byte:02x}")).collect();
+        params.distinguished_name.push(DnType::CommonName, format!("countersign-webhook {id}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = at(not_before - BACKDATE)?;
+        params.not_after = at(not_after)?;
+        let certificate = params.self_signed(&key)?.pem();
+        let serving_seconds = lives.serving.as_secs();
+        Ok(Self { certificate, key: key.serialize_pem(), not_before, not_after, signs_from, serving_seconds })
+    }
+
+    /// A certificate for `names` and its key.
+    pub(super) fn sign(
+        &self,
+        names: &[String],
+        now: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CaError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.not_before = at(now - BACKDATE)?;
+        params.not_after = at(not_after)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let leaf = params.signed_by(&key, &self.issuer()?)?;
+        Ok((leaf.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+    }
+
+    pub(super) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CaError> {
+        let key = KeyPair::from_pem(&self.key).map_err(|_| CaError::Damaged("a key cannot be read"))?;
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes())
+            .map_err(|_| CaError::Damaged("a certificate cannot be read"))?;
+        Issuer::from_ca_cert_der(&certificate, key).map_err(|_| CaError::Damaged("a certificate is no CA"))
+    }
+
+    pub(super) fn serving_life(&self) -> Duration {
+        Duration::from_secs(self.serving_seconds)
+    }
+
+    pub(super) fn life(&self) -> Duration {
+        Duration::try_from(self.not_before.duration_until(self.not_after)).unwrap_or_default()
+    }
+}
+
+fn earlier_serving_seconds() -> u64 {
+    EARLIER_SERVING_SECONDS
+}
+
+fn at(time: Timestamp) -> Result<OffsetDateTime, CaError> {
+    OffsetDateTime::from_unix_timestamp(time.as_second()).map_err(|_| CaError::Time)
+}

@@ -1,0 +1,217 @@
+use std::time::Duration;
+
+use super::*;
+
+const NAME: &str = "countersign-webhook.countersign-system.svc";
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const NOTICE: Duration = Duration::from_secs(2 * 3600);
+
+fn lives() -> Lives {
+    Lives::new(DAY * 90, DAY, NOTICE).unwrap()
+}
+
+fn short() -> Lives {
+    Lives::new(SECOND * 40, SECOND * 10, SECOND * 6).unwrap()
+}
+
+fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn issued(state: &CaState, now: Timestamp) -> Serving {
+    state.issue(&[NAME.to_owned()], now).unwrap()
+}
+
+fn made(lives: Lives) -> CaState {
+    let plan = next(&CaState::default(), lives, start());
+    assert_eq!(plan, Plan::Add { signs_from: start() });
+    CaState::default().after(&plan, lives, start()).unwrap()
+}
+
+/// Follows the plan until there is nothing to do.
+fn settled(mut state: CaState, lives: Lives, now: Timestamp) -> CaState {
+    loop {
+        match next(&state, lives, now) {
+            Plan::Keep => return state,
+            plan => state = state.after(&plan, lives, now).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn a_successor_is_trusted_before_it_signs_and_its_predecessor_until_nothing_of_it_is_left() {
+    let state = made(lives());
+    assert_eq!(next(&state, lives(), start() + DAY * 44), Plan::Keep);
+    let half = start() + DAY * 45;
+    let plan = next(&state, lives(), half);
+    assert_eq!(plan, Plan::Add { signs_from: half + NOTICE });
+    let state = state.after(&plan, lives(), half).unwrap();
+    assert_eq!(state.bundle().matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(state.signing(half).unwrap(), &state.authorities[0]);
+    assert_eq!(next(&state, lives(), half), Plan::Keep);
+    let switch = half + NOTICE;
+    assert_eq!(state.signing(switch).unwrap(), &state.authorities[1]);
+    assert_eq!(next(&state, lives(), switch + DAY - SECOND), Plan::Keep);
+    assert_eq!(next(&state, lives(), switch + DAY), Plan::Drop { places: vec![0] });
+    let after = settled(state.clone(), lives(), switch + DAY);
+    assert_eq!(after.authorities, state.authorities[1..]);
+}
+
+/// Two replicas, one of which looks only now and then: whatever they serve is trusted at every moment of a year.
+#[test]
+fn what_any_replica_serves_is_always_in_the_bundle() {
+    let mut state = made(lives());
+    let mut served = [issued(&state, start()).served, issued(&state, start()).served];
+    let mut authorities = std::collections::BTreeSet::new();
+    for look in 0..8 * 365 {
+        let now = start() + HOUR * 3 * look;
+        state = settled(state, lives(), now);
+        for (replica, served) in served.iter_mut().enumerate() {
+            let looks = replica == 0 || look % 3 == 0;
+            if looks && state.is_due(served, now) {
+                *served = issued(&state, now).served;
+            }
+            served.verify(&state.bundle(), now).unwrap();
+            authorities.insert(served.authority.clone());
+        }
+        assert!(state.authorities.len() <= 2);
+    }
+    assert_eq!(authorities.len(), 9, "an authority each 45 days");
+}
+
+/// Replicas of other flags meet in the middle of a roll-out, there and back.
+#[test]
+fn lives_change_without_a_gap() {
+    let mut state = made(lives());
+    let mut served = [issued(&state, start()).served, issued(&state, start()).served];
+    for second in 0..400 {
+        let now = start() + DAY + SECOND * second;
+        // The one has short lives from 10 to 200, the other from 20 to 210.
+        for (replica, served) in (0..).zip(&mut served) {
+            let is_short = (10 + replica * 10..200 + replica * 10).contains(&second);
+            let lives = if is_short { short() } else { lives() };
+            state = settled(state, lives, now);
+            if state.is_due(served, now) {
+                *served = issued(&state, now).served;
+            }
+        }
+        for served in &served {
+            served.verify(&state.bundle(), now).unwrap();
+        }
+        assert!(state.authorities.len() <= 4, "{}", state.authorities.len());
+    }
+    assert_eq!(state.signing(start() + DAY + SECOND * 400).unwrap().life(), DAY * 90);
+}
+
+#[test]
+fn an_expired_authority_is_replaced_at_once() {
+    let state = made(lives());
+    let late = start() + DAY * 91;
+    assert_eq!(next(&state, lives(), late), Plan::Add { signs_from: late });
+    assert!(state.issue(&[NAME.to_owned()], late).is_err());
+    assert!(settled(state, lives(), late).issue(&[NAME.to_owned()], late).is_ok());
+}
+
+#[test]
+fn a_late_successor_signs_before_its_predecessor_no_longer_can() {
+    let late = start() + DAY * 89 - HOUR;
+    assert_eq!(next(&made(lives()), lives(), late), Plan::Add { signs_from: late + HOUR });
+    let later = start() + DAY * 89 + HOUR;
+    assert_eq!(next(&made(lives()), lives(), later), Plan::Add { signs_from: later });
+}
+
+#[test]
+fn a_successor_whose_turn_has_not_come_signs_when_no_other_is_left() {
+    let state = made(lives()).after(&Plan::Add { signs_from: start() + DAY }, lives(), start()).unwrap();
+    let alone = state.after(&Plan::Drop { places: vec![0] }, lives(), start()).unwrap();
+    assert_eq!(issued(&alone, start()).served.authority, alone.authorities[0].certificate);
+}
+
+#[test]
+fn serving_certificates_are_due_at_half_their_life_or_when_the_authority_changes() {
+    let state = made(lives());
+    let served = issued(&state, start()).served;
+    assert!(!state.is_due(&served, start() + DAY / 2 - SECOND));
+    assert!(state.is_due(&served, start() + DAY / 2));
+    let half = start() + DAY * 45;
+    let state = settled(state, lives(), half);
+    let served = issued(&state, half).served;
+    assert!(!state.is_due(&served, half + NOTICE - SECOND));
+    assert!(state.is_due(&served, half + NOTICE));
+    // The Secret was deleted, and another replica made a new CA.
+    assert!(made(lives()).is_due(&served, half));
+}
+
+#[test]
+fn the_next_look_is_at_the_next_event() {
+    let state = made(lives());
+    let served = issued(&state, start()).served;
+    assert_eq!(next_event(&state, lives(), &served, start()), start() + DAY / 2);
+    let half = start() + DAY * 45;
+    let state = settled(state, lives(), half);
+    let served = issued(&state, half).served;
+    assert_eq!(next_event(&state, lives(), &served, half), half + NOTICE);
+    let served = issued(&state, half + NOTICE + DAY * 3 / 4).served;
+    assert_eq!(next_event(&state, lives(), &served, half + NOTICE + DAY * 3 / 4), half + NOTICE + DAY);
+}
+
+#[test]
+fn the_bundle_verifies_what_is_served() {
+    let state = made(lives());
+    let serving = issued(&state, start());
+    let bundle = state.bundle();
+    assert!(serving.verify(&bundle, NAME, start()).is_ok());
+    assert!(serving.verify(&bundle, NAME, start() - HOUR).is_ok(), "an API server whose clock is behind");
+    assert!(serving.verify(&bundle, "another.svc", start()).is_err());
+    assert!(serving.verify(&bundle, NAME, start() + DAY * 2).is_err());
+    assert!(serving.verify(&made(lives()).bundle(), NAME, start()).is_err());
+    assert!(serving.verify("", NAME, start()).is_err());
+    assert!(serving.served.verify(&bundle, start()).is_ok());
+    assert!(serving.served.verify(&made(lives()).bundle(), start()).is_err());
+}
+
+/// A key of one authority beside the certificate of another, as after a Secret mended by hand.
+#[test]
+fn a_certificate_that_nobody_would_trust_is_not_served() {
+    let mut state = made(lives());
+    let other = made(lives());
+    state.authorities[0].certificate = other.authorities[0].certificate.clone();
+    let error = issued(&state, start()).verify(&state.bundle(), NAME, start()).unwrap_err();
+    assert!(error.to_string().contains("delete the Secret"), "{error}");
+}
+
+#[test]
+fn lives_that_do_not_fit_together_are_refused() {
+    for (authority, serving, notice, named) in
+        [(100, 1, 10, "--serving-life"), (100, 10, 1, "--ca-notice"), (31, 10, 6, "--ca-life must be 32s at least")]
+    {
+        let error = Lives::new(SECOND * authority, SECOND * serving, SECOND * notice).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+    assert!(Lives::new(SECOND * 32, SECOND * 10, SECOND * 6).is_ok());
+}
+
+#[test]
+fn what_is_stored_is_read_again_and_damage_is_named() {
+    let state = made(lives());
+    assert_eq!(CaState::from_bytes(&state.to_bytes()).unwrap(), state);
+    assert!(CaState::from_bytes(b"{}").is_err());
+    let damaged = String::from_utf8(state.to_bytes()).unwrap().replace("BEGIN PRIVATE KEY", "BEGIN NOTHING");
+    assert!(CaState::from_bytes(damaged.as_bytes()).unwrap_err().to_string().contains("delete it"));
+}
+
+#[test]
+fn what_earlier_releases_stored_is_read() {
+    let state = made(lives());
+    let mut stored: serde_json::Value = serde_json::from_slice(&state.to_bytes()).unwrap();
+    stored["authorities"][0].as_object_mut().unwrap().remove("servingSeconds").unwrap();
+    assert_eq!(CaState::from_bytes(stored.to_string().as_bytes()).unwrap(), state);
+}
+
+// R87
+#[test]
+fn debug_output_holds_no_key() {
+    assert!(!format!("{:?}", made(lives())).contains("PRIVATE"));
+}
