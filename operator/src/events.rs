@@ -1,7 +1,11 @@
 //! Kubernetes events on pods: why one has no identity, when it has one after all, when a session was displaced. One for
 //! each change, within a rate limit: a wave of restarts must not become a wave of writes to the API server.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -45,6 +49,8 @@ pub enum Notice {
     Identity(String),
     /// A newer stream took over a session.
     Displaced(String),
+    /// The pod's agent is of a build that is supported no longer.
+    Outdated(String),
 }
 
 /// Where sessions leave their notices; never blocks.
@@ -105,6 +111,7 @@ fn event(session: &str, notice: &Notice) -> Event {
         Notice::NoIdentity(why) => (EventType::Warning, "NoIdentity", why),
         Notice::Identity(what) => (EventType::Normal, "Identity", what),
         Notice::Displaced(why) => (EventType::Warning, "SessionDisplaced", why),
+        Notice::Outdated(why) => (EventType::Warning, "AgentOutdated", why),
     };
     let mut note = if session.is_empty() { text.clone() } else { format!("container {session}: {text}") };
     note.truncate(note.floor_char_boundary(MAX_NOTE));
@@ -145,11 +152,13 @@ enum Verdict {
 struct Filter {
     bucket: Bucket,
     last: HashMap<(String, String), Notice>,
+    /// Pods of whose outdated agent was told.
+    outdated: HashSet<String>,
 }
 
 impl Filter {
     fn new() -> Self {
-        Self { bucket: Bucket::new(RATE), last: HashMap::new() }
+        Self { bucket: Bucket::new(RATE), last: HashMap::new(), outdated: HashSet::new() }
     }
 
     fn admit(&mut self, pod: &PodRef, session: &str, notice: &Notice, now: Instant) -> Verdict {
@@ -160,6 +169,7 @@ impl Filter {
             // Only worth telling after the opposite was told.
             Notice::Identity(_) => matches!(last, Some(Notice::NoIdentity(_))),
             Notice::Displaced(_) => true,
+            Notice::Outdated(_) => !self.outdated.contains(&pod.uid),
         };
         if !news {
             return Verdict::Known;
@@ -167,11 +177,20 @@ impl Filter {
         if self.bucket.take(now).is_err() {
             return Verdict::TooMany;
         }
-        if !matches!(notice, Notice::Displaced(_)) {
-            if self.last.len() >= REMEMBERED {
-                self.last.clear();
+        match notice {
+            Notice::Displaced(_) => {}
+            Notice::Outdated(_) => {
+                if self.outdated.len() >= REMEMBERED {
+                    self.outdated.clear();
+                }
+                self.outdated.insert(pod.uid.clone());
             }
-            self.last.insert(key, notice.clone());
+            Notice::NoIdentity(_) | Notice::Identity(_) => {
+                if self.last.len() >= REMEMBERED {
+                    self.last.clear();
+                }
+                self.last.insert(key, notice.clone());
+            }
         }
         Verdict::Publish
     }
@@ -209,6 +228,18 @@ mod tests {
         filter.admit(&pod("a"), "", &none("x"), now);
         assert_eq!(filter.admit(&pod("a"), "", &identity, now), Verdict::Publish);
         assert_eq!(filter.admit(&pod("a"), "", &identity, now), Verdict::Known);
+    }
+
+    // An agent that reconnects, as after every roll-out of the operator, is not news again.
+    #[test]
+    fn an_outdated_agent_is_told_of_once_a_pod_beside_whatever_else_is() {
+        let (mut filter, now) = (Filter::new(), Instant::now());
+        let outdated = |why: &str| Notice::Outdated(why.to_owned());
+        assert_eq!(filter.admit(&pod("a"), "", &none("x"), now), Verdict::Publish);
+        assert_eq!(filter.admit(&pod("a"), "", &outdated("old"), now), Verdict::Publish);
+        assert_eq!(filter.admit(&pod("a"), "app", &outdated("old"), now), Verdict::Known);
+        assert_eq!(filter.admit(&pod("a"), "", &none("x"), now), Verdict::Known);
+        assert_eq!(filter.admit(&pod("b"), "", &outdated("old"), now), Verdict::Publish);
     }
 
     #[test]

@@ -36,8 +36,8 @@ use crate::{
     watch::{self, stored::Stored},
 };
 
-/// How long streams may take to end after they were told to.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long the servers may take to end after they were told to: the issuer's streams move within 15 s.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
@@ -193,7 +193,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (ready, connections) = mpsc::channel(64);
     tokio::spawn(listener::accept(listener, tls, ConnectionLimits::default(), metrics, stop.clone(), ready));
     let issuing = issuer::serve(issuer_context, listener::incoming(connections));
-    parts.spawn(async move { issuing.await.context("the issuer") });
+    parts.spawn(async move {
+        issuing.await;
+        Ok(())
+    });
     readiness.set(Part::Issuer);
 
     let ended = tokio::select! {

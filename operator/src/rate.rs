@@ -1,4 +1,5 @@
-//! A token bucket: so many at once, then so many a second.
+//! A token bucket: so many at once, then so many a second; and a turnstile, which gives each who comes too soon a time of its
+//! own to come back.
 
 use std::time::Duration;
 
@@ -48,9 +49,49 @@ impl Bucket {
     }
 }
 
+/// A bucket before which a herd spreads itself: each who is turned away gets a time of its own, one after the other at the
+/// bucket's rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Turnstile {
+    bucket: Bucket,
+    /// Until then the rate is promised to those who were turned away.
+    promised_until: Option<Instant>,
+}
+
+/// The longest wait that a [`Turnstile`] asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+impl Turnstile {
+    /// With a full bucket.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self { bucket: Bucket::new(rate), promised_until: None }
+    }
+
+    /// Lets one through.
+    ///
+    /// # Errors
+    /// The time after which to come back.
+    pub fn pass(&mut self, now: Instant) -> Result<(), Duration> {
+        let Err(wait) = self.bucket.take(now) else { return Ok(()) };
+        let earliest = now + wait;
+        let slot = self.promised_until.map_or(earliest, |promised| promised.max(earliest));
+        let slot = slot.min(now + LONGEST_WAIT);
+        self.promised_until = Some(slot + self.bucket.rate.each);
+        Err(slot.saturating_duration_since(now))
+    }
+
+    /// Whether it is as a new one would be.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let all = self.bucket.rate.each.saturating_mul(self.bucket.rate.burst);
+        self.bucket.counted.is_none_or(|counted| now.saturating_duration_since(counted) >= all)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, Rate};
+    use super::{Bucket, LONGEST_WAIT, Rate, Turnstile};
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -72,5 +113,36 @@ mod tests {
         assert!(bucket.take(now).is_ok());
         let later = now + Duration::from_secs(3600);
         assert_eq!((0..10).filter(|_| bucket.take(later).is_ok()).count(), 3);
+    }
+
+    // A herd that comes back as told comes at the rate, and everyone is through in the time that it takes at least.
+    #[test]
+    fn a_herd_that_comes_back_as_told_is_let_through_at_the_rate() {
+        let begin = Instant::now();
+        let mut turnstile = Turnstile::new(Rate { each: Duration::from_millis(1), burst: 100 });
+        let mut herd: Vec<Instant> = vec![begin; 5000];
+        let (mut asked, mut through) = (0, begin);
+        while let Some(index) = (0..herd.len()).min_by_key(|&index| herd[index]) {
+            let now = herd[index];
+            asked += 1;
+            match turnstile.pass(now) {
+                Ok(()) => {
+                    through = through.max(now);
+                    herd.swap_remove(index);
+                }
+                Err(wait) => herd[index] = now + wait,
+            }
+        }
+        assert!(asked <= 2 * 5000, "{asked} asked");
+        assert!(through - begin <= Duration::from_millis(5000), "{:?}", through - begin);
+    }
+
+    #[test]
+    fn nobody_is_told_to_stay_away_for_ever() {
+        let now = Instant::now();
+        let mut turnstile = Turnstile::new(Rate { each: Duration::from_secs(1), burst: 1 });
+        let longest = (0..1000).filter_map(|_| turnstile.pass(now).err()).max();
+        assert_eq!(longest, Some(LONGEST_WAIT));
+        assert!(!turnstile.is_full(now) && turnstile.is_full(now + Duration::from_secs(1)));
     }
 }

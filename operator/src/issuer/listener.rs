@@ -1,8 +1,7 @@
-//! The issuer's listener: TLS 1.3 without resumption over TCP, with a time limit on the handshake and caps on connections,
-//! so that who has no token yet can hold little.
+//! The issuer's listener: TLS 1.3 without resumption over TCP, within a time, and within what who has no token yet may hold
+//! ([`Census`]) and compute ([`Turns`]).
 
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -12,38 +11,24 @@ use std::{
 };
 
 use futures::Stream;
-use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+pub use super::census::ConnectionLimits;
+use super::{
+    census::{Census, Seat},
+    drain,
+    turns::Turns,
+};
 use crate::metrics::Metrics;
 
-/// What a peer may hold open.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// Handshakes at the same time; further connections wait in the kernel's queue.
-    pub handshakes: usize,
-    /// How long a handshake may take.
-    pub handshake_time: Duration,
-    /// Connections from one address; pods on the host's network share their node's.
-    pub per_address: usize,
-    /// Connections in all.
-    pub total: usize,
-}
-
-impl Default for ConnectionLimits {
-    fn default() -> Self {
-        Self { handshakes: 256, handshake_time: Duration::from_secs(5), per_address: 512, total: 100_000 }
-    }
-}
-
-/// Accepts, shakes hands and hands connections over until `shutdown`.
+/// Accepts, shakes hands and hands connections over until a moment after `shutdown` ([`drain::closed`]).
 pub async fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -52,16 +37,11 @@ pub async fn accept(
     shutdown: CancellationToken,
     ready: mpsc::Sender<Connection>,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-    let census = Census::new(limits, metrics.clone());
+    let (census, turns) = (Census::new(limits, metrics.clone()), Turns::new(limits.handshakes));
+    let mut closed = std::pin::pin!(drain::closed(shutdown));
     loop {
-        let permit = tokio::select! {
-            () = shutdown.cancelled() => return,
-            permit = handshakes.clone().acquire_owned() => permit,
-        };
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = &mut closed => return,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -73,14 +53,21 @@ pub async fn accept(
                 continue;
             }
         };
-        let Some(seat) = census.enter(peer.ip()) else { continue };
-        let (acceptor, ready, metrics) = (acceptor.clone(), ready.clone(), metrics.clone());
+        let Some(seat) = census.enter(peer.ip()) else {
+            tracing::debug!(%peer, "connection refused: too many");
+            continue;
+        };
+        let (tls, turns, ready, metrics) = (tls.clone(), turns.clone(), ready.clone(), metrics.clone());
         tokio::spawn(async move {
-            let _permit = permit;
-            match tokio::time::timeout(limits.handshake_time, shake_hands(acceptor, stream)).await {
+            let shaken = tokio::select! {
+                biased;
+                () = seat.evicted() => return,
+                shaken = tokio::time::timeout(limits.handshake_time, shake_hands(tls, stream, peer.ip(), turns)) => shaken,
+            };
+            match shaken {
                 Ok(Ok(stream)) => {
                     // A send fails only while the server shuts down; the connection then simply closes.
-                    let _ = ready.send(Connection { stream, peer, _seat: seat }).await;
+                    let _ = ready.send(Connection { stream, peer: Peer { address: peer, seat: Arc::new(seat) } }).await;
                 }
                 Ok(Err(error)) => {
                     metrics.handshakes_failed.inc();
@@ -95,62 +82,23 @@ pub async fn accept(
     }
 }
 
-async fn shake_hands(acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    stream.set_nodelay(true)?;
-    acceptor.accept(stream).await
-}
-
-/// Who is connected, by address.
-#[derive(Clone, Debug)]
-struct Census(Arc<Counts>);
-
-#[derive(Debug)]
-struct Counts {
-    limits: ConnectionLimits,
-    metrics: Arc<Metrics>,
-    by_address: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-impl Census {
-    fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Counts { limits, metrics, by_address: Mutex::default() }))
-    }
-
-    /// A seat, unless the address or all of them together hold as many as they may.
-    fn enter(&self, address: IpAddr) -> Option<Seat> {
-        let mut counts = self.0.by_address.lock();
-        let (total, by_address) = &mut *counts;
-        let here = by_address.get(&address).copied().unwrap_or(0);
-        if *total >= self.0.limits.total || here >= self.0.limits.per_address {
-            tracing::debug!(%address, here, total = *total, "connection refused: too many");
-            return None;
-        }
-        by_address.insert(address, here + 1);
-        *total += 1;
-        self.0.metrics.connections.inc();
-        Some(Seat { census: self.clone(), address })
-    }
-}
-
-/// A place among the connections; given back when dropped.
-#[derive(Debug)]
-struct Seat {
-    census: Census,
+/// Reads the peer's first message, waits for a turn to compute the answer to it, and reads on: only what computes counts.
+async fn shake_hands(
+    tls: Arc<rustls::ServerConfig>,
+    stream: TcpStream,
     address: IpAddr,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut counts = self.census.0.by_address.lock();
-        let (total, by_address) = &mut *counts;
-        *total = total.saturating_sub(1);
-        if let Some(here) = by_address.get_mut(&self.address) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-        self.census.0.metrics.connections.dec();
+    turns: Turns,
+) -> io::Result<TlsStream<TcpStream>> {
+    stream.set_nodelay(true)?;
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let turn = turns.turn(address).await;
+    let mut answering = hello.into_stream(tls);
+    // The first poll agrees on a key and signs; all that comes after it is cheap.
+    let answered = futures::poll!(&mut answering);
+    drop(turn);
+    match answered {
+        Poll::Ready(stream) => stream,
+        Poll::Pending => answering.await,
     }
 }
 
@@ -158,19 +106,39 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
-    peer: SocketAddr,
-    _seat: Seat,
+    peer: Peer,
 }
 
-/// From where a request came.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+/// From where a request came, and its connection's place among all.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    address: SocketAddr,
+    seat: Arc<Seat>,
+}
+
+impl Peer {
+    /// The peer's address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// See [`Seat::evicted`].
+    pub async fn evicted(&self) {
+        self.seat.evicted().await;
+    }
+
+    /// See [`Seat::prove`].
+    pub fn prove(&self) {
+        self.seat.prove();
+    }
+}
 
 impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.peer)
+        self.peer.clone()
     }
 }
 
@@ -201,47 +169,15 @@ pub fn incoming(ready: mpsc::Receiver<Connection>) -> impl Stream<Item = io::Res
 
 #[cfg(test)]
 mod tests {
-    use super::{Census, Connection, ConnectionLimits, accept};
+    use super::{Connection, ConnectionLimits, accept};
     use crate::metrics::Metrics;
-    use std::{
-        net::{IpAddr, Ipv4Addr},
-        sync::Arc,
-        time::Duration,
-    };
+    use std::{net::Ipv4Addr, sync::Arc, time::Duration};
     use tokio::{
         io::AsyncReadExt,
         net::{TcpListener, TcpStream},
         sync::mpsc,
     };
     use tokio_util::sync::CancellationToken;
-
-    fn address(last: u8) -> IpAddr {
-        Ipv4Addr::new(10, 0, 0, last).into()
-    }
-
-    #[test]
-    fn an_address_holds_at_most_its_share_and_gets_it_back() {
-        let limits = ConnectionLimits { per_address: 2, ..ConnectionLimits::default() };
-        let census = Census::new(limits, Arc::new(Metrics::new()));
-        let first = census.enter(address(1));
-        let second = census.enter(address(1));
-        assert!(first.is_some() && second.is_some());
-        assert!(census.enter(address(1)).is_none());
-        assert!(census.enter(address(2)).is_some());
-        drop(first);
-        assert!(census.enter(address(1)).is_some());
-    }
-
-    #[test]
-    fn all_addresses_together_hold_at_most_the_total() {
-        let limits = ConnectionLimits { total: 2, ..ConnectionLimits::default() };
-        let census = Census::new(limits, Arc::new(Metrics::new()));
-        let seats = (census.enter(address(1)), census.enter(address(2)));
-        assert!(census.enter(address(3)).is_none());
-        drop(seats);
-        assert!(census.0.by_address.lock().1.is_empty());
-        assert!(census.enter(address(3)).is_some());
-    }
 
     async fn listening(limits: ConnectionLimits) -> (std::net::SocketAddr, mpsc::Receiver<Connection>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -262,11 +198,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_beyond_the_addresss_share_is_closed_at_once() {
-        let limits = ConnectionLimits { per_address: 1, ..ConnectionLimits::default() };
+    async fn the_connection_that_waited_longest_makes_room_for_the_newest_of_its_address() {
+        let limits = ConnectionLimits { waiting_per_address: 1, ..ConnectionLimits::default() };
         let (address, _connections) = listening(limits).await;
-        let _first = TcpStream::connect(address).await.unwrap();
-        let mut second = TcpStream::connect(address).await.unwrap();
-        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let _second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(first.read(&mut [0; 1]).await.unwrap_or(0), 0);
     }
 }

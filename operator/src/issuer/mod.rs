@@ -2,42 +2,45 @@
 //! state only; the one thing it asks of the API server is a pod which the index does not know yet.
 
 pub mod answer;
+pub mod census;
+pub mod connection;
+pub mod drain;
 pub mod listener;
 pub mod live;
+pub mod paced;
 pub mod record;
 pub mod refused;
 pub mod registry;
 pub mod serving;
 pub mod session;
+pub mod skew;
 pub mod state;
+pub mod turns;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    pin::Pin,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use countersign_proto::issuer::v1::{
     SessionRequest, SessionResponse,
     issuer_server::{Issuer, IssuerServer},
 };
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
+    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Server, server::Connected},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 
-use self::{listener::Peer, live::LivePods, refused::Refused, registry::Registry};
+use self::{connection::Link, live::LivePods, refused::Refused, registry::Registry};
 use crate::{
     authorities::{Freshness, Published},
     clock::Clock,
@@ -50,9 +53,6 @@ use crate::{
 
 /// The longest message that is read, bytes: a token and a request fit many times.
 pub const MAX_MESSAGE: usize = 64 * 1024;
-
-/// Streams on one connection: a node's agent has one for each session.
-const STREAMS_PER_CONNECTION: u32 = 512;
 
 /// Everything a session reads or leaves something with.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub struct Context {
     pub readiness: Readiness,
     /// The time.
     pub clock: Clock,
-    /// Ends every stream.
+    /// Has every stream move to another replica, and ends the server.
     pub shutdown: CancellationToken,
     /// Of states; unique within the process.
     pub generation: AtomicU64,
@@ -89,55 +89,63 @@ impl Context {
     }
 }
 
-/// Serves connections until the context's shutdown, and then until their streams have ended.
-///
-/// # Errors
-/// When the server cannot run at all.
-pub async fn serve<C>(
-    context: Arc<Context>,
-    connections: impl Stream<Item = std::io::Result<C>>,
-) -> Result<(), tonic::transport::Error>
+/// Serves connections until there are no more, and then until each has ended: after the context's shutdown they are told to
+/// move, spread over a time ([`drain`]).
+pub async fn serve<C>(context: Arc<Context>, connections: impl Stream<Item = std::io::Result<C>>)
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let shutdown = context.shutdown.clone();
     let service = IssuerServer::new(Service { context }).max_decoding_message_size(MAX_MESSAGE);
-    Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .http2_max_header_list_size(16 * 1024)
-        .add_service(service)
-        .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
-        .await
+    let open = TaskTracker::new();
+    let (mut connections, mut closed) = (pin!(connections), pin!(drain::closed(shutdown.clone())));
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = connections.next() => next,
+            () = &mut closed => break,
+        };
+        match next {
+            Some(Ok(io)) => drop(open.spawn(connection::serve(io, service.clone(), shutdown.clone()))),
+            Some(Err(error)) => tracing::debug!(%error, "a connection was not handed over"),
+            None => break,
+        }
+    }
+    open.close();
+    open.wait().await;
 }
 
-struct Service {
+/// The service itself; clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
     context: Arc<Context>,
 }
 
 #[tonic::async_trait]
 impl Issuer for Service {
-    type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionResponse, Status>> + Send>>;
+    type SessionStream = ReceiverStream<Result<SessionResponse, Status>>;
 
     async fn session(
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let context = self.context.clone();
-        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-        let admission = context.registry.admit(peer).map_err(|full| {
-            let refused = Refused::Full(full);
+        let link = request.extensions().get::<Link>().cloned().unwrap_or_else(|| Link::new(None));
+        let refuse = |refused: &Refused| {
             context.metrics.refused(Kind::Session, refused.reason());
-            Status::from(&refused)
-        })?;
+            Status::from(refused)
+        };
+        let now = Instant::now();
+        let open = link.open(now).ok_or_else(|| refuse(&Refused::Protocol("too many streams on one connection")))?;
+        let address = link.address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let admission = context.registry.admit(address, now).map_err(|full| refuse(&Refused::Full(full)))?;
         // One message under way: what changes meanwhile is coalesced rather than queued.
         let (outbound, responses) = mpsc::channel(1);
         let requests = request.into_inner();
         tokio::spawn(async move {
-            let _admission = admission;
-            session::serve(context, requests, outbound).await;
+            let _open = open;
+            session::serve(context, link, admission, requests, outbound).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(ReceiverStream::new(responses)))
     }
 }

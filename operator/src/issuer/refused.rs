@@ -118,7 +118,7 @@ pub enum Refused {
     TooFast(Duration),
     /// The process ends.
     #[error("this replica of the issuer is shutting down")]
-    ShuttingDown,
+    ShuttingDown(Duration),
 }
 
 impl Refused {
@@ -150,7 +150,7 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
-            | Self::ShuttingDown => Code::Unavailable,
+            | Self::ShuttingDown(_) => Code::Unavailable,
         }
     }
 
@@ -159,8 +159,7 @@ impl Refused {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooFast(wait) => Some((*wait).max(Duration::from_millis(1))),
-            // Another replica takes over at once.
-            Self::ShuttingDown => Some(Duration::from_millis(100)),
+            Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided => Some(Duration::from_millis(500)),
             Self::Token(VerifyError::NoKeys) | Self::Full(_) => Some(Duration::from_secs(2)),
             Self::X509(_) | Self::Jwt(_) | Self::Stale(_) if self.code() == Code::Unavailable => {
@@ -184,7 +183,7 @@ impl Refused {
             Self::Csr(_) | Self::KeyReused(_) => Reason::Csr,
             Self::Audience { .. } | Self::AudienceCount { .. } => Reason::Audience,
             Self::NoAuthority(_) | Self::Stale(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
-            Self::Starting(_) | Self::Undecided | Self::Full(_) | Self::TooFast(_) | Self::ShuttingDown => {
+            Self::Starting(_) | Self::Undecided | Self::Full(_) | Self::TooFast(_) | Self::ShuttingDown(_) => {
                 Reason::Overload
             }
         }
@@ -193,13 +192,19 @@ impl Refused {
     /// As the answer to one request; the stream goes on.
     #[must_use]
     pub fn to_answer(&self) -> v1::Refusal {
-        let retry_after = self.retry_after().map_or(0, |wait| wait.as_millis());
+        let retry_after = self.retry_after().map_or(0, spread);
         v1::Refusal {
             code: self.code() as i32,
             message: self.to_string(),
             retry_after_ms: u32::try_from(retry_after).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// In milliseconds, and up to a quarter longer: who was refused together shall not come back together.
+fn spread(wait: Duration) -> u64 {
+    let wait = wait.mul_f64(rand::random_range(1.0..1.25));
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 impl From<VerifyError> for Refused {
@@ -212,9 +217,29 @@ impl From<&Refused> for Status {
     fn from(refused: &Refused) -> Self {
         let mut status = Self::new(refused.code(), refused.to_string());
         if let Some(wait) = refused.retry_after() {
-            let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from(milliseconds));
+            status.metadata_mut().insert(RETRY_AFTER, MetadataValue::from(spread(wait)));
         }
         status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Full, RETRY_AFTER, Refused};
+    use std::{collections::BTreeSet, time::Duration};
+    use tonic::{Code, Status};
+
+    #[test]
+    fn who_is_refused_together_is_told_different_times_none_too_early() {
+        let refused = Refused::Full(Full::TooSoon(Duration::from_secs(2)));
+        let told: BTreeSet<u64> = (0..100)
+            .map(|_| {
+                let status = Status::from(&refused);
+                assert_eq!(status.code(), Code::Unavailable);
+                status.metadata().get(RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap()
+            })
+            .collect();
+        assert!(told.len() > 10, "{told:?}");
+        assert!(told.iter().all(|wait| (2000..=2500).contains(wait)), "{told:?}");
     }
 }

@@ -1,11 +1,12 @@
 //! One stream: Hello first, then requests answered and states pushed until the token runs out, the pod ends or a newer
-//! stream takes over. A slow reader is coalesced: one state is due at most, and no request is read while an answer waits.
+//! stream takes over, or the replica goes. A slow reader is coalesced: one state is due at most, and no request is read while
+//! an answer waits. So are changes that come together: whoever has an identity is told of them once, a moment later.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use countersign_core::{entitlement::Entitled, service_account::PodToken};
 use countersign_proto::issuer::v1::{self, session_request, session_response};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
@@ -16,10 +17,13 @@ use tonic::{Code, Status};
 use super::{
     Context,
     answer::{self, Basis, KeysUsed},
+    connection::Link,
+    drain,
     live::{Found, Wanted},
     record::AgentInfo,
     refused::Refused,
-    registry::Hold,
+    registry::{Admission, Hold},
+    skew::{self, Counted, Standing},
     state,
 };
 use crate::{
@@ -36,6 +40,10 @@ pub const HELLO_TIME: Duration = Duration::from_secs(5);
 /// What one stream may ask for: far above what renewals need, far below what would hurt others.
 const PACE: Rate = Rate { each: Duration::from_millis(50), burst: 100 };
 
+/// Within which time a change is told, at random: a bundle that changes for ten thousand streams is not ten thousand pushes
+/// at the same instant, and what changes meanwhile is told along with it.
+const COALESCING: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(100);
+
 /// How long the last word of a stream may wait for its reader.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -44,12 +52,17 @@ type Outbound = mpsc::Sender<Result<v1::SessionResponse, Status>>;
 /// Serves a stream to its end.
 pub async fn serve(
     context: Arc<Context>,
+    link: Link,
+    mut admission: Admission,
     requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
     outbound: Outbound,
 ) {
     context.metrics.sessions.inc();
-    let end = converse(&context, requests, &outbound).await.err();
+    let end = converse(&context, &link, &mut admission, requests, &outbound).await.err();
     context.metrics.sessions.dec();
+    if !admission.is_proven() && !link.is_leaving() {
+        link.fail();
+    }
     if let Some(refused) = end {
         context.metrics.refused(Kind::Session, refused.reason());
         tracing::debug!(error = %refused, "stream ended");
@@ -60,27 +73,31 @@ pub async fn serve(
 
 async fn converse(
     context: &Arc<Context>,
+    link: &Link,
+    admission: &mut Admission,
     mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
     outbound: &Outbound,
 ) -> Result<(), Refused> {
-    let Some(hello) = first_message(context, &mut requests).await? else { return Ok(()) };
+    let Some(hello) = first_message(link, &mut requests).await? else { return Ok(()) };
     let mut session = Session::open(context, &hello).await?;
+    admission.prove();
+    link.prove();
     if let Some(mut request) = hello.x509 {
         if request.token.is_empty() {
             request.token = hello.token;
         }
         session.opening = Some(request);
     }
-    session.run(requests, outbound).await
+    session.run(link, requests, outbound).await
 }
 
 async fn first_message(
-    context: &Context,
+    link: &Link,
     requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
 ) -> Result<Option<v1::Hello>, Refused> {
     let first = tokio::select! {
         biased;
-        () = context.shutdown.cancelled() => return Err(Refused::ShuttingDown),
+        () = link.leaving() => return Err(Refused::ShuttingDown(drain::hint())),
         first = tokio::time::timeout(HELLO_TIME, requests.next()) => first.map_err(|_| Refused::NoHello(HELLO_TIME))?,
     };
     match first {
@@ -104,6 +121,7 @@ struct Session<'a> {
     pod: PodToken,
     name: String,
     hold: Hold,
+    _counted: Counted,
     subscription: Subscription,
     published: watch::Receiver<Arc<Published>>,
     /// The stream's end unless a newer token comes.
@@ -111,7 +129,8 @@ struct Session<'a> {
     keys_used: KeysUsed,
     pace: Bucket,
     told: Option<v1::State>,
-    state_due: bool,
+    /// When the state is looked at again, to be told if it has changed.
+    state_due_at: Option<Instant>,
     opening: Option<v1::X509Request>,
     answers: VecDeque<session_response::Kind>,
 }
@@ -142,11 +161,16 @@ impl<'a> Session<'a> {
             (true, true) => {}
         }
         let agent = AgentInfo::new(&hello.version, &hello.capabilities);
+        let standing = skew::judge(&agent, skew::Version::own(), skew::REQUIRED);
+        let counted = Counted::new(&context.metrics, &agent, &standing);
         let (hold, displaced) = context.registry.hold(&pod.pod_uid, &hello.session, agent)?;
         if displaced {
             context.metrics.displaced.inc();
             let text = "a newer stream of the same session took over; if this repeats, two agents serve this pod";
             context.events.notice(pod_ref(&pod), &hello.session, Notice::Displaced(text.to_owned()));
+        }
+        if let Standing::Outdated(why) = standing {
+            context.events.notice(pod_ref(&pod), &hello.session, Notice::Outdated(why));
         }
         let mut published = context.published.clone();
         published.mark_unchanged();
@@ -160,6 +184,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             context,
             hold,
+            _counted: counted,
             subscription: context.index.subscribe(&pod.pod_uid, &hello.session),
             published,
             expires_at: pod.expires_at,
@@ -168,7 +193,7 @@ impl<'a> Session<'a> {
             keys_used: KeysUsed::default(),
             pace: Bucket::new(PACE),
             told: None,
-            state_due: true,
+            state_due_at: None,
             opening: None,
             answers: VecDeque::new(),
         })
@@ -176,25 +201,37 @@ impl<'a> Session<'a> {
 
     async fn run(
         mut self,
+        link: &Link,
         mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
         outbound: &Outbound,
     ) -> Result<(), Refused> {
         let context = self.context;
-        self.state_due = self.changed_state()?.is_some();
+        self.changed_state()?;
+        self.state_due_at = Some(Instant::now());
         loop {
-            let something_due = self.state_due || !self.answers.is_empty();
+            let leaving = link.is_leaving();
+            let state_due = self.state_due_at.is_some_and(|at| leaving || at <= Instant::now());
+            let something_due = state_due || !self.answers.is_empty();
+            if leaving && !something_due {
+                // What was asked before is answered before the stream ends.
+                match requests.next().now_or_never() {
+                    Some(Some(Ok(request))) => self.receive(request).await?,
+                    _ => return Err(Refused::ShuttingDown(drain::hint())),
+                }
+                continue;
+            }
             let token_left = context.clock.until(self.expires_at);
             tokio::select! {
                 biased;
-                () = context.shutdown.cancelled() => return Err(Refused::ShuttingDown),
+                () = link.leaving(), if !leaving => {}
                 () = self.hold.displaced() => return Err(Refused::Displaced),
                 () = tokio::time::sleep(token_left) => return Err(Refused::TokenExpired),
-                () = self.subscription.changed() => self.state_due = true,
-                Ok(()) = self.published.changed() => self.state_due = true,
+                () = self.subscription.changed() => self.note_change()?,
+                Ok(()) = self.published.changed() => self.note_change()?,
                 permit = outbound.reserve(), if something_due => {
                     // The receiving end is gone: so is the peer.
                     let Ok(permit) = permit else { return Ok(()) };
-                    if let Some(kind) = self.due()? {
+                    if let Some(kind) = self.due(state_due)? {
                         permit.send(Ok(v1::SessionResponse { kind: Some(kind) }));
                     }
                 }
@@ -204,16 +241,32 @@ impl<'a> Session<'a> {
                     Some(Err(status)) if is_unreadable(&status) => return Err(Refused::Protocol(UNREADABLE)),
                     Some(Err(_)) | None => return Ok(()),
                 },
+                () = tokio::time::sleep_until(self.state_due_at.unwrap_or_else(Instant::now)),
+                    if !state_due && self.state_due_at.is_some() => {}
             }
         }
     }
 
+    /// Something that bears on the state has changed. A pod without identity waits for one and is told at once, others
+    /// within [`COALESCING`].
+    fn note_change(&mut self) -> Result<(), Refused> {
+        if matches!(*self.subscription.current(), Entitlement::Gone) {
+            return Err(self.gone());
+        }
+        let has_identity = self.told.as_ref().is_some_and(|told| !told.identities.is_empty());
+        let wait = if has_identity { rand::random_range(COALESCING) } else { Duration::ZERO };
+        let at = Instant::now() + wait;
+        self.state_due_at = Some(self.state_due_at.map_or(at, |earlier| earlier.min(at)));
+        Ok(())
+    }
+
     /// What is sent next: a state that changed before any answer, so that an answer never precedes its ground.
-    fn due(&mut self) -> Result<Option<session_response::Kind>, Refused> {
-        if std::mem::take(&mut self.state_due)
-            && let Some(state) = self.changed_state()?
-        {
-            return Ok(Some(session_response::Kind::State(self.tell(state))));
+    fn due(&mut self, state_due: bool) -> Result<Option<session_response::Kind>, Refused> {
+        if state_due {
+            self.state_due_at = None;
+            if let Some(state) = self.changed_state()? {
+                return Ok(Some(session_response::Kind::State(self.tell(state))));
+            }
         }
         Ok(self.answers.pop_front())
     }
@@ -261,6 +314,8 @@ impl<'a> Session<'a> {
 
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), Refused> {
         let begin = Instant::now();
+        // What has changed by now is told before the answer that may rest on it.
+        self.state_due_at = self.state_due_at.map(|at| at.min(begin));
         match request.kind {
             Some(session_request::Kind::X509(request)) => match self.admit(&request.token, begin).await {
                 Ok(()) => self.answer_x509(request, begin),

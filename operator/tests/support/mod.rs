@@ -33,11 +33,11 @@ use countersign_operator::{
     metrics::Metrics,
 };
 use countersign_proto::issuer::v1::{self, issuer_client::IssuerClient, session_request, session_response};
-use futures::{StreamExt, future::BoxFuture, stream};
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{io::DuplexStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -204,6 +204,8 @@ pub struct World {
     pub notices: Notices,
     pub clock: Clock,
     pub readiness: Readiness,
+    pub context: Arc<Context>,
+    incoming: mpsc::Sender<std::io::Result<DuplexStream>>,
     channel: Channel,
 }
 
@@ -211,7 +213,12 @@ impl World {
     /// An issuer in a cluster with namespace `shop`, pod `orders-0` (uid `p0`), TrustDomain `example.org` and
     /// WorkloadIdentity `orders`.
     pub async fn new() -> Self {
-        let world = Self::empty().await;
+        Self::with_limits(StreamLimits::default()).await
+    }
+
+    /// As [`Self::new`], with other limits.
+    pub async fn with_limits(limits: StreamLimits) -> Self {
+        let world = Self::empty_with_limits(limits).await;
         world.index.update(|index| {
             index.apply_domain(&trust_domain());
             index.apply_identity(orders());
@@ -223,6 +230,10 @@ impl World {
 
     /// An issuer in a cluster with namespace `shop` only.
     pub async fn empty() -> Self {
+        Self::empty_with_limits(StreamLimits::default()).await
+    }
+
+    async fn empty_with_limits(limits: StreamLimits) -> Self {
         let begin = tokio::time::Instant::now();
         let clock = Clock::new(move || {
             let elapsed = jiff::SignedDuration::try_from(begin.elapsed()).unwrap();
@@ -254,7 +265,7 @@ impl World {
             published: authorities.subscribe(),
             freshness: freshness.clone(),
             token_keys,
-            registry: Registry::new(StreamLimits::default()),
+            registry: Registry::new(limits),
             events,
             metrics: metrics.clone(),
             readiness: readiness.clone(),
@@ -262,8 +273,12 @@ impl World {
             shutdown: shutdown.clone(),
             generation: AtomicU64::new(0),
         });
-        let channel = connect(context).await;
+        let (incoming, connections) = mpsc::channel(8);
+        tokio::spawn(issuer::serve(context.clone(), ReceiverStream::new(connections)));
+        let channel = channel(connection(&incoming).await).await;
         Self {
+            context,
+            incoming,
             index,
             authorities,
             freshness,
@@ -303,9 +318,22 @@ impl World {
 
     /// A stream that has sent nothing.
     pub async fn stream(&self) -> Stream {
-        let (requests, outbound) = mpsc::channel(8);
-        let response = IssuerClient::new(self.channel.clone()).session(ReceiverStream::new(outbound)).await.unwrap();
-        Stream { requests, responses: response.into_inner() }
+        Client(self.channel.clone()).stream().await.unwrap()
+    }
+
+    /// A connection on which nothing was said.
+    pub async fn connection(&self) -> DuplexStream {
+        connection(&self.incoming).await
+    }
+
+    /// Whether the issuer takes connections no more.
+    pub async fn closed(&self) {
+        self.incoming.closed().await;
+    }
+
+    /// A client on a connection of its own.
+    pub async fn client(&self) -> Client {
+        Client(channel(self.connection().await).await)
     }
 
     /// A stream that said Hello with this token.
@@ -335,16 +363,44 @@ impl World {
     }
 }
 
-async fn connect(context: Arc<Context>) -> Channel {
+async fn connection(incoming: &mpsc::Sender<std::io::Result<DuplexStream>>) -> DuplexStream {
     let (client, server) = tokio::io::duplex(256 * 1024);
-    let connections = stream::once(async { Ok::<_, std::io::Error>(server) }).chain(stream::pending());
-    tokio::spawn(issuer::serve(context, connections));
-    let mut client = Some(client);
+    incoming.send(Ok(server)).await.expect("the issuer takes connections");
+    client
+}
+
+async fn channel(connection: DuplexStream) -> Channel {
+    let mut connection = Some(connection);
     let connector = tower::service_fn(move |_: Uri| {
-        let client = client.take().map(TokioIo::new);
-        async move { client.ok_or_else(|| std::io::Error::other("one connection only")) }
+        let connection = connection.take().map(TokioIo::new);
+        async move { connection.ok_or_else(|| std::io::Error::other("one connection only")) }
     });
     Endpoint::from_static("http://issuer").connect_with_connector(connector).await.unwrap()
+}
+
+/// A client on a connection of its own.
+pub struct Client(pub Channel);
+
+impl Client {
+    /// A stream that has sent nothing.
+    ///
+    /// # Errors
+    /// The issuer refuses it at once.
+    pub async fn stream(&self) -> Result<Stream, Status> {
+        let (requests, outbound) = mpsc::channel(8);
+        let response = IssuerClient::new(self.0.clone()).session(ReceiverStream::new(outbound)).await?;
+        Ok(Stream { requests, responses: response.into_inner() })
+    }
+
+    /// A stream that said Hello.
+    ///
+    /// # Errors
+    /// The issuer refuses it at once.
+    pub async fn hello(&self, hello: v1::Hello) -> Result<Stream, Status> {
+        let stream = self.stream().await?;
+        stream.send(session_request::Kind::Hello(hello)).await;
+        Ok(stream)
+    }
 }
 
 /// The client's end of a stream.
@@ -390,6 +446,15 @@ impl Stream {
             session_response::Kind::Jwt(response) => response,
             other => panic!("not a token: {other:?}"),
         }
+    }
+
+    /// The next message, if the stream goes on.
+    ///
+    /// # Errors
+    /// With what the issuer ended it.
+    pub async fn message(&mut self) -> Result<session_response::Kind, Status> {
+        let message = self.responses.message().await?.expect("a stream ends with a status");
+        Ok(message.kind.expect("a kind"))
     }
 
     /// Reads to the end, which must be an error.

@@ -1,0 +1,229 @@
+//! Who is connected, by address. A connection *waits* until a stream on it has proven a pod; those that wait are few for
+//! each address and in all, and the one that waited longest makes room for the newest: who goes on with the handshake is
+//! through in milliseconds, who stalls is the oldest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use crate::metrics::Metrics;
+
+/// What peers may hold open.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Handshakes that compute at the same time. What waits for a peer's bytes is not among them.
+    pub handshakes: usize,
+    /// How long a handshake may take.
+    pub handshake_time: Duration,
+    /// Connections of one address that have proven nothing yet.
+    pub waiting_per_address: usize,
+    /// Connections that have proven nothing yet, in all.
+    pub waiting: usize,
+    /// Connections of one address. Pods on the host's network share their node's; behind some networks all share one.
+    pub per_address: usize,
+    /// Connections in all.
+    pub total: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            handshakes: 1,
+            handshake_time: Duration::from_secs(5),
+            waiting_per_address: 512,
+            waiting: 4096,
+            per_address: 16_384,
+            total: 100_000,
+        }
+    }
+}
+
+/// Every connection, and who must go first.
+#[derive(Clone, Debug)]
+pub struct Census(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    limits: ConnectionLimits,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    total: usize,
+    /// In the order in which they came.
+    waiting: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    addresses: HashMap<IpAddr, Here>,
+}
+
+#[derive(Debug, Default)]
+struct Here {
+    all: usize,
+    waiting: BTreeSet<u64>,
+}
+
+impl Census {
+    /// Nobody is connected.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Counts { limits, metrics, state: Mutex::default() }))
+    }
+
+    /// A seat for a connection that waits. The oldest that waits gives its own up where there is none left; `None` when
+    /// nobody does.
+    #[must_use]
+    pub fn enter(&self, address: IpAddr) -> Option<Seat> {
+        let limits = &self.0.limits;
+        let mut state = self.0.state.lock();
+        let (here, waiting_here) = state.addresses.get(&address).map_or((0, 0), |here| (here.all, here.waiting.len()));
+        if waiting_here >= limits.waiting_per_address || here >= limits.per_address {
+            let oldest = state.addresses.get(&address).and_then(|here| here.waiting.first().copied());
+            self.evict(&mut state, oldest)?;
+        }
+        if state.waiting.len() >= limits.waiting || state.total >= limits.total {
+            let oldest = state.waiting.keys().next().copied();
+            self.evict(&mut state, oldest)?;
+        }
+        state.next += 1;
+        let (number, evicted) = (state.next, CancellationToken::new());
+        state.total += 1;
+        state.waiting.insert(number, (address, evicted.clone()));
+        let here = state.addresses.entry(address).or_default();
+        here.all += 1;
+        here.waiting.insert(number);
+        self.0.metrics.connections.inc();
+        Some(Seat { census: self.clone(), address, number, evicted })
+    }
+
+    fn evict(&self, state: &mut State, number: Option<u64>) -> Option<()> {
+        let (address, evicted) = state.waiting.get(&number?)?.clone();
+        evicted.cancel();
+        state.forget(number?, address);
+        self.0.metrics.connections_evicted.inc();
+        Some(())
+    }
+}
+
+impl State {
+    /// Takes a connection out of every count.
+    fn forget(&mut self, number: u64, address: IpAddr) {
+        self.waiting.remove(&number);
+        self.total = self.total.saturating_sub(1);
+        if let Some(here) = self.addresses.get_mut(&address) {
+            here.waiting.remove(&number);
+            here.all = here.all.saturating_sub(1);
+            if here.all == 0 {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+}
+
+/// A place among the connections; given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    census: Census,
+    address: IpAddr,
+    number: u64,
+    evicted: CancellationToken,
+}
+
+impl Seat {
+    /// From where the connection came.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Resolves when the connection must make room.
+    pub fn evicted(&self) -> WaitForCancellationFuture<'_> {
+        self.evicted.cancelled()
+    }
+
+    /// A stream of the connection has proven a pod: it makes room for nobody any more.
+    pub fn prove(&self) {
+        let mut state = self.census.0.state.lock();
+        if state.waiting.remove(&self.number).is_some()
+            && let Some(here) = state.addresses.get_mut(&self.address)
+        {
+            here.waiting.remove(&self.number);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Who was evicted is in no count any more.
+        if !self.evicted.is_cancelled() {
+            self.census.0.state.lock().forget(self.number, self.address);
+        }
+        self.census.0.metrics.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Census, ConnectionLimits};
+    use crate::metrics::Metrics;
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::Arc,
+    };
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    fn census(limits: ConnectionLimits) -> Census {
+        Census::new(limits, Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn of_an_address_the_one_that_waited_longest_makes_room() {
+        let census = census(ConnectionLimits { waiting_per_address: 2, ..ConnectionLimits::default() });
+        let other = census.enter(address(2)).expect("room");
+        let [first, second, third] = [1, 1, 1].map(|last| census.enter(address(last)).expect("room"));
+        assert!(first.evicted.is_cancelled(), "the oldest of its address");
+        assert!(!other.evicted.is_cancelled(), "an older one of another address is left alone");
+        assert!(!second.evicted.is_cancelled() && !third.evicted.is_cancelled());
+        assert_eq!(census.0.metrics.connections_evicted.get(), 1);
+    }
+
+    #[test]
+    fn who_has_proven_a_pod_makes_room_for_nobody() {
+        let census = census(ConnectionLimits { waiting_per_address: 1, waiting: 1, ..ConnectionLimits::default() });
+        let proven = census.enter(address(1)).expect("room");
+        proven.prove();
+        let _more = [1, 1, 2, 2].map(|last| census.enter(address(last)).expect("room"));
+        assert!(!proven.evicted.is_cancelled());
+    }
+
+    #[test]
+    fn in_all_the_one_that_waited_longest_makes_room() {
+        let census = census(ConnectionLimits { waiting: 2, ..ConnectionLimits::default() });
+        let [first, second, third] = [1, 2, 3].map(|last| census.enter(address(last)).expect("room"));
+        assert!(first.evicted.is_cancelled() && !second.evicted.is_cancelled() && !third.evicted.is_cancelled());
+    }
+
+    #[test]
+    fn an_address_and_all_together_hold_at_most_their_cap_and_get_it_back() {
+        let census = census(ConnectionLimits { per_address: 2, total: 3, ..ConnectionLimits::default() });
+        let mut kept: Vec<_> = [1, 1, 2].iter().map(|&last| census.enter(address(last)).expect("room")).collect();
+        kept.iter().for_each(super::Seat::prove);
+        assert!(census.enter(address(1)).is_none(), "the address is full");
+        assert!(census.enter(address(3)).is_none(), "all together are");
+        kept.remove(0);
+        assert!(census.enter(address(1)).is_some());
+        drop(kept);
+        let state = census.0.state.lock();
+        assert!(state.addresses.is_empty() && state.waiting.is_empty() && state.total == 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! One connection: HTTP/2 within limits, ended when it is of no use or the process goes. What its streams share with it is
+//! a [`Link`].
+
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
+
+use countersign_proto::issuer::v1::issuer_server::IssuerServer;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::Instant,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tonic::{codegen::Service as _, transport::server::Connected};
+
+use super::{
+    Service,
+    drain::{self, FAREWELL},
+    listener::Peer,
+    paced::{PACE, Paced},
+};
+use crate::rate::{Bucket, Rate};
+
+/// Streams on one connection: a node's agent has one for each session.
+const STREAMS: u32 = 512;
+
+/// How long a new connection may have no stream.
+const FIRST_STREAM: Duration = Duration::from_secs(5);
+
+/// How long a connection may be without a stream afterwards: who was told to come back does so on the same connection.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// What may be opened on one connection: every session of a node at once, then few. Opening and resetting streams without
+/// end ("rapid reset") ends the connection.
+const OPENING: Rate = Rate { each: Duration::from_millis(100), burst: 1024 };
+
+/// Streams that prove nothing, on one connection.
+const FAILURES: u32 = 4;
+
+/// How long the parting words of a connection without streams may take.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// What a connection and its streams know of each other.
+#[derive(Clone, Debug)]
+pub struct Link(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    peer: Option<Peer>,
+    open: watch::Sender<usize>,
+    leaving: CancellationToken,
+    broken: CancellationToken,
+    failures: watch::Sender<u32>,
+    opening: Mutex<Bucket>,
+}
+
+impl Link {
+    /// Of a connection without streams.
+    #[must_use]
+    pub fn new(peer: Option<Peer>) -> Self {
+        Self(Arc::new(Inner {
+            peer,
+            open: watch::Sender::new(0),
+            leaving: CancellationToken::new(),
+            broken: CancellationToken::new(),
+            failures: watch::Sender::new(0),
+            opening: Mutex::new(Bucket::new(OPENING)),
+        }))
+    }
+
+    /// From where the connection came, as far as it is known.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.peer.as_ref().map(Peer::address)
+    }
+
+    /// A stream begins. `None`: there were too many of late, and the connection ends.
+    #[must_use]
+    pub fn open(&self, now: Instant) -> Option<OpenStream> {
+        if self.0.opening.lock().take(now).is_err() {
+            self.0.broken.cancel();
+            return None;
+        }
+        self.0.open.send_modify(|open| *open += 1);
+        Some(OpenStream(self.clone()))
+    }
+
+    /// Resolves when the connection's streams shall move to another replica.
+    pub fn leaving(&self) -> WaitForCancellationFuture<'_> {
+        self.0.leaving.cancelled()
+    }
+
+    /// Has them move.
+    pub fn leave(&self) {
+        self.0.leaving.cancel();
+    }
+
+    /// Whether they shall.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.is_cancelled()
+    }
+
+    /// A stream has proven its pod.
+    pub fn prove(&self) {
+        if let Some(peer) = &self.0.peer {
+            peer.prove();
+        }
+        self.0.failures.send_if_modified(|failures| std::mem::take(failures) > 0);
+    }
+
+    /// A stream ended without proving a pod.
+    pub fn fail(&self) {
+        self.0.failures.send_modify(|failures| *failures += 1);
+    }
+}
+
+/// An open stream, as its connection counts it.
+#[derive(Debug)]
+pub struct OpenStream(Link);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<C>(io: C, service: IssuerServer<Service>, shutdown: CancellationToken)
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let mut known = http::Extensions::new();
+    known.insert(io.connect_info());
+    let link = Link::new(known.remove::<Peer>());
+    let shared = link.clone();
+    let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(shared.clone());
+        service.clone().call(request)
+    });
+    let mut connection = pin!(http2().serve_connection(TokioIo::new(Paced::new(io, PACE)), service));
+    let mut moving = pin!(drain::moment(shutdown));
+    let evicted = async {
+        match &link.0.peer {
+            Some(peer) => peer.evicted().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut evicted = pin!(evicted);
+    let (mut open, mut failures) = (link.0.open.subscribe(), link.0.failures.subscribe());
+    let mut idle_at = Instant::now() + FIRST_STREAM;
+    let mut ends_at: Option<Instant> = None;
+    loop {
+        let is_idle = *open.borrow_and_update() == 0;
+        // What ends already only waits for its end.
+        let deadline = ends_at.or(is_idle.then_some(idle_at));
+        let farewell = tokio::select! {
+            biased;
+            () = link.0.broken.cancelled() => return,
+            () = &mut evicted => return,
+            _ = connection.as_mut() => return,
+            () = &mut moving, if ends_at.is_none() => {
+                link.leave();
+                FAREWELL
+            }
+            Ok(_) = failures.wait_for(|failures| *failures >= FAILURES), if ends_at.is_none() => PARTING,
+            Ok(()) = open.changed() => {
+                idle_at = Instant::now() + IDLE;
+                continue;
+            }
+            () = tokio::time::sleep_until(deadline.unwrap_or(idle_at)), if deadline.is_some() => {
+                if ends_at.is_some() {
+                    return;
+                }
+                PARTING
+            }
+        };
+        // GOAWAY: what is open ends by itself, what comes goes elsewhere.
+        connection.as_mut().graceful_shutdown();
+        ends_at = Some(Instant::now() + farewell);
+    }
+}
+
+/// Limits beyond those of the library: it bounds resets of streams not yet accepted (20), one answer to PING and SETTINGS
+/// at a time, and the overhead of small DATA frames; [`Paced`] bounds every other flood.
+fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_local_error_reset_streams(64)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_frame_size(16 * 1024)
+        .max_header_list_size(16 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .auto_date_header(false)
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20));
+    http2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, OPENING};
+    use tokio::time::Instant;
+
+    #[test]
+    fn a_connection_that_opens_streams_without_end_is_broken_off() {
+        let (link, now) = (Link::new(None), Instant::now());
+        let all: Vec<_> = (0..OPENING.burst).map(|_| link.open(now).expect("within the burst")).collect();
+        assert_eq!(*link.0.open.borrow(), all.len());
+        drop(all);
+        assert!(link.open(now).is_none() && link.0.broken.is_cancelled());
+        assert_eq!(*link.0.open.borrow(), 0);
+    }
+}
