@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -252,6 +253,56 @@ async fn an_issuer_that_goes_and_comes_back_is_not_noticed_by_the_workload() {
     world.issuer = FakeIssuer::bind_with(address, inner, control_plane).await;
     world.until(|| world.issuer.inner.hellos.load(Ordering::Relaxed) == 2).await;
     assert_eq!(client.fetch_x509_svid().await.unwrap().leaf(), before.leaf(), "no new certificate was needed");
+}
+
+// A replica of the issuer goes: the stream moves to a new connection, and what was asked on it is asked again there.
+#[tokio::test]
+async fn a_token_that_was_asked_for_when_the_stream_moved_is_had_on_the_next() {
+    let world = World::ready(vec![identity(DEFAULT_ID)]).await;
+    let inner = Arc::clone(&world.issuer.inner);
+    world.issuer.misbehave(Fault::Silent);
+    let before = inner.asked.load(Ordering::Relaxed);
+    let client = world.client().await;
+    let call = tokio::spawn(async move { client.fetch_jwt_token(["payments"], None).await });
+    world.until(|| inner.asked.load(Ordering::Relaxed) > before).await;
+    world.issuer.misbehave(Fault::None);
+    world.issuer.move_streams(Duration::from_millis(20));
+    call.await.unwrap().expect("nobody notices");
+    assert_eq!(inner.hellos.load(Ordering::Relaxed), 2);
+    assert_eq!(inner.connections.load(Ordering::Relaxed), 2, "another connection can lead to another replica");
+}
+
+// As above, for who calls while there is no stream.
+#[tokio::test]
+async fn a_token_asked_for_between_two_streams_waits_for_the_next() {
+    let world = World::ready(vec![identity(DEFAULT_ID)]).await;
+    let inner = Arc::clone(&world.issuer.inner);
+    let client = world.client().await;
+    world.issuer.move_streams(Duration::from_millis(500));
+    world.until(|| inner.streams.load(Ordering::Relaxed) == 0).await;
+    client.fetch_jwt_token(["payments"], None).await.expect("nobody notices");
+    assert_eq!(inner.hellos.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_operator_of_a_later_version_is_understood_as_far_as_it_is_known() {
+    let world = World::prepared(vec![identity(DEFAULT_ID)], |issuer| {
+        issuer.inner.future.store(true, Ordering::Relaxed);
+    })
+    .await;
+    world.until_ready().await;
+    let client = world.client().await;
+    assert_eq!(client.fetch_x509_svid().await.unwrap().spiffe_id().to_string(), DEFAULT_ID);
+    client.fetch_jwt_token(["payments"], None).await.unwrap();
+    assert_eq!(world.issuer.inner.hellos.load(Ordering::Relaxed), 1, "on one stream");
+}
+
+#[tokio::test]
+async fn an_agent_says_which_it_is_and_what_it_can_do() {
+    let world = World::ready(vec![identity(DEFAULT_ID)]).await;
+    let hello = world.issuer.inner.hello.lock().unwrap().clone();
+    assert_eq!(hello.version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(hello.capabilities, ["move"]);
 }
 
 #[tokio::test]

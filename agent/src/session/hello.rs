@@ -8,6 +8,13 @@ use countersign_proto::issuer::v1::{Hello, JwtRequest, SessionRequest, TokenRefr
 
 use crate::token::Token;
 
+/// What this agent can do beyond version 1 of the protocol.
+const CAPABILITIES: [&str; 1] = [
+    // Ended with UNAVAILABLE and `retry-after-ms`, it comes back at that time on a new connection, and asks again for what
+    // was not answered.
+    "move",
+];
+
 /// A key or its request could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MakeError {
@@ -28,7 +35,7 @@ pub(super) fn x509(number: u64, id: Option<&SpiffeId>, token: &Token) -> Result<
 pub(super) fn hello(session: &str, token: &Token, x509: Option<X509Request>) -> SessionRequest {
     message(Kind::Hello(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        capabilities: Vec::new(),
+        capabilities: CAPABILITIES.iter().map(|&name| name.to_owned()).collect(),
         token: token.compact().to_owned(),
         session: session.to_owned(),
         x509,

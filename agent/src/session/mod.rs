@@ -1,6 +1,7 @@
 //! A session: one conversation with the issuer about one name in the pod, and what comes of it. Decisions are pure
 //! (`wallet`, `held`, `told`); the `driver` observes and applies.
 
+mod comeback;
 mod driver;
 mod held;
 mod hello;

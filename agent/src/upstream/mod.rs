@@ -4,6 +4,7 @@ mod http2;
 mod roots;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
@@ -76,7 +77,15 @@ pub struct Upstream {
     name: ServerName<'static>,
     origin: Uri,
     roots: Lock<KeptRoots>,
-    live: Mutex<Option<Http2>>,
+    lines: AtomicU64,
+    live: Mutex<Option<Line>>,
+}
+
+/// One connection; clones are of the same.
+#[derive(Debug, Clone)]
+pub struct Line {
+    number: u64,
+    http2: Http2,
 }
 
 impl Upstream {
@@ -84,7 +93,7 @@ impl Upstream {
     pub fn new(address: String, name: ServerName<'static>, roots: KeptRoots) -> Self {
         let origin =
             format!("https://{}", name.to_str()).parse().unwrap_or_else(|_| Uri::from_static("https://issuer"));
-        Self { address, name, origin, roots: Lock::new(roots), live: Mutex::new(None) }
+        Self { address, name, origin, roots: Lock::new(roots), lines: AtomicU64::new(0), live: Mutex::new(None) }
     }
 
     /// A client on the connection that stands, or on a new one.
@@ -92,20 +101,34 @@ impl Upstream {
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn client(&self) -> Result<IssuerClient<Http2>, UpstreamError> {
-        let mut live = self.live.lock().await;
-        let http2 = match live.as_ref().filter(|http2| !http2.is_closed()) {
-            Some(http2) => http2.clone(),
-            None => tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
-                .await
-                .map_err(|_| UpstreamError::Timeout { address: self.address.clone() })??,
-        };
-        *live = Some(http2.clone());
-        Ok(IssuerClient::with_origin(http2, self.origin.clone()).max_decoding_message_size(MAX_MESSAGE))
+        self.client_on_line().await.map(|(client, _)| client)
     }
 
-    /// Forgets the connection, which does not answer: the next client gets a new one.
-    pub async fn discard(&self) {
-        self.live.lock().await.take();
+    /// As [`Self::client`], with the connection.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn client_on_line(&self) -> Result<(IssuerClient<Http2>, Line), UpstreamError> {
+        let mut live = self.live.lock().await;
+        let line = match live.as_ref().filter(|line| !line.http2.is_closed()) {
+            Some(line) => line.clone(),
+            None => {
+                let http2 = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
+                    .await
+                    .map_err(|_| UpstreamError::Timeout { address: self.address.clone() })??;
+                Line { number: self.lines.fetch_add(1, Ordering::Relaxed), http2 }
+            }
+        };
+        *live = Some(line.clone());
+        let client = IssuerClient::with_origin(line.http2.clone(), self.origin.clone());
+        Ok((client.max_decoding_message_size(MAX_MESSAGE), line))
+    }
+
+    /// Forgets a connection, which does not answer or leads to an issuer that goes: the next client gets a new one, and
+    /// with it perhaps another replica. One that came after it stays.
+    pub async fn discard(&self, line: &Line) {
+        let mut live = self.live.lock().await;
+        live.take_if(|live| live.number == line.number);
     }
 
     /// Trusts `pushed` (DER) beside the roots of the pod's own spec from the next connection on, also after a restart.

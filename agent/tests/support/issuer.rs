@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,8 +61,18 @@ pub struct Inner {
     pub hellos: AtomicUsize,
     pub refreshes: AtomicUsize,
     pub jwts: AtomicUsize,
+    /// Requests of any kind that came, Hello among them.
+    pub asked: AtomicUsize,
+    pub connections: AtomicUsize,
+    /// Open streams.
+    pub streams: AtomicUsize,
     /// Raised to end every stream.
     pub cut: watch::Sender<u64>,
+    /// Milliseconds after which agents whose streams are cut shall come back; none: nothing is said of it.
+    pub come_back: Mutex<Option<u64>>,
+    /// Speaks as an operator of a later version: with fields and kinds that are not known yet.
+    pub future: AtomicBool,
+    pub hello: Mutex<v1::Hello>,
 }
 
 pub struct FakeIssuer {
@@ -111,7 +121,7 @@ impl FakeIssuer {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = IssuerServer::from_arc(Arc::new(Api(Arc::clone(&inner))));
-        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), service));
+        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), service, Arc::clone(&inner)));
         Self { address, inner, control_plane, task }
     }
 
@@ -136,6 +146,12 @@ impl FakeIssuer {
         self.inner.x509_ttl.store(seconds, Ordering::Relaxed);
     }
 
+    /// Has every stream move, as a replica that goes does.
+    pub fn move_streams(&self, come_back: Duration) {
+        *self.inner.come_back.lock().unwrap() = Some(come_back.as_millis().try_into().unwrap());
+        self.cut_streams();
+    }
+
     pub fn cut_streams(&self) {
         self.inner.cut.send_modify(|cut| *cut += 1);
     }
@@ -156,6 +172,12 @@ impl Inner {
             hellos: AtomicUsize::new(0),
             refreshes: AtomicUsize::new(0),
             jwts: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            come_back: Mutex::new(None),
+            future: AtomicBool::new(false),
+            hello: Mutex::default(),
             cut: watch::Sender::new(0),
         })
     }
@@ -226,6 +248,7 @@ impl Inner {
     }
 
     fn answer(&self, request: SessionRequest) -> Option<SessionResponse> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if *self.fault.lock().unwrap() == Fault::Silent {
             return None;
         }
@@ -241,26 +264,35 @@ impl Inner {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: IssuerServer<Api>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: IssuerServer<Api>, inner: Arc<Inner>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             continue;
         };
         tcp.set_nodelay(true).unwrap();
-        let (acceptor, service) = (acceptor.clone(), service.clone());
+        inner.connections.fetch_add(1, Ordering::Relaxed);
+        let (acceptor, service, inner) = (acceptor.clone(), service.clone(), Arc::clone(&inner));
         connections.spawn(async move {
             let Ok(tls) = acceptor.accept(tcp).await else {
                 return;
             };
-            let service = service_fn(move |request| service.clone().call(request));
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (mut service, inner) = (service.clone(), Arc::clone(&inner));
+                async move {
+                    if inner.future.load(Ordering::Relaxed) {
+                        return Ok(super::future::serve(Api(inner), request).await);
+                    }
+                    service.call(request).await
+                }
+            });
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             let _ = server.serve_connection(TokioIo::new(tls), service).await;
         });
     }
 }
 
-struct Api(Arc<Inner>);
+pub(super) struct Api(Arc<Inner>);
 
 #[tonic::async_trait]
 impl Issuer for Api {
@@ -271,7 +303,12 @@ impl Issuer for Api {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (responses, receiver) = mpsc::channel(16);
-        tokio::spawn(converse(Arc::clone(&self.0), request.into_inner(), responses));
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            inner.streams.fetch_add(1, Ordering::Relaxed);
+            converse(Arc::clone(&inner), request.into_inner(), responses).await;
+            inner.streams.fetch_sub(1, Ordering::Relaxed);
+        });
         Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed()))
     }
 }
@@ -287,7 +324,17 @@ async fn converse(
     };
     assert!(matches!(hello.kind, Some(Kind::Hello(_))), "the first message is Hello");
     issuer.hellos.fetch_add(1, Ordering::Relaxed);
+    if let Some(Kind::Hello(hello)) = &hello.kind {
+        *issuer.hello.lock().unwrap() = hello.clone();
+    }
+    let unknown = || SessionResponse { kind: None };
+    if issuer.future.load(Ordering::Relaxed) {
+        let _ = responses.send(Ok(unknown())).await;
+    }
     let _ = responses.send(Ok(issuer.state())).await;
+    if issuer.future.load(Ordering::Relaxed) {
+        let _ = responses.send(Ok(unknown())).await;
+    }
     if let Some(answer) = issuer.answer(hello) {
         let _ = responses.send(Ok(answer)).await;
     }
@@ -299,7 +346,11 @@ async fn converse(
             },
             _ = identities.changed() => Some(issuer.state()),
             _ = cut.changed() => {
-                let _ = responses.send(Err(Status::unavailable("the issuer is going away"))).await;
+                let mut status = Status::unavailable("the issuer is going away");
+                if let Some(wait) = *issuer.come_back.lock().unwrap() {
+                    status.metadata_mut().insert("retry-after-ms", wait.into());
+                }
+                let _ = responses.send(Err(status)).await;
                 return;
             }
         };

@@ -2,6 +2,7 @@
 //! directory for a session. Shared by the tests and the benchmark.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part")]
 
+mod future;
 pub mod issuer;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use countersign_proto::issuer::v1::session_response::Kind;
 use countersign_proto::issuer::v1::{JwtResponse, SessionResponse, State};
 use jiff::Timestamp;
 
-use super::{Conversation, MAX_WAITERS, Session, jitter, span_until};
+use super::{Conversation, MAX_WAITERS, Session, Waiting, jitter, span_until};
 use crate::session::hello;
 use crate::session::tokens::{TokenDeskError, TokenRequest};
 use crate::session::told::Told;
@@ -103,7 +103,7 @@ impl Session {
     fn take_jwt(&mut self, answer: JwtResponse, now: Timestamp) {
         let number = answer.id;
         let outcome = self.wallet.accept_jwt(answer, now, jitter());
-        let waiters = self.waiters.remove(&number).unwrap_or_default();
+        let waiters = self.waiters.remove(&number).map(|waiting| waiting.replies).unwrap_or_default();
         let reply = match outcome {
             Ok(held) => Ok(held.token),
             Err(error) => {
@@ -121,22 +121,30 @@ impl Session {
         }
     }
 
-    /// Answers a workload's request for a token from what is held, or asks the issuer where there is a stream.
+    /// Answers a workload's request for a token from what is held, or asks the issuer where there is a stream. Between two
+    /// streams it waits for the next, for a while.
     pub(super) fn answer(&mut self, request: TokenRequest, conversation: Option<&mut Conversation>) {
         let now = Timestamp::now();
-        let TokenRequest { id, audiences, reply } = request;
-        let held = self.wallet.token(&id, &audiences, now);
+        let held = self.wallet.token(&request.id, &request.audiences, now);
         let is_young = held.is_some_and(|(_, young)| young);
         let held = held.map(|(held, _)| held.token.clone());
-        let asked = match conversation {
-            Some(conversation) if !is_young => self.ask_for(id, audiences, conversation, now),
-            _ => Err("the issuer cannot be reached, and no such token is held"),
+        let Some(conversation) = conversation.filter(|_| !is_young) else {
+            let away = || unavailable("the issuer cannot be reached, and no such token is held");
+            return match held {
+                None if self.may_park() => self.parked.push(request),
+                held => drop(request.reply.send(held.ok_or_else(away))),
+            };
         };
-        let waiters = asked.map(|number| self.waiters.entry(number).or_default());
-        match waiters {
-            Ok(waiters) if waiters.len() < MAX_WAITERS => waiters.push(reply),
-            Ok(_) => drop(reply.send(held.ok_or_else(|| unavailable("too many calls wait for this token")))),
-            Err(why) => drop(reply.send(held.ok_or_else(|| unavailable(why)))),
+        let TokenRequest { id, audiences, reply } = request;
+        let number = match self.ask_for(id.clone(), audiences.clone(), conversation, now) {
+            Ok(number) => number,
+            Err(why) => return drop(reply.send(held.ok_or_else(|| unavailable(why)))),
+        };
+        let waiting = self.waiters.entry(number).or_insert_with(|| Waiting { id, audiences, replies: Vec::new() });
+        if waiting.replies.len() < MAX_WAITERS {
+            waiting.replies.push(reply);
+        } else {
+            drop(reply.send(held.ok_or_else(|| unavailable("too many calls wait for this token"))));
         }
     }
 
@@ -162,6 +170,6 @@ impl Session {
     }
 }
 
-fn unavailable(why: &str) -> TokenDeskError {
+pub(super) fn unavailable(why: &str) -> TokenDeskError {
     TokenDeskError::Unavailable(why.into())
 }

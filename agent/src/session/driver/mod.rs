@@ -1,7 +1,9 @@
 //! Drives one session: keeps a stream to the issuer, hands what comes to the [`Wallet`], sends what it plans, and publishes
-//! to the socket's watchers and to files. With the issuer away it goes on with what it has.
+//! to the socket's watchers and to files. With the issuer away it goes on with what it has; what was asked for when a stream
+//! ended is asked for again on the next.
 
 mod exchange;
+mod parking;
 mod publication;
 
 use std::collections::HashMap;
@@ -9,7 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::renewal::next_attempt;
+use countersign_core::id::SpiffeId;
 use countersign_proto::issuer::v1::{SessionRequest, SessionResponse};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
+use super::comeback::{Comeback, Ending};
 use super::hello;
 use super::tokens::{Reply, TokenDesk, TokenRequest};
 use super::wallet::Wallet;
@@ -24,7 +27,7 @@ use crate::config::SessionConfig;
 use crate::files::Folder;
 use crate::publish::{Published, Publisher};
 use crate::token::{Token, TokenFile};
-use crate::upstream::Upstream;
+use crate::upstream::{Line, Upstream};
 use crate::wait::Readiness;
 
 /// Requests on their way to the issuer.
@@ -35,9 +38,9 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Another agent of the same session came: this one is probably on its way out, and must not push it away again.
 const DISPLACED: Duration = Duration::from_secs(30);
-/// A stream that lived so long ended for a reason of its own: the backoff begins anew. One that ends sooner, as in an
-/// issuer that dies again and again, does not.
-const STEADY: Duration = Duration::from_secs(30);
+/// How long a call for a token waits for the next stream when one has ended: a replica of the issuer that goes is followed
+/// by another at once.
+const BETWEEN_STREAMS: Duration = Duration::from_secs(3);
 /// Workload calls that wait for one token.
 const MAX_WAITERS: usize = 256;
 
@@ -63,10 +66,21 @@ pub struct Session {
     wallet: Wallet,
     publisher: Publisher,
     requests: mpsc::Receiver<TokenRequest>,
-    waiters: HashMap<u64, Vec<Reply>>,
+    waiters: HashMap<u64, Waiting>,
+    /// Calls for tokens that wait for the next stream, until then at most.
+    parked: Vec<TokenRequest>,
+    parking_ends: Option<Instant>,
     next_request: u64,
     /// Files must be written again: they could not be.
     files_are_behind: bool,
+}
+
+/// Who waits for a token that was asked for.
+#[derive(Debug)]
+struct Waiting {
+    id: SpiffeId,
+    audiences: Vec<String>,
+    replies: Vec<Reply>,
 }
 
 /// Why a stream ended, and what delay the issuer asked for.
@@ -74,6 +88,10 @@ pub struct Session {
 struct Ended {
     why: String,
     asked: Option<Duration>,
+    /// With its own word, and with a time to come back.
+    by_issuer: bool,
+    /// The stream had told its State.
+    was_told: bool,
 }
 
 /// The open stream.
@@ -83,6 +101,7 @@ struct Conversation {
     token: Token,
     look_again_at: Timestamp,
     was_told: bool,
+    line: Line,
 }
 
 impl Session {
@@ -96,6 +115,8 @@ impl Session {
             publisher,
             requests,
             waiters: HashMap::new(),
+            parked: Vec::new(),
+            parking_ends: None,
             next_request: 1,
             files_are_behind: false,
         };
@@ -104,15 +125,24 @@ impl Session {
 
     /// Runs until dropped.
     pub async fn run(mut self) {
-        let mut failures = 0;
+        let mut comeback = Comeback::default();
         loop {
             let begun = Instant::now();
             let ended = self.stream().await;
-            failures = if begun.elapsed() >= STEADY { 1 } else { failures + 1 };
-            let delay = next_attempt(failures, jitter(), ended.asked);
-            tracing::warn!(session = self.parts.config.name, why = ended.why, ?delay, "no stream to the issuer");
+            let moved = ended.by_issuer && ended.was_told;
+            let ending = Ending { lived: begun.elapsed(), moved, asked: ended.asked };
+            let delay = comeback.after(ending, rand::random_range(0.0..1.0));
+            let (session, why) = (&self.parts.config.name, &ended.why);
+            if moved {
+                tracing::info!(session, why, ?delay, "the issuer asked to come back on another stream");
+            } else {
+                tracing::warn!(session, why, ?delay, "no stream to the issuer");
+            }
+            if ended.was_told {
+                self.parking_ends = Some(Instant::now() + BETWEEN_STREAMS);
+            }
+            self.park();
             self.wallet.disconnected(ended.why);
-            self.waiters.clear();
             self.publish();
             self.meanwhile(tokio::time::sleep(delay)).await;
         }
@@ -120,30 +150,44 @@ impl Session {
 
     /// One stream, from its opening to its end.
     async fn stream(&mut self) -> Ended {
-        let opened = match self.open().await {
-            Ok(opened) => opened,
-            Err(ended) => return ended,
-        };
-        let (mut conversation, mut incoming) = opened;
+        match self.open().await {
+            Ok((mut conversation, incoming)) => {
+                let ended = self.converse(&mut conversation, incoming).await;
+                // The next may then be with another replica.
+                self.parts.upstream.discard(&conversation.line).await;
+                Ended { was_told: conversation.was_told, ..ended }
+            }
+            Err(ended) => ended,
+        }
+    }
+
+    async fn converse(&mut self, conversation: &mut Conversation, mut incoming: Streaming<SessionResponse>) -> Ended {
         let opened_at = Instant::now();
         loop {
-            let sleep = match self.step(&mut conversation) {
+            if conversation.was_told {
+                self.resume(conversation);
+            }
+            let sleep = match self.step(conversation) {
                 Ok(sleep) => sleep,
-                Err(why) => return self.give_up(why).await,
+                Err(why) => return failed(why),
             };
-            let sleep = if conversation.was_told { sleep } else { sleep.min(OPENING_TIMEOUT) };
+            let sleep = if conversation.was_told { sleep } else { sleep.min(OPENING_TIMEOUT).min(self.parking_left()) };
             tokio::select! {
                 message = incoming.message() => match message {
-                    Ok(Some(message)) => if let Err(why) = self.take(message, &mut conversation) {
-                        return self.give_up(why).await;
+                    Ok(Some(message)) => if let Err(why) = self.take(message, conversation) {
+                        return failed(why);
                     },
                     Ok(None) => return ended(&Status::unavailable("the issuer closed the stream")),
                     Err(status) => return ended(&status),
                 },
-                Some(request) = self.requests.recv() => self.answer(request, Some(&mut conversation)),
+                Some(request) = self.requests.recv() => {
+                    let conversation = conversation.was_told.then_some(&mut *conversation);
+                    self.answer(request, conversation);
+                }
                 () = tokio::time::sleep(sleep) => {
+                    self.release_parked();
                     if !conversation.was_told && opened_at.elapsed() >= OPENING_TIMEOUT {
-                        return self.give_up("the issuer opened the stream and said nothing".into()).await;
+                        return failed("the issuer opened the stream and said nothing".into());
                     }
                 }
             }
@@ -153,7 +197,7 @@ impl Session {
     /// Connects while the key is made, and says hello.
     async fn open(&mut self) -> Result<(Conversation, Streaming<SessionResponse>), Ended> {
         let upstream = Arc::clone(&self.parts.upstream);
-        let mut connecting = Box::pin(async move { upstream.client().await });
+        let mut connecting = Box::pin(async move { upstream.client_on_line().await });
         // The first poll sends the first packet; what follows is done while it travels.
         let early = futures::poll!(&mut connecting);
         let token = self.parts.token.read().map_err(|error| failed(error.to_string()))?;
@@ -172,7 +216,7 @@ impl Session {
             std::task::Poll::Ready(connected) => connected,
             std::task::Poll::Pending => self.meanwhile(connecting).await,
         };
-        let mut client = connected.map_err(|error| failed(error.to_string()))?;
+        let (mut client, line) = connected.map_err(|error| failed(error.to_string()))?;
         let opening = async move {
             let opening = client.session(ReceiverStream::new(receiver));
             tokio::time::timeout(OPENING_TIMEOUT, opening).await
@@ -180,12 +224,12 @@ impl Session {
         match self.meanwhile(opening).await {
             Ok(Ok(response)) => {
                 let look_again_at = token.look_again_at(Timestamp::now());
-                let conversation = Conversation { outgoing, token, look_again_at, was_told: false };
+                let conversation = Conversation { outgoing, token, look_again_at, was_told: false, line };
                 Ok((conversation, response.into_inner()))
             }
             Ok(Err(status)) => Err(ended(&status)),
             Err(_) => {
-                self.parts.upstream.discard().await;
+                self.parts.upstream.discard(&line).await;
                 Err(failed("the issuer does not answer".into()))
             }
         }
@@ -195,18 +239,16 @@ impl Session {
     async fn meanwhile<F: Future>(&mut self, until: F) -> F::Output {
         let mut until = std::pin::pin!(until);
         loop {
-            let sleep = span_until(self.wallet.plan(Timestamp::now()).wake_at);
+            let sleep = span_until(self.wallet.plan(Timestamp::now()).wake_at).min(self.parking_left());
             tokio::select! {
                 output = &mut until => return output,
                 Some(request) = self.requests.recv() => self.answer(request, None),
-                () = tokio::time::sleep(sleep.max(Duration::from_millis(100))) => self.publish(),
+                () = tokio::time::sleep(sleep.max(Duration::from_millis(100))) => {
+                    self.release_parked();
+                    self.publish();
+                }
             }
         }
-    }
-
-    async fn give_up(&self, why: String) -> Ended {
-        self.parts.upstream.discard().await;
-        Ended { why, asked: None }
     }
 
     fn number(&mut self) -> u64 {
@@ -217,7 +259,7 @@ impl Session {
 }
 
 fn failed(why: String) -> Ended {
-    Ended { why, asked: None }
+    Ended { why, asked: None, by_issuer: false, was_told: false }
 }
 
 /// The issuer's own word on when to come again: its metadata, or, displaced by a newer agent of the same session, late.
@@ -225,7 +267,8 @@ fn ended(status: &Status) -> Ended {
     let named = status.metadata().get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
     let displaced = (status.code() == Code::Aborted).then_some(DISPLACED);
     let why = format!("{}: {}", status.code(), status.message());
-    Ended { why, asked: named.map(Duration::from_millis).or(displaced) }
+    let by_issuer = status.code() == Code::Unavailable && named.is_some();
+    Ended { why, asked: named.map(Duration::from_millis).or(displaced), by_issuer, was_told: false }
 }
 
 fn span_until(time: Option<Timestamp>) -> Duration {
