@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cluster;
 pub mod components;
 pub mod credential;
+pub mod faults;
 pub mod fixture;
 mod hand;
 pub mod issuer;
@@ -16,6 +17,7 @@ pub mod scenario;
 pub mod secrets;
 pub mod shapes;
 pub mod tokens;
+pub mod traffic;
 pub mod until;
 
 pub use cluster::Cluster;

@@ -21,6 +21,7 @@ mod product;
 mod progress;
 mod python;
 mod sh;
+mod soak;
 mod test;
 
 #[derive(Debug, Parser)]
@@ -56,6 +57,8 @@ enum Command {
     },
     /// Formatting, lints, licences, unit and property tests, then end-to-end tests on a cluster of their own.
     Test(test::Options),
+    /// The long tests of faults, on a cluster of their own; writes docs/reports/soak.md.
+    Soak(soak::Options),
     /// Run the benches; writes target/bench/report.json and a table.
     Bench,
     /// The cluster alone, without the product.
@@ -116,6 +119,7 @@ fn run(command: Command) -> Result<()> {
         Command::Images { names } => images::make_named(&root, &names).map(drop),
         Command::Test(options) => test::run(&root, &options),
         Command::Bench => bench::run(&root),
+        Command::Soak(options) => soak::run(&root, &options),
         Command::Fault(options) => fault::run(&root, &options),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),
         Command::Codegen { check } => codegen::run(&root, check),

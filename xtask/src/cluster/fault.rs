@@ -75,24 +75,32 @@ impl Node {
         self.layout.pki().join(file)
     }
 
-    /// Ends a component, and lets it not be started again until [`Self::release`].
+    /// Ends a component, and lets it not be started again until [`Self::release`], which is due also after an error.
     pub(crate) fn hold(&self, component: Component) -> Result<()> {
         let marker = self.layout.held(component.name());
         if let Some(dir) = marker.parent() {
             fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
         fs::write(&marker, "").with_context(|| format!("writing {}", marker.display()))?;
-        self.end(component)
+        // The node may have been about to start it: it is gone when it is not seen twice in a row.
+        let mut absent = 0;
+        wait_for(&format!("{} has ended", component.name()), Duration::from_secs(10), || {
+            let processes = self.processes(component);
+            signal(&processes, Signal::SIGKILL)?;
+            absent = if processes.is_empty() { absent + 1 } else { 0 };
+            Ok((absent == 2).then_some(()))
+        })
     }
 
-    /// Ends a component without warning; the node starts it again a second later.
+    /// Ends a component without warning, and waits until the node has started it again and the cluster's API is ready.
     pub(crate) fn end(&self, component: Component) -> Result<()> {
-        let before = self.processes(component)?;
+        let before = self.running(component)?;
         signal(&before, Signal::SIGKILL)?;
         wait_for(&format!("{} has ended", component.name()), Duration::from_secs(10), || {
             let still = child_processes(self.init).into_iter().any(|pid| before.contains(&pid));
             Ok((!still).then_some(()))
-        })
+        })?;
+        self.release(component)
     }
 
     /// Has a held component started again, and waits until the cluster's API is ready.
@@ -102,7 +110,7 @@ impl Node {
             fs::remove_file(&marker).with_context(|| format!("removing {}", marker.display()))?;
         }
         wait_for(&format!("{} runs", component.name()), Duration::from_secs(20), || {
-            Ok(self.processes(component).ok().map(drop))
+            Ok((!self.processes(component).is_empty()).then_some(()))
         })?;
         self.well()
     }
@@ -112,14 +120,18 @@ impl Node {
         own::kubectl(&self.layout).wait_for_api(Duration::from_secs(120))
     }
 
-    /// The process of a component.
-    pub(crate) fn processes(&self, component: Component) -> Result<Vec<u32>> {
-        let name = component.name();
-        let all: Vec<u32> = child_processes(self.init).into_iter().filter(|pid| program(*pid) == name).collect();
+    /// The processes of a component that must run.
+    pub(crate) fn running(&self, component: Component) -> Result<Vec<u32>> {
+        let all = self.processes(component);
         if all.is_empty() {
-            bail!("{name} does not run in cluster {}", self.layout.name);
+            bail!("{} does not run in cluster {}", component.name(), self.layout.name);
         }
         Ok(all)
+    }
+
+    fn processes(&self, component: Component) -> Vec<u32> {
+        let name = component.name();
+        child_processes(self.init).into_iter().filter(|pid| program(*pid) == name).collect()
     }
 
     /// The processes of a container, by the id that its pod's status names.

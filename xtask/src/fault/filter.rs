@@ -1,7 +1,7 @@
 //! Rules in the node's network, in a table of their own that goes when the fault is over.
 
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -15,9 +15,10 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Drops what these send to a port, before anything else looks at it.
-    pub(super) fn drop(from: &[Ipv4Addr], port: u16) -> Result<Self> {
-        let rule = format!("ip saddr {{ {} }} tcp dport {port} drop", list(from));
+    /// Drops what these send to a service, before kube-proxy's rules see it.
+    pub(super) fn drop(from: &[Ipv4Addr], to: SocketAddrV4) -> Result<Self> {
+        let (from, address, port) = (list(from), to.ip(), to.port());
+        let rule = format!("ip saddr {{ {from} }} ip daddr {address} tcp dport {port} drop");
         Self::make("type filter hook prerouting priority raw", &rule)
     }
 

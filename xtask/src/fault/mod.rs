@@ -9,7 +9,7 @@ mod filter;
 mod proxy;
 
 use std::io::{BufRead as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -33,16 +33,16 @@ enum Fault {
     Stop { component: Component },
     /// Pause the processes of a component or of a container: they keep their connections and do not answer.
     Pause(Victim),
-    /// End a component or a container at once. Whoever watches over it starts it again: this does not wait for it.
+    /// End a component or a container at once. A component is started again, which is waited for; a container may be.
     Kill(Victim),
-    /// Drop what pods send to a port.
+    /// Drop what pods send to a service: nobody is told.
     Block {
-        /// Their addresses.
-        #[arg(long = "from", required = true)]
-        from: Vec<Ipv4Addr>,
-        /// The port, as the pods name it.
+        /// The pods' addresses.
+        #[arg(long = "pod", required = true)]
+        pods: Vec<Ipv4Addr>,
+        /// The service's address and port.
         #[arg(long)]
-        port: u16,
+        to: SocketAddrV4,
     },
     /// Come between pods and the API server. Lines on standard input: `pass`, `slow MILLISECONDS`, `answer STATUS`, `cut`
     /// (end all connections), `count`.
@@ -68,9 +68,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let node = Node::find(root, &options.name)?;
     match &options.fault {
         Fault::Stop { component } => {
-            node.hold(*component)?;
-            while_asked();
+            let held = node.hold(*component);
+            if held.is_ok() {
+                while_asked();
+            }
             node.release(*component)?;
+            held?;
         }
         Fault::Pause(victim) => {
             let processes = victim.processes(&node)?;
@@ -81,10 +84,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
                 node.well()?;
             }
         }
+        Fault::Kill(Victim { component: Some(component), .. }) => node.end(*component)?,
         Fault::Kill(victim) => signal(&victim.processes(&node)?, Signal::SIGKILL)?,
-        Fault::Block { from, port } => {
+        Fault::Block { pods, to } => {
             node.enter_network()?;
-            let filter = filter::Filter::drop(from, *port)?;
+            let filter = filter::Filter::drop(pods, *to)?;
             while_asked();
             filter.remove()?;
         }
@@ -104,7 +108,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 impl Victim {
     fn processes(&self, node: &Node) -> Result<Vec<u32>> {
         match (self.component, &self.container) {
-            (Some(component), _) => node.processes(component),
+            (Some(component), _) => node.running(component),
             (None, Some(id)) => node.processes_of_container(id),
             (None, None) => bail!("name a component, or a container"),
         }

@@ -1,0 +1,117 @@
+//! Traffic that must not notice: a server and a caller over mTLS, each handshake a full one which both sides accepted.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    World,
+    faults::address,
+    fixture::PodSpec,
+    pods::is_event,
+    until::{PATIENCE, until},
+};
+
+/// The pods and accounts.
+const SERVER: &str = "server";
+const CLIENT: &str = "client";
+
+/// What was counted up to now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Handshakes which both sides accepted, each with the id that the other's account has.
+    pub handshakes: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Leaves that the caller showed.
+    pub serials: u64,
+    /// Leaves that the server showed.
+    pub peer_serials: u64,
+}
+
+impl Sums {
+    /// What was counted since then.
+    #[must_use]
+    pub fn since(self, then: Self) -> Self {
+        Self {
+            handshakes: self.handshakes - then.handshakes,
+            failed: self.failed - then.failed,
+            serials: self.serials - then.serials,
+            peer_serials: self.peer_serials - then.peer_serials,
+        }
+    }
+
+    /// As counts of a test, with what else it counted.
+    #[must_use]
+    pub fn counts(self, more: &Value) -> Value {
+        let mut counts = json!({
+            "handshakes": self.handshakes,
+            "failed": self.failed,
+            "renewals_of_caller": self.serials,
+            "renewals_of_server": self.peer_serials,
+        });
+        if let (Some(counts), Some(more)) = (counts.as_object_mut(), more.as_object()) {
+            counts.extend(more.clone());
+        }
+        counts
+    }
+}
+
+impl World {
+    /// Has two pods talk, every so often (such as `50ms`), and waits until they do. The TrustDomain must be there.
+    ///
+    /// # Errors
+    /// They do not.
+    pub async fn traffic(&self, every: &str) -> Result<()> {
+        for account in [SERVER, CLIENT] {
+            self.cluster.apply(&self.identity_yaml(account, "")).await?;
+        }
+        let serve = PodSpec::demo(SERVER, &["serve", "--listen", "0.0.0.0:8443", "--allow", &self.id(CLIENT)]);
+        self.cluster.apply(&serve.pod(&self.namespace)).await?;
+        let target = format!("{}:8443", address(&self.ready(SERVER).await?)?);
+        let call = ["call", "--target", &target, "--expect", &self.id(SERVER), "--every", every];
+        self.cluster.apply(&PodSpec::demo(CLIENT, &call).pod(&self.namespace)).await?;
+        self.ready(CLIENT).await?;
+        self.traffic_goes_on(1).await.map(drop)
+    }
+
+    /// Waits until there were so many more calls, and returns all that was counted up to then. None may have failed.
+    ///
+    /// # Errors
+    /// One failed, or they were not made in time.
+    pub async fn traffic_goes_on(&self, more: u64) -> Result<Sums> {
+        self.traffic_since(Sums::default(), more, PATIENCE).await
+    }
+
+    /// As [`Self::traffic_goes_on`], counted from what was seen before.
+    ///
+    /// # Errors
+    /// One failed, or they were not made in time.
+    pub async fn traffic_since(&self, then: Sums, more: u64, deadline: Duration) -> Result<Sums> {
+        let what = format!("{more} more handshakes are done");
+        let sums = until(&what, deadline, async || {
+            Ok(self.sums().await?.filter(|sums| sums.failed > 0 || sums.handshakes >= then.handshakes + more))
+        })
+        .await?;
+        ensure!(sums.failed == 0, "calls failed: {sums:?}");
+        Ok(sums)
+    }
+
+    /// The sums that the caller said last.
+    async fn sums(&self) -> Result<Option<Sums>> {
+        let said = self.said(CLIENT).await?;
+        let failures = said.iter().filter(|line| is_event(line, "failed")).count() as u64;
+        let last = said.iter().rev().find(|line| is_event(line, "summary"));
+        Ok(last.map(|line| {
+            let number = |key: &str| line.get(key).and_then(Value::as_u64).unwrap_or_default();
+            let length = |key: &str| line.get(key).and_then(Value::as_array).map_or(0, Vec::len) as u64;
+            Sums {
+                handshakes: number("handshakes"),
+                failed: number("failed").max(failures),
+                serials: length("serials"),
+                peer_serials: length("peer_serials"),
+            }
+        }))
+    }
+}

@@ -1,0 +1,245 @@
+//! The API server and its store fail in every way they have; identities that are in use do not notice, and what waited goes on
+//! by itself.
+
+#![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use countersign_e2e::{
+    World,
+    faults::{Fault, Faults, OPERATOR, counted, faulty, lasts},
+    fixture::PodSpec,
+    until::{PATIENCE, until},
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt as _, api::LogParams};
+use serde_json::{Value, json};
+
+/// Leaves live so long here: a fault that lasts longer is outlived only by renewal.
+const LIFE: u64 = 20;
+
+/// R25, R27: what is known is issued on from the index.
+async fn without_api_server(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
+    prepare(world).await?;
+    let before = world.traffic_goes_on(20).await?;
+    let fault = faults.begin(&["stop", "kube-apiserver"]).await?;
+    lasts(span).await;
+    fault.over().await?;
+
+    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    // A leaf is renewed at 60 % of its life at the latest.
+    let least = span.as_secs() * 10 / (LIFE * 6) - 1;
+    ensure!(during.serials >= least && during.peer_serials >= least, "renewals did not go on: {during:?}");
+    let new_pods = new_pods_start(world, "after", 3).await?;
+    counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
+}
+
+#[tokio::test]
+async fn identities_are_renewed_while_the_api_server_is_gone() {
+    faulty("api-gone", async |world, faults| {
+        without_api_server(world, faults, "API server gone", Duration::from_secs(40)).await
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_identities_are_renewed_while_the_api_server_is_gone_for_five_minutes() {
+    faulty("api-gone-long", async |world, faults| {
+        without_api_server(world, faults, "API server gone", Duration::from_secs(300)).await
+    })
+    .await;
+}
+
+/// Killed once, which the store must survive as it is, and then held down for a while.
+async fn without_etcd(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
+    prepare(world).await?;
+    let before = world.traffic_goes_on(20).await?;
+    faults.once(&["kill", "etcd"]).await?;
+    let fault = faults.begin(&["stop", "etcd"]).await?;
+    lasts(span).await;
+    fault.over().await?;
+
+    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    let new_pods = new_pods_start(world, "after", 3).await?;
+    counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
+}
+
+#[tokio::test]
+async fn a_restart_of_etcd_is_not_noticed() {
+    faulty("etcd", async |world, faults| {
+        without_etcd(world, faults, "etcd killed, then gone", Duration::from_secs(15)).await
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_etcd_is_gone_for_two_minutes() {
+    faulty("etcd-long", async |world, faults| {
+        without_etcd(world, faults, "etcd killed, then gone", Duration::from_secs(120)).await
+    })
+    .await;
+}
+
+/// R27: every answer that the operator gets from the API server is late, those that open its watches too.
+#[tokio::test]
+async fn a_slow_api_server_slows_what_is_new_and_nothing_else() {
+    faulty("api-slow", async |world, faults| {
+        prepare(world).await?;
+        let before = world.traffic_goes_on(20).await?;
+        let mut fault = between(world, faults).await?;
+        fault.tell("slow 2000").await?;
+        fault.tell("cut").await?;
+        let new_pods = new_pods_start(world, "slow", 3).await?;
+        let during = world.traffic_since(before, 200, PATIENCE).await?.since(before);
+        let seen = fault.tell("pass").await?;
+        fault.over().await?;
+        ensure!(number(&seen, "slowed") > 0, "no answer was slow: {seen}");
+        let counts = json!({ "slow_answers": seen["slowed"], "new_pods": new_pods });
+        counted("API server slow by 2 s", &during.counts(&counts))
+    })
+    .await;
+}
+
+/// The operator hears nothing but refusals: what is known is issued on, what is new waits and then starts.
+async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
+    prepare(world).await?;
+    let before = world.traffic_goes_on(20).await?;
+    let mut fault = between(world, faults).await?;
+    let mut refused = Vec::new();
+    for status in ["429", "500"] {
+        fault.tell(&format!("answer {status}")).await?;
+        fault.tell("cut").await?;
+        let name = format!("new-{status}");
+        world.cluster.apply(&world.identity_yaml(&name, "")).await?;
+        world.cluster.apply(&PodSpec::hold(&name).pod(&world.namespace)).await?;
+        lasts(span).await;
+        refused.push(number(&fault.tell("count").await?, "refused"));
+    }
+    let [of_429, of_both] = *refused.as_slice() else { unreachable!("two statuses") };
+    let seen = fault.tell("pass").await?;
+    for status in ["429", "500"] {
+        let name = format!("new-{status}");
+        world.ready(&name).await?;
+        let id = world.credential(&name).await?.id;
+        ensure!(id == world.id(&name), "{name} has {id}");
+    }
+    fault.over().await?;
+    let during = world.traffic_since(before, 20 * span.as_secs(), PATIENCE).await?.since(before);
+    let of_500 = of_both - of_429;
+    // Five watches and a few writers, each with its backoff: what follows from it in a minute is tens, not thousands.
+    let most = 40 + 4 * span.as_secs();
+    for refused in [of_429, of_500] {
+        ensure!(refused > 0, "nothing was refused: {seen}");
+        ensure!(refused <= most, "the operator asked {refused} times in {span:?}, at most {most} are patience");
+    }
+    let counts = json!({ "seconds_each": span.as_secs(), "refused_429": of_429, "refused_500": of_500, "new_pods": 2 });
+    counted(test, &during.counts(&counts))
+}
+
+#[tokio::test]
+async fn refusals_of_the_api_server_are_waited_out() {
+    faulty("api-refuses", async |world, faults| {
+        refusing(world, faults, "API server answers 429, then 500", Duration::from_secs(15)).await
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_refusals_of_the_api_server_are_waited_out_for_a_minute_each() {
+    faulty("api-refuses-long", async |world, faults| {
+        refusing(world, faults, "API server answers 429, then 500", Duration::from_secs(60)).await
+    })
+    .await;
+}
+
+/// The history between is gone: watches cannot be resumed, and everything is listed anew. What came is known then, and what
+/// went is forgotten.
+#[tokio::test]
+async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
+    faulty("compacted", async |world, faults| {
+        prepare(world).await?;
+        world.cluster.apply(&world.identity_yaml("goes", "")).await?;
+        world.cluster.apply(&PodSpec::hold("goes").pod(&world.namespace)).await?;
+        world.ready("goes").await?;
+        let before = world.traffic_goes_on(20).await?;
+        let mut fault = between(world, faults).await?;
+        fault.tell("answer 500").await?;
+        fault.tell("cut").await?;
+
+        // Meanwhile the world goes on, and forgets how it came there.
+        world.cluster.apply(&world.identity_yaml("comes", "")).await?;
+        world.cluster.apply(&PodSpec::hold("comes").pod(&world.namespace)).await?;
+        let gone = world.cluster.workload_identities(&world.namespace).await?;
+        countersign_e2e::apply::delete(&gone, "goes").await?;
+        faults.once(&["kill", "kube-apiserver"]).await?;
+        faults.once(&["compact"]).await?;
+        fault.tell("pass").await?;
+
+        world.ready("comes").await?;
+        let id = world.credential("comes").await?.id;
+        ensure!(id == world.id("comes"), "the new one has {id}");
+        until("the deleted identity is withdrawn", PATIENCE, async || {
+            Ok(world.credential("goes").await.is_err().then_some(()))
+        })
+        .await?;
+        fault.over().await?;
+        let during = world.traffic_since(before, 100, PATIENCE).await?.since(before);
+        let expired = expired_watches(world).await?;
+        ensure!(expired > 0, "no watch was told that its history is gone");
+        counted(
+            "watch broken, history compacted",
+            &during.counts(&json!({ "watches_expired": expired, "new_pods": 1, "withdrawn": 1 })),
+        )
+    })
+    .await;
+}
+
+/// A trust domain of short lives, and traffic.
+async fn prepare(world: &World) -> Result<()> {
+    world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {LIFE}s}}"))).await?;
+    world.traffic("50ms").await
+}
+
+/// Comes between the operator's replicas and the API server.
+async fn between(world: &World, faults: &Faults) -> Result<Fault> {
+    let addresses = world.operators().await?;
+    let mut arguments = vec!["between"];
+    for address in &addresses {
+        arguments.extend(["--pod", address]);
+    }
+    faults.begin(&arguments).await
+}
+
+/// Makes identities and pods for them, and returns how many got theirs, which is all.
+async fn new_pods_start(world: &World, name: &str, count: u64) -> Result<u64> {
+    let names: Vec<String> = (0..count).map(|number| format!("{name}-{number}")).collect();
+    for name in &names {
+        world.cluster.apply(&world.identity_yaml(name, "")).await?;
+        world.cluster.apply(&PodSpec::hold(name).pod(&world.namespace)).await?;
+    }
+    for name in &names {
+        world.ready(name).await?;
+        let id = world.credential(name).await?.id;
+        ensure!(id == world.id(name), "{name} has {id}");
+    }
+    Ok(count)
+}
+
+/// How many watches the operators' logs say had to begin anew because their history was gone (410).
+async fn expired_watches(world: &World) -> Result<usize> {
+    let pods = world.cluster.api::<Pod>(countersign_e2e::cluster::SYSTEM);
+    let mut expired = 0;
+    for pod in world.product(OPERATOR).await? {
+        let log = pods.logs(&pod.name_any(), &LogParams::default()).await?;
+        expired += log.lines().filter(|line| line.contains("too old resource version")).count();
+    }
+    Ok(expired)
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
