@@ -1,0 +1,246 @@
+//! The webhook for years: authorities rotate, manifests are applied again, replicas come and go, and no admission fails.
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    Cluster, World,
+    apply::{delete, documents},
+    cluster::SYSTEM,
+    fixture::PodSpec,
+    scenario,
+    until::{PATIENCE, until},
+};
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    apps::v1::Deployment,
+    core::v1::{Pod, Secret},
+};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+const WEBHOOK: &str = "countersign-webhook";
+const CONFIGURATION: &str = "countersign";
+/// The annotation of what was injected.
+const INJECTED: &str = "countersign.dev/injected";
+/// An authority every twenty seconds.
+const SHORT_LIVES: [&str; 3] = ["--ca-life=40s", "--serving-life=10s", "--ca-notice=6s"];
+/// Admissions, and authorities that have come, signed and gone, before the test is content.
+const ADMISSIONS: u64 = 2_000;
+const ROTATIONS: usize = 3;
+const ROTATED_WITHIN: Duration = Duration::from_secs(240);
+
+/// One test at a time may upset the webhook.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_come_again() {
+    let _alone = ALONE.lock().await;
+    scenario("rotation", async |world| {
+        replicas_serve(&world.cluster).await?;
+        let load = Load::start(world).await?;
+        let outcome = rotate(world, &load).await;
+        // Back to what was: the manifests, whole, and once more all replicas are replaced under load.
+        kubectl(&["apply", "--server-side", "--force-conflicts", "-k"], "base")?;
+        replicas_serve(&world.cluster).await?;
+        let admitted = load.end().await?;
+        outcome?;
+        ensure!(admitted >= ADMISSIONS, "only {admitted} admissions were asked for");
+        Ok(())
+    })
+    .await;
+}
+
+/// What nobody should do and somebody will: `caBundle` is cleared, the Secret is deleted.
+#[tokio::test]
+async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a_hand() {
+    let _alone = ALONE.lock().await;
+    scenario("mended", async |world| {
+        replicas_serve(&world.cluster).await?;
+        let configurations = Api::<MutatingWebhookConfiguration>::all(world.cluster.client.clone());
+        let bundle = bundle(&world.cluster).await?;
+        let cleared = json!([{ "op": "remove", "path": "/webhooks/0/clientConfig/caBundle" }]);
+        let cleared: Patch<()> = Patch::Json(serde_json::from_value(cleared)?);
+        configurations.patch(CONFIGURATION, &PatchParams::default(), &cleared).await.context("clear caBundle")?;
+        let back =
+            until("caBundle is back", Duration::from_secs(10), async || self::bundle(&world.cluster).await.map(Some));
+        assert_eq!(back.await?, bundle);
+
+        delete(&world.cluster.api::<Secret>(SYSTEM), "countersign-webhook-ca").await?;
+        until("there is another CA", PATIENCE, async || {
+            Ok(self::bundle(&world.cluster).await.ok().filter(|now| *now != bundle))
+        })
+        .await?;
+        // Each replica must serve what the new one signed: enough to be asked of both.
+        let pod = pod(world, "after").await?;
+        let mut in_a_row = 0;
+        until("admissions succeed again", PATIENCE, async || {
+            in_a_row = if admit(&world.pods(), &pod).await.is_ok() { in_a_row + 1 } else { 0 };
+            Ok((in_a_row >= 20).then_some(()))
+        })
+        .await
+    })
+    .await;
+}
+
+/// Short lives, and authorities that come, sign and go, with the configuration applied again in the middle of it.
+async fn rotate(world: &World, load: &Load) -> Result<()> {
+    let deployments = world.cluster.api::<Deployment>(SYSTEM);
+    let deployment = deployments.get(WEBHOOK).await?;
+    let container = deployment.spec.template.spec.and_then(|spec| spec.containers.into_iter().next());
+    let container = container.context("the webhook's container")?;
+    let mut args = container.args.unwrap_or_default();
+    args.extend(SHORT_LIVES.map(str::to_owned));
+    let patch =
+        json!({ "spec": { "template": { "spec": { "containers": [{ "name": container.name, "args": args }] } } } });
+    deployments.patch(WEBHOOK, &PatchParams::default(), &Patch::Strategic(patch)).await.context("set short lives")?;
+    replicas_serve(&world.cluster).await?;
+
+    let (mut seen, mut lost, mut applied) = (BTreeSet::new(), Vec::new(), false);
+    until(&format!("{ROTATIONS} authorities have gone"), ROTATED_WITHIN, async || {
+        let now = match bundle(&world.cluster).await {
+            Ok(now) => now,
+            Err(error) => {
+                lost.push(format!("{error:#}"));
+                return Ok(None);
+            }
+        };
+        seen.extend(now.iter().cloned());
+        let gone = seen.difference(&now).count();
+        if gone >= 1 && !applied {
+            kubectl(&["apply", "--server-side", "--force-conflicts", "-f"], "base/webhook/configuration.yaml")?;
+            applied = true;
+        }
+        let admitted = load.admitted.load(Ordering::Relaxed);
+        Ok((gone >= ROTATIONS && admitted >= ADMISSIONS).then_some(()))
+    })
+    .await?;
+    ensure!(lost.is_empty(), "caBundle was not whole: {lost:?}");
+    Ok(())
+}
+
+/// Pods created, without being stored, by several at a time and all along.
+struct Load {
+    ended: Arc<AtomicBool>,
+    admitted: Arc<AtomicU64>,
+    failures: Arc<Mutex<Vec<String>>>,
+    workers: JoinSet<()>,
+}
+
+impl Load {
+    async fn start(world: &World) -> Result<Self> {
+        let mut load =
+            Self { ended: Arc::default(), admitted: Arc::default(), failures: Arc::default(), workers: JoinSet::new() };
+        let pod = pod(world, "load").await?;
+        for _ in 0..4 {
+            let (pods, pod) = (world.pods(), pod.clone());
+            let (ended, admitted, failures) = (load.ended.clone(), load.admitted.clone(), load.failures.clone());
+            load.workers.spawn(async move {
+                let mut pace = interval(Duration::from_millis(100));
+                pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                while !ended.load(Ordering::Relaxed) {
+                    pace.tick().await;
+                    match admit(&pods, &pod).await {
+                        Ok(()) => drop(admitted.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => failures.lock().push(format!("{error:#}")),
+                    }
+                }
+            });
+        }
+        Ok(load)
+    }
+
+    /// How many were admitted.
+    async fn end(mut self) -> Result<u64> {
+        self.ended.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.workers.join_next().await {
+            ended?;
+        }
+        let (admitted, failures) = (self.admitted.load(Ordering::Relaxed), self.failures.lock());
+        ensure!(failures.is_empty(), "{} of {admitted} and these failed: {:?}", failures.len(), failures.first());
+        Ok(admitted)
+    }
+}
+
+/// Asks for a pod; it must come back injected.
+async fn admit(pods: &Api<Pod>, pod: &Pod) -> Result<()> {
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let made = pods.create(&dry, pod).await?;
+    ensure!(made.metadata.annotations.is_some_and(|all| all.contains_key(INJECTED)), "a pod was let through as it was");
+    Ok(())
+}
+
+async fn pod(world: &World, name: &str) -> Result<Pod> {
+    let mut objects = documents(&PodSpec::hold(name).pod(&world.namespace))?;
+    let pod = objects.pop().context("a pod is the last")?.try_parse()?;
+    for object in &objects {
+        world.cluster.apply_object(object).await?;
+    }
+    Ok(pod)
+}
+
+/// The certificates in `caBundle`; an error if an entry has none, or another than the others.
+async fn bundle(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let mutating = Api::<MutatingWebhookConfiguration>::all(cluster.client.clone()).get(CONFIGURATION).await?;
+    let mutating = mutating.webhooks.unwrap_or_default();
+    let validating = Api::<ValidatingWebhookConfiguration>::all(cluster.client.clone()).get(CONFIGURATION).await?;
+    let validating = validating.webhooks.unwrap_or_default();
+    let entries = mutating.into_iter().map(|entry| (entry.name, entry.client_config.ca_bundle));
+    let entries = entries.chain(validating.into_iter().map(|entry| (entry.name, entry.client_config.ca_bundle)));
+    let mut all = Vec::new();
+    for (name, bundle) in entries {
+        let text = String::from_utf8(bundle.with_context(|| format!("{name} has no caBundle"))?.0)?;
+        let certificates = text.split_inclusive("-----END CERTIFICATE-----\n").map(str::to_owned);
+        all.push(certificates.collect::<BTreeSet<_>>());
+    }
+    let last = all.pop().context("there are no entries")?;
+    // Two configurations are written one after the other: what the test follows is in the last.
+    ensure!(all.iter().all(|one| !one.is_disjoint(&last)), "the entries have nothing in common");
+    Ok(last)
+}
+
+/// Waits until two replicas and more serve, and no other is left.
+async fn replicas_serve(cluster: &Cluster) -> Result<()> {
+    let deployments = cluster.api::<Deployment>(SYSTEM);
+    until("the webhook's replicas serve", Duration::from_secs(180), async || {
+        let deployment = deployments.get(WEBHOOK).await?;
+        let generation = deployment.metadata.generation;
+        let wanted = deployment.spec.replicas.unwrap_or(1);
+        ensure!(wanted >= 2, "the webhook has {wanted} replicas");
+        let status = deployment.status.unwrap_or_default();
+        let serving = [status.updated_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
+        let named = ListParams::default().labels(&format!("app.kubernetes.io/name={WEBHOOK}"));
+        let pods = cluster.api::<Pod>(SYSTEM).list(&named).await?.items.len();
+        let rolled_out = status.observed_generation >= generation && serving == [wanted, wanted];
+        Ok((rolled_out && i32::try_from(pods)? == wanted).then_some(()))
+    })
+    .await
+}
+
+/// Runs `kubectl` (that of the variable `KUBECTL`, if set) on our manifests.
+fn kubectl(arguments: &[&str], manifests: &str) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(manifests);
+    let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let output = Command::new(program).args(arguments).arg(path).output().context("run kubectl")?;
+    ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
