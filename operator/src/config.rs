@@ -25,6 +25,14 @@ pub struct Config {
     #[arg(long, env = "COUNTERSIGN_LISTEN_ISSUER", default_value = "0.0.0.0:8443")]
     pub listen_issuer: SocketAddr,
 
+    /// Where replicas ask each other for what lives in their streams (mutual TLS 1.3); the others are asked on the same port.
+    #[arg(long, env = "COUNTERSIGN_LISTEN_INSPECT", default_value = "0.0.0.0:8444")]
+    pub listen_inspect: SocketAddr,
+
+    /// This replica's name: its pod's.
+    #[arg(long, env = "POD_NAME", default_value = "countersign-operator")]
+    pub replica: String,
+
     /// Where `/metrics`, `/healthz` and `/readyz` are served, in plain text.
     #[arg(long, env = "COUNTERSIGN_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
     pub listen_http: SocketAddr,

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU16, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -93,6 +94,14 @@ impl Readiness {
     #[must_use]
     pub fn index_complete(&self) -> bool {
         [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities].iter().all(|part| self.has(*part))
+    }
+
+    /// Resolves once everything was listed that the controllers decide from: one that led before would write what is not so.
+    pub async fn caches_complete(self) {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while !(self.index_complete() && self.has(Part::Journals)) {
+            look.tick().await;
+        }
     }
 
     /// What is missing, in words; empty when ready.

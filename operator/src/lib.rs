@@ -8,6 +8,7 @@ pub mod controllers;
 pub mod events;
 pub mod http;
 pub mod index;
+pub mod inspect;
 pub mod issuer;
 pub mod jwks;
 pub mod leader;

@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use countersign_core::lease::Terms;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch as published},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -20,10 +21,11 @@ use crate::{
     authorities::{Authorities, Freshness, store::JournalStore},
     clock::Clock,
     config::Config,
-    controllers::{control_plane, trust_domain, workload_identity},
+    controllers::{control_plane, trust_domain, usable::UsableDomains, workload_identity},
     events::{self, EventSink},
     http::{self, Part, Readiness},
     index::{Index, SharedIndex},
+    inspect::{self, credential::Credential, report::Source},
     issuer::{
         self,
         listener::{self, ConnectionLimits},
@@ -32,12 +34,16 @@ use crate::{
         serving::{self, ServingCertificate},
     },
     jwks::{ApiServer, TokenKeys},
+    leader::{Leadership, election::Election, store::ApiServerLease},
     metrics::Metrics,
     watch::{self, stored::Stored},
 };
 
-/// How long the servers may take to end after they were told to: the issuer's streams move within 15 s.
+/// How long the issuer may take to end after it was told to: its streams move within 15 s.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// How long the lease may take to be given up: a request in progress, and the one that says so.
+const GIVING_UP: Duration = Duration::from_secs(6);
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
@@ -46,10 +52,11 @@ const GRACE: Duration = Duration::from_secs(20);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     // Fails only when it was installed already, by whoever embeds this.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let stop = CancellationToken::new();
+    // In this order: the lease is given up, the issuer's streams move, what shows the way there ends.
+    let [resign, stop, end] = [(); 3].map(|()| CancellationToken::new());
     let mut parts = JoinSet::new();
     let (metrics, readiness, clock) = (Arc::new(Metrics::new()), Readiness::default(), Clock::system());
-    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.clone(), stop.clone());
+    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.clone(), end.clone());
     parts.spawn(async move { serving_http.await.context("the HTTP server") });
 
     let client = Client::try_default().await.context("no way to the API server")?;
@@ -136,23 +143,43 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let (client, metrics) = (client.clone(), metrics.clone());
         part!("publication of events", events::publish(client, notices, metrics));
     }
+    let leadership = Leadership::new(clock.clone());
+    let election = Election::new(
+        format!("{}_{:016x}", config.replica, rand::random::<u64>()),
+        Terms::DEFAULT,
+        Box::new(ApiServerLease::new(client.clone(), &config.namespace)),
+        leadership.clone(),
+        clock.clone(),
+        metrics.clone(),
+    );
+    let election = tokio::spawn(election.run(readiness.clone().caches_complete(), resign.clone()));
+    let (usable, usable_news) = UsableDomains::new();
     let domain_context = trust_domain::Context {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
         journals: journals.clone(),
         cluster: cluster.clone(),
+        leadership: leadership.clone(),
+        usable,
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
     part!("controller of TrustDomains", trust_domain::run(Arc::new(domain_context), domains));
+    let (counts, counted) = published::channel(None);
     let identity_context = workload_identity::Context {
         client: client.clone(),
         index: index.clone(),
+        authorities: authorities.clone(),
+        counted,
+        leadership: leadership.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
-    part!("controller of WorkloadIdentities", workload_identity::run(Arc::new(identity_context), identities));
+    part!(
+        "controller of WorkloadIdentities",
+        workload_identity::run(Arc::new(identity_context), identities, usable_news)
+    );
     let control_plane_context = control_plane::Context {
         client: client.clone(),
         namespace: config.namespace.clone(),
@@ -161,6 +188,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         cluster,
         authorities: authorities.clone(),
         journals,
+        leadership: leadership.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
@@ -176,13 +204,35 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen_issuer)
         .await
         .with_context(|| format!("the issuer cannot listen on {}", config.listen_issuer))?;
+    let registry = Registry::new(StreamLimits::default());
+    let source = Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone() };
+    let replica_name = inspect::replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
+    let credential = Credential::new(replica_name);
+    part!(
+        "renewal of the replica's certificate",
+        credential.clone().keep_fresh(authorities.subscribe(), clock.clone())
+    );
+    let inspect_listener = TcpListener::bind(config.listen_inspect)
+        .await
+        .with_context(|| format!("the Inspect API cannot listen on {}", config.listen_inspect))?;
+    let inspecting = inspect::server::serve(inspect_listener, credential.clone(), source.clone());
+    parts.spawn(async move { inspecting.await.context("the Inspect API") });
+    let rounds = inspect::aggregate::Context {
+        client: client.clone(),
+        namespace: config.namespace.clone(),
+        port: config.listen_inspect.port(),
+        source,
+        credential,
+        leadership,
+    };
+    part!("counting of what lives in streams", inspect::aggregate::run(rounds, counts));
     let issuer_context = Arc::new(issuer::Context {
         live_pods: LivePods::new(Box::new(ApiServerPods(client)), index.clone(), metrics.clone()),
         index,
         published: authorities.subscribe(),
         freshness,
         token_keys,
-        registry: Registry::new(StreamLimits::default()),
+        registry,
         events,
         metrics: metrics.clone(),
         readiness: readiness.clone(),
@@ -193,10 +243,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (ready, connections) = mpsc::channel(64);
     tokio::spawn(listener::accept(listener, tls, ConnectionLimits::default(), metrics, stop.clone(), ready));
     let issuing = issuer::serve(issuer_context, listener::incoming(connections));
-    parts.spawn(async move {
-        issuing.await;
-        Ok(())
-    });
+    let issuing = tokio::spawn(issuing);
     readiness.set(Part::Issuer);
 
     let ended = tokio::select! {
@@ -204,21 +251,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ended = parts.join_next() => ended,
     };
     readiness.unset(Part::Issuer);
+    tracing::info!("operator stops");
+    // Another writes from now on, while the streams here move to others.
+    resign.cancel();
+    if tokio::time::timeout(GIVING_UP, election).await.is_err() {
+        tracing::warn!("the lease was not given up in time");
+    }
     stop.cancel();
     match ended {
         Some(Ok(Ok(()))) | None => {}
         Some(Ok(Err(error))) => return Err(error),
         Some(Err(error)) => return Err(error).context("a part of the operator broke"),
     }
-    tracing::info!("operator stops");
-    // The servers end by themselves once their streams have; the rest never does.
-    let _ = tokio::time::timeout(GRACE, async {
-        let mut servers = 2;
-        while servers > 0 && parts.join_next().await.is_some() {
-            servers -= 1;
-        }
-    })
-    .await;
+    if tokio::time::timeout(GRACE, issuing).await.is_err() {
+        tracing::warn!("streams are left that did not move in time");
+    }
+    end.cancel();
     Ok(())
 }
 

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use countersign_core::journal::{self, Journal, JournalError, RandomKeys};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Service},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -20,6 +23,7 @@ use crate::{
     },
     clock::Clock,
     config::{FIELD_MANAGER, ISSUER_PORT, ISSUER_SERVICE},
+    leader::{Leadership, NotLeading, gained},
     metrics::{Controller, Metrics, Outcome},
 };
 
@@ -46,6 +50,8 @@ pub struct Context {
     pub authorities: Authorities,
     /// Where it is kept.
     pub journals: JournalStore,
+    /// Whether this replica writes.
+    pub leadership: Leadership,
     /// The time.
     pub clock: Clock,
     /// Durations of reconciles.
@@ -58,6 +64,9 @@ pub enum ControlPlaneError {
     /// The journal was not stored or read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another replica writes.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
     /// It cannot be used or made.
     #[error("Secret {CONTROL_PLANE_SECRET}: {0}")]
     Journal(#[from] JournalError),
@@ -79,17 +88,24 @@ pub enum ControlPlaneError {
     },
 }
 
-/// Keeps the control plane for as long as the process lives.
+/// Keeps the control plane whenever this replica leads, for as long as the process lives.
 pub async fn run(context: Context) {
     let mut published = context.authorities.subscribe();
+    let mut leads = context.leadership.subscribe();
+    leads.mark_changed();
     loop {
+        if !context.leadership.told() {
+            gained(&mut leads).await;
+        }
         let begin = tokio::time::Instant::now();
         let result = reconcile(&context).await;
         let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
         context.metrics.reconciled(Controller::ControlPlane, outcome, begin.elapsed());
         let wait = match result {
             Ok(next) => next.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN)),
-            Err(ControlPlaneError::Store(StoreError::Conflict { .. })) => Duration::from_millis(200),
+            Err(ControlPlaneError::Store(StoreError::Conflict { .. }) | ControlPlaneError::NotLeading(_)) => {
+                Duration::from_millis(200)
+            }
             Err(error) => {
                 tracing::warn!(%error, "control plane");
                 RETRY
@@ -106,8 +122,9 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
     let now = context.clock.now();
     let kube = |what| move |source| ControlPlaneError::Kube { what, source: Box::new(source) };
     let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
-    let current = config_maps.get_opt(CONFIG_MAP).await.map_err(kube("reading the ConfigMap"))?;
-    let current = current.and_then(|map| map.data).unwrap_or_default();
+    let stored = config_maps.get_opt(CONFIG_MAP).await.map_err(kube("reading the ConfigMap"))?;
+    let version = stored.as_ref().and_then(|map| map.metadata.resource_version.clone());
+    let current = stored.and_then(|map| map.data).unwrap_or_default();
 
     let secret = context.journals.read(CONTROL_PLANE_SECRET).await?;
     let known = context.authorities.read(|book| book.control_plane().map(|journal| journal.sequence(now)));
@@ -115,6 +132,7 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
     let journal = match decide(secret.as_ref(), &context.cluster, known, roots_published, now)? {
         Due::Nothing(journal) => journal,
         Due::Write(journal) => {
+            context.leadership.ensure()?;
             let stored = context.journals.write(CONTROL_PLANE_SECRET, None, &journal, secret.as_ref()).await?;
             context.authorities.apply_secret(CONTROL_PLANE_SECRET, stored);
             journal
@@ -126,17 +144,28 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
     let address = service.as_ref().and_then(address).ok_or(ControlPlaneError::NoAddress)?;
     let wanted = data(&journal, address, context, now);
     if current != wanted {
-        let patch = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": CONFIG_MAP }, "data": wanted,
-        });
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        config_maps
-            .patch(CONFIG_MAP, &parameters, &Patch::Apply(patch))
-            .await
-            .map_err(kube("writing the ConfigMap"))?;
+        context.leadership.ensure()?;
+        write(&config_maps, version, wanted).await.map_err(kube("writing the ConfigMap"))?;
         tracing::info!("control-plane ConfigMap written");
     }
     Ok(journal.next_change(&control_plane_policy(), now))
+}
+
+/// Makes the ConfigMap, or writes it in place of exactly `version`.
+async fn write(
+    config_maps: &Api<ConfigMap>,
+    version: Option<String>,
+    data: BTreeMap<String, String>,
+) -> Result<(), kube::Error> {
+    let metadata = ObjectMeta { name: Some(CONFIG_MAP.to_owned()), resource_version: version, ..ObjectMeta::default() };
+    if metadata.resource_version.is_none() {
+        let map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        return config_maps.create(&parameters, &map).await.map(drop);
+    }
+    let patch = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    config_maps.patch(CONFIG_MAP, &parameters, &Patch::Apply(patch)).await.map(drop)
 }
 
 #[derive(Debug)]

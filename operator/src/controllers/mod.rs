@@ -1,7 +1,9 @@
-//! The controllers: each observes, decides, and applies. What they write is fenced by resourceVersion or applied by field
-//! manager, so several replicas may run them at the same time.
+//! The controllers: each observes, decides, and applies. They run at every replica and write at the one that leads; what
+//! they write is fenced by resourceVersion, should a leader write that is none any more.
 
 pub mod conditions;
 pub mod control_plane;
 pub mod trust_domain;
+mod turn;
+pub mod usable;
 pub mod workload_identity;

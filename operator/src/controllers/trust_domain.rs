@@ -20,7 +20,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::conditions::Health;
+use super::{
+    conditions::Health,
+    turn::{elsewhere, on_gain},
+    usable::{Usable, UsableDomains},
+};
 use crate::{
     authorities::{
         Authorities,
@@ -30,6 +34,7 @@ use crate::{
     clock::Clock,
     config::FIELD_MANAGER,
     index::{DomainVerdict, SharedIndex},
+    leader::{Leadership, NotLeading},
     metrics::{Controller, Metrics, Outcome},
 };
 
@@ -48,6 +53,10 @@ pub struct Context {
     pub journals: JournalStore,
     /// The uid of the namespace kube-system.
     pub cluster: String,
+    /// Whether this replica writes.
+    pub leadership: Leadership,
+    /// Where it is left which authorities can be used.
+    pub usable: UsableDomains,
     /// The time.
     pub clock: Clock,
     /// Durations of reconciles.
@@ -63,6 +72,15 @@ pub enum ReconcileError {
     /// No authority could be made.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Another replica writes.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// The object changed meanwhile.
+    #[error("TrustDomain {name} was changed by another; looking again")]
+    Changed {
+        /// The object's name.
+        name: String,
+    },
     /// The status was not written.
     #[error("the status of TrustDomain {name} was not written: {source}")]
     Status {
@@ -73,17 +91,24 @@ pub enum ReconcileError {
     },
 }
 
-/// Reconciles TrustDomains for as long as the process lives.
+/// Reconciles TrustDomains for as long as the process lives. What they say is made known at every replica; what follows
+/// from it is written by the one that leads.
 pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
-    let queue = stream::unfold((context.clone(), store.clone()), |(context, store)| async move {
+    let dirty = stream::unfold((context.clone(), store.clone()), |(context, store)| async move {
         let names = context.index.dirty_domains().await;
         for name in &names {
             make_known(&context, &store, name);
         }
-        let references = names.into_iter().map(|name| Ok::<_, std::convert::Infallible>(ObjectRef::new(&name)));
-        Some((stream::iter(references.collect::<Vec<_>>()), (context, store)))
-    })
-    .flatten();
+        let mine = context.leadership.told();
+        let references: Vec<_> = names.iter().filter(|_| mine).map(|name| ObjectRef::new(name)).collect();
+        Some((references, (context, store)))
+    });
+    let all = {
+        let store = store.clone();
+        move || store.state().iter().map(|domain| ObjectRef::from_obj(&**domain)).collect()
+    };
+    let queue = stream::select(dirty, on_gain(&context.leadership, all))
+        .flat_map(|references: Vec<_>| stream::iter(references.into_iter().map(Ok::<_, std::convert::Infallible>)));
     let timed = |domain, context: Arc<Context>| {
         Box::pin(async move {
             let begin = tokio::time::Instant::now();
@@ -103,9 +128,13 @@ pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
         .await;
 }
 
-fn on_error(domain: Arc<TrustDomain>, error: &ReconcileError, _: Arc<Context>) -> Action {
-    if matches!(error, ReconcileError::Store(StoreError::Conflict { .. })) {
-        return Action::requeue(Duration::from_millis(200));
+fn on_error(domain: Arc<TrustDomain>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    match error {
+        ReconcileError::Store(StoreError::Conflict { .. }) | ReconcileError::Changed { .. } => {
+            return Action::requeue(Duration::from_millis(200));
+        }
+        ReconcileError::NotLeading(_) => return elsewhere(&context.leadership),
+        ReconcileError::Store(_) | ReconcileError::Journal(_) | ReconcileError::Status { .. } => {}
     }
     tracing::warn!(name = domain.name_any(), %error, "TrustDomain");
     Action::requeue(Duration::from_secs(5))
@@ -117,8 +146,12 @@ fn make_known(context: &Context, store: &Store<TrustDomain>, name: &str) {
     match (object, context.index.read(|index| index.domain(name))) {
         (Some(object), Some(DomainVerdict::Accepted(spec))) if spec.local => {
             context.authorities.configure(facts(&object, spec.trust_domain.clone()));
+            context.usable.note(name, Some(Usable::of(&context.authorities, name, &spec.trust_domain)));
         }
-        _ => context.authorities.forget(name),
+        _ => {
+            context.authorities.forget(name);
+            context.usable.note(name, None);
+        }
     }
 }
 
@@ -152,6 +185,7 @@ fn key_type(key_type: KeyType) -> countersign_core::key::KeyType {
 }
 
 async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action, ReconcileError> {
+    context.leadership.ensure()?;
     let Some(verdict) = context.index.read(|index| index.domain(&domain.name_any())) else {
         return Ok(Action::await_change());
     };
@@ -223,6 +257,7 @@ async fn keep_journal(
             journal.apply(&plan, &facts.policy, &mut RandomKeys, now)?
         }
     };
+    context.leadership.ensure()?;
     let stored = context.journals.write(&name, Some(&facts.uid), &journal, secret.as_ref()).await?;
     context.authorities.apply_secret(&name, stored);
     Ok(Ok(journal))
@@ -323,14 +358,17 @@ async fn write_status(
     let patch = json!({
         "apiVersion": TrustDomain::api_version(&()),
         "kind": TrustDomain::kind(&()),
-        "metadata": { "name": name, "uid": domain.uid() },
+        // Fenced: one that leads no longer must not overwrite what the next leader wrote.
+        "metadata": { "name": name, "uid": domain.uid(), "resourceVersion": domain.resource_version() },
         "status": status,
     });
+    context.leadership.ensure()?;
     let api: Api<TrustDomain> = Api::all(context.client.clone());
     match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
         Ok(_) => Ok(()),
-        // Deleted, or deleted and made anew, meanwhile: its watch event tells.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        // Deleted meanwhile: its watch event tells.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(ReconcileError::Changed { name }),
         Err(source) => Err(ReconcileError::Status { name, source: Box::new(source) }),
     }
 }

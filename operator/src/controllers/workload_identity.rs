@@ -1,12 +1,15 @@
-//! WorkloadIdentities: tells in each one's status what became of it and how many pods it is about. Decides nothing: the
-//! issuer acts on the same outcome from the same index.
+//! WorkloadIdentities: tells in each one's status what became of it, how many pods it is about and how many are served.
+//! Decides nothing: the issuer acts on the same outcome from the same index.
 
-use std::{sync::Arc, time::Duration};
+mod live;
 
-use countersign_core::entitlement::{Judged, Refusal};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use countersign_core::entitlement::{DomainSpec, Judged, Refusal};
 use countersign_crds::{PodCounts, WorkloadIdentity, WorkloadIdentityStatus};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -16,12 +19,21 @@ use kube::{
     },
 };
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::conditions::Health;
+use super::{
+    conditions::Health,
+    turn::{elsewhere, on_gain},
+    usable::Usable,
+};
 use crate::{
+    authorities::Authorities,
     clock::Clock,
     config::FIELD_MANAGER,
     index::{IdentityKey, IdentityView, SharedIndex},
+    inspect::{aggregate::Counted, tally::Totals},
+    leader::{Leadership, NotLeading},
     metrics::{Controller, Metrics, Outcome},
 };
 
@@ -37,31 +49,67 @@ pub struct Context {
     pub client: Client,
     /// What became of the objects.
     pub index: SharedIndex,
+    /// Whether their trust domains' authorities can be used.
+    pub authorities: Authorities,
+    /// What lives in streams.
+    pub counted: Counted,
+    /// Whether this replica writes.
+    pub leadership: Leadership,
     /// The time.
     pub clock: Clock,
     /// Durations of reconciles.
     pub metrics: Arc<Metrics>,
 }
 
-/// The status was not written; it is tried again.
+/// Why a status was not written; it is tried again.
 #[derive(Debug, thiserror::Error)]
-#[error("the status of WorkloadIdentity {namespace}/{name} was not written: {source}")]
-pub struct StatusError {
-    namespace: String,
-    name: String,
-    source: Box<kube::Error>,
+pub enum StatusError {
+    /// Another replica writes.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// The object changed meanwhile.
+    #[error("WorkloadIdentity {namespace}/{name} was changed by another; looking again")]
+    Changed {
+        /// The object's namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server did not do it.
+    #[error("the status of WorkloadIdentity {namespace}/{name} was not written: {source}")]
+    Kube {
+        /// The object's namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What the client said.
+        source: Box<kube::Error>,
+    },
 }
 
-/// Reconciles WorkloadIdentities for as long as the process lives.
-pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>) {
-    let queue = stream::unfold(context.clone(), |context| async move {
+type Reference = ObjectRef<WorkloadIdentity>;
+
+/// Reconciles WorkloadIdentities whenever this replica leads, for as long as the process lives. `domains` tells which
+/// TrustDomains' authorities changed in whether they can be used.
+pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains: mpsc::UnboundedReceiver<String>) {
+    let dirty = stream::unfold(context.clone(), |context| async move {
         let keys = context.index.dirty_identities().await;
-        let reference = |key: IdentityKey| ObjectRef::new(&key.name).within(&key.namespace);
-        let references: Vec<_> =
-            keys.into_iter().map(|key| Ok::<_, std::convert::Infallible>(reference(key))).collect();
-        Some((stream::iter(references), context))
-    })
-    .flatten();
+        Some((keys.iter().map(reference).collect(), context))
+    });
+    let reader = store.clone();
+    let all = move || reader.state().iter().map(|identity| ObjectRef::from_obj(&**identity)).collect();
+    let gained = on_gain(&context.leadership, all);
+    let reader = store.clone();
+    let of_domain = UnboundedReceiverStream::new(domains).map(move |domain| {
+        let all = reader.state();
+        let of_domain = all.iter().filter(|identity| identity.spec.trust_domain == domain);
+        of_domain.map(|identity| ObjectRef::from_obj(&**identity)).collect()
+    });
+    let counted = counted_anew(context.counted.clone(), store.clone());
+    let leadership = context.leadership.clone();
+    let queue = stream::select(stream::select(dirty, gained), stream::select(of_domain, counted))
+        .filter(move |_: &Vec<Reference>| std::future::ready(leadership.told()))
+        .flat_map(|references| stream::iter(references.into_iter().map(Ok::<_, std::convert::Infallible>)));
     let timed = |identity, context: Arc<Context>| {
         Box::pin(async move {
             let begin = tokio::time::Instant::now();
@@ -72,9 +120,13 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>) {
         })
     };
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENT);
-    let on_error = |_, error: &StatusError, _| {
-        tracing::warn!(%error, "WorkloadIdentity");
-        Action::requeue(Duration::from_secs(5))
+    let on_error = |_, error: &StatusError, context: Arc<Context>| match error {
+        StatusError::NotLeading(_) => elsewhere(&context.leadership),
+        StatusError::Changed { .. } => Action::requeue(DEBOUNCE),
+        StatusError::Kube { .. } => {
+            tracing::warn!(%error, "WorkloadIdentity");
+            Action::requeue(Duration::from_secs(5))
+        }
     };
     applier(timed, on_error, context, store, queue, config)
         .for_each(|result| async {
@@ -85,7 +137,32 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>) {
         .await;
 }
 
+fn reference(key: &IdentityKey) -> Reference {
+    ObjectRef::new(&key.name).within(&key.namespace)
+}
+
+/// The identities of which a round of counting says something new.
+fn counted_anew(counted: Counted, store: Store<WorkloadIdentity>) -> impl Stream<Item = Vec<Reference>> {
+    let state = (counted, store, None::<Arc<Totals>>);
+    stream::unfold(state, |(mut counted, store, before)| async move {
+        counted.changed().await.ok()?;
+        let now = counted.borrow_and_update().clone();
+        let changed: Option<HashSet<IdentityKey>> = match (&now, &before) {
+            (Some(now), Some(before)) => now.changed(before),
+            (Some(_), None) => None,
+            // This replica leads no longer.
+            (None, _) => Some(HashSet::new()),
+        };
+        let references = match changed {
+            Some(keys) => keys.iter().map(reference).collect(),
+            None => store.state().iter().map(|identity| ObjectRef::from_obj(&**identity)).collect(),
+        };
+        Some((references, (counted, store, now)))
+    })
+}
+
 async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result<Action, StatusError> {
+    context.leadership.ensure()?;
     let namespace = identity.namespace().unwrap_or_default();
     let key = IdentityKey { namespace, name: identity.name_any() };
     let Some(view) = context.index.read(|index| index.identity(&key)) else {
@@ -95,33 +172,66 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
         // The index and the store are fed one after the other; the second wakes us again.
         return Ok(Action::requeue(DEBOUNCE));
     }
-    let status = status(&identity, &view, context.clock.now());
+    let counted = context.counted.borrow().clone();
+    let usable = granting(&view).map(|domain| Usable::of(&context.authorities, &domain.name, &domain.trust_domain));
+    let seen = Seen { usable, totals: counted.as_deref() };
+    let status = status(&identity, &view, &seen, context.clock.now());
     if identity.status.as_ref() != Some(&status) {
         write_status(&identity, key, status, context).await?;
     }
     Ok(Action::await_change())
 }
 
-fn status(identity: &WorkloadIdentity, view: &IdentityView, now: Timestamp) -> WorkloadIdentityStatus {
-    let old = identity.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+/// What is known beside the index.
+#[derive(Debug)]
+struct Seen<'a> {
+    /// Of the domain that grants the identity; none where none does.
+    usable: Option<Usable>,
+    /// None before the first round.
+    totals: Option<&'a Totals>,
+}
+
+fn granting(view: &IdentityView) -> Option<&DomainSpec> {
+    view.outcome.as_ref().ok()?.outcome().ok().map(|domain| &**domain)
+}
+
+fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now: Timestamp) -> WorkloadIdentityStatus {
+    let old = identity.status.clone().unwrap_or_default();
     let generation = identity.meta().generation;
     let count = |pods: usize| i64::try_from(pods).unwrap_or(i64::MAX);
+    let key = IdentityKey { namespace: identity.namespace().unwrap_or_default(), name: identity.name_any() };
+    let matched = count(view.matched);
+    let live = live::live(&old, seen.totals, &key, matched, now);
+    let mut conditions = health(view, seen.usable.as_ref()).conditions(generation, &old.conditions, now);
+    conditions.extend(live::condition(&live.whole, generation, &old.conditions, now));
     WorkloadIdentityStatus {
-        conditions: health(view).conditions(generation, old, now),
+        conditions,
         observed_generation: generation,
         spiffe_id_template: view.outcome.as_ref().ok().map(template),
-        pods: Some(PodCounts { matched: count(view.matched), not_injected: count(view.not_injected), served: None }),
-        next_expiry: None,
-        outdated_agents: None,
+        pods: Some(PodCounts { matched, not_injected: count(view.not_injected), served: live.served }),
+        next_expiry: live.next_expiry.map(Time),
+        outdated_agents: live.outdated,
     }
 }
 
-fn health(view: &IdentityView) -> Health {
+fn health(view: &IdentityView, usable: Option<&Usable>) -> Health {
     let judged = match &view.outcome {
         Ok(judged) => judged,
         Err(error) => return Health::stalled("Invalid", error.to_string()),
     };
     match judged.outcome() {
+        Ok(domain) if let Some(Usable::No(problem)) = usable => Health::stalled(
+            "AuthorityStalled",
+            format!(
+                "the authority of TrustDomain {} needs a person, and until then it is not sure that pods get this identity: \
+                 {problem}",
+                domain.name
+            ),
+        ),
+        Ok(domain) if usable != Some(&Usable::Yes) => Health::reconciling(
+            "AuthorityNotReady",
+            format!("TrustDomain {} has no authority that signs yet; its conditions say why", domain.name),
+        ),
         Ok(_) if view.not_injected > 0 => Health::ready(
             judged.reason(),
             format!(
@@ -160,15 +270,20 @@ async fn write_status(
     let patch = json!({
         "apiVersion": WorkloadIdentity::api_version(&()),
         "kind": WorkloadIdentity::kind(&()),
-        "metadata": { "name": name, "namespace": namespace, "uid": identity.uid() },
+        // Fenced: one that leads no longer must not overwrite what the next leader wrote.
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": identity.uid(), "resourceVersion": identity.resource_version(),
+        },
         "status": status,
     });
+    context.leadership.ensure()?;
     let api: Api<WorkloadIdentity> = Api::namespaced(context.client.clone(), &namespace);
     match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
         Ok(_) => Ok(()),
-        // Deleted, or deleted and made anew, meanwhile: its watch event tells.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(source) => Err(StatusError { namespace, name, source: Box::new(source) }),
+        // Deleted meanwhile: its watch event tells.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(StatusError::Changed { namespace, name }),
+        Err(source) => Err(StatusError::Kube { namespace, name, source: Box::new(source) }),
     }
 }
 

@@ -52,6 +52,13 @@ impl Leadership {
         if self.leads() { Ok(()) } else { Err(NotLeading) }
     }
 
+    /// Whether this replica leads as far as was last told: what happens while it is so is its concern, even if it was
+    /// paused and finds only now that its time is over.
+    #[must_use]
+    pub fn told(&self) -> bool {
+        *self.0.leads.borrow()
+    }
+
     /// Tells when leadership comes and goes. What it says may be old by the time it is read: [`Self::ensure`] is not.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<bool> {

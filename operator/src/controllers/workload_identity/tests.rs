@@ -4,7 +4,7 @@ use countersign_crds::{TrustDomain, WorkloadIdentity};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::status;
+use super::{Seen, Usable, status};
 use crate::index::{IdentityKey, Index, PodRecord};
 
 fn identity(name: &str, spec: &Value) -> WorkloadIdentity {
@@ -57,7 +57,8 @@ fn the_status_of_each_outcome() {
         .iter()
         .map(|(name, spec)| {
             let key = IdentityKey { namespace: "shop".to_owned(), name: (*name).to_owned() };
-            let status = status(&identity(name, spec), &index.identity(&key).unwrap(), now);
+            let seen = Seen { usable: Some(Usable::Yes), totals: None };
+            let status = status(&identity(name, spec), &index.identity(&key).unwrap(), &seen, now);
             let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
             let ready = &status.conditions[0];
             json!({
@@ -68,4 +69,28 @@ fn the_status_of_each_outcome() {
         })
         .collect();
     insta::assert_yaml_snapshot!(statuses);
+}
+
+/// The status of an admitted identity with two pods, whose authority is so.
+fn ready(usable: Option<Usable>) -> (String, String, String) {
+    let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
+    let mut index = index();
+    index.apply_identity(identity("admitted", &spec));
+    let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let seen = Seen { usable, totals: None };
+    let status = status(&identity("admitted", &spec), &index.identity(&key).unwrap(), &seen, now);
+    let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
+    (truths.join(" "), status.conditions[0].reason.clone(), status.conditions[0].message.clone())
+}
+
+#[test]
+fn an_identity_is_ready_only_where_its_domains_authority_can_be_used() {
+    assert_eq!(ready(Some(Usable::Yes)).0, "Ready=True Reconciling=False Stalled=False");
+    let (truths, reason, _) = ready(Some(Usable::NotYet));
+    assert_eq!((truths.as_str(), reason.as_str()), ("Ready=False Reconciling=True Stalled=False", "AuthorityNotReady"));
+    let (truths, reason, message) = ready(Some(Usable::No("Secret x is damaged".to_owned())));
+    assert_eq!((truths.as_str(), reason.as_str()), ("Ready=False Reconciling=False Stalled=True", "AuthorityStalled"));
+    assert!(message.contains("TrustDomain example.org") && message.contains("Secret x is damaged"), "{message}");
+    assert_ne!(ready(None).0, ready(Some(Usable::Yes)).0);
 }
