@@ -11,8 +11,12 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    extract::{Request, State},
+    http::{
+        HeaderValue, StatusCode, Version,
+        header::{CONNECTION, CONTENT_TYPE},
+    },
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,7 +24,7 @@ use jiff::Timestamp;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    admission::{self, Answer, LONGEST_REVIEW, Request},
+    admission::{self, Answer, LONGEST_REVIEW},
     control_plane::Current,
     inject::{AgentOptions, Asked},
     metrics::Metrics,
@@ -56,7 +60,19 @@ pub fn admission(app: Arc<App>) -> Router {
             post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespaceOtherwise, body)),
         )
         .route("/validate", post(validate))
+        .layer(middleware::from_fn_with_state(app.clone(), retire))
         .with_state(app)
+}
+
+/// While this replica drains, each answer ends its connection. API servers keep connections of HTTP/1.1 for their next call, and
+/// a call that meets the close of one fails: so they are to be closed by the one who calls.
+async fn retire(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let keeps_alive = request.version() == Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if keeps_alive && app.draining.load(Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Health and metrics.
@@ -77,7 +93,12 @@ async fn validate(State(app): State<Arc<App>>, body: Body) -> Response {
     answer(&app, "validate", body, admission::check).await
 }
 
-async fn answer(app: &App, endpoint: &'static str, body: Body, decide: impl FnOnce(&Request) -> Answer) -> Response {
+async fn answer(
+    app: &App,
+    endpoint: &'static str,
+    body: Body,
+    decide: impl FnOnce(&admission::Request) -> Answer,
+) -> Response {
     let body = match read(body).await {
         Ok(body) => body,
         Err(refused) => {

@@ -132,6 +132,22 @@ async fn a_replica_whose_certificate_has_expired_or_that_is_about_to_end_is_not_
     }
 }
 
+/// A kept connection that the server closes may meet the next call, which then fails.
+#[tokio::test]
+async fn a_replica_that_is_about_to_end_has_each_answer_end_its_connection() {
+    let app = app(true, true);
+    let mut router = server::admission(app.clone());
+    let mut closes = async || {
+        let body = Body::from(review(&common::pod()));
+        let request = Request::builder().method("POST").uri("/mutate-pods/by-namespace").body(body).unwrap();
+        let response = router.call(request).await.unwrap();
+        response.headers().get("connection").is_some_and(|value| value == "close")
+    };
+    assert!(!closes().await);
+    app.draining.store(true, Ordering::Relaxed);
+    assert!(closes().await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_review_that_does_not_arrive_is_given_up() {
     let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
