@@ -107,7 +107,7 @@ fn right(world: &World, account: &str, key: &KeyPair, leaf: &CertificateDer<'_>)
 
 #[tokio::test]
 async fn pods_that_start_at_once_get_each_its_own() {
-    alone("herd", async |world| real(world, 4, 5).await).await;
+    alone("herd", async |world| real(world, 3, 3).await).await;
 }
 
 #[tokio::test]

@@ -59,12 +59,14 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
     .await;
 }
 
-/// Who leads, and how often that has changed.
+/// The pod that leads, and how often that has changed.
 async fn leader(world: &World) -> Result<Option<(String, i32)>> {
     let Some(lease) = world.cluster.api::<Lease>(SYSTEM).get_opt(LEASE).await? else { return Ok(None) };
     let spec = lease.spec.context("a Lease without spec")?;
     let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
-    Ok(holder.map(|holder| (holder, spec.lease_transitions.unwrap_or_default())))
+    // The pod, and which of its lives.
+    let pod = holder.map(|holder| holder.split('_').next().unwrap_or_default().to_owned());
+    Ok(pod.map(|pod| (pod, spec.lease_transitions.unwrap_or_default())))
 }
 
 /// A pod whose identity is new too: it is served, and its WorkloadIdentity's status is written.

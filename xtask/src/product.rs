@@ -11,7 +11,7 @@ use crate::images::{self, Group};
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
 
-const SYSTEM: &str = "countersign-system";
+pub(crate) const SYSTEM: &str = "countersign-system";
 const ROLLOUT: Duration = Duration::from_secs(180);
 
 /// `cargo xtask up`: cluster, product, demo; ends with who talked to whom.

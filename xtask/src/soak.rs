@@ -79,6 +79,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 fn soak(root: &Path, options: &Options, cluster: &Cluster, archives: &[PathBuf]) -> Result<Vec<Outcome>> {
     let changed = cluster.load(archives)?;
     product::install(root, cluster, changed)?;
+    small_agents(cluster)?;
     let only = options.only.as_deref().unwrap_or_default();
     let mut outcomes = Vec::new();
     for test in tests(root)?.into_iter().filter(|test| test.name.contains(only)) {
@@ -89,6 +90,15 @@ fn soak(root: &Path, options: &Options, cluster: &Cluster, archives: &[PathBuf])
         bail!("no test's name contains `{only}`");
     }
     Ok(outcomes)
+}
+
+/// A hundred agents must fit on one node: each asks for a tenth of the CPU that it asks for by default.
+fn small_agents(cluster: &Cluster) -> Result<()> {
+    let at = "/spec/template/spec/containers/0/args/-";
+    let patch = format!(r#"[{{"op": "add", "path": "{at}", "value": "--agent-cpu=10m"}}]"#);
+    let webhook = ["--namespace", product::SYSTEM, "patch", "deployment", "countersign-webhook", "--type=json"];
+    cluster.kubectl.cmd(&webhook).args(["--patch", &patch]).quiet()?;
+    cluster.kubectl.wait_for_rollouts(product::SYSTEM, Duration::from_secs(120))
 }
 
 /// The tests that `cargo xtask test` leaves out.
