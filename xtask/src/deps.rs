@@ -43,6 +43,9 @@ const PYTHON: [Package; 2] = [
 /// What the end-to-end tests call beside the cluster.
 const TESTS: [Package; 1] = [("openssl", Sign::Program("openssl"))];
 
+/// To build libFuzzer.
+const FUZZING: [Package; 1] = [("g++", Sign::Program("c++"))];
+
 /// Ensures what a cluster needs.
 pub(crate) fn for_cluster() -> Result<()> {
     go()?;
@@ -63,6 +66,11 @@ pub(crate) fn for_python() -> Result<()> {
 /// Ensures what the end-to-end tests need.
 pub(crate) fn for_tests() -> Result<()> {
     packages(&TESTS)
+}
+
+/// Ensures what the fuzzer needs.
+pub(crate) fn for_fuzzing() -> Result<()> {
+    packages(&FUZZING)
 }
 
 /// Go cannot be installed from Debian 12, whose version is too old.

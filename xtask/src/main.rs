@@ -13,6 +13,7 @@ mod codegen;
 mod demo;
 mod deps;
 mod fault;
+mod fuzz;
 mod image;
 mod images;
 mod kube;
@@ -59,8 +60,10 @@ enum Command {
     Test(test::Options),
     /// The long tests of faults, on a cluster of their own; writes docs/reports/soak.md.
     Soak(soak::Options),
+    /// Fuzz the parsers of outside bytes; the kept inputs are in fuzz/corpus.
+    Fuzz(fuzz::Options),
     /// Run the benches; writes target/bench/report.json and a table.
-    Bench,
+    Bench(bench::Options),
     /// The cluster alone, without the product.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -118,7 +121,8 @@ fn run(command: Command) -> Result<()> {
         Command::Down(Name { name }) => product::down(&root, &name),
         Command::Images { names } => images::make_named(&root, &names).map(drop),
         Command::Test(options) => test::run(&root, &options),
-        Command::Bench => bench::run(&root),
+        Command::Fuzz(options) => fuzz::run(&root, &options),
+        Command::Bench(options) => bench::run(&root, &options),
         Command::Soak(options) => soak::run(&root, &options),
         Command::Fault(options) => fault::run(&root, &options),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),

@@ -11,7 +11,7 @@ use crate::images::{self, Group};
 use crate::logs::Keeper;
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
-use crate::{build, codegen, deps, product};
+use crate::{build, codegen, deps, fuzz, product};
 
 /// A cluster of its own, beside that of `up`.
 const CLUSTER: &str = "test";
@@ -57,6 +57,7 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
         steps.take("licences, sources, advisories", || deny(root))?;
         let tests = ["test", "--workspace", "--exclude", "countersign-e2e"];
         steps.take("unit and property tests", || cargo(&tests))?;
+        steps.take("fuzzing, briefly", || fuzz::briefly(root))?;
     }
     if options.skip_e2e {
         return Ok(());

@@ -1,0 +1,50 @@
+//! One target for each parser of bytes from outside. A target takes any bytes and panics when something that must hold does
+//! not: what is accepted was signed by the known key, what is written can be read again, nothing grows without bound.
+//!
+//! `cargo xtask fuzz` runs them under libFuzzer; `tests/corpus.rs` replays the kept inputs as an ordinary test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a target says what is wrong by panicking"
+)]
+
+mod der;
+mod known;
+pub mod seeds;
+mod targets;
+
+/// A parser under fuzzing.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, which is that of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Runs it on one input; panics when what must hold does not.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "admission-mutate", run: targets::admission::mutate },
+    Target { name: "admission-validate", run: targets::admission::validate },
+    Target { name: "authority-filter", run: targets::authority_filter::filter },
+    Target { name: "bundle", run: targets::key_sets::bundle },
+    Target { name: "ca-certificate", run: targets::certificates::authority },
+    Target { name: "csr", run: targets::keys::csr },
+    Target { name: "ids", run: targets::ids::ids },
+    Target { name: "jwks", run: targets::key_sets::jwks },
+    Target { name: "journal", run: targets::journal::journal },
+    Target { name: "jwt-svid", run: targets::tokens::jwt_svid },
+    Target { name: "keys", run: targets::keys::keys },
+    Target { name: "messages", run: targets::messages::messages },
+    Target { name: "patterns", run: targets::patterns::patterns },
+    Target { name: "service-account-token", run: targets::tokens::service_account_token },
+    Target { name: "x509-svid", run: targets::certificates::svid },
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().copied().find(|target| target.name == name)
+}

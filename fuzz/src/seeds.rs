@@ -1,0 +1,289 @@
+//! The first inputs of the corpus: one that is accepted in each way a target knows. `cargo test --package countersign-fuzz
+//! --test corpus -- --ignored` writes them; what the fuzzers found since lies beside them.
+
+use std::time::Duration;
+
+use countersign_core::csr::Csr;
+use countersign_core::id::TrustDomain;
+use countersign_core::journal::{Expected, Journal, KeySource};
+use countersign_core::jwt::JwtRequest;
+use countersign_core::key::{KeyError, KeyType, PrivateKey};
+use countersign_core::x509::{LeafRequest, X509Authority};
+use serde_json::{Value, json};
+
+use crate::der;
+use crate::known::{AUDIENCE, DOMAIN, KNOWN, ROOT, key, now, token, trust_domain};
+use crate::targets::journal::{CLUSTER, POLICY};
+
+/// A genuine token's header.
+pub(crate) const HEADER: &str = r#"{"alg":"ES256","kid":"known","typ":"JWT"}"#;
+/// A genuine service account token's claims.
+pub(crate) const POD_CLAIMS: &str = concat!(
+    r#"{"iss":"https://kubernetes.default.svc","aud":["orders"],"exp":1790003600,"iat":1790000000,"nbf":1790000000,"jti":"j","#,
+    r#""sub":"system:serviceaccount:shop:cart","kubernetes.io":{"namespace":"shop","node":{"name":"n","uid":"u1"},"#,
+    r#""pod":{"name":"cart-1","uid":"u2"},"serviceaccount":{"name":"cart","uid":"u3"}}}"#,
+);
+/// The part that is signed of a leaf under the key of [`INTERMEDIATE_KEY`].
+pub(crate) const INTERMEDIATE_LEAF: &[u8] = include_bytes!("../fixtures/leaf-of-intermediate.tbs");
+/// Where the scalar of the intermediate's key begins.
+pub(crate) const INTERMEDIATE_KEY: u8 = 101;
+
+/// A target's name, the seed's name, and the seed.
+pub type Seed = (&'static str, String, Vec<u8>);
+
+/// Every seed.
+pub fn seeds() -> Vec<Seed> {
+    [identifiers(), requests(), tokens(), sets(), certificates(), journals(), pods(), resources(), calls()].concat()
+}
+
+/// The fixtures that are made once: each making has another serial number. Name and content.
+pub fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
+    let root = X509Authority::self_signed(&trust_domain(), key(1), Duration::from_secs(10 * 86_400), now()).unwrap();
+    let intermediate = authority(&trust_domain(), INTERMEDIATE_KEY);
+    let leaf = leaf(&intermediate);
+    vec![("root.der", root.certificate().der().to_vec()), ("leaf-of-intermediate.tbs", der::body(&leaf).to_vec())]
+}
+
+fn identifiers() -> Vec<Seed> {
+    let ids =
+        ["spiffe://example.org", "spiffe://example.org/ns/shop/sa/cart", "spiffe://a_b-c.1/..a/%41/.", "/ns/A", "a.b"];
+    let patterns = [
+        "/ns/{namespace}/sa/{serviceAccount}",
+        "/ns/{namespace}/**\n/ns/{namespace}/pod/{podName}",
+        "/c/{cluster}/*\n/c/{cluster}/a",
+        "*.{namespace}.svc\n{serviceAccount}.{namespace}.svc",
+        "https://api.example.org/*\nhttps://api.example.org/a",
+    ];
+    let of =
+        |target, texts: &[&str]| -> Vec<Seed> { numbered(target, texts.iter().map(|text| text.as_bytes().to_vec())) };
+    [of("ids", &ids), of("patterns", &patterns)].concat()
+}
+
+fn requests() -> Vec<Seed> {
+    let own = Csr::create(&KNOWN.key).unwrap();
+    let signed = [&[1][..], der::body(&own)].concat();
+    let keys = [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048].map(|kind| PrivateKey::generate(kind).unwrap());
+    let csrs = keys.iter().map(|key| [&[0][..], &Csr::create(key).unwrap()].concat()).chain([signed]);
+    let public = keys.iter().map(|key| key.public_key_spki_der().to_vec());
+    let private = KNOWN.key.pkcs8_der().to_vec();
+    [numbered("csr", csrs), numbered("keys", public.chain([private]))].concat()
+}
+
+fn tokens() -> Vec<Seed> {
+    let svid_claims =
+        r#"{"sub":"spiffe://example.org/cart","aud":"orders","exp":1790000300.5,"iat":1790000000,"jti":"j"}"#;
+    let request = JwtRequest {
+        id: &"spiffe://example.org/ns/shop/sa/cart".parse().unwrap(),
+        audiences: &[AUDIENCE.to_owned(), "others".to_owned()],
+        ttl: Duration::from_secs(300),
+        issuer: Some("https://issuer.example.org"),
+    };
+    let issued = KNOWN.jwt.issue(&request, now()).unwrap();
+    let open = |claims: &str| [b"\x01", HEADER.as_bytes(), b"\n", claims.as_bytes()].concat();
+    let closed = |token: &str| [b"\x00", token.as_bytes()].concat();
+    let account = token(HEADER.as_bytes(), POD_CLAIMS.as_bytes());
+    let accounts = [open(POD_CLAIMS), closed(&account)];
+    let svids = [open(svid_claims), closed(&issued.token)];
+    [numbered("service-account-token", accounts), numbered("jwt-svid", svids)].concat()
+}
+
+fn sets() -> Vec<Seed> {
+    let mut document: Value = serde_json::from_slice(&KNOWN.bundle.to_json()).unwrap();
+    let whole = document.to_string().into_bytes();
+    let rsa = json!({ "kty": "RSA", "use": "jwt-svid", "kid": "r", "alg": "RS256", "e": "AQAB", "n": "_".repeat(342) });
+    let p384 =
+        json!({ "kty": "EC", "crv": "P-384", "use": "jwt-svid", "kid": "p", "x": "A".repeat(64), "y": "A".repeat(64) });
+    document["keys"].as_array_mut().unwrap().extend([rsa, p384, json!({ "kty": "OKP", "use": "x509-svid" })]);
+    let jwks = KNOWN.jwks_json.clone();
+    let with_alg =
+        String::from_utf8(jwks.clone()).unwrap().replace("\"kty\"", "\"alg\":\"ES256\",\"kty\"").into_bytes();
+    [numbered("bundle", [whole, document.to_string().into_bytes()]), numbered("jwks", [jwks, with_alg])].concat()
+}
+
+fn certificates() -> Vec<Seed> {
+    let root = X509Authority::from_parts(KNOWN.bundle.x509_authorities[0].clone(), KNOWN.key.clone()).unwrap();
+    let leaf = leaf(&root);
+    let chain = |ders: &[&[u8]]| -> Vec<u8> {
+        let parts = ders.iter().flat_map(|der| [&der.len().to_be_bytes()[6..], der].concat());
+        [0].into_iter().chain(parts).collect()
+    };
+    let intermediate = authority(&trust_domain(), INTERMEDIATE_KEY);
+    let control_plane = X509Authority::self_signed_control_plane(key(1), Duration::from_secs(86_400), now()).unwrap();
+    let authorities = [ROOT.to_vec(), control_plane.certificate().der().to_vec()];
+    // Signed anew by the known key, the body of a self-signed authority's certificate is that of an intermediate, once its
+    // issuer is the known authority.
+    let issuer_of = |der: &[u8]| x509_parser::parse_x509_certificate(der).unwrap().1.issuer().as_raw().to_vec();
+    let body = der::body(intermediate.certificate().der());
+    let body = replaced(body, &issuer_of(intermediate.certificate().der()), &issuer_of(ROOT));
+    let chains =
+        [chain(&[&leaf]), chain(&[&leaf, ROOT]), [&[1], der::body(&leaf)].concat(), [&[2][..], &body].concat()];
+    [numbered("ca-certificate", authorities), numbered("x509-svid", chains)].concat()
+}
+
+fn journals() -> Vec<Seed> {
+    let stored = |trust_domain: Option<&TrustDomain>| {
+        let journal = Journal::create(CLUSTER, trust_domain, &POLICY, &mut KnownKeys(10), now()).unwrap();
+        let stored = journal.to_bytes().unwrap().to_vec();
+        let expected = Expected { cluster: CLUSTER, trust_domain, published_sequence: None, now: now() };
+        Journal::from_bytes(&stored, &expected).unwrap();
+        stored
+    };
+    let payload = |stored: &[u8]| {
+        use base64::Engine as _;
+        let envelope: Value = serde_json::from_slice(stored).unwrap();
+        base64::engine::general_purpose::STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()
+    };
+    let (domain, control_plane) = (stored(Some(&trust_domain())), stored(None));
+    let inputs = [
+        [&[1][..], &payload(&domain)].concat(),
+        [&[3][..], &payload(&control_plane)].concat(),
+        [&[0][..], &domain].concat(),
+    ];
+    numbered("journal", inputs)
+}
+
+fn pods() -> Vec<Seed> {
+    let container = json!({
+        "name": "app", "image": "app:1", "env": [{ "name": "A", "value": "b" }],
+        "volumeMounts": [{ "name": "data", "mountPath": "/data", "readOnly": true }],
+        "securityContext": { "runAsUser": 7, "runAsNonRoot": true },
+    });
+    let pod = |labels: Value, annotations: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "p", "namespace": "shop", "labels": labels, "annotations": annotations },
+            "spec": {
+                "containers": [container, { "name": "side", "image": "i" }],
+                "initContainers": [{ "name": "setup", "image": "i", "restartPolicy": "Always" }],
+                "volumes": [{ "name": "data", "emptyDir": {} }],
+                "securityContext": { "fsGroup": 3 }, "serviceAccountName": "cart", "nodeSelector": { "a": "b" },
+            },
+        })
+    };
+    let chosen = json!({ "countersign.dev/per-container": "true", "countersign.dev/containers": "app,setup", "countersign.dev/hold": "false" });
+    let input = |kind: u8, body: &Value| [&[kind][..], body.to_string().as_bytes()].concat();
+    let review = |pod: &Value| {
+        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": "CREATE", "object": pod,
+        } })
+    };
+    let bare = json!({ "metadata": {}, "spec": { "containers": [{ "name": "a" }] } });
+    let inputs = [
+        input(0x80, &bare),
+        input(0x80, &pod(json!({}), json!({}))),
+        input(0x81, &pod(json!({ "countersign.dev/inject": "sidecar" }), chosen)),
+        input(0, &review(&pod(json!({ "countersign.dev/inject": "auto" }), json!({})))),
+        input(2, &review(&pod(json!({ "countersign.dev/inject": "node" }), json!({})))),
+    ];
+    numbered("admission-mutate", inputs)
+}
+
+fn resources() -> Vec<Seed> {
+    let identity = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
+        "metadata": { "name": "cart", "namespace": "shop" },
+        "spec": {
+            "trustDomain": "example.org", "path": "/ns/{namespace}/sa/{serviceAccount}", "hint": "main",
+            "selector": {
+                "serviceAccounts": ["cart"], "matchLabels": { "app": "cart" }, "containers": ["app"],
+                "matchExpressions": [{ "key": "tier", "operator": "In", "values": ["a"] }],
+            },
+            "x509": { "ttl": "1h30m", "dnsNames": ["{serviceAccount}.{namespace}.svc"] },
+            "jwt": { "audiences": ["orders", "https://a/*"], "ttl": "5m" }, "federatesWith": ["b.org"],
+        },
+    });
+    let domain = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": { "name": "example.org" },
+        "spec": {
+            "trustDomain": "example.org",
+            "authority": { "x509": { "caTTL": "240h", "svidTTL": "1h" }, "jwt": { "maxSVIDTTL": "10m" } },
+            "grants": [{
+                "namespaces": { "matchNames": ["shop"] }, "paths": ["/ns/{namespace}/**", "/all/*"], "shared": true,
+                "dnsNames": ["*.{namespace}.svc"], "audiences": ["https://a/*"], "federatesWith": ["b.org"],
+            }],
+        },
+    });
+    let input = |kind: u8, object: &Value| [&[kind][..], object.to_string().as_bytes()].concat();
+    let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "UPDATE", "object": identity,
+        "kind": { "group": "countersign.dev", "version": "v1alpha1", "kind": "WorkloadIdentity" },
+    } });
+    numbered("admission-validate", [input(1, &domain), input(2, &identity), input(0, &review)])
+}
+
+fn calls() -> Vec<Seed> {
+    use countersign_proto::issuer::v1::{
+        Hello, JwtResponse, Refusal, SessionRequest, SessionResponse, X509Request, session_request, session_response,
+    };
+    use countersign_proto::workload::{Jwtsvid, JwtsvidResponse, X509svid, X509svidResponse};
+    use prost::Message as _;
+    let text = str::to_owned;
+    let x509 =
+        X509Request { id: 3, csr: vec![0x30, 0], spiffe_id: text("spiffe://example.org/a"), token: text("t.t.t") };
+    let hello = Hello {
+        version: text("0.1.0"),
+        capabilities: vec![text("a")],
+        token: text("h.h.h"),
+        session: text("app"),
+        x509: Some(x509),
+    };
+    let refusal = Refusal { code: 7, message: text("no"), retry_after_ms: 5 };
+    let jwt =
+        JwtResponse { id: 4, spiffe_id: text("spiffe://example.org/a"), token: text("j.j.j"), refusal: Some(refusal) };
+    let svid = X509svid { x509_svid_key: vec![1, 2], spiffe_id: text("spiffe://example.org/a"), ..X509svid::default() };
+    let token = Jwtsvid { svid: text("j.j.j"), ..Jwtsvid::default() };
+    let messages = [
+        (0, SessionRequest { kind: Some(session_request::Kind::Hello(hello)) }.encode_to_vec()),
+        (1, SessionResponse { kind: Some(session_response::Kind::Jwt(jwt)) }.encode_to_vec()),
+        (2, X509svidResponse { svids: vec![svid], ..X509svidResponse::default() }.encode_to_vec()),
+        (3, JwtsvidResponse { svids: vec![token] }.encode_to_vec()),
+    ];
+    let python = include_bytes!("../../agent/tests/data/grpc-python-1.85.bin");
+    let frames = [&[0x80 + 40][..], &python[24..]].concat();
+    let messages = messages.map(|(kind, message)| [&[kind][..], &message].concat());
+    [numbered("messages", messages), numbered("authority-filter", [frames])].concat()
+}
+
+fn numbered(target: &'static str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Vec<Seed> {
+    inputs.into_iter().zip(1..).map(|(input, number)| (target, format!("seed-{number}"), input)).collect()
+}
+
+fn authority(trust_domain: &TrustDomain, first: u8) -> X509Authority {
+    X509Authority::self_signed(trust_domain, key(first), Duration::from_secs(9 * 86_400), now()).unwrap()
+}
+
+fn leaf(authority: &X509Authority) -> Vec<u8> {
+    let id = format!("spiffe://{DOMAIN}/ns/shop/sa/cart").parse().unwrap();
+    let names = ["cart.shop.svc".to_owned()];
+    let request = LeafRequest {
+        spki: KNOWN_LEAF_KEY.public_key(),
+        id: &id,
+        dns_names: &names,
+        ttl: Duration::from_secs(8 * 86_400),
+    };
+    authority.issue(&request, now()).unwrap().chain.remove(0)
+}
+
+static KNOWN_LEAF_KEY: std::sync::LazyLock<PrivateKey> = std::sync::LazyLock::new(|| key(201));
+
+/// Replaces what is of the same length.
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let at = bytes.windows(old.len()).position(|window| window == old).unwrap();
+    [&bytes[..at], new, &bytes[at + old.len()..]].concat()
+}
+
+/// Keys that everybody knows, so that no private key is in the corpus.
+struct KnownKeys(u8);
+
+impl KeySource for KnownKeys {
+    fn key(&mut self, _: KeyType) -> Result<PrivateKey, KeyError> {
+        self.0 += 1;
+        Ok(key(self.0))
+    }
+
+    fn id(&mut self) -> Result<String, KeyError> {
+        self.0 += 1;
+        Ok(format!("slot-{}", self.0))
+    }
+}

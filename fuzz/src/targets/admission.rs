@@ -1,0 +1,152 @@
+//! Admission reviews: pods to be injected, and resources of ours.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_core::entitlement::{NameTemplate, PathTemplate};
+use countersign_crds::WorkloadIdentity;
+use countersign_webhook::admission::{self, Answer};
+use countersign_webhook::control_plane::Settings;
+use countersign_webhook::inject::{AgentOptions, Asked, PullPolicy};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+/// The patch of an accepted pod applies, takes nothing away, and leaves a pod that needs none. The first byte chooses the
+/// entry; then an AdmissionReview, or with the byte's highest bit a pod.
+pub(crate) fn mutate(input: &[u8]) {
+    let Some((kind, rest)) = input.split_first() else {
+        return;
+    };
+    let body = if kind & 0x80 == 0 {
+        rest.to_vec()
+    } else {
+        let Ok(pod) = serde_json::from_slice::<Value>(rest) else {
+            return;
+        };
+        review("", "v1", "Pod", &pod)
+    };
+    let asked = [Asked::ByNamespace, Asked::ByPod, Asked::ByNamespaceOtherwise][usize::from(kind & 0x7f) % 3];
+    let Ok(request) = admission::read(&body) else {
+        return;
+    };
+    let answer = admission::mutate(&request, asked, &options(), Some(&settings()));
+    assert_is_response(&answer, &request.uid);
+    assert!(matches!(admission::mutate(&request, asked, &options(), None), Answer::Deny { code: 503, .. }));
+    let Answer::Allow { operations, .. } = answer else {
+        return;
+    };
+    let patched = apply(&request.object, &operations);
+    assert!(grew(&request.object, &patched), "{operations:?} takes something away from {}", request.object);
+    let again = admission::read(&review("", "v1", "Pod", &patched)).unwrap();
+    match admission::mutate(&again, asked, &options(), Some(&settings())) {
+        Answer::Allow { operations: more, .. } => {
+            assert!(more.is_empty(), "{} after {operations:?}: {more:?}", request.object);
+        }
+        Answer::Deny { messages, .. } => panic!("what we made of {} is refused: {messages:?}", request.object),
+    }
+}
+
+/// A resource is allowed or every problem is named; what is allowed can be read and parsed. The first byte: 0, a review; 1 a
+/// TrustDomain; else a WorkloadIdentity.
+pub(crate) fn validate(input: &[u8]) {
+    let Some((kind, rest)) = input.split_first() else {
+        return;
+    };
+    let body = if *kind == 0 {
+        rest.to_vec()
+    } else {
+        let Ok(object) = serde_json::from_slice::<Value>(rest) else {
+            return;
+        };
+        let kind = if *kind == 1 { "TrustDomain" } else { "WorkloadIdentity" };
+        review("countersign.dev", "v1alpha1", kind, &object)
+    };
+    let Ok(request) = admission::read(&body) else {
+        return;
+    };
+    let answer = admission::check(&request);
+    assert_is_response(&answer, &request.uid);
+    assert_eq!(answer, admission::check(&request));
+    let ours = request.kind.group == "countersign.dev" && request.operation != "DELETE";
+    if ours && request.kind.kind == "WorkloadIdentity" && matches!(answer, Answer::Allow { .. }) {
+        let spec = WorkloadIdentity::deserialize(&request.object).expect("what is allowed can be read").spec;
+        PathTemplate::parse(&spec.path).expect("an allowed path is a path");
+        for name in spec.x509.iter().flat_map(|x509| &x509.dns_names) {
+            NameTemplate::parse(name).expect("an allowed name is a name");
+        }
+    }
+}
+
+fn review(group: &str, version: &str, kind: &str, object: &Value) -> Vec<u8> {
+    let request = json!({
+        "uid": "u",
+        "kind": { "group": group, "version": version, "kind": kind },
+        "operation": "CREATE",
+        "object": object,
+    });
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
+        .to_string()
+        .into_bytes()
+}
+
+/// The answer as it goes back: the request's uid, and a patch that is the operations, or a reason.
+fn assert_is_response(answer: &Answer, uid: &str) {
+    let review = answer.review(uid);
+    let response = &review["response"];
+    assert_eq!(response["uid"], uid);
+    match answer {
+        Answer::Allow { operations, .. } => {
+            assert_eq!(response["allowed"], true);
+            let patch = response["patch"].as_str().map(|patch| STANDARD.decode(patch).unwrap());
+            let patch = patch.map_or(json!([]), |patch| serde_json::from_slice(&patch).unwrap());
+            assert_eq!(patch, json!(operations));
+        }
+        Answer::Deny { code, messages, .. } => {
+            assert_eq!(response["allowed"], false);
+            assert!([403, 503].contains(code));
+            assert!(!messages.is_empty() && messages.iter().all(|message| !message.is_empty()));
+        }
+    }
+}
+
+fn apply(object: &Value, operations: &[Value]) -> Value {
+    let mut patched = object.clone();
+    let patch: json_patch::Patch = serde_json::from_value(json!(operations)).expect("a patch of RFC 6902");
+    json_patch::patch(&mut patched, &patch).unwrap_or_else(|error| panic!("{error}: {operations:?} on {object}"));
+    patched
+}
+
+/// Whether everything of `before` is in `after`. Lists may have grown anywhere; what is null, or not a list where Kubernetes
+/// has one, is no loss.
+fn grew(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            before.iter().all(|(key, value)| after.get(key).is_some_and(|after| grew(value, after)))
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            let mut after = after.iter();
+            before.iter().all(|item| after.any(|found| grew(item, found)))
+        }
+        (Value::Null, _) => true,
+        _ => before == after,
+    }
+}
+
+fn options() -> AgentOptions {
+    AgentOptions {
+        image: "countersign.local/agent:dev".into(),
+        pull_policy: PullPolicy::IfNotPresent,
+        cpu: "100m".into(),
+        memory_mib: 30,
+        log: None,
+        meshes: vec![],
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        roots: "R".into(),
+        issuer: "10.96.0.7:8443".into(),
+        issuer_name: "countersign-issuer.countersign-system.svc".into(),
+        audience: "countersign.dev/00000000-0000-0000-0000-000000000001".into(),
+    }
+}

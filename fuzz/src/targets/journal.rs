@@ -1,0 +1,72 @@
+//! The journals of authorities, as Secrets hold them.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_core::journal::{AuthorityPolicy, Expected, FORMAT, Journal, MAX_LENGTH, RandomKeys, next};
+use countersign_core::key::KeyType;
+use serde_json::json;
+
+use crate::known::{now, trust_domain};
+
+/// The cluster whose journals are accepted.
+pub(crate) const CLUSTER: &str = "11111111-2222-3333-4444-555555555555";
+
+/// The policy by which a journal goes on.
+pub(crate) const POLICY: AuthorityPolicy = AuthorityPolicy {
+    ca_life: Duration::from_secs(86_400),
+    longest_svid_life: Duration::from_secs(3600),
+    refresh_hint: Duration::from_secs(300),
+    x509_key_type: KeyType::EcP256,
+    jwt_key_type: KeyType::EcP256,
+};
+
+/// An accepted journal is written and read again as the same, is of its place, and goes on: what is due is done, after which
+/// it can still be read and its sequence has grown. The first byte: its lowest bit, whether what follows is the payload alone,
+/// to be put into a whole envelope; the next, whether it is the control plane's.
+pub(crate) fn journal(input: &[u8]) {
+    let Some((kind, rest)) = input.split_first() else {
+        return;
+    };
+    let stored = if kind & 1 == 1 { envelope(rest) } else { rest.to_vec() };
+    let domain = trust_domain();
+    let trust_domain = (kind & 2 == 0).then_some(&domain);
+    let expected = Expected { cluster: CLUSTER, trust_domain, published_sequence: Some(3), now: now() };
+    let Ok(journal) = Journal::from_bytes(&stored, &expected) else {
+        return;
+    };
+    assert!(stored.len() <= MAX_LENGTH);
+    assert_eq!((journal.cluster(), journal.trust_domain()), (CLUSTER, trust_domain));
+    assert!(journal.sequence(now()) >= 3);
+    let written = journal.to_bytes().unwrap();
+    let again = Journal::from_bytes(&written, &expected).expect("what was written can be read");
+    assert_eq!(again.to_bytes().unwrap(), written);
+    assert!(journal.next_change(&POLICY, now()).is_none_or(|change| change > now()));
+    let bundle = journal.bundle(POLICY.refresh_hint, now());
+    assert_eq!(bundle.is_some(), trust_domain.is_some());
+    assert!(journal.roots(now()).len() <= journal.x509_slots().len());
+
+    let plan = next(&journal, &POLICY, now());
+    let after = journal.apply(&plan, &POLICY, &mut RandomKeys, now()).expect("what is due can be done");
+    if plan.is_empty() {
+        assert_eq!(after.sequence(now()), journal.sequence(now()));
+    } else if journal.sequence(now()) < u64::MAX {
+        assert!(after.sequence(now()) > journal.sequence(now()));
+    }
+    assert!(after.active_x509(now()).is_some());
+    assert_eq!(after.active_jwt(now()).is_some(), trust_domain.is_some());
+    Journal::from_bytes(&after.to_bytes().unwrap(), &expected).expect("what goes on can be read");
+}
+
+fn envelope(payload: &[u8]) -> Vec<u8> {
+    let checksum: String = digest(&SHA256, payload).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let envelope = json!({
+        "format": FORMAT,
+        "protection": "none",
+        "checksum": format!("sha256:{checksum}"),
+        "payload": STANDARD.encode(payload),
+    });
+    envelope.to_string().into_bytes()
+}

@@ -1,0 +1,58 @@
+//! Bundle documents and JWK sets.
+
+use countersign_core::bundle::Bundle;
+use countersign_core::service_account::{ClusterJwks, verify_token};
+use countersign_core::x509::CaCertificate;
+use serde_json::Value;
+
+use crate::known::{AUDIENCE, ISSUER, KID, KNOWN, now, token, trust_domain};
+use crate::seeds;
+
+/// An accepted bundle document is written and read again as the same bundle, and trusts nothing that was not in it.
+pub(crate) fn bundle(input: &[u8]) {
+    let Ok(bundle) = Bundle::parse(&trust_domain(), input) else {
+        return;
+    };
+    let written = bundle.to_json();
+    assert_eq!(Bundle::parse(&trust_domain(), &written).expect("what was written can be read"), bundle);
+    let keys = keys(input);
+    let of = |usage: &str| keys.iter().filter(|key| key["use"] == usage).count();
+    assert!(bundle.x509_authorities.len() <= of("x509-svid"));
+    assert!(bundle.jwt_authorities.len() <= of("jwt-svid"));
+    for authority in &bundle.x509_authorities {
+        assert_eq!(&CaCertificate::from_der(authority.der()).unwrap(), authority);
+    }
+    let mut kids: Vec<&str> = bundle.jwt_authorities.iter().map(|key| key.kid()).collect();
+    assert!(kids.iter().all(|kid| !kid.is_empty() && keys.iter().any(|key| key["kid"] == **kid)));
+    kids.sort_unstable();
+    kids.dedup();
+    assert_eq!(kids.len(), bundle.jwt_authorities.len(), "two keys of one id");
+    assert_eq!(self::keys(&bundle.jwks_json()).len(), kids.len());
+}
+
+/// A genuine token is accepted by a set only when the set holds the key that signed it, for signatures.
+pub(crate) fn jwks(input: &[u8]) {
+    let Ok(set) = ClusterJwks::parse(input) else {
+        return;
+    };
+    let keys = keys(input);
+    for kid in keys.iter().filter_map(|key| key["kid"].as_str()).filter(|kid| set.contains(kid)) {
+        let usable = |key: &&Value| key["kid"] == kid && (key["use"].is_null() || key["use"] == "sig");
+        assert!(!kid.is_empty());
+        assert!(keys.iter().any(|key| usable(&key)));
+    }
+    let genuine = token(seeds::HEADER.as_bytes(), seeds::POD_CLAIMS.as_bytes());
+    let own = KNOWN.jwt.verification_key().jwk();
+    let holds = |key: &&Value| key["kid"] == KID && key["x"] == own["x"] && key["y"] == own["y"];
+    if verify_token(&genuine, &set, ISSUER, AUDIENCE, now()).is_ok() {
+        let key = keys.iter().find(holds).expect("accepted by a key that is not in the set");
+        assert!(key["use"].is_null() || key["use"] == "sig");
+        assert!(key["alg"].is_null() || key["alg"] == "ES256");
+    }
+}
+
+/// The members of `keys`, read plainly.
+fn keys(document: &[u8]) -> Vec<Value> {
+    let document: Value = serde_json::from_slice(document).unwrap();
+    document["keys"].as_array().unwrap().clone()
+}

@@ -1,0 +1,65 @@
+//! The messages of the Issuer API and of the Workload API.
+
+use std::fmt::Debug;
+
+use countersign_proto::issuer::v1::{SessionRequest, SessionResponse, session_request, session_response};
+use countersign_proto::workload::{
+    JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, X509svidRequest, X509svidResponse,
+};
+use prost::Message;
+
+/// An accepted message is written and read again as the same, and what is logged of it does not show what is secret in it:
+/// with every secret made longer by the same mark, the mark is not shown. The first byte chooses the message.
+pub(crate) fn messages(input: &[u8]) {
+    let Some((kind, rest)) = input.split_first() else {
+        return;
+    };
+    match kind % 7 {
+        0 => check(rest, |message: &mut SessionRequest| match message.kind.as_mut() {
+            Some(session_request::Kind::Hello(hello)) => {
+                mark(&mut hello.token);
+                hello.x509.iter_mut().for_each(|x509| mark(&mut x509.token));
+            }
+            Some(session_request::Kind::TokenRefresh(refresh)) => mark(&mut refresh.token),
+            Some(session_request::Kind::X509(x509)) => mark(&mut x509.token),
+            Some(session_request::Kind::Jwt(jwt)) => mark(&mut jwt.token),
+            None => {}
+        }),
+        1 => check(rest, |message: &mut SessionResponse| {
+            if let Some(session_response::Kind::Jwt(jwt)) = message.kind.as_mut() {
+                mark(&mut jwt.token);
+            }
+        }),
+        2 => check(rest, |message: &mut X509svidResponse| {
+            for svid in &mut message.svids {
+                svid.x509_svid_key = MARK.as_bytes().into();
+            }
+        }),
+        3 => check(rest, |message: &mut JwtsvidResponse| {
+            message.svids.iter_mut().for_each(|svid| mark(&mut svid.svid));
+        }),
+        4 => check(rest, |message: &mut ValidateJwtsvidRequest| mark(&mut message.svid)),
+        5 => check(rest, |_: &mut JwtsvidRequest| {}),
+        _ => check(rest, |_: &mut X509svidRequest| {}),
+    }
+}
+
+const MARK: &str = "a secret that nobody else would write";
+
+fn mark(secret: &mut String) {
+    secret.push_str(MARK);
+}
+
+fn check<M: Message + Default + PartialEq + Debug>(bytes: &[u8], mark: impl Fn(&mut M)) {
+    let Ok(mut message) = M::decode(bytes) else {
+        return;
+    };
+    assert_eq!(M::decode(message.encode_to_vec().as_slice()).unwrap(), message);
+    if format!("{message:?}").contains(MARK) {
+        return;
+    }
+    mark(&mut message);
+    let shown = format!("{message:?}{message:#?}");
+    assert!(!shown.contains(MARK), "{shown}");
+    assert!(!shown.contains("97, 32, 115, 101"), "{shown}");
+}

@@ -1,0 +1,12 @@
+//! The targets. Where an input can come in several ways, its first byte says which.
+
+pub(crate) mod admission;
+pub(crate) mod authority_filter;
+pub(crate) mod certificates;
+pub(crate) mod ids;
+pub(crate) mod journal;
+pub(crate) mod key_sets;
+pub(crate) mod keys;
+pub(crate) mod messages;
+pub(crate) mod patterns;
+pub(crate) mod tokens;

@@ -1,0 +1,84 @@
+//! Service account tokens and JWT-SVIDs. The first byte: 0, a token in compact form; else a header and claims, a line feed
+//! between, which the known key then signs.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_core::jwt::verify_jwt_svid;
+use countersign_core::service_account::verify_token;
+use serde_json::{Value, json};
+
+use crate::known::{AUDIENCE, DOMAIN, ISSUER, KID, KNOWN, is_signed, now, token};
+
+/// The longest token that is looked at.
+const LONGEST: usize = 16 * 1024;
+
+/// What is accepted is signed by the cluster's key, for us alone, in time, and says what is returned of it.
+pub(crate) fn service_account_token(input: &[u8]) {
+    let Some(token) = compact(input) else {
+        return;
+    };
+    let verdict = verify_token(&token, &KNOWN.jwks, ISSUER, AUDIENCE, now());
+    let Ok(pod) = verdict else {
+        let error = format!("{:?}", verdict.unwrap_err());
+        assert!(error.len() < 512, "an error holds what was sent: {error}");
+        return;
+    };
+    let (header, claims) = accepted(&token);
+    assert!(matches!(header.get("typ"), None | Some(Value::Null)) || header["typ"] == "JWT");
+    assert_eq!(claims["iss"], ISSUER);
+    assert!(claims["aud"] == AUDIENCE || claims["aud"] == json!([AUDIENCE]), "{claims}");
+    let kubernetes = &claims["kubernetes.io"];
+    assert_eq!(kubernetes["namespace"], *pod.namespace);
+    assert_eq!(kubernetes["pod"]["name"], *pod.pod_name);
+    assert_eq!(kubernetes["pod"]["uid"], *pod.pod_uid);
+    assert_eq!(kubernetes["serviceaccount"]["name"], *pod.service_account);
+    assert_eq!(kubernetes["serviceaccount"]["uid"], *pod.service_account_uid);
+    assert_eq!(claims["sub"], format!("system:serviceaccount:{}:{}", pod.namespace, pod.service_account));
+    assert!(![pod.namespace, pod.pod_name, pod.pod_uid, pod.service_account].contains(&String::new()));
+    assert!(pod.expires_at > now());
+}
+
+/// What is accepted is signed by the bundle's key, for us, in time, and its id is of the bundle's trust domain.
+pub(crate) fn jwt_svid(input: &[u8]) {
+    let Some(token) = compact(input) else {
+        return;
+    };
+    let verdict = verify_jwt_svid(&token, AUDIENCE, &KNOWN.bundles, now());
+    let Ok(svid) = verdict else {
+        let error = format!("{:?}", verdict.unwrap_err());
+        assert!(error.len() < 512, "an error holds what was sent: {error}");
+        return;
+    };
+    let (_, claims) = accepted(&token);
+    assert_eq!(claims["sub"], svid.id.to_string());
+    assert_eq!(svid.id.trust_domain().as_str(), DOMAIN);
+    assert!(svid.audiences.iter().any(|audience| audience == AUDIENCE));
+    assert!(claims["aud"] == json!(svid.audiences) || json!([claims["aud"]]) == json!(svid.audiences));
+    assert_eq!(Value::Object(svid.raw), claims);
+    assert!(svid.expires_at > now());
+}
+
+fn compact(input: &[u8]) -> Option<String> {
+    let (kind, rest) = input.split_first()?;
+    if *kind == 0 {
+        return String::from_utf8(rest.to_vec()).ok();
+    }
+    let at = rest.iter().position(|byte| *byte == b'\n')?;
+    (rest.len() <= LONGEST).then(|| token(&rest[..at], &rest[at + 1..]))
+}
+
+/// What holds of every accepted token; its header and claims, read plainly.
+fn accepted(token: &str) -> (Value, Value) {
+    assert!(token.len() <= LONGEST);
+    assert!(is_signed(token), "accepted without the known key's signature");
+    let parts: Vec<Value> = token
+        .split('.')
+        .take(2)
+        .map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
+        .collect();
+    let [header, claims] = <[Value; 2]>::try_from(parts).unwrap();
+    assert_eq!((&header["alg"], &header["kid"]), (&json!("ES256"), &json!(KID)));
+    assert!(claims["exp"].as_f64().unwrap() > now().as_second() as f64);
+    assert!(claims.get("nbf").and_then(Value::as_f64).is_none_or(|time| time < (now().as_second() + 11) as f64));
+    (header, claims)
+}

@@ -1,0 +1,234 @@
+//! `cargo xtask fuzz`: every parser of outside bytes under libFuzzer. What the fuzzer finds worth keeping stays in
+//! `target/fuzz`; what is kept for all is in `fuzz/corpus`, and is replayed first.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::deps;
+use crate::progress::Progress;
+use crate::sh::{Run as _, cmd};
+
+/// Which target the one program runs.
+const VARIABLE: &str = "COUNTERSIGN_FUZZ_TARGET";
+/// An input that takes longer is a finding, in seconds.
+const SLOWEST: &str = "-timeout=10";
+/// A target that takes more memory is a finding.
+const LARGEST: &str = "-rss_limit_mb=2048";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Such as `ids`; all when none is named.
+    targets: Vec<String>,
+    /// How long each is fuzzed, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Keep in fuzz/corpus the fewest inputs that reach all that was reached, instead of those now there (named ones stay).
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Where things are.
+struct Places {
+    program: PathBuf,
+    /// What is kept for all.
+    corpus: PathBuf,
+    /// The repository's `target/fuzz`.
+    work: PathBuf,
+    words: PathBuf,
+}
+
+/// The step of `cargo xtask test`: the whole corpus, then five seconds a target.
+pub(crate) fn briefly(root: &Path) -> Result<()> {
+    run(root, &Options { targets: Vec::new(), seconds: 5, keep: false })
+}
+
+/// Fuzzes as many targets at a time as there are cores; the first finding is the error.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    deps::for_fuzzing()?;
+    let targets = targets(root, &options.targets)?;
+    let places = build(root)?;
+    let progress = Progress::start(format!("fuzz {} targets, {} s each", targets.len(), options.seconds));
+    let waiting = Mutex::new(targets.iter());
+    let next = || waiting.lock().ok().and_then(|mut targets| targets.next());
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(target) = next() {
+            match fuzz(&places, target, options) {
+                Ok(summary) => progress.note(format!("{target}: {summary}")),
+                Err(error) => {
+                    progress.note(format!("{target}: FAILED"));
+                    failures.lock().into_iter().for_each(|mut failures| failures.push(error.to_string()));
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, |cores| cores.get().min(targets.len())) {
+            scope.spawn(work);
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    progress.done("nothing found");
+    Ok(())
+}
+
+/// The targets' names are those of the corpus's folders, which a test of theirs holds.
+fn targets(root: &Path, named: &[String]) -> Result<Vec<String>> {
+    let folder = root.join("fuzz/corpus");
+    let mut all = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        all.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    all.sort();
+    if let Some(unknown) = named.iter().find(|name| !all.contains(name)) {
+        bail!("there is no fuzz target `{unknown}`; there are {}", all.join(", "));
+    }
+    Ok(if named.is_empty() { all } else { named.to_vec() })
+}
+
+/// One program for all targets, in a target directory of its own: its flags are not those of other builds.
+fn build(root: &Path) -> Result<Places> {
+    let work = root.join("target/fuzz");
+    let progress = Progress::start("build the fuzzer (the first time takes minutes)");
+    cmd("cargo", ["build", "--quiet", "--package", "countersign-fuzz", "--features", "libfuzzer"])
+        .env("CARGO_TARGET_DIR", &work)
+        .env("RUSTC_WRAPPER", root.join("fuzz/rustc.sh"))
+        .current_dir(root)
+        .run()
+        .context("building the fuzzer")?;
+    progress.done("built");
+    Ok(Places {
+        program: work.join("debug/countersign-fuzz"),
+        corpus: root.join("fuzz/corpus"),
+        words: root.join("fuzz/words.dict"),
+        work,
+    })
+}
+
+/// One target: the corpus, then new inputs until the time is over. What was done, in words.
+fn fuzz(places: &Places, target: &str, options: &Options) -> Result<String> {
+    let (corpus, found) = (places.corpus.join(target), places.folder("found", target)?);
+    let (artifacts, log) = (places.folder("artifacts", target)?, places.log(target)?);
+    let dictionary = format!("-dict={}", places.words.display());
+    let artifacts = format!("-artifact_prefix={}/", artifacts.display());
+    let outcome = places
+        .command(target, &log)?
+        .args([SLOWEST, LARGEST, "-print_final_stats=1", &dictionary, &artifacts])
+        .arg(format!("-max_total_time={}", options.seconds))
+        .args([&found, &corpus])
+        .run();
+    let said = fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))?;
+    if outcome.is_err() {
+        bail!("{}", finding(target, &said, &log));
+    }
+    if options.keep {
+        keep(places, target, &corpus, &found)?;
+    }
+    Ok(summary(&said))
+}
+
+/// Merges what was found into the kept corpus. libFuzzer names inputs by their hash; those with other names were put there by
+/// people, and stay.
+fn keep(places: &Places, target: &str, corpus: &Path, found: &Path) -> Result<()> {
+    let (merged, log) = (places.folder("merged", target)?, places.log(target)?);
+    places.command(target, &log)?.args(["-merge=1", SLOWEST, LARGEST]).args([&merged, found, corpus]).run()?;
+    for entry in fs::read_dir(corpus)? {
+        let path = entry?.path();
+        if is_hash(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    for entry in fs::read_dir(&merged)? {
+        let entry = entry?;
+        fs::copy(entry.path(), corpus.join(entry.file_name()))?;
+    }
+    fs::remove_dir_all(&merged).with_context(|| format!("removing {}", merged.display()))
+}
+
+fn is_hash(input: &Path) -> bool {
+    let name = input.file_name().unwrap_or_default().to_string_lossy();
+    name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What a person needs: why, and the input.
+fn finding(target: &str, said: &str, log: &Path) -> String {
+    let why: Vec<&str> = said.lines().skip_while(|line| !is_why(line)).take(4).collect();
+    let input =
+        said.lines().find_map(|line| line.split_once("Test unit written to ")).map_or("(none)", |(_, path)| path);
+    format!(
+        "the fuzz target {target} failed: {}\n    its input: {input}\n    all that was said: {}\n    mend it, and keep the input as \
+         fuzz/corpus/{target}/<what was wrong>",
+        why.join("\n    "),
+        log.display()
+    )
+}
+
+fn is_why(line: &str) -> bool {
+    line.contains("panicked at") || line.contains("ERROR: libFuzzer")
+}
+
+/// Of libFuzzer's last words: how many inputs were run, how many branches were reached.
+fn summary(said: &str) -> String {
+    let number = |line: &str| line.split_whitespace().last().map(ToOwned::to_owned);
+    let runs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")).and_then(number);
+    let reached = said.lines().rev().find_map(|line| line.split_once("cov: ")).map(|(_, rest)| rest);
+    let reached = reached.and_then(|rest| rest.split_whitespace().next());
+    format!("{} inputs, {} branches reached", runs.as_deref().unwrap_or("?"), reached.unwrap_or("?"))
+}
+
+impl Places {
+    fn folder(&self, kind: &str, target: &str) -> Result<PathBuf> {
+        let folder = self.work.join(kind).join(target);
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    fn log(&self, target: &str) -> Result<PathBuf> {
+        Ok(self.folder("logs", target)?.join("log"))
+    }
+
+    /// The program for a target, which says to `log` what it does.
+    fn command(&self, target: &str, log: &Path) -> Result<Command> {
+        let file = File::create(log).with_context(|| format!("making {}", log.display()))?;
+        let mut command = Command::new(&self.program);
+        command.env(VARIABLE, target).stdout(file.try_clone()?).stderr(file);
+        Ok(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{finding, is_hash, summary};
+    use std::path::Path;
+
+    #[test]
+    fn the_last_words_become_a_line() {
+        let said =
+            "#2\tINITED cov: 12 ft: 13\n#99\tDONE   cov: 345 ft: 678 corp: 9/10b\nstat::number_of_executed_units: 99\n";
+        assert_eq!(summary(said), "99 inputs, 345 branches reached");
+        assert_eq!(summary(""), "? inputs, ? branches reached");
+    }
+
+    #[test]
+    fn a_finding_names_why_and_the_input() {
+        let said =
+            "#2 NEW\nthread 'x' panicked at a.rs:1:\nleft is not right\nTest unit written to artifacts/crash-1\n";
+        let told = finding("ids", said, Path::new("log"));
+        assert!(told.contains("left is not right") && told.contains("artifacts/crash-1"), "{told}");
+        assert!(!told.contains("#2 NEW"));
+    }
+
+    #[test]
+    fn inputs_put_there_by_people_stay() {
+        assert!(is_hash(Path::new("corpus/ids/0123456789abcdef0123456789abcdef01234567")));
+        assert!(!is_hash(Path::new("corpus/ids/seed-1")));
+    }
+}
