@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cluster::{self, Cluster};
 use crate::images::{self, Group};
 use crate::progress::say;
-use crate::sh::{Run as _, cmd};
+use crate::sh::{Run as _, cmd, wait_for};
 use crate::{deps, product, test};
 
 /// A cluster of its own, beside those of `up` and `test`.
@@ -98,7 +98,13 @@ fn small_agents(cluster: &Cluster) -> Result<()> {
     let patch = format!(r#"[{{"op": "add", "path": "{at}", "value": "--agent-cpu=10m"}}]"#);
     let webhook = ["--namespace", product::SYSTEM, "patch", "deployment", "countersign-webhook", "--type=json"];
     cluster.kubectl.cmd(&webhook).args(["--patch", &patch]).quiet()?;
-    cluster.kubectl.wait_for_rollouts(product::SYSTEM, Duration::from_secs(120))
+    cluster.kubectl.wait_for_rollouts(product::SYSTEM, Duration::from_secs(120))?;
+    // Those on their way out still inject the larger ones.
+    let pods = ["--namespace", product::SYSTEM, "get", "pods", "--selector=app.kubernetes.io/name=countersign-webhook"];
+    wait_for("the webhook's earlier pods are gone", Duration::from_secs(60), || {
+        let deleted = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
+        Ok(cluster.kubectl.cmd(&pods).arg(deleted).read()?.is_empty().then_some(()))
+    })
 }
 
 /// The tests that `cargo xtask test` leaves out.
