@@ -107,11 +107,6 @@ impl Index {
         self.sessions.len()
     }
 
-    /// The uids of all pods the watch told of.
-    pub fn pod_uids(&self) -> impl Iterator<Item = &str> {
-        self.pods.uids()
-    }
-
     /// Whether a pod exists and has not ended.
     #[must_use]
     pub fn alive(&self, uid: &str, now: Timestamp) -> bool {
@@ -120,7 +115,7 @@ impl Index {
 
     /// A pod by uid.
     #[must_use]
-    pub fn pod(&self, uid: &str) -> Option<&PodRecord> {
+    pub fn pod(&self, uid: &str) -> Option<PodRecord> {
         self.pods.record(uid)
     }
 
@@ -167,8 +162,19 @@ impl Index {
     /// Whether a session name is the pod's own or one of its containers'.
     #[must_use]
     pub fn has_session(&self, uid: &str, session: &str) -> bool {
-        let containers = self.pods.record(uid).map(|pod| pod.facts.containers.as_slice()).unwrap_or_default();
-        session.is_empty() || containers.iter().any(|container| container == session)
+        session.is_empty() || self.pods.containers(uid).iter().any(|container| container == session)
+    }
+
+    /// All pods are about to be listed.
+    pub fn begin_pods(&mut self) {
+        self.pods.begin_list();
+    }
+
+    /// All pods were listed: those of which nothing was told since [`Self::begin_pods`] are gone.
+    pub fn end_pods(&mut self) {
+        for uid in self.pods.unlisted() {
+            self.remove_pod(&uid);
+        }
     }
 
     /// A pod came or changed.
@@ -182,7 +188,7 @@ impl Index {
             self.remove_pod(&uid);
         }
         // What the watch told is newer or equal, or will be corrected by it.
-        if self.pods.record(&pod.facts.uid).is_none() {
+        if !self.pods.contains(&pod.facts.uid) {
             self.put_pod(pod, Some(until));
         }
     }
@@ -374,8 +380,8 @@ impl Index {
             waits |= matches!(entitlement, Entitlement::None(_));
             self.sessions.publish(uid, &session, entitlement);
         }
-        if let Some(pod) = self.pods.record(uid) {
-            self.sessions.set_waiting(uid, &pod.facts.namespace, waits);
+        if let Some(namespace) = self.pods.namespace(uid) {
+            self.sessions.set_waiting(uid, namespace, waits);
         }
     }
 
@@ -383,8 +389,8 @@ impl Index {
         let entitlement = self.entitlement(uid, session);
         let waits = matches!(entitlement, Entitlement::None(_));
         let receiver = self.sessions.subscribe(&Arc::from(uid), session, entitlement);
-        if let Some(pod) = self.pods.record(uid).filter(|_| waits) {
-            self.sessions.set_waiting(uid, &pod.facts.namespace, true);
+        if let Some(namespace) = self.pods.namespace(uid).filter(|_| waits) {
+            self.sessions.set_waiting(uid, namespace, true);
         }
         receiver
     }

@@ -1,14 +1,15 @@
-//! The pods there are, found by uid, by name and by (namespace, service account).
+//! The pods there are, found by uid, by name and by (namespace, service account). Pods of one workload differ in name and
+//! uid only: what is equal among them is kept once.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use countersign_core::entitlement::PodFacts;
 use jiff::Timestamp;
 
-/// A pod as the index keeps it.
+/// A pod as the index is told of it, and tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodRecord {
     /// Who it is, its labels and containers.
@@ -25,17 +26,83 @@ pub struct PodRecord {
 #[derive(Debug, Default)]
 pub(super) struct Pods {
     by_uid: HashMap<Arc<str>, Entry>,
-    by_name: HashMap<(String, String), Arc<str>>,
-    by_account: HashMap<String, HashMap<String, HashSet<Arc<str>>>>,
+    namespaces: HashMap<String, InNamespace>,
+    shapes: HashSet<Arc<Shape>>,
     /// Uids read live and not yet confirmed by the watch.
     provisional: HashSet<Arc<str>>,
+    /// Which list is under way, or was last.
+    list: u32,
+}
+
+#[derive(Debug, Default)]
+struct InNamespace {
+    by_name: HashMap<Arc<str>, Arc<str>>,
+    by_account: HashMap<String, HashSet<Arc<str>>>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    record: PodRecord,
+    name: Arc<str>,
+    shape: Arc<Shape>,
+    ended: bool,
+    /// The list in or after which the watch last told of it.
+    list: u32,
     /// Until when a pod read live counts; `None` once the watch told of it.
     provisional_until: Option<Timestamp>,
+}
+
+/// What is equal among the pods of one workload.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Shape {
+    namespace: String,
+    account: String,
+    labels: BTreeMap<String, String>,
+    containers: Vec<String>,
+    images: Vec<String>,
+    injected: bool,
+}
+
+impl Shape {
+    fn of(record: PodRecord) -> Self {
+        let PodFacts { namespace, service_account, labels, containers, name: _, uid: _ } = record.facts;
+        Self {
+            namespace,
+            account: service_account,
+            labels,
+            containers,
+            images: record.images,
+            injected: record.injected,
+        }
+    }
+
+    fn is_of(&self, record: &PodRecord) -> bool {
+        let facts = &record.facts;
+        self.namespace == facts.namespace
+            && self.account == facts.service_account
+            && self.labels == facts.labels
+            && self.containers == facts.containers
+            && self.images == record.images
+            && self.injected == record.injected
+    }
+}
+
+impl Entry {
+    fn record(&self, uid: &str) -> PodRecord {
+        let shape = &*self.shape;
+        PodRecord {
+            facts: PodFacts {
+                namespace: shape.namespace.clone(),
+                name: self.name.to_string(),
+                uid: uid.to_owned(),
+                service_account: shape.account.clone(),
+                labels: shape.labels.clone(),
+                containers: shape.containers.clone(),
+            },
+            ended: self.ended,
+            injected: shape.injected,
+            images: shape.images.clone(),
+        }
+    }
 }
 
 impl Pods {
@@ -43,19 +110,39 @@ impl Pods {
         self.by_uid.len()
     }
 
-    pub(super) fn uids(&self) -> impl Iterator<Item = &str> {
-        // What was read live is younger than the list that is compared with.
-        self.by_uid.iter().filter(|(_, entry)| entry.provisional_until.is_none()).map(|(uid, _)| &**uid)
+    /// A list of all pods begins: [`Self::unlisted`] then tells of those that were not in it.
+    pub(super) fn begin_list(&mut self) {
+        self.list = self.list.wrapping_add(1);
     }
 
-    pub(super) fn record(&self, uid: &str) -> Option<&PodRecord> {
-        self.by_uid.get(uid).map(|entry| &entry.record)
+    /// Pods of which the watch did not tell since the list began.
+    pub(super) fn unlisted(&self) -> Vec<Arc<str>> {
+        // What was read live is younger than the list.
+        let unlisted = |entry: &Entry| entry.list != self.list && entry.provisional_until.is_none();
+        self.by_uid.iter().filter(|(_, entry)| unlisted(entry)).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    pub(super) fn record(&self, uid: &str) -> Option<PodRecord> {
+        self.by_uid.get(uid).map(|entry| entry.record(uid))
+    }
+
+    pub(super) fn contains(&self, uid: &str) -> bool {
+        self.by_uid.contains_key(uid)
+    }
+
+    /// A pod's namespace.
+    pub(super) fn namespace(&self, uid: &str) -> Option<&str> {
+        self.by_uid.get(uid).map(|entry| entry.shape.namespace.as_str())
+    }
+
+    pub(super) fn containers(&self, uid: &str) -> &[String] {
+        self.by_uid.get(uid).map(|entry| entry.shape.containers.as_slice()).unwrap_or_default()
     }
 
     pub(super) fn alive(&self, uid: &str, now: Timestamp) -> bool {
         self.by_uid
             .get(uid)
-            .is_some_and(|entry| !entry.record.ended && entry.provisional_until.is_none_or(|until| now < until))
+            .is_some_and(|entry| !entry.ended && entry.provisional_until.is_none_or(|until| now < until))
     }
 
     /// Every pod of an account, or of the whole namespace.
@@ -64,19 +151,22 @@ impl Pods {
         namespace: &str,
         account: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        let accounts = self.by_account.get(namespace).into_iter().flatten();
-        accounts
-            .filter(move |(name, _)| account.is_none_or(|account| account == name.as_str()))
-            .flat_map(|(_, uids)| uids)
+        let accounts = self.namespaces.get(namespace).map(|here| &here.by_account);
+        let one = account.and_then(|account| accounts?.get(account)).into_iter().flatten();
+        let all = accounts.filter(|_| account.is_none()).into_iter().flat_map(|accounts| accounts.values().flatten());
+        one.chain(all)
     }
 
     /// Notes that the watch told of a pod exactly as it is known already, which most events do: then there is nothing to do.
     pub(super) fn confirm(&mut self, record: &PodRecord) -> bool {
-        let Some((uid, _)) = self.by_uid.get_key_value(record.facts.uid.as_str()) else { return false };
-        let uid = uid.clone();
-        let Some(entry) = self.by_uid.get_mut(&uid).filter(|entry| entry.record == *record) else { return false };
+        let list = self.list;
+        let Some(entry) = self.by_uid.get_mut(record.facts.uid.as_str()) else { return false };
+        if *entry.name != *record.facts.name || entry.ended != record.ended || !entry.shape.is_of(record) {
+            return false;
+        }
+        entry.list = list;
         if entry.provisional_until.take().is_some() {
-            self.provisional.remove(&uid);
+            self.provisional.remove(record.facts.uid.as_str());
         }
         true
     }
@@ -87,46 +177,50 @@ impl Pods {
         record: PodRecord,
         provisional_until: Option<Timestamp>,
     ) -> (Arc<str>, Option<Arc<str>>) {
-        let facts = &record.facts;
-        let uid: Arc<str> = match self.by_uid.get_key_value(facts.uid.as_str()) {
-            Some((uid, _)) => uid.clone(),
-            None => Arc::from(facts.uid.as_str()),
+        // A pod's name and account never change; its shape does.
+        let old = self.by_uid.remove_entry(record.facts.uid.as_str());
+        let (uid, known) = match old {
+            Some((uid, entry)) => (uid, Some(entry)),
+            None => (Arc::from(record.facts.uid.as_str()), None),
         };
-        let name = (facts.namespace.clone(), facts.name.clone());
-        let replaced = self.by_name.insert(name, uid.clone()).filter(|older| *older != uid);
-        let accounts = self.by_account.entry(facts.namespace.clone()).or_default();
-        match accounts.get_mut(&facts.service_account) {
-            Some(uids) => uids.insert(uid.clone()),
-            None => accounts.entry(facts.service_account.clone()).or_default().insert(uid.clone()),
-        };
+        let (name, ended) = (Arc::<str>::from(record.facts.name.as_str()), record.ended);
+        let here = self.namespaces.entry(record.facts.namespace.clone()).or_default();
+        let replaced = here.by_name.insert(name.clone(), uid.clone()).filter(|older| *older != uid);
+        here.by_account.entry(record.facts.service_account.clone()).or_default().insert(uid.clone());
         match provisional_until {
             Some(_) => self.provisional.insert(uid.clone()),
             None => self.provisional.remove(&uid),
         };
-        self.by_uid.insert(uid.clone(), Entry { record, provisional_until });
+        let shape = self.shape(record);
+        let list = self.list;
+        self.by_uid.insert(uid.clone(), Entry { name, shape, ended, list, provisional_until });
+        if let Some(known) = known {
+            self.forget(known.shape);
+        }
         (uid, replaced)
     }
 
     pub(super) fn remove(&mut self, uid: &str) -> Option<(Arc<str>, PodRecord)> {
         let (uid, entry) = self.by_uid.remove_entry(uid)?;
-        let facts = &entry.record.facts;
+        let record = entry.record(&uid);
         self.provisional.remove(&uid);
-        let name = (facts.namespace.clone(), facts.name.clone());
-        if self.by_name.get(&name).is_some_and(|holder| *holder == uid) {
-            self.by_name.remove(&name);
-        }
-        if let Some(accounts) = self.by_account.get_mut(&facts.namespace) {
-            if let Some(uids) = accounts.get_mut(&facts.service_account) {
+        let shape = &entry.shape;
+        if let Some(here) = self.namespaces.get_mut(&shape.namespace) {
+            if here.by_name.get(&entry.name).is_some_and(|holder| *holder == uid) {
+                here.by_name.remove(&entry.name);
+            }
+            if let Some(uids) = here.by_account.get_mut(&shape.account) {
                 uids.remove(&uid);
                 if uids.is_empty() {
-                    accounts.remove(&facts.service_account);
+                    here.by_account.remove(&shape.account);
                 }
             }
-            if accounts.is_empty() {
-                self.by_account.remove(&facts.namespace);
+            if here.by_account.is_empty() {
+                self.namespaces.remove(&shape.namespace);
             }
         }
-        Some((uid, entry.record))
+        self.forget(entry.shape);
+        Some((uid, record))
     }
 
     /// Uids that were read live and never confirmed in time.
@@ -135,5 +229,72 @@ impl Pods {
             self.by_uid.get(&***uid).and_then(|entry| entry.provisional_until).is_some_and(|until| until <= now)
         };
         self.provisional.iter().filter(late).cloned().collect()
+    }
+
+    /// The one shape that is equal to the record's.
+    fn shape(&mut self, record: PodRecord) -> Arc<Shape> {
+        let shape = Shape::of(record);
+        if let Some(known) = self.shapes.get(&shape) {
+            return known.clone();
+        }
+        let shape = Arc::new(shape);
+        self.shapes.insert(shape.clone());
+        shape
+    }
+
+    /// Gives a shape up, which goes with its last pod.
+    fn forget(&mut self, shape: Arc<Shape>) {
+        // This one and that in `shapes`.
+        if Arc::strong_count(&shape) == 2 {
+            self.shapes.remove(&shape);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PodRecord, Pods};
+
+    fn pod(number: usize, image: &str) -> PodRecord {
+        let mut pod = PodRecord { images: vec![image.to_owned()], ..PodRecord::default() };
+        pod.facts.namespace = "shop".to_owned();
+        pod.facts.service_account = "orders".to_owned();
+        (pod.facts.name, pod.facts.uid) = (format!("orders-{number}"), format!("uid-{number}"));
+        pod.facts.labels.insert("app".to_owned(), "orders".to_owned());
+        pod
+    }
+
+    #[test]
+    fn what_is_equal_among_pods_is_kept_once_and_goes_with_the_last() {
+        let mut pods = Pods::default();
+        for number in 0..3 {
+            pods.insert(pod(number, "app:1"), None);
+        }
+        assert_eq!(pods.shapes.len(), 1);
+        pods.insert(pod(0, "app:2"), None);
+        assert_eq!((pods.shapes.len(), pods.len()), (2, 3));
+        assert!(
+            (0..3).all(|n| pods.record(&format!("uid-{n}")) == Some(pod(n, if n == 0 { "app:2" } else { "app:1" })))
+        );
+        for number in 0..3 {
+            pods.remove(&format!("uid-{number}"));
+        }
+        assert!(pods.shapes.is_empty() && pods.namespaces.is_empty() && pods.by_uid.is_empty());
+    }
+
+    #[test]
+    fn any_difference_of_a_pod_is_noticed() {
+        let mut pods = Pods::default();
+        pods.insert(pod(0, "app:1"), None);
+        assert!(pods.confirm(&pod(0, "app:1")));
+        let mut labelled = pod(0, "app:1");
+        labelled.facts.labels.insert("new".to_owned(), String::new());
+        let mut contained = pod(0, "app:1");
+        contained.facts.containers.push("app".to_owned());
+        let ended = PodRecord { ended: true, ..pod(0, "app:1") };
+        let injected = PodRecord { injected: true, ..pod(0, "app:1") };
+        for changed in [labelled, contained, ended, injected, pod(0, "app:2")] {
+            assert!(!pods.confirm(&changed), "{changed:?}");
+        }
     }
 }

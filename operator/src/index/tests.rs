@@ -295,6 +295,51 @@ fn what_a_list_no_longer_holds_is_gone() {
 }
 
 #[test]
+fn pods_that_a_list_does_not_hold_are_gone_and_those_it_holds_unchanged_stay() {
+    let index = shop();
+    index.update(|index| {
+        index.apply_pod(pod("shop", "q"));
+        index.apply_pod(pod("shop", "r"));
+        index.begin_pods();
+        index.apply_pod(pod("shop", "q"));
+        index.apply_pod(pod("shop", "s"));
+        index.end_pods();
+        let there = ["uid-p", "uid-q", "uid-r", "uid-s"].map(|uid| index.pod(uid).is_some());
+        assert_eq!(there, [false, true, false, true]);
+    });
+}
+
+// No change of one pod may cost what all pods cost.
+#[test]
+fn a_change_of_one_pod_is_told_to_its_sessions_and_its_identities_alone() {
+    let index = shop();
+    index.update(|index| {
+        for number in 0..50 {
+            let name = format!("other-{number}");
+            index.apply_identity(identity(
+                "shop",
+                &name,
+                0,
+                &json!({"selector": {"serviceAccounts": [name.as_str()]}}),
+            ));
+            let mut other = pod("shop", &name);
+            other.facts.service_account = name;
+            index.apply_pod(other);
+        }
+        index.apply_identity(identity("shop", "mine", 0, &json!({})));
+    });
+    let mut others: Vec<_> = (0..50).map(|number| index.subscribe(&format!("uid-other-{number}"), "")).collect();
+    let mine = index.subscribe("uid-p", "");
+    index.update(|index| index.dirty = Dirty::default());
+    let ended = PodRecord { ended: true, ..pod("shop", "p") };
+    index.update(|index| index.apply_pod(ended));
+    assert_eq!(*mine.current(), Entitlement::Gone);
+    assert!(others.iter_mut().all(|other| !other.receiver.has_changed().unwrap()));
+    let dirty: Vec<_> = index.update(|index| index.dirty.identities.iter().map(|key| key.name.clone()).collect());
+    assert_eq!(dirty, ["mine"]);
+}
+
+#[test]
 fn a_pod_read_live_counts_until_the_watch_confirms_it_or_its_time_is_over() {
     let begin = Timestamp::from_second(1_800_000_000).unwrap();
     let after = |seconds| begin.checked_add(SignedDuration::from_secs(seconds)).unwrap();
@@ -303,7 +348,9 @@ fn a_pod_read_live_counts_until_the_watch_confirms_it_or_its_time_is_over() {
         index.apply_live_pod(pod("shop", "q"), after(60), begin);
         index.apply_live_pod(pod("shop", "r"), after(60), begin);
         assert!(index.alive("uid-q", after(59)) && index.alive("uid-r", after(59)));
-        assert!(!index.pod_uids().any(|uid| uid == "uid-q"), "a list older than the read must not remove it");
+        index.begin_pods();
+        index.end_pods();
+        assert!(index.pod("uid-q").is_some(), "a list older than the read must not remove it");
         index.apply_pod(pod("shop", "q"));
         assert!(index.alive("uid-q", after(61)) && !index.alive("uid-r", after(60)));
         index.apply_live_pod(pod("shop", "s"), after(200), after(100));

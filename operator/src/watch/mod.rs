@@ -16,12 +16,43 @@ use crate::metrics::Metrics;
 pub mod journals;
 pub mod namespaces;
 pub mod pods;
+mod protobuf;
 pub mod stored;
 pub mod trust_domains;
 pub mod workload_identities;
 
+/// What a watch decodes.
+pub trait Decoded: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
+    /// What becomes of it.
+    type Object;
+
+    /// The object, or why it is none.
+    ///
+    /// # Errors
+    /// Where the API server stores something that is no such object.
+    fn object(self) -> Result<Self::Object, String>;
+}
+
+/// Objects of our own kinds, which a later version may have written.
+impl<K> Decoded for DeserializeGuard<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    type Object = K;
+
+    fn object(self) -> Result<K, String> {
+        self.0.map_err(|invalid| invalid.error)
+    }
+}
+
 /// What a watch tells: objects come and go, and now and then the whole list was seen.
 pub trait Sink<K>: Send {
+    /// Whether [`Self::listed`] is told what is present: for very many objects that alone would fill memory.
+    const NEEDS_PRESENT: bool = true;
+
+    /// Everything that exists is about to be listed.
+    fn listing(&mut self) {}
+
     /// The object exists and looks like this.
     fn applied(&mut self, object: K);
 
@@ -56,15 +87,13 @@ impl ObjectKey {
 }
 
 /// Follows every object of `api` for as long as the process lives.
-pub async fn follow<K>(
+pub async fn follow<D: Decoded>(
     what: &'static str,
-    api: Api<DeserializeGuard<K>>,
+    api: Api<D>,
     config: watcher::Config,
-    mut sink: impl Sink<K>,
+    mut sink: impl Sink<D::Object>,
     metrics: Arc<Metrics>,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
+) {
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut present = HashSet::new();
     while let Some(event) = events.next().await {
@@ -75,22 +104,27 @@ pub async fn follow<K>(
     }
 }
 
-fn feed<K: Resource<DynamicType = ()>>(
+fn feed<D: Decoded, S: Sink<D::Object>>(
     what: &'static str,
-    event: watcher::Event<DeserializeGuard<K>>,
+    event: watcher::Event<D>,
     present: &mut HashSet<ObjectKey>,
-    sink: &mut impl Sink<K>,
+    sink: &mut S,
     metrics: &Metrics,
 ) {
     match event {
-        watcher::Event::Init => present.clear(),
+        watcher::Event::Init => {
+            present.clear();
+            sink.listing();
+        }
         watcher::Event::InitApply(object) => {
-            present.insert(ObjectKey::of(&object));
+            if S::NEEDS_PRESENT {
+                present.insert(ObjectKey::of(&object));
+            }
             apply(what, object, sink, metrics);
         }
         watcher::Event::InitDone => {
             sink.listed(present);
-            present.clear();
+            *present = HashSet::new();
             tracing::debug!(what, "listed");
         }
         watcher::Event::Apply(object) => apply(what, object, sink, metrics),
@@ -98,22 +132,17 @@ fn feed<K: Resource<DynamicType = ()>>(
     }
 }
 
-fn apply<K: Resource<DynamicType = ()>>(
-    what: &'static str,
-    object: DeserializeGuard<K>,
-    sink: &mut impl Sink<K>,
-    metrics: &Metrics,
-) {
+fn apply<D: Decoded>(what: &'static str, object: D, sink: &mut impl Sink<D::Object>, metrics: &Metrics) {
     let key = ObjectKey::of(&object);
-    match object.0 {
+    match object.object() {
         Ok(object) => sink.applied(object),
-        Err(invalid) => {
+        Err(error) => {
             metrics.undecodable.inc();
             tracing::warn!(
                 what,
                 namespace = key.namespace,
                 name = key.name,
-                error = invalid.error,
+                error,
                 "object cannot be decoded and counts as absent; correct or delete it"
             );
             sink.gone(&key);

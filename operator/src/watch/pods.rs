@@ -1,20 +1,20 @@
 //! Pods, pruned while they are decoded: of a hundred thousand of them the index needs labels, the account, whether they
-//! ended, and the containers' names and images.
+//! ended, and the containers' names and images. See [`super::protobuf`].
 
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use countersign_core::entitlement::PodFacts;
 use kube::{
     Api, Client, Resource,
-    core::{DeserializeGuard, NamespaceResourceScope, ObjectMeta},
+    core::{NamespaceResourceScope, ObjectMeta},
     runtime::watcher,
 };
 use serde::Deserialize;
 
-use super::{ObjectKey, Sink, follow};
+use super::{Decoded, ObjectKey, Sink, follow, protobuf};
 use crate::{
     http::{Part, Readiness},
-    index::{PodRecord, SharedIndex},
+    index::{Index, PodRecord, SharedIndex},
     metrics::{Metrics, Object},
 };
 
@@ -64,6 +64,14 @@ pub struct PodStatusLite {
     /// Pending, Running, Succeeded, Failed or Unknown.
     #[serde(default)]
     pub phase: String,
+}
+
+impl Decoded for PodLite {
+    type Object = Self;
+
+    fn object(self) -> Result<Self, String> {
+        Ok(self)
+    }
 }
 
 impl Resource for PodLite {
@@ -121,7 +129,7 @@ impl From<PodLite> for PodRecord {
 
 /// Follows every pod of the cluster.
 pub async fn watch(client: Client, index: SharedIndex, readiness: Readiness, metrics: Arc<Metrics>) {
-    let api: Api<DeserializeGuard<PodLite>> = Api::all(client);
+    let api: Api<PodLite> = Api::all(protobuf::client(client));
     let sink = Pods { index, readiness, metrics: metrics.clone() };
     follow("pods", api, watcher::Config::default(), sink, metrics).await;
 }
@@ -133,6 +141,12 @@ struct Pods {
 }
 
 impl Sink<PodLite> for Pods {
+    const NEEDS_PRESENT: bool = false;
+
+    fn listing(&mut self) {
+        self.index.update(Index::begin_pods);
+    }
+
     fn applied(&mut self, pod: PodLite) {
         let size = self.index.update(|index| {
             index.apply_pod(pod.into());
@@ -149,14 +163,8 @@ impl Sink<PodLite> for Pods {
         self.metrics.index_size(Object::Pods, size);
     }
 
-    fn listed(&mut self, present: &HashSet<ObjectKey>) {
-        self.index.update(|index| {
-            let gone: Vec<String> = {
-                let present: HashSet<&str> = present.iter().map(|key| key.uid.as_str()).collect();
-                index.pod_uids().filter(|uid| !present.contains(uid)).map(str::to_owned).collect()
-            };
-            gone.iter().for_each(|uid| index.remove_pod(uid));
-        });
+    fn listed(&mut self, _: &HashSet<ObjectKey>) {
+        self.index.update(Index::end_pods);
         self.readiness.set(Part::Pods);
     }
 }

@@ -43,8 +43,11 @@ fn identity_key(key: &ObjectKey) -> IdentityKey {
 }
 
 impl Sink<WorkloadIdentity> for WorkloadIdentities {
-    fn applied(&mut self, identity: WorkloadIdentity) {
+    fn applied(&mut self, mut identity: WorkloadIdentity) {
+        // Longer than the rest of the object, and nobody here asks who set which field.
+        identity.metadata.managed_fields = None;
         self.store.apply(identity.clone());
+        identity.status = None;
         self.index.update(|index| index.apply_identity(identity));
         self.count();
     }
