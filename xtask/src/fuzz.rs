@@ -15,10 +15,12 @@ use crate::sh::{Run as _, cmd};
 
 /// Which target the one program runs.
 const VARIABLE: &str = "COUNTERSIGN_FUZZ_TARGET";
-/// An input that takes longer is a finding, in seconds.
-const SLOWEST: &str = "-timeout=10";
+/// An input that takes longer is a finding, in seconds: far from what any takes, also on a machine that does other things.
+const SLOWEST: &str = "-timeout=25";
 /// A target that takes more memory is a finding.
 const LARGEST: &str = "-rss_limit_mb=2048";
+/// What is kept for all of one target's finds, in bytes.
+const MOST_KEPT: u64 = 30 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -30,6 +32,9 @@ pub(crate) struct Options {
     /// Keep in fuzz/corpus the fewest inputs that reach all that was reached, instead of those now there (named ones stay).
     #[arg(long)]
     keep: bool,
+    /// From the kept corpus alone, without what earlier runs found.
+    #[arg(skip)]
+    afresh: bool,
 }
 
 /// Where things are.
@@ -44,7 +49,7 @@ struct Places {
 
 /// The step of `cargo xtask test`: the whole corpus, then five seconds a target.
 pub(crate) fn briefly(root: &Path) -> Result<()> {
-    run(root, &Options { targets: Vec::new(), seconds: 5, keep: false })
+    run(root, &Options { targets: Vec::new(), seconds: 5, keep: false, afresh: true })
 }
 
 /// Fuzzes as many targets at a time as there are cores; the first finding is the error.
@@ -115,7 +120,8 @@ fn build(root: &Path) -> Result<Places> {
 
 /// One target: the corpus, then new inputs until the time is over. What was done, in words.
 fn fuzz(places: &Places, target: &str, options: &Options) -> Result<String> {
-    let (corpus, found) = (places.corpus.join(target), places.folder("found", target)?);
+    let corpus = places.corpus.join(target);
+    let found = if options.afresh { places.empty_folder("brief", target)? } else { places.folder("found", target)? };
     let (artifacts, log) = (places.folder("artifacts", target)?, places.log(target)?);
     let dictionary = format!("-dict={}", places.words.display());
     let artifacts = format!("-artifact_prefix={}/", artifacts.display());
@@ -135,22 +141,38 @@ fn fuzz(places: &Places, target: &str, options: &Options) -> Result<String> {
     Ok(summary(&said))
 }
 
-/// Merges what was found into the kept corpus. libFuzzer names inputs by their hash; those with other names were put there by
-/// people, and stay.
+/// Merges what was found into the kept corpus: the fewest inputs that cover all, and of these the shorter ones, up to a
+/// limit. libFuzzer names inputs by their hash; those with other names were put there by people, and stay.
 fn keep(places: &Places, target: &str, corpus: &Path, found: &Path) -> Result<()> {
-    let (merged, log) = (places.folder("merged", target)?, places.log(target)?);
-    places.command(target, &log)?.args(["-merge=1", SLOWEST, LARGEST]).args([&merged, found, corpus]).run()?;
-    for entry in fs::read_dir(corpus)? {
-        let path = entry?.path();
-        if is_hash(&path) {
-            fs::remove_file(&path)?;
-        }
+    let (merged, log) = (places.empty_folder("merged", target)?, places.log(target)?);
+    places
+        .command(target, &log)?
+        .args(["-set_cover_merge=1", SLOWEST, LARGEST])
+        .args([&merged, found, corpus])
+        .run()
+        .with_context(|| format!("merging; see {}", log.display()))?;
+    for old in files(corpus)?.into_iter().filter(|(_, path)| is_hash(path)) {
+        fs::remove_file(old.1)?;
     }
-    for entry in fs::read_dir(&merged)? {
+    let mut kept = files(&merged)?;
+    kept.sort();
+    let mut left = MOST_KEPT;
+    for (length, path) in kept.into_iter().filter(|(_, path)| is_hash(path)) {
+        let Some(rest) = left.checked_sub(length) else { break };
+        left = rest;
+        fs::copy(&path, corpus.join(path.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
+/// Each file's length in bytes and path.
+fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let entry = entry?;
-        fs::copy(entry.path(), corpus.join(entry.file_name()))?;
+        files.push((entry.metadata()?.len(), entry.path()));
     }
-    fs::remove_dir_all(&merged).with_context(|| format!("removing {}", merged.display()))
+    Ok(files)
 }
 
 fn is_hash(input: &Path) -> bool {
@@ -188,6 +210,14 @@ impl Places {
     fn folder(&self, kind: &str, target: &str) -> Result<PathBuf> {
         let folder = self.work.join(kind).join(target);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    fn empty_folder(&self, kind: &str, target: &str) -> Result<PathBuf> {
+        let folder = self.folder(kind, target)?;
+        for (_, file) in files(&folder)? {
+            fs::remove_file(file)?;
+        }
         Ok(folder)
     }
 
