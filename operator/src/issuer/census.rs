@@ -1,6 +1,6 @@
-//! Who is connected, by address. A connection *waits* until a stream on it has proven a pod; those that wait are few for
-//! each address and in all, and the one that waited longest makes room for the newest: who goes on with the handshake is
-//! through in milliseconds, who stalls is the oldest.
+//! Who is connected, by address. Connections on which no stream has proven a pod yet are few for each address and in all.
+//! Among them the one whose peer has left us waiting longest makes room for the newest: who goes on with the handshake is
+//! through in milliseconds, who stalls is the oldest. One that waits for us, not we for it, makes room for nobody.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,9 +34,10 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            handshakes: 1,
+            // The other half of the processors is for those who are in.
+            handshakes: std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2)),
             handshake_time: Duration::from_secs(5),
-            waiting_per_address: 512,
+            waiting_per_address: 1024,
             waiting: 4096,
             per_address: 16_384,
             total: 100_000,
@@ -59,7 +60,9 @@ struct Counts {
 struct State {
     next: u64,
     total: usize,
-    /// In the order in which they came.
+    /// That have proven nothing yet.
+    unproven: usize,
+    /// Of them, those whose peers' bytes are waited for, in the order of their last ones.
     waiting: BTreeMap<u64, (IpAddr, CancellationToken)>,
     addresses: HashMap<IpAddr, Here>,
 }
@@ -67,6 +70,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Here {
     all: usize,
+    unproven: usize,
     waiting: BTreeSet<u64>,
 }
 
@@ -77,48 +81,73 @@ impl Census {
         Self(Arc::new(Counts { limits, metrics, state: Mutex::default() }))
     }
 
-    /// A seat for a connection that waits. The oldest that waits gives its own up where there is none left; `None` when
-    /// nobody does.
+    /// A seat for a new connection. The one that waits longest gives its own up where there is none left; `None` when
+    /// nobody waits.
     #[must_use]
     pub fn enter(&self, address: IpAddr) -> Option<Seat> {
         let limits = &self.0.limits;
         let mut state = self.0.state.lock();
-        let (here, waiting_here) = state.addresses.get(&address).map_or((0, 0), |here| (here.all, here.waiting.len()));
-        if waiting_here >= limits.waiting_per_address || here >= limits.per_address {
+        let (here, unproven) = state.addresses.get(&address).map_or((0, 0), |here| (here.all, here.unproven));
+        if unproven >= limits.waiting_per_address || here >= limits.per_address {
             let oldest = state.addresses.get(&address).and_then(|here| here.waiting.first().copied());
             self.evict(&mut state, oldest)?;
         }
-        if state.waiting.len() >= limits.waiting || state.total >= limits.total {
+        if state.unproven >= limits.waiting || state.total >= limits.total {
             let oldest = state.waiting.keys().next().copied();
             self.evict(&mut state, oldest)?;
         }
-        state.next += 1;
-        let (number, evicted) = (state.next, CancellationToken::new());
+        let evicted = CancellationToken::new();
         state.total += 1;
-        state.waiting.insert(number, (address, evicted.clone()));
+        state.unproven += 1;
         let here = state.addresses.entry(address).or_default();
         here.all += 1;
-        here.waiting.insert(number);
+        here.unproven += 1;
+        let stage = Mutex::new(Stage::Waiting(state.wait(address, &evicted)));
         self.0.metrics.connections.inc();
-        Some(Seat { census: self.clone(), address, number, evicted })
+        Some(Seat { census: self.clone(), address, stage, evicted })
     }
 
     fn evict(&self, state: &mut State, number: Option<u64>) -> Option<()> {
         let (address, evicted) = state.waiting.get(&number?)?.clone();
         evicted.cancel();
-        state.forget(number?, address);
+        state.forget(address, Stage::Waiting(number?));
         self.0.metrics.connections_evicted.inc();
         Some(())
     }
 }
 
 impl State {
-    /// Takes a connection out of every count.
-    fn forget(&mut self, number: u64, address: IpAddr) {
+    fn wait(&mut self, address: IpAddr, evicted: &CancellationToken) -> u64 {
+        self.next += 1;
+        self.waiting.insert(self.next, (address, evicted.clone()));
+        self.addresses.entry(address).or_default().waiting.insert(self.next);
+        self.next
+    }
+
+    fn wait_no_more(&mut self, address: IpAddr, number: u64) {
         self.waiting.remove(&number);
-        self.total = self.total.saturating_sub(1);
         if let Some(here) = self.addresses.get_mut(&address) {
             here.waiting.remove(&number);
+        }
+    }
+
+    fn prove(&mut self, address: IpAddr) {
+        self.unproven = self.unproven.saturating_sub(1);
+        if let Some(here) = self.addresses.get_mut(&address) {
+            here.unproven = here.unproven.saturating_sub(1);
+        }
+    }
+
+    /// Takes a connection out of every count.
+    fn forget(&mut self, address: IpAddr, stage: Stage) {
+        if let Stage::Waiting(number) = stage {
+            self.wait_no_more(address, number);
+        }
+        if stage != Stage::Proven {
+            self.prove(address);
+        }
+        self.total = self.total.saturating_sub(1);
+        if let Some(here) = self.addresses.get_mut(&address) {
             here.all = here.all.saturating_sub(1);
             if here.all == 0 {
                 self.addresses.remove(&address);
@@ -127,14 +156,27 @@ impl State {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its peer's bytes are waited for.
+    Waiting(u64),
+    /// It waits for us.
+    Busy,
+    Proven,
+}
+
 /// A place among the connections; given back when dropped.
 #[derive(Debug)]
 pub struct Seat {
     census: Census,
     address: IpAddr,
-    number: u64,
+    stage: Mutex<Stage>,
     evicted: CancellationToken,
 }
+
+/// For as long as a connection waits for us, it makes room for nobody.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a Seat);
 
 impl Seat {
     /// From where the connection came.
@@ -148,13 +190,40 @@ impl Seat {
         self.evicted.cancelled()
     }
 
+    /// The peer has said what it must: the rest of this step is ours.
+    #[must_use]
+    pub fn busy(&self) -> Busy<'_> {
+        let mut state = self.census.0.state.lock();
+        let mut stage = self.stage.lock();
+        if let (Stage::Waiting(number), false) = (*stage, self.evicted.is_cancelled()) {
+            state.wait_no_more(self.address, number);
+            *stage = Stage::Busy;
+        }
+        Busy(self)
+    }
+
     /// A stream of the connection has proven a pod: it makes room for nobody any more.
     pub fn prove(&self) {
         let mut state = self.census.0.state.lock();
-        if state.waiting.remove(&self.number).is_some()
-            && let Some(here) = state.addresses.get_mut(&self.address)
-        {
-            here.waiting.remove(&self.number);
+        let mut stage = self.stage.lock();
+        if *stage == Stage::Proven || self.evicted.is_cancelled() {
+            return;
+        }
+        if let Stage::Waiting(number) = *stage {
+            state.wait_no_more(self.address, number);
+        }
+        state.prove(self.address);
+        *stage = Stage::Proven;
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let seat = self.0;
+        let mut state = seat.census.0.state.lock();
+        let mut stage = seat.stage.lock();
+        if *stage == Stage::Busy {
+            *stage = Stage::Waiting(state.wait(seat.address, &seat.evicted));
         }
     }
 }
@@ -162,9 +231,11 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         // Who was evicted is in no count any more.
+        let mut state = self.census.0.state.lock();
         if !self.evicted.is_cancelled() {
-            self.census.0.state.lock().forget(self.number, self.address);
+            state.forget(self.address, *self.stage.lock());
         }
+        drop(state);
         self.census.0.metrics.connections.dec();
     }
 }
@@ -206,6 +277,20 @@ mod tests {
         assert!(!proven.evicted.is_cancelled());
     }
 
+    // A herd that waits for its turn is not shown out by those who come after it.
+    #[test]
+    fn who_waits_for_us_makes_room_for_nobody_until_it_is_its_peers_turn_again() {
+        let census = census(ConnectionLimits { waiting_per_address: 2, ..ConnectionLimits::default() });
+        let [first, second] = [1, 1].map(|last| census.enter(address(last)).expect("room"));
+        let (first_busy, second_busy) = (first.busy(), second.busy());
+        assert!(census.enter(address(1)).is_none(), "nobody waits, and there are as many as may be");
+        drop((second_busy, first_busy));
+        let _third = census.enter(address(1)).expect("room");
+        assert!(second.evicted.is_cancelled() && !first.evicted.is_cancelled(), "whose turn came back first");
+        drop((first, second));
+        assert_eq!(census.0.state.lock().unproven, 1);
+    }
+
     #[test]
     fn in_all_the_one_that_waited_longest_makes_room() {
         let census = census(ConnectionLimits { waiting: 2, ..ConnectionLimits::default() });
@@ -224,6 +309,7 @@ mod tests {
         assert!(census.enter(address(1)).is_some());
         drop(kept);
         let state = census.0.state.lock();
-        assert!(state.addresses.is_empty() && state.waiting.is_empty() && state.total == 0);
+        assert!(state.addresses.is_empty() && state.waiting.is_empty());
+        assert_eq!((state.total, state.unproven), (0, 0));
     }
 }

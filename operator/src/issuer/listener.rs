@@ -62,7 +62,7 @@ pub async fn accept(
             let shaken = tokio::select! {
                 biased;
                 () = seat.evicted() => return,
-                shaken = tokio::time::timeout(limits.handshake_time, shake_hands(tls, stream, peer.ip(), turns)) => shaken,
+                shaken = tokio::time::timeout(limits.handshake_time, shake_hands(tls, stream, &seat, turns)) => shaken,
             };
             match shaken {
                 Ok(Ok(stream)) => {
@@ -86,16 +86,17 @@ pub async fn accept(
 async fn shake_hands(
     tls: Arc<rustls::ServerConfig>,
     stream: TcpStream,
-    address: IpAddr,
+    seat: &Seat,
     turns: Turns,
 ) -> io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let turn = turns.turn(address).await;
+    let busy = seat.busy();
+    let turn = turns.turn(seat.address()).await;
     let mut answering = hello.into_stream(tls);
     // The first poll agrees on a key and signs; all that comes after it is cheap.
     let answered = futures::poll!(&mut answering);
-    drop(turn);
+    drop((turn, busy));
     match answered {
         Poll::Ready(stream) => stream,
         Poll::Pending => answering.await,

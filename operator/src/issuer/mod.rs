@@ -98,17 +98,20 @@ where
     let shutdown = context.shutdown.clone();
     let service = IssuerServer::new(Service { context }).max_decoding_message_size(MAX_MESSAGE);
     let open = TaskTracker::new();
-    let (mut connections, mut closed) = (pin!(connections), pin!(drain::closed(shutdown.clone())));
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = connections.next() => next,
-            () = &mut closed => break,
-        };
-        match next {
-            Some(Ok(io)) => drop(open.spawn(connection::serve(io, service.clone(), shutdown.clone()))),
-            Some(Err(error)) => tracing::debug!(%error, "a connection was not handed over"),
-            None => break,
+    {
+        // Dropped before the rest is waited for: whoever hands connections over learns that no more are taken.
+        let (mut connections, mut closed) = (pin!(connections), pin!(drain::closed(shutdown.clone())));
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = connections.next() => next,
+                () = &mut closed => break,
+            };
+            match next {
+                Some(Ok(io)) => drop(open.spawn(connection::serve(io, service.clone(), shutdown.clone()))),
+                Some(Err(error)) => tracing::debug!(%error, "a connection was not handed over"),
+                None => break,
+            }
         }
     }
     open.close();

@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, dead_code, missing_docs, reason = "shared by tests, each of which uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+pub mod tls;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, atomic::AtomicU64},
@@ -275,7 +277,7 @@ impl World {
         });
         let (incoming, connections) = mpsc::channel(8);
         tokio::spawn(issuer::serve(context.clone(), ReceiverStream::new(connections)));
-        let channel = channel(connection(&incoming).await).await;
+        let channel = channel(incoming.clone());
         Self {
             context,
             incoming,
@@ -333,7 +335,7 @@ impl World {
 
     /// A client on a connection of its own.
     pub async fn client(&self) -> Client {
-        Client(channel(self.connection().await).await)
+        Client(channel_on(self.connection().await).await)
     }
 
     /// A stream that said Hello with this token.
@@ -354,7 +356,9 @@ impl World {
 
     /// With which status a stream with this token ends.
     pub async fn refusal(&self, token: String) -> Status {
-        self.hello(token, "").await.end().await
+        let hello = v1::Hello { token, ..v1::Hello::default() };
+        // Of its own: one on which nothing is proven again and again would be ended.
+        self.client().await.hello(hello).await.unwrap().end().await
     }
 
     pub async fn notice(&mut self) -> (PodRef, Notice) {
@@ -369,7 +373,16 @@ async fn connection(incoming: &mpsc::Sender<std::io::Result<DuplexStream>>) -> D
     client
 }
 
-async fn channel(connection: DuplexStream) -> Channel {
+/// A client that connects again when it must: the issuer ends connections that are of no use.
+fn channel(incoming: mpsc::Sender<std::io::Result<DuplexStream>>) -> Channel {
+    let connector = tower::service_fn(move |_: Uri| {
+        let incoming = incoming.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(connection(&incoming).await)) }
+    });
+    Endpoint::from_static("http://issuer").connect_with_connector_lazy(connector)
+}
+
+async fn channel_on(connection: DuplexStream) -> Channel {
     let mut connection = Some(connection);
     let connector = tower::service_fn(move |_: Uri| {
         let connection = connection.take().map(TokioIo::new);
