@@ -63,7 +63,7 @@ enum Command {
     /// Fuzz the parsers of outside bytes; the kept inputs are in fuzz/corpus.
     Fuzz(fuzz::Options),
     /// Run the benches; writes target/bench/report.json and a table.
-    Bench,
+    Bench(bench::Options),
     /// The cluster alone, without the product.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -122,7 +122,7 @@ fn run(command: Command) -> Result<()> {
         Command::Images { names } => images::make_named(&root, &names).map(drop),
         Command::Test(options) => test::run(&root, &options),
         Command::Fuzz(options) => fuzz::run(&root, &options),
-        Command::Bench => bench::run(&root),
+        Command::Bench(options) => bench::run(&root, &options),
         Command::Soak(options) => soak::run(&root, &options),
         Command::Fault(options) => fault::run(&root, &options),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),

@@ -77,6 +77,11 @@ pub(crate) fn up_api_server(root: &Path, name: &str) -> Result<Cluster> {
     Ok(Cluster { kubectl: own::kubectl(&layout), kind: Kind::Own(layout) })
 }
 
+/// Ends a cluster of our own, whatever `KUBECONFIG` names.
+pub(crate) fn down_own(root: &Path, name: &str) -> Result<()> {
+    own::down(root, name)
+}
+
 /// The cluster, which must be up.
 pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
     let cluster = match Choice::make() {

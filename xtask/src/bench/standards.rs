@@ -1,0 +1,77 @@
+//! What each figure is held against: the aims, one table.
+
+/// What a figure is held against.
+pub(super) struct Standard {
+    pub(super) figure: &'static str,
+    /// The name of another figure of the same run.
+    pub(super) yardstick: Option<&'static str>,
+    pub(super) aim: Option<Aim>,
+}
+
+pub(super) enum Aim {
+    /// At most this, in the figure's unit.
+    Value(f64),
+    /// At most this many times the yardstick.
+    Ratio(f64),
+}
+
+const fn value(figure: &'static str, most: f64) -> Standard {
+    Standard { figure, yardstick: None, aim: Some(Aim::Value(most)) }
+}
+
+const fn ratio(figure: &'static str, yardstick: &'static str, most: f64) -> Standard {
+    Standard { figure, yardstick: Some(yardstick), aim: Some(Aim::Ratio(most)) }
+}
+
+pub(super) const STANDARDS: &[Standard] = &[
+    // At least 85 % of the floor's rate is at most 1 / 0.85 of its time.
+    ratio("issue", "floor", 1.0 / 0.85),
+    Standard {
+        figure: "webhook handler, 8 KB pod, p99",
+        yardstick: Some("parse and write the same review, p99"),
+        aim: Some(Aim::Value(1000.0)),
+    },
+    Standard {
+        figure: "webhook handler, 8 KB pod, p50",
+        yardstick: Some("parse and write the same review, p50"),
+        aim: None,
+    },
+    ratio(
+        "index: change of one pod, 10,000 identities, p50",
+        "index: change of one pod, a hundredth of the pods, p50",
+        3.0,
+    ),
+    Standard {
+        figure: "agent start to file, p99",
+        yardstick: Some("agent start and end without work, p99"),
+        aim: Some(Aim::Value(30.0)),
+    },
+    Standard {
+        figure: "agent start to file, p50",
+        yardstick: Some("agent start and end without work, p50"),
+        aim: None,
+    },
+    value("agent memory after 20 renewals, with its files", 6.0),
+    value("agent CPU at rest, a minute", 10.0),
+    value("agent image", 6.0),
+    ratio("issue over a stream, 8 callers, issuer CPU", "floor", 1.6),
+    // What the load driver measures.
+    ratio("issue over a stream, few pods, 8 callers, operator CPU", "floor", 1.6),
+    ratio("issue over a stream, all pods, 8 callers, operator CPU", "floor", 1.6),
+    ratio(
+        "issue over a stream, two replicas, 8 callers, operator CPU",
+        "issue over a stream, all pods, 8 callers, operator CPU",
+        1.05,
+    ),
+    // A rate within 10 % is at most 1 / 0.9 of the time.
+    ratio(
+        "issue over a stream, all pods, 8 callers, time an issue",
+        "issue over a stream, few pods, 8 callers, time an issue",
+        1.0 / 0.9,
+    ),
+    value("operator start to ready", 10.0),
+    value("operator memory without streams", 300.0),
+    value("operator memory a stream", 32.0),
+    value("change of a pod to the push on its stream, p99", 10.0),
+    value("re-connection of all agents after a roll-out", 30.0),
+];
