@@ -16,7 +16,7 @@ use rustls::{
     version::TLS13,
 };
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status, Streaming,
@@ -25,6 +25,16 @@ use tonic::{
 use tower::service_fn;
 
 use crate::{Cluster, until::PATIENCE};
+
+/// The way to the issuer: its address, and how to know it.
+#[derive(Clone)]
+pub struct Road {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+    origin: String,
+    /// `host:port`.
+    pub address: String,
+}
 
 /// A connection to the issuer.
 pub struct Issuer(Channel);
@@ -37,12 +47,12 @@ pub struct Session {
     token: String,
 }
 
-impl Issuer {
-    /// Connects as agents do: by address, with the pinned name and the published roots.
+impl Road {
+    /// As agents know it: the address, the pinned name and the published roots.
     ///
     /// # Errors
-    /// The issuer cannot be reached, or is not who it should be.
-    pub async fn connect(cluster: &Cluster) -> Result<Self> {
+    /// The control plane has not published them.
+    pub async fn of(cluster: &Cluster) -> Result<Self> {
         let plane = cluster.control_plane().await?;
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(plane.roots.as_bytes()) {
@@ -55,18 +65,39 @@ impl Issuer {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from(plane.issuer_name.clone()).context("the issuer's name")?;
+        Ok(Self { connector, name, origin: format!("http://{}", plane.issuer_name), address: plane.issuer })
+    }
 
+    /// TCP and TLS.
+    ///
+    /// # Errors
+    /// The issuer cannot be reached, or is not who it should be.
+    pub async fn dial(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connector.connect(self.name.clone(), TcpStream::connect(&self.address).await?).await
+    }
+
+    /// A connection on which sessions can be opened.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn connect(&self) -> Result<Issuer> {
+        let road = self.clone();
         let dial = service_fn(move |_: Uri| {
-            let (connector, name, address) = (connector.clone(), name.clone(), plane.issuer.clone());
-            async move {
-                let stream = TcpStream::connect(address).await?;
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
-            }
+            let road = road.clone();
+            async move { road.dial().await.map(TokioIo::new) }
         });
-        let origin = format!("http://{}", plane.issuer_name);
-        let channel =
-            Endpoint::from_shared(origin)?.connect_with_connector(dial).await.context("connect to the issuer")?;
-        Ok(Self(channel))
+        let endpoint = Endpoint::from_shared(self.origin.clone())?;
+        Ok(Issuer(endpoint.connect_with_connector(dial).await.context("connect to the issuer")?))
+    }
+}
+
+impl Issuer {
+    /// Connects as agents do: by address, with the pinned name and the published roots.
+    ///
+    /// # Errors
+    /// The issuer cannot be reached, or is not who it should be.
+    pub async fn connect(cluster: &Cluster) -> Result<Self> {
+        Road::of(cluster).await?.connect().await
     }
 
     /// Opens the session of a pod with this token.

@@ -40,6 +40,9 @@ const PYTHON: [Package; 2] = [
     ("python3-pip", Sign::File("/usr/lib/python3/dist-packages/pip/__init__.py")),
 ];
 
+/// To unpack what is stored of earlier builds.
+const STORED: [Package; 1] = [("xz-utils", Sign::Program("xz"))];
+
 /// What the end-to-end tests call beside the cluster.
 const TESTS: [Package; 1] = [("openssl", Sign::Program("openssl"))];
 
@@ -61,6 +64,11 @@ pub(crate) fn for_images() -> Result<()> {
 /// Ensures what an image with Python needs.
 pub(crate) fn for_python() -> Result<()> {
     packages(&PYTHON)
+}
+
+/// Ensures what binaries of earlier builds need.
+pub(crate) fn for_stored() -> Result<()> {
+    packages(&STORED)
 }
 
 /// Ensures what the end-to-end tests need.

@@ -1,6 +1,8 @@
 //! The images: a table of what they are made from, and how each kind is made. Written to `target/images/<name>.tar`, to be
 //! loaded as `countersign.local/<name>:dev`.
 
+mod stored;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -37,10 +39,12 @@ enum Source {
     Go { dir: &'static str },
     /// A folder with `requirements.txt` and the script.
     Python { dir: &'static str, script: &'static str },
+    /// A binary of an earlier build, in an archive.
+    Stored { archive: &'static str, bin: &'static str },
 }
 
 /// To add an image: a line here.
-const IMAGES: [Image; 6] = [
+const IMAGES: [Image; 7] = [
     rust("operator", Group::Product, "countersign-operator", "countersign-operator"),
     rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook"),
     rust("agent", Group::Product, "countersign-agent", "countersign-agent"),
@@ -50,6 +54,11 @@ const IMAGES: [Image; 6] = [
         name: "client-python",
         group: Group::Test,
         source: Source::Python { dir: "e2e/workloads/python", script: "client.py" },
+    },
+    Image {
+        name: "agent-0.1.0",
+        group: Group::Test,
+        source: Source::Stored { archive: "e2e/agents/0.1.0-x86_64.tar.xz", bin: "countersign-agent" },
     },
 ];
 
@@ -105,6 +114,10 @@ impl Image {
             }
             Source::Python { dir, script } => {
                 python::content(&root.join(dir), script, &root.join("target/images").join(self.name))
+            }
+            Source::Stored { archive, bin } => {
+                let dir = root.join("target/images/stored").join(self.name);
+                Ok(Content::binary(&stored::unpack(root, archive, &dir, bin)?))
             }
         }
     }

@@ -1,0 +1,198 @@
+//! A thousand hostile connections, and the honest ones beside them.
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use countersign_e2e::{
+    World,
+    faults::counted,
+    fixture::PodSpec,
+    issuer::Road,
+    pods::identity_of,
+    scenario,
+    until::{PATIENCE, until},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+/// Connections at the same time that are up to no good, all from one address: that of the honest ones.
+const HOSTILE: usize = 1_000;
+/// Sessions opened before, and again while they are there.
+const HONEST: usize = 200;
+/// A hostile peer that was shown out comes back after so long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a hostile peer waits for whatever comes.
+const STUBBORN: Duration = Duration::from_secs(60);
+
+/// What a hostile peer does.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Connects, and says nothing.
+    Silent,
+    /// A byte of a TLS record a second.
+    SlowLoris,
+    /// No TLS at all.
+    Garbage,
+    /// A whole TLS handshake, then nothing.
+    TlsThenSilent,
+    /// A session with a token that is none.
+    BadToken,
+}
+
+const WAYS: [Way; 5] = [Way::Silent, Way::SlowLoris, Way::Garbage, Way::TlsThenSilent, Way::BadToken];
+
+/// What the hostile ones have done.
+#[derive(Default)]
+struct Done {
+    connected: AtomicU64,
+    shown_out: AtomicU64,
+}
+
+/// None of the honest ones fails; what it costs them is written down beside what it was before.
+#[tokio::test]
+async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
+    scenario("hostile", async |world| {
+        let (road, token) = prepared(world).await?;
+        let before = honest(&road, &token).await?;
+
+        let done = Arc::new(Done::default());
+        let mut hostile = JoinSet::new();
+        for way in WAYS.into_iter().cycle().take(HOSTILE) {
+            hostile.spawn(annoy(way, road.clone(), done.clone()));
+        }
+        let enough = HOSTILE as u64;
+        until("all hostile peers have connected", PATIENCE, async || {
+            Ok((done.connected.load(Ordering::Relaxed) >= enough).then_some(()))
+        })
+        .await?;
+        let during = honest(&road, &token).await?;
+        hostile.abort_all();
+
+        let ratio = during.p99.as_secs_f64() / before.p99.as_secs_f64();
+        counted(
+            "hostile",
+            &json!({
+                "hostile": HOSTILE,
+                "hostile_connected": done.connected.load(Ordering::Relaxed),
+                "hostile_shown_out": done.shown_out.load(Ordering::Relaxed),
+                "honest": HONEST,
+                "honest_failed": during.failed,
+                "p50_before_ms": milliseconds(before.p50), "p99_before_ms": milliseconds(before.p99),
+                "p50_during_ms": milliseconds(during.p50), "p99_during_ms": milliseconds(during.p99),
+                "p99_ratio": ratio, "p99_ratio_aim": 2.0,
+            }),
+        )?;
+        ensure!(before.failed == 0 && during.failed == 0, "{} failed before, {} during", before.failed, during.failed);
+        Ok(())
+    })
+    .await;
+}
+
+/// A pod that exists and never runs, its token, and the issuer that takes it.
+async fn prepared(world: &World) -> Result<(Road, String)> {
+    world.cluster.apply(&world.trust_domain_yaml("")).await?;
+    world.cluster.apply(&world.identity_yaml("account", "")).await?;
+    let spec = PodSpec {
+        labels: "countersign.dev/inject: 'false'",
+        more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
+        ..PodSpec::hold("honest").account("account")
+    };
+    let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
+    let pod = identity_of(&applied.last().expect("a pod").clone().try_parse()?)?;
+    let audience = world.cluster.control_plane().await?.audience;
+    let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
+    let road = Road::of(&world.cluster).await?;
+    until("the issuer accepts a good token", PATIENCE, async || {
+        let state = road.connect().await?.open(&token).await?.state().await?;
+        Ok((!state.identities.is_empty()).then_some(()))
+    })
+    .await?;
+    Ok((road, token))
+}
+
+/// What honest sessions took, from the first packet to the first State, each on a connection of its own.
+struct Honest {
+    p50: Duration,
+    p99: Duration,
+    failed: usize,
+}
+
+async fn honest(road: &Road, token: &str) -> Result<Honest> {
+    let (mut took, mut failed) = (Vec::with_capacity(HONEST), 0);
+    for _ in 0..HONEST {
+        let begin = Instant::now();
+        let state = async { anyhow::Ok(road.connect().await?.open(token).await?.state().await?) };
+        match timeout(PATIENCE, state).await {
+            Ok(Ok(state)) if !state.identities.is_empty() => took.push(begin.elapsed()),
+            _ => failed += 1,
+        }
+    }
+    ensure!(!took.is_empty(), "no honest session was opened at all");
+    took.sort();
+    let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+    Ok(Honest { p50: at(50), p99: at(99), failed })
+}
+
+async fn annoy(way: Way, road: Road, done: Arc<Done>) {
+    loop {
+        // Whatever comes of it: shown out, or not let in.
+        let _ = timeout(STUBBORN, once(way, &road, &done)).await;
+        done.shown_out.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn once(way: Way, road: &Road, done: &Done) -> Result<()> {
+    let connected = || done.connected.fetch_add(1, Ordering::Relaxed);
+    let mut answer = [0; 4096];
+    match way {
+        Way::TlsThenSilent => {
+            let mut tls = road.dial().await?;
+            connected();
+            while tls.read(&mut answer).await? > 0 {}
+        }
+        Way::BadToken => {
+            let issuer = road.connect().await?;
+            connected();
+            let _ = issuer.refusal("e30.e30.e30").await;
+        }
+        Way::Silent | Way::SlowLoris | Way::Garbage => {
+            let mut tcp = TcpStream::connect(&road.address).await?;
+            connected();
+            match way {
+                Way::SlowLoris => {
+                    // The beginning of a record that announces more than will ever come.
+                    for byte in [22, 3, 1, 1, 0].into_iter().chain(std::iter::repeat(1)) {
+                        tcp.write_all(&[byte]).await?;
+                        if timeout(Duration::from_secs(1), tcp.read(&mut answer)).await.is_ok_and(|read| read.is_ok()) {
+                            break;
+                        }
+                    }
+                }
+                Way::Garbage => {
+                    tcp.write_all(&[0x5a; 1024]).await?;
+                    while tcp.read(&mut answer).await? > 0 {}
+                }
+                _ => while tcp.read(&mut answer).await? > 0 {},
+            }
+        }
+    }
+    Ok(())
+}
+
+fn milliseconds(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
+}

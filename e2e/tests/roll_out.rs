@@ -1,0 +1,118 @@
+//! The operator is rolled out anew under its agents, twice, and no workload notices.
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    World,
+    cluster::SYSTEM,
+    faults::{OPERATOR, alone, counted},
+    fixture::PodSpec,
+    pods::{AGENT, APP},
+    until::{PATIENCE, until},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    ResourceExt as _,
+    api::{LogParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+/// Pods that renew, beside the two that talk.
+const PODS: u32 = 20;
+/// The life of an X509-SVID, seconds.
+const LIFE: i64 = 20;
+/// Handshakes between a roll-out and the next, and after the last: more than a life's worth.
+const HANDSHAKES: u64 = 400;
+
+/// R25, R71: streams move without a failed issue.
+#[tokio::test]
+async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter() {
+    alone("roll-out", async |world| {
+        if world.replicas(OPERATOR).await? < 2 {
+            world.scale(OPERATOR, 2).await?;
+        }
+        world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {LIFE}s}}"))).await?;
+        let watching = PodSpec::demo("watching", &["watch", "--updates", "100000"]);
+        world.cluster.apply(&world.identity_yaml("watching", "")).await?;
+        world.cluster.apply(&watching.deployment(&world.namespace, PODS)).await?;
+        world.traffic("100ms").await?;
+        let pods = world.ready_pods("watching", PODS as usize).await?;
+
+        let mut then = world.traffic_goes_on(HANDSHAKES).await?;
+        for _ in 0..2 {
+            roll_out(world).await?;
+            then = world.traffic_since(then, HANDSHAKES, PATIENCE * 2).await?;
+        }
+
+        let (mut updates, mut shortest, mut moved, mut failed) = (0, SignedDuration::MAX, 0, 0);
+        for pod in &pods {
+            let name = pod.name_any();
+            let margins = margins(world, &name).await?;
+            updates += margins.len();
+            shortest = margins.into_iter().min().unwrap_or(shortest).min(shortest);
+            let agent = world.logs(&name, AGENT).await?;
+            moved += agent.matches("asked to come back on another stream").count();
+            failed += agent.matches("no stream to the issuer").count();
+        }
+        counted(
+            "roll_out",
+            &then.counts(&json!({
+                "roll_outs": 2, "pods": PODS, "renewals_of_pods": updates,
+                "shortest_life_left_at_renewal_seconds": shortest.as_secs_f64(),
+                "streams_moved": moved, "streams_failed": failed,
+            })),
+        )?;
+        ensure!(then.failed == 0, "{then:?}");
+        ensure!(shortest >= SignedDuration::from_secs(LIFE / 4), "an SVID had {shortest:?} left of {LIFE} s");
+        ensure!(moved + failed >= 2 * PODS as usize / 2, "the streams did move: {moved} and {failed}");
+        Ok(())
+    })
+    .await;
+}
+
+/// As `kubectl rollout restart`, and waits until nothing of the old is left.
+async fn roll_out(world: &World) -> Result<()> {
+    let old: Vec<_> = world.product(OPERATOR).await?.iter().map(|pod| pod.name_any()).collect();
+    let annotations = json!({ "kubectl.kubernetes.io/restartedAt": Timestamp::now().to_string() });
+    let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+    let deployments = world.cluster.api::<Deployment>(SYSTEM);
+    deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let pods = world.cluster.api::<k8s_openapi::api::core::v1::Pod>(SYSTEM);
+    until("the old replicas are gone", PATIENCE * 2, async || {
+        for name in &old {
+            if pods.get_opt(name).await?.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .await?;
+    world.settled().await
+}
+
+/// What was left of an SVID's life when the next one came, for each that the pod's application saw, and of the last one
+/// now.
+async fn margins(world: &World, pod: &str) -> Result<Vec<SignedDuration>> {
+    let what = LogParams { container: Some(APP.to_owned()), timestamps: true, ..LogParams::default() };
+    let now = Timestamp::now();
+    let text = world.pods().logs(pod, &what).await.with_context(|| format!("logs of {pod}"))?;
+    let mut seen: Vec<(Timestamp, Timestamp)> = Vec::new();
+    for line in text.lines() {
+        let Some((at, said)) = line.split_once(' ') else { continue };
+        let Ok(said) = serde_json::from_str::<Value>(said) else { continue };
+        if said["event"] == "x509" {
+            let not_after = said["not_after"].as_str().context("an update without an end")?;
+            seen.push((at.parse().context("a line's time")?, not_after.parse().context("an end")?));
+        }
+    }
+    ensure!(seen.len() > 2, "{pod} has seen {} updates", seen.len());
+    let next = seen.iter().skip(1).map(|(at, _)| *at).chain([now]);
+    Ok(seen.iter().zip(next).map(|((_, not_after), next)| not_after.duration_since(next)).collect())
+}
+
+/// The time that the traffic takes at its pace is well within what it is given.
+const _: () = assert!(Duration::from_millis(100).as_millis() as u64 * HANDSHAKES < 90_000);
