@@ -70,6 +70,12 @@ impl<'a> Compact<'a> {
     }
 }
 
+/// Reads JSON, which is UTF-8 throughout (RFC 8259, section 8.1). `serde_json` does not look at the bytes of what it skips, so
+/// that a text which others refuse would be read here.
+pub(crate) fn read_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// `aud`: one text or a list of them (RFC 7519, section 4.1.3).
 pub(crate) fn audiences<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]

@@ -118,7 +118,7 @@ pub fn verify_jwt_svid(
         Some(typ) => return Err(JwtSvidError::Type { typ: quoted(typ) }),
     }
     let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(JwtSvidError::NoKeyId)?;
-    let claims: Registered = serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
+    let claims: Registered = jws::read_json(&compact.payload).ok_or(JwtSvidError::Claims)?;
     let id: SpiffeId = claims.sub.parse()?;
 
     let trust_domain = id.trust_domain();

@@ -157,7 +157,7 @@ pub fn verify_token(
     let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(TokenError::NoKeyId)?;
     let key = jwks.get(kid).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
     compact.verify(key, algorithm).map_err(|_| TokenError::Signature)?;
-    let claims: Claims = serde_json::from_slice(&compact.payload).map_err(|_| TokenError::Claims)?;
+    let claims: Claims = jws::read_json(&compact.payload).ok_or(TokenError::Claims)?;
     check(&claims, issuer, audience, now)?;
     pod(claims)
 }

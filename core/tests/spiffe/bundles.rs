@@ -191,6 +191,14 @@ fn what_is_no_jwk_set_is_refused() {
     }
 }
 
+// Found by fuzzing: the bytes of members that are skipped went unread.
+#[test]
+fn a_document_that_is_not_utf_8_throughout_is_refused() {
+    let parse = |document: &[u8]| Bundle::parse(&trust_domain("example.org"), document);
+    assert!(parse(b"{\"keys\":[],\"other\":\"\xc3\xa9\"}").is_ok());
+    assert_eq!(parse(b"{\"keys\":[],\"other\":\"\xc3\"}"), Err(BundleError::Malformed));
+}
+
 #[test]
 fn a_bundle_that_is_too_long_is_not_read() {
     let length = MAX_BUNDLE_LENGTH + 1;

@@ -13,6 +13,7 @@ fn an_id_has_a_trust_domain_and_a_path() {
     assert_eq!(id.path(), "/ns/shop/sa/cart");
     assert_eq!(id.segments().collect::<Vec<_>>(), ["ns", "shop", "sa", "cart"]);
     assert_eq!(id.to_string(), "spiffe://example.org/ns/shop/sa/cart");
+    assert_eq!(format!("{id:?}"), "SpiffeId(spiffe://example.org/ns/shop/sa/cart)");
 }
 
 #[test]

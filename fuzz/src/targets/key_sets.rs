@@ -15,7 +15,9 @@ pub(crate) fn bundle(input: &[u8]) {
     };
     let written = bundle.to_json();
     assert_eq!(Bundle::parse(&trust_domain(), &written).expect("what was written can be read"), bundle);
-    let keys = keys(input);
+    let Some(keys) = keys(input) else {
+        return;
+    };
     let of = |usage: &str| keys.iter().filter(|key| key["use"] == usage).count();
     assert!(bundle.x509_authorities.len() <= of("x509-svid"));
     assert!(bundle.jwt_authorities.len() <= of("jwt-svid"));
@@ -27,7 +29,7 @@ pub(crate) fn bundle(input: &[u8]) {
     kids.sort_unstable();
     kids.dedup();
     assert_eq!(kids.len(), bundle.jwt_authorities.len(), "two keys of one id");
-    assert_eq!(self::keys(&bundle.jwks_json()).len(), kids.len());
+    assert_eq!(self::keys(&bundle.jwks_json()).unwrap().len(), kids.len());
 }
 
 /// A genuine token is accepted by a set only when the set holds the key that signed it, for signatures.
@@ -35,7 +37,9 @@ pub(crate) fn jwks(input: &[u8]) {
     let Ok(set) = ClusterJwks::parse(input) else {
         return;
     };
-    let keys = keys(input);
+    let Some(keys) = keys(input) else {
+        return;
+    };
     for kid in keys.iter().filter_map(|key| key["kid"].as_str()).filter(|kid| set.contains(kid)) {
         let usable = |key: &&Value| key["kid"] == kid && (key["use"].is_null() || key["use"] == "sig");
         assert!(!kid.is_empty());
@@ -51,8 +55,10 @@ pub(crate) fn jwks(input: &[u8]) {
     }
 }
 
-/// The members of `keys`, read plainly.
-fn keys(document: &[u8]) -> Vec<Value> {
-    let document: Value = serde_json::from_slice(document).unwrap();
-    document["keys"].as_array().unwrap().clone()
+/// The members of `keys`, read plainly. None where a member that the parsers skip is JSON in grammar alone: half a surrogate
+/// pair, or a number beyond any.
+fn keys(document: &[u8]) -> Option<Vec<Value>> {
+    let text = std::str::from_utf8(document).expect("accepted, and not UTF-8");
+    let document: Value = serde_json::from_str(text).ok()?;
+    Some(document["keys"].as_array().unwrap().clone())
 }

@@ -1,10 +1,14 @@
 //! What a token says.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_core::service_account::TokenError;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::crypto::sign;
 use serde_json::{Value, json};
 
-use super::{AUDIENCE, Cluster, ISSUER, claims, refused_with, refused_without, remove};
-use crate::fixtures::{at, now};
+use super::{AUDIENCE, Cluster, ISSUER, claims, header, refused_with, refused_without, remove};
+use crate::fixtures::{at, now, part};
 
 #[test]
 fn a_token_says_which_pod_and_account_its_bearer_is() {
@@ -97,6 +101,21 @@ fn required_claims_are_required() {
     for pointer in ["/kubernetes.io/pod/uid", "/kubernetes.io/pod/name", "/kubernetes.io/serviceaccount/uid"] {
         assert_eq!(refused_with(pointer, json!("")), TokenError::Claims, "{pointer}");
     }
+}
+
+// Found by fuzzing: the bytes of claims that are skipped went unread.
+#[test]
+fn claims_that_are_not_utf_8_throughout_are_refused() {
+    let cluster = Cluster::new();
+    let with = |bytes: &[u8]| {
+        let claims = claims().to_string();
+        let claims = [b"{\"other\":\"", bytes, b"\",", claims.trim_start_matches('{').as_bytes()].concat();
+        let input = format!("{}.{}", part(&header()), URL_SAFE_NO_PAD.encode(claims));
+        let signature = sign(input.as_bytes(), &cluster.signing_key(), Algorithm::ES256).unwrap();
+        cluster.verify_token(&format!("{input}.{signature}"))
+    };
+    assert!(with(b"\xc3\xa9").is_ok());
+    assert_eq!(with(b"\xc3"), Err(TokenError::Claims));
 }
 
 #[test]

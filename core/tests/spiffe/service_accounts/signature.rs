@@ -133,6 +133,9 @@ fn a_key_set_without_a_key_that_verifies_is_refused() {
     assert_eq!(parse(json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k"}]})), JwksError::NoKey);
     assert_eq!(parse(json!({})), JwksError::Malformed);
     assert_eq!(parse(json!({"keys": [7]})), JwksError::Malformed);
+    let not_utf_8 =
+        [b"{\"keys\":[".as_slice(), jwk(KeyType::EcP256, "a").to_string().as_bytes(), b"],\"o\":\"\xc3\"}"].concat();
+    assert_eq!(ClusterJwks::parse(&not_utf_8).unwrap_err(), JwksError::Malformed);
     let key = jwk(KeyType::EcP256, "twice");
     assert_eq!(parse(json!({"keys": [key, key]})), JwksError::DuplicateKeyId);
     let length = MAX_JWKS_LENGTH + 1;
