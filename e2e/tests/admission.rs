@@ -50,7 +50,7 @@ async fn what_is_no_pod_no_review_or_huge_gets_a_clear_error() {
                 let answer: Value = serde_json::from_str(&answer.map_err(|error| anyhow::anyhow!("{error:?}"))?)?;
                 assert_eq!(answer["response"]["allowed"], false, "{what}: {answer}");
                 let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
-                assert!(message.contains("Pod"), "{what}: {message}");
+                assert!(message.contains("not a pod"), "{what}: {message}");
             }
             for (what, body, code, named) in [
                 ("no review", "{}".to_owned(), 400, "AdmissionReview"),
