@@ -33,7 +33,8 @@ pub type Seed = (&'static str, String, Vec<u8>);
 
 /// Every seed.
 pub fn seeds() -> Vec<Seed> {
-    [identifiers(), requests(), tokens(), sets(), certificates(), journals(), pods(), resources(), calls()].concat()
+    [refused(), identifiers(), requests(), tokens(), sets(), certificates(), journals(), pods(), resources(), calls()]
+        .concat()
 }
 
 /// The fixtures that are made once: each making has another serial number. Name and content.
@@ -42,6 +43,55 @@ pub fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
     let intermediate = authority(&trust_domain(), INTERMEDIATE_KEY);
     let leaf = leaf(&intermediate);
     vec![("root.der", root.certificate().der().to_vec()), ("leaf-of-intermediate.tbs", der::body(&leaf).to_vec())]
+}
+
+/// Inputs that one rule alone refuses: without the rule the corpus itself shows it.
+fn refused() -> Vec<Seed> {
+    let open = |claims: String| [b"\x01", HEADER.as_bytes(), b"\n", claims.as_bytes()].concat();
+    let two_audiences = open(POD_CLAIMS.replace(r#"["orders"]"#, r#"["orders","others"]"#));
+    let other_account = open(POD_CLAIMS.replace("shop:cart", "shop:other"));
+    let late = open(POD_CLAIMS.replace("1790003600", "1790000000"));
+
+    let mut document: Value = serde_json::from_slice(&KNOWN.bundle.to_json()).unwrap();
+    let key = document["keys"][1].clone();
+    document["keys"].as_array_mut().unwrap().push(key);
+
+    let root = X509Authority::from_parts(KNOWN.bundle.x509_authorities[0].clone(), KNOWN.key.clone()).unwrap();
+    let leaf = leaf(&root);
+    let signing_leaf = [&[1][..], &with_key_usage(der::body(&leaf), 0x84)].concat();
+    let not_signing = with_key_usage(ROOT, 0x80);
+
+    let frames = |block: &[u8]| {
+        let length = u8::try_from(block.len()).unwrap();
+        [&[0x80 + 40, 0, 0, length, 1, 4, 0, 0, 0, 1][..], block].concat()
+    };
+    let lifecycle = json!({ "metadata": {}, "spec": { "containers": [{
+        "name": "a", "lifecycle": { "preStop": { "exec": { "command": ["x"] } } }, "livenessProbe": { "httpGet": { "port": 1 } },
+        "resources": { "limits": { "cpu": "1" } }, "env": [{ "name": "SPIFFE_ENDPOINT_SOCKET", "value": "mine" }],
+    }] } });
+    let named = |target, name: &str, input| (target, name.to_owned(), input);
+    vec![
+        named("service-account-token", "two-audiences", two_audiences),
+        named("service-account-token", "another-account", other_account),
+        named("service-account-token", "expired", late),
+        named("bundle", "one-kid-twice", document.to_string().into_bytes()),
+        named("x509-svid", "leaf-that-may-sign", signing_leaf),
+        named("ca-certificate", "may-not-sign", not_signing),
+        // Eleven bits of padding after 0; and a table of 8 KiB.
+        named("authority-filter", "padding-too-long", frames(&[0x00, 0x01, b'a', 0x82, 0x07, 0xff])),
+        named("authority-filter", "table-too-large", frames(&[0x3f, 0xe1, 0x3f, 0x82])),
+        named("admission-mutate", "busy-container", [&[0x80][..], lifecycle.to_string().as_bytes()].concat()),
+    ]
+}
+
+/// Sets the second byte of the bits of the extension `keyUsage`, which is critical.
+fn with_key_usage(certificate: &[u8], bits: u8) -> Vec<u8> {
+    const KEY_USAGE: [u8; 10] = [0x55, 0x1d, 0x0f, 0x01, 0x01, 0xff, 0x04, 0x04, 0x03, 0x02];
+    let at = certificate.windows(KEY_USAGE.len()).position(|window| window == KEY_USAGE).unwrap();
+    let mut changed = certificate.to_vec();
+    changed[at + KEY_USAGE.len()] = bits.trailing_zeros() as u8;
+    changed[at + KEY_USAGE.len() + 1] = bits;
+    changed
 }
 
 fn identifiers() -> Vec<Seed> {

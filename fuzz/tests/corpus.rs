@@ -51,7 +51,11 @@ fn write_seeds() {
     for (target, name, input) in seeds::seeds() {
         let folder = folder("corpus").join(target);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), input).unwrap();
+        // Those that are there stay: some are random.
+        let file = folder.join(name);
+        if !file.exists() {
+            fs::write(file, input).unwrap();
+        }
     }
 }
 
