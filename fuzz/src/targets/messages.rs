@@ -46,6 +46,9 @@ pub(crate) fn messages(input: &[u8]) {
 
 const MARK: &str = "a secret that nobody else would write";
 
+/// How `Debug` shows the beginning of the mark where it is bytes.
+const MARK_AS_NUMBERS: &str = "97, 32, 115, 101";
+
 fn mark(secret: &mut String) {
     secret.push_str(MARK);
 }
@@ -55,11 +58,14 @@ fn check<M: Message + Default + PartialEq + Debug>(bytes: &[u8], mark: impl Fn(&
         return;
     };
     assert_eq!(M::decode(message.encode_to_vec().as_slice()).unwrap(), message);
-    if format!("{message:?}").contains(MARK) {
+    let shows = |message: &M| {
+        let shown = format!("{message:?}{message:#?}");
+        [MARK, MARK_AS_NUMBERS].iter().any(|mark| shown.contains(mark))
+    };
+    // The fuzzer sees what its inputs are compared with, and writes it where it may be shown.
+    if shows(&message) {
         return;
     }
     mark(&mut message);
-    let shown = format!("{message:?}{message:#?}");
-    assert!(!shown.contains(MARK), "{shown}");
-    assert!(!shown.contains("97, 32, 115, 101"), "{shown}");
+    assert!(!shows(&message), "{message:?}");
 }
