@@ -1,10 +1,13 @@
 //! What a journal tells those who keep it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::time::Duration;
 
-use countersign_core::journal::{AuthorityPolicy, Journal, RandomKeys, next};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use countersign_core::journal::{AuthorityPolicy, Expected, Journal, RandomKeys, next};
 use countersign_core::key::KeyType;
 use jiff::{SignedDuration, Timestamp};
 
@@ -35,4 +38,22 @@ fn nothing_is_due_before_the_next_change_and_then_something_is() {
     assert!(change > now());
     assert!(next(&journal, &POLICY, change - SignedDuration::from_secs(1)).is_empty());
     assert!(!next(&journal, &POLICY, change).is_empty());
+}
+
+#[test]
+fn the_stored_form_holds_the_digest_of_its_payload() {
+    let journal = Journal::create("c", None, &POLICY, &mut RandomKeys, now()).unwrap();
+    let envelope: serde_json::Value = serde_json::from_slice(&journal.to_bytes().unwrap()).unwrap();
+    let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let hex: String = digest(&SHA256, &payload).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(envelope["checksum"], format!("sha256:{hex}"));
+}
+
+#[test]
+fn a_journal_of_another_trust_domain_is_refused_with_both_names() {
+    let (ours, other) = ("example.org".parse().unwrap(), "other.org".parse().unwrap());
+    let stored = Journal::create("c", Some(&other), &POLICY, &mut RandomKeys, now()).unwrap().to_bytes().unwrap();
+    let expected = Expected { cluster: "c", trust_domain: Some(&ours), published_sequence: None, now: now() };
+    let error = Journal::from_bytes(&stored, &expected).unwrap_err().to_string();
+    assert!(error.contains("example.org") && error.contains("other.org"), "{error}");
 }
