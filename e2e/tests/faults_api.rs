@@ -129,8 +129,9 @@ async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) ->
     fault.over().await?;
     let during = world.traffic_since(before, 20 * span.as_secs(), PATIENCE).await?.since(before);
     let of_500 = of_both - of_429;
-    // Five watches and a few writers, each with its backoff: what follows from it in a minute is tens, not thousands.
-    let most = 40 + 4 * span.as_secs();
+    // Each replica has five watches, a lease and a few writers, each with its backoff: what follows from it in a minute is
+    // hundreds, not thousands.
+    let most = u64::try_from(world.operators().await?.len())? * (40 + 4 * span.as_secs());
     for refused in [of_429, of_500] {
         ensure!(refused > 0, "nothing was refused: {seen}");
         ensure!(refused <= most, "the operator asked {refused} times in {span:?}, at most {most} are patience");
