@@ -21,8 +21,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Pods that renew, beside the two that talk.
-const PODS: u32 = 20;
+/// Pods that renew, beside the two that talk: as many as a node of two cores takes, for each agent asks for a tenth of one.
+const PODS: u32 = 10;
 /// The life of an X509-SVID, seconds.
 const LIFE: i64 = 20;
 /// Handshakes between a roll-out and the next, and after the last: more than a life's worth.
