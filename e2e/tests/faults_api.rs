@@ -141,14 +141,6 @@ async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) ->
 }
 
 #[tokio::test]
-async fn refusals_of_the_api_server_are_waited_out() {
-    faulty("api-refuses", async |world, faults| {
-        refusing(world, faults, "API server answers 429, then 500", Duration::from_secs(15)).await
-    })
-    .await;
-}
-
-#[tokio::test]
 #[ignore = "soak"]
 async fn soak_refusals_of_the_api_server_are_waited_out_for_a_minute_each() {
     faulty("api-refuses-long", async |world, faults| {

@@ -49,7 +49,7 @@ async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
         }
         let leader = leader(world).await?;
         let leads: Vec<_> = leading(world, &replicas).await?;
-        assert_eq!(leads, [leader.clone()], "one leads, and it is the Lease's holder");
+        assert_eq!(leads, std::slice::from_ref(&leader), "one leads, and it is the Lease's holder");
 
         // Killed: its lease has to end.
         world.cluster.api::<Pod>(SYSTEM).delete(&leader, &DeleteParams::default().grace_period(0)).await?;

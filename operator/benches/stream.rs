@@ -84,7 +84,12 @@ fn main() {
         let (took, used) = (begun.elapsed(), cpu() - before);
         spans.sort_unstable();
         let issues = spans.len() as f64;
-        let at = |share: f64| spans[((spans.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3;
+        let at = |share: f64| {
+            spans
+                .get((spans.len().saturating_sub(1) as f64 * share).round() as usize)
+                .map_or(f64::NAN, Duration::as_secs_f64)
+                * 1e3
+        };
         let plural = if callers == 1 { "caller" } else { "callers" };
         print(&format!("issue over a stream, {callers} {plural}, rate"), issues / took.as_secs_f64(), "1/s");
         print(&format!("issue over a stream, {callers} {plural}, p99"), at(0.99), "ms");
@@ -239,9 +244,9 @@ async fn measure(streams: Vec<OpenStream>, callers: usize, span: Duration) -> (V
                 for stream in &mut share {
                     let begun = Instant::now();
                     if stream.issue().await {
-                        spans.push(begun.elapsed())
+                        spans.push(begun.elapsed());
                     } else {
-                        refused += 1
+                        refused += 1;
                     }
                     if Instant::now() >= until {
                         break;

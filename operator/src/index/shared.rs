@@ -77,7 +77,7 @@ impl SharedIndex {
     #[must_use]
     pub fn subscribe(&self, uid: &str, session: &str) -> Subscription {
         let (receiver, namespace) = self.update(|index| {
-            let namespace = index.pod(uid).map(|pod| pod.facts.namespace.clone()).unwrap_or_default();
+            let namespace = index.pod(uid).map(|pod| pod.facts.namespace).unwrap_or_default();
             (index.subscribe(uid, session), namespace)
         });
         Subscription { receiver, index: self.clone(), uid: uid.to_owned(), session: session.to_owned(), namespace }
