@@ -5,17 +5,12 @@
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    cluster::SYSTEM,
+    faults::OPERATOR,
     fixture::PodSpec,
     pods::is_event,
     scenario,
-    until::{PATIENCE, until, watch},
+    until::{PATIENCE, until},
 };
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::api::{ListParams, Patch, PatchParams};
-use serde_json::json;
-
-const OPERATOR: &str = "countersign-operator";
 
 /// R27: without an operator what was issued serves on, a new pod waits and says why; and it goes on by itself when the operator
 /// is back.
@@ -34,10 +29,10 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
         world.cluster.apply(&PodSpec::demo("client", &call).pod(&world.namespace)).await?;
         world.ready("client").await?;
 
-        let original = replicas(world).await?;
-        scale(world, 0).await?;
+        let original = world.replicas(OPERATOR).await?;
+        world.scale(OPERATOR, 0).await?;
         let outcome = alone(world).await;
-        scale(world, original).await?;
+        world.scale(OPERATOR, original).await?;
         outcome?;
         let credential =
             until("the late one has its identity", PATIENCE, async || world.credential("late").await.map(Some)).await?;
@@ -73,28 +68,6 @@ async fn no_failures(world: &World, more: u64) -> Result<()> {
     let before = done().await?.unwrap_or(0);
     until(&format!("{more} more handshakes are done"), PATIENCE, async || {
         Ok(done().await?.filter(|now| *now >= before + more).map(drop))
-    })
-    .await
-}
-
-async fn replicas(world: &World) -> Result<i32> {
-    Ok(world.cluster.api::<Deployment>(SYSTEM).get(OPERATOR).await?.spec.replicas.unwrap_or(1))
-}
-
-/// Waits until there are exactly so many operators, and all serve.
-async fn scale(world: &World, replicas: i32) -> Result<()> {
-    let deployments = world.cluster.api::<Deployment>(SYSTEM);
-    let patch = json!({ "spec": { "replicas": replicas } });
-    deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    let serves = |deployment: &Deployment| {
-        let available = deployment.status.as_ref().and_then(|status| status.available_replicas);
-        available.unwrap_or(0) == replicas
-    };
-    watch(&deployments, OPERATOR, "scaled", serves).await?;
-    until("the others are gone", PATIENCE, async || {
-        let named = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
-        let pods = world.cluster.api::<Pod>(SYSTEM).list(&named).await?.items.len();
-        Ok((i32::try_from(pods)? == replicas).then_some(()))
     })
     .await
 }
