@@ -8,6 +8,7 @@ use anyhow::Result;
 use countersign_e2e::{
     World,
     apply::delete,
+    faults::counted,
     fixture::PodSpec,
     issuer::{Issuer, csr, csr_of},
     pods::identity_of,
@@ -133,7 +134,7 @@ async fn an_expired_token_is_refused() {
             until("the token is refused", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");
         assert!(message.contains("expired"), "{message}");
-        Ok(())
+        counted("a token after its `exp`, new and on an open stream", &json!({ "streams_ended": 1, "refused": 1 }))
     })
     .await;
 }

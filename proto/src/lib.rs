@@ -1,6 +1,7 @@
 //! The protocols: the SPIFFE Workload API, the Issuer API and the Inspect API, generated from `proto/proto` by `cargo xtask codegen`.
 //! Messages that hold a key or a token have a `Debug` written by hand, which shows neither.
 
+pub mod codec;
 mod redact;
 
 /// The SPIFFE Workload API (SPIFFE Workload API, sections 5 and 6); its service is `/SpiffeWorkloadAPI` on the wire.

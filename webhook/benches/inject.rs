@@ -7,7 +7,7 @@ use std::{hint::black_box, time::Instant};
 use countersign_webhook::{
     admission,
     control_plane::Settings,
-    inject::{AgentOptions, Asked, PullPolicy},
+    inject::{AgentOptions, AgentResources, Asked, PullPolicy},
 };
 use serde_json::{Value, json};
 
@@ -19,8 +19,7 @@ fn main() {
     let options = AgentOptions {
         image: "countersign.local/agent:dev".into(),
         pull_policy: PullPolicy::IfNotPresent,
-        cpu: "100m".into(),
-        memory_mib: 30,
+        resources: AgentResources::default(),
         meshes: vec![],
         log: None,
     };

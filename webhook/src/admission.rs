@@ -232,14 +232,13 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inject::PullPolicy;
+    use crate::inject::{AgentResources, PullPolicy};
 
     fn options() -> AgentOptions {
         AgentOptions {
             image: "agent".into(),
             pull_policy: PullPolicy::IfNotPresent,
-            cpu: "100m".into(),
-            memory_mib: 30,
+            resources: AgentResources::default(),
             meshes: vec![],
             log: None,
         }

@@ -15,7 +15,7 @@ use clap::Parser;
 use countersign_webhook::{
     ca::Lives,
     control_plane::{self, Current},
-    inject::{AgentOptions, Mesh, PullPolicy},
+    inject::{AgentOptions, AgentResources, Mesh, MilliCpu, PullPolicy},
     metrics::Metrics,
     publish::Publisher,
     server::{self, App},
@@ -61,13 +61,21 @@ struct Flags {
     #[arg(long, value_enum, default_value = "IfNotPresent")]
     agent_pull_policy: PullPolicy,
 
-    /// CPU request and limit of the agent.
-    #[arg(long, default_value = "100m")]
-    agent_cpu: String,
+    /// CPU request of the agent.
+    #[arg(long, default_value_t = AgentResources::default().cpu)]
+    agent_cpu: MilliCpu,
 
-    /// Memory request and limit of the agent in MiB, to which its memory volumes are added (1 MiB each).
-    #[arg(long, default_value_t = 30)]
+    /// CPU limit of the agent in pods all of whose containers have one; its request as well in pods that are Guaranteed.
+    #[arg(long, default_value_t = AgentResources::default().cpu_limit)]
+    agent_cpu_limit: MilliCpu,
+
+    /// Memory request of the agent in MiB, to which its memory volumes are added (1 MiB each).
+    #[arg(long, default_value_t = AgentResources::default().memory_mib)]
     agent_memory_mib: u32,
+
+    /// Memory limit of the agent, as its request; its request as well in pods that are Guaranteed.
+    #[arg(long, default_value_t = AgentResources::default().memory_limit_mib)]
+    agent_memory_limit_mib: u32,
 
     /// What agents log, as a tracing filter such as `info,countersign_agent=debug`; `info` when this is not given.
     #[arg(long, env = "COUNTERSIGN_AGENT_LOG")]
@@ -110,6 +118,13 @@ async fn main() -> anyhow::Result<()> {
         anyhow::bail!("another TLS provider is installed already");
     }
 
+    let resources = AgentResources {
+        cpu: flags.agent_cpu,
+        cpu_limit: flags.agent_cpu_limit,
+        memory_mib: flags.agent_memory_mib,
+        memory_limit_mib: flags.agent_memory_limit_mib,
+    };
+    resources.check().map_err(anyhow::Error::msg)?;
     let lives = Lives::new(flags.ca_life, flags.serving_life, flags.ca_notice)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
     let (settings, certificate) = (Current::default(), Arc::new(tls::Certificate::default()));
@@ -117,8 +132,7 @@ async fn main() -> anyhow::Result<()> {
     let options = AgentOptions {
         image: flags.agent_image,
         pull_policy: flags.agent_pull_policy,
-        cpu: flags.agent_cpu,
-        memory_mib: flags.agent_memory_mib,
+        resources,
         log: flags.agent_log,
         meshes: flags.mesh,
     };

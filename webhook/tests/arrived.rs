@@ -93,7 +93,7 @@ fn an_agent_that_is_not_as_made_is_refused() {
         ("securityContext", |agent| agent["securityContext"]["runAsUser"] = json!(0)),
         ("securityContext", |agent| agent["securityContext"]["privileged"] = json!(true)),
         ("securityContext", |agent| agent["securityContext"]["capabilities"]["drop"] = json!([])),
-        ("resources", |agent| agent["resources"]["limits"]["memory"] = json!("1Gi")),
+        ("resources", |agent| agent["resources"]["claims"] = json!([{ "name": "device" }])),
         ("volumeMounts", |agent| drop(agent["volumeMounts"].as_array_mut().unwrap().remove(0))),
     ];
     for (field, change) in changes {
@@ -105,6 +105,22 @@ fn an_agent_that_is_not_as_made_is_refused() {
             }
             other => panic!("{field}: {other:?}"),
         }
+    }
+}
+
+// Vertical autoscalers and LimitRanges do.
+#[test]
+fn what_others_let_the_agent_ask_of_its_node_is_left_to_them() {
+    let mut asks_for_more = injected(&pod());
+    asks_for_more["spec"]["initContainers"][0]["resources"] = json!({ "requests": { "cpu": "1" } });
+    let mut limited_later = injected(&pod());
+    limited_later["spec"]["containers"][0]["resources"] = json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
+    let mut of_nothing = injected(&pod());
+    of_nothing["spec"]["initContainers"][0].as_object_mut().unwrap().remove("resources");
+    let mut bounded_as_a_whole = injected(&pod());
+    bounded_as_a_whole["spec"]["resources"] = json!({ "limits": { "cpu": "1" } });
+    for pod in [asks_for_more, limited_later, of_nothing, bounded_as_a_whole] {
+        assert_eq!(patch(&pod), Vec::<Value>::new(), "{pod:#}");
     }
 }
 

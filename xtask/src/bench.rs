@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: runs every bench of the workspace, and gathers the figures that they print into a table and
-//! `target/bench/report.json`. With `--load` also the load driver, on an API server of its own that it fills.
+//! `target/bench/report.json`. With `--load` also the load driver, on an API server of its own that it fills; with `--starts`
+//! also the starts of pods on a cluster of its own.
 //!
 //! A bench prints a figure as one line of JSON, a [`Figure`]; its other lines are for people.
 
@@ -8,6 +9,7 @@ use std::path::Path;
 
 mod load;
 mod standards;
+mod starts;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,9 @@ pub(crate) struct Options {
     load: bool,
     #[command(flatten)]
     size: load::Size,
+    /// Start pods with the agent and without, on a cluster of its own: takes a quarter of an hour on two cores.
+    #[arg(long)]
+    starts: bool,
 }
 
 /// What a bench prints: one line of JSON each.
@@ -75,6 +80,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     measured.extend(image_size(root));
     if options.load {
         measured.extend(read(&load::run(root, &options.size)?));
+    }
+    if options.starts {
+        measured.extend(read(&starts::run(root)?));
     }
     let figures = judge(&measured);
     let dir = root.join("target/bench");

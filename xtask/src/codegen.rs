@@ -69,6 +69,7 @@ fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
         .build_server(true)
         .build_transport(false)
         .btree_map(".")
+        .codec_path("crate::codec::SmallCodec")
         .skip_debug(SECRET_MESSAGES)
         .emit_rerun_if_changed(false)
         .out_dir(out.path())

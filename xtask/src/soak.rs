@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cluster::{self, Cluster};
 use crate::images::{self, Group};
 use crate::progress::say;
-use crate::sh::{Run as _, cmd, wait_for};
+use crate::sh::{Run as _, cmd};
 use crate::{deps, product, test};
 
 /// A cluster of its own, beside those of `up` and `test`.
@@ -79,7 +79,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 fn soak(root: &Path, options: &Options, cluster: &Cluster, archives: &[PathBuf]) -> Result<Vec<Outcome>> {
     let changed = cluster.load(archives)?;
     product::install(root, cluster, changed)?;
-    small_agents(cluster)?;
     let only = options.only.as_deref().unwrap_or_default();
     let mut outcomes = Vec::new();
     for test in tests(root)?.into_iter().filter(|test| test.name.contains(only)) {
@@ -92,28 +91,13 @@ fn soak(root: &Path, options: &Options, cluster: &Cluster, archives: &[PathBuf])
     Ok(outcomes)
 }
 
-/// A hundred agents must fit on one node: each asks for a tenth of the CPU that it asks for by default.
-fn small_agents(cluster: &Cluster) -> Result<()> {
-    let at = "/spec/template/spec/containers/0/args/-";
-    let patch = format!(r#"[{{"op": "add", "path": "{at}", "value": "--agent-cpu=10m"}}]"#);
-    let webhook = ["--namespace", product::SYSTEM, "patch", "deployment", "countersign-webhook", "--type=json"];
-    cluster.kubectl.cmd(&webhook).args(["--patch", &patch]).quiet()?;
-    cluster.kubectl.wait_for_rollouts(product::SYSTEM, Duration::from_secs(120))?;
-    // Those on their way out still inject the larger ones.
-    let pods = ["--namespace", product::SYSTEM, "get", "pods", "--selector=app.kubernetes.io/name=countersign-webhook"];
-    wait_for("the webhook's earlier pods are gone", Duration::from_secs(60), || {
-        let deleted = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
-        Ok(cluster.kubectl.cmd(&pods).arg(deleted).read()?.is_empty().then_some(()))
-    })
-}
-
 /// The tests that `cargo xtask test` leaves out.
 fn tests(root: &Path) -> Result<Vec<Test>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(root.join("e2e/tests")).context("reading e2e/tests")? {
         let path = entry?.path();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if stem.starts_with("faults_") && path.extension().is_some_and(|extension| extension == "rs") {
+        if path.extension().is_some_and(|extension| extension == "rs") && has_long_tests(&path)? {
             files.push(stem);
         }
     }
@@ -124,6 +108,12 @@ fn tests(root: &Path) -> Result<Vec<Test>> {
         tests.extend(names(&list).map(|name| Test { file: file.clone(), name: name.to_owned() }));
     }
     Ok(tests)
+}
+
+/// Whether a test of this file is left out because it is long. Others need not be compiled to know.
+fn has_long_tests(path: &Path) -> Result<bool> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.contains("#[ignore = \"soak"))
 }
 
 /// The tests in what the test program lists.
@@ -223,6 +213,15 @@ mod tests {
         assert_eq!(row(&outcome), "| etcd gone | `soak_it` | yes | 61 s | failed 0, new pods 3 |\n");
         outcome.passed = false;
         assert!(row(&outcome).contains("**no**"));
+    }
+
+    #[test]
+    fn long_tests_are_found_in_whatever_file_they_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for (file, long) in [("faults_api", true), ("issuer", true), ("road", false)] {
+            let path = root.join(format!("e2e/tests/{file}.rs"));
+            assert_eq!(has_long_tests(&path).expect("a test file"), long, "{file}");
+        }
     }
 
     #[test]

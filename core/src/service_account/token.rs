@@ -91,8 +91,16 @@ pub enum TokenError {
         count: usize,
     },
     /// `exp` has passed.
-    #[error("service account token expired at {0}; the kubelet renews the projected file, read it again")]
-    Expired(Timestamp),
+    #[error(
+        "service account token expired at {at}, and here it is {now}; read the projected file again, which the kubelet renews, and \
+         if that is no help compare the clocks"
+    )]
+    Expired {
+        /// Its `exp`.
+        at: Timestamp,
+        /// The time by which it was judged.
+        now: Timestamp,
+    },
     /// `nbf` or `iat` is to come.
     #[error("service account token is not valid before {0}; check the clocks")]
     NotYetValid(Timestamp),
@@ -171,7 +179,7 @@ fn check(claims: &Claims, issuer: &str, audience: &str, now: Timestamp) -> Resul
         return Err(TokenError::Audience { expected: audience.to_owned(), count: claims.aud.len() });
     }
     if claims.exp.0 <= now {
-        return Err(TokenError::Expired(claims.exp.0));
+        return Err(TokenError::Expired { at: claims.exp.0, now });
     }
     let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
     match [claims.nbf, claims.iat].into_iter().flatten().find(|NumericDate(time)| *time > latest) {

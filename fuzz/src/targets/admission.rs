@@ -6,7 +6,7 @@ use countersign_core::entitlement::{NameTemplate, PathTemplate};
 use countersign_crds::WorkloadIdentity;
 use countersign_webhook::admission::{self, Answer};
 use countersign_webhook::control_plane::Settings;
-use countersign_webhook::inject::{AgentOptions, Asked, PullPolicy};
+use countersign_webhook::inject::{AgentOptions, AgentResources, Asked, PullPolicy};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -135,8 +135,7 @@ fn options() -> AgentOptions {
     AgentOptions {
         image: "countersign.local/agent:dev".into(),
         pull_policy: PullPolicy::IfNotPresent,
-        cpu: "100m".into(),
-        memory_mib: 30,
+        resources: AgentResources::default(),
         log: None,
         meshes: vec![],
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    resources,
     shape::{AGENT, AgentOptions, NO_API_TOKEN, PRIVATE, Session, TOKEN},
     user::User,
 };
@@ -15,18 +16,17 @@ const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The agent's own directory.
 const PRIVATE_PATH: &str = "/private";
 /// What each memory volume may hold, in MiB. It counts in the memory limit of the container that writes it.
-const MEMORY_VOLUME_MIB: usize = 1;
+const MEMORY_VOLUME_MIB: u32 = 1;
 
 /// The container that serves `sessions`.
 pub(super) fn container(
+    pod: &Value,
     sessions: &[Session],
     hold: bool,
     user: User,
     options: &AgentOptions,
     settings: &Settings,
 ) -> Value {
-    let memory = options.memory_mib as usize + (sessions.len() + 1) * MEMORY_VOLUME_MIB;
-    let resources = json!({ "cpu": options.cpu, "memory": format!("{memory}Mi") });
     let mut container = json!({
         "name": AGENT,
         "image": options.image,
@@ -34,7 +34,6 @@ pub(super) fn container(
         "restartPolicy": "Always",
         "args": ["run"],
         "env": env(sessions, user, options, settings),
-        "resources": { "requests": resources, "limits": resources },
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": { "drop": ["ALL"] },
@@ -46,7 +45,12 @@ pub(super) fn container(
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts(sessions),
     });
-    if hold && let Some(fields) = container.as_object_mut() {
+    let Some(fields) = container.as_object_mut() else { return container };
+    let volumes = u32::try_from(sessions.len() + 1).unwrap_or(u32::MAX).saturating_mul(MEMORY_VOLUME_MIB);
+    if let Some(resources) = resources::resources(pod, volumes, &options.resources) {
+        fields.insert("resources".to_owned(), resources);
+    }
+    if hold {
         let command = ["/countersign-agent", "wait", "--timeout", "20s"];
         fields.insert("lifecycle".to_owned(), json!({ "postStart": { "exec": { "command": command } } }));
     }

@@ -24,7 +24,9 @@ pub(super) enum Arrived {
 }
 
 /// What the API server's defaults and admission plugins add to any container.
-const ADDED_FIELDS: [&str; 2] = ["terminationMessagePath", "imagePullPolicy"];
+const ADDED_FIELDS: [&str; 3] = ["terminationMessagePath", "imagePullPolicy", "resources"];
+/// What may be asked of the node, in whatever amount.
+const ADDED_RESOURCES: [&str; 2] = ["requests", "limits"];
 /// What security policies add to any container's security context.
 const ADDED_SECURITY: [&str; 3] = ["appArmorProfile", "runAsGroup", "seLinuxOptions"];
 
@@ -68,11 +70,13 @@ pub(super) fn agent(
         return Err(Refusal::NameTaken { what: format!("container `{AGENT}`"), difference });
     }
     let user = user::choose(pod, &earlier);
-    let earlier = Shape::new(&Wanted { containers: earlier, ..wanted.clone() }, user, options, settings);
+    let earlier = Shape::new(pod, &Wanted { containers: earlier, ..wanted.clone() }, user, options, settings);
     taken(self::difference(&earlier.agent, arrived), || format!("container `{AGENT}`"))?;
     let mut now = shape.agent.clone();
-    if let (Some(fields), Some(image)) = (now.as_object_mut(), arrived.get("image")) {
-        fields.insert("image".to_owned(), image.clone());
+    for others in ["image", "resources"] {
+        if let (Some(fields), Some(value)) = (now.as_object_mut(), arrived.get(others)) {
+            fields.insert(others.to_owned(), value.clone());
+        }
     }
     Ok(Arrived::Outdated(place, now))
 }
@@ -160,7 +164,11 @@ fn difference(expected: &Value, arrived: &Value) -> Option<String> {
     if let Some(key) = arrived.as_object().unwrap_or(&empty).keys().find(foreign) {
         return Some(format!("field `{key}`"));
     }
-    expected_fields.iter().find_map(|(key, value)| {
+    // How much it has is for autoscalers, defaulters and the installation to say; devices are not among it.
+    if arrived.get("resources").is_some_and(|found| !only_adds(&Value::Null, found, &ADDED_RESOURCES)) {
+        return Some("field `resources`".to_owned());
+    }
+    expected_fields.iter().filter(|(key, _)| *key != "resources").find_map(|(key, value)| {
         let found = arrived.get(key).unwrap_or(&Value::Null);
         let same = match key.as_str() {
             "imagePullPolicy" => true,
@@ -168,7 +176,6 @@ fn difference(expected: &Value, arrived: &Value) -> Option<String> {
             "env" => same_named(value, found, |name| name.starts_with("COUNTERSIGN_")),
             "volumeMounts" => same_named(value, found, is_ours),
             "securityContext" => missing(value, found).is_none() && only_adds(value, found, &ADDED_SECURITY),
-            "resources" => missing(value, found).is_none(),
             _ => value == found,
         };
         (!same).then(|| format!("field `{key}`"))

@@ -8,6 +8,7 @@ mod fields;
 mod mesh;
 mod patch;
 mod refusal;
+mod resources;
 mod shape;
 mod user;
 mod warnings;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use decide::{Asked, Skip};
 pub use mesh::Mesh;
 pub use refusal::Refusal;
+pub use resources::{AgentResources, MilliCpu, NoMilliCpu};
 pub use shape::{AgentOptions, PullPolicy};
 
 use crate::control_plane::Settings;
@@ -53,7 +55,7 @@ pub fn inject(pod: &Value, asked: Asked, options: &AgentOptions, settings: &Sett
         decide::Decision::Inject(wanted) => wanted,
     };
     let user = user::choose(pod, &wanted.containers);
-    let shape = shape::Shape::new(&wanted, user, options, settings);
+    let shape = shape::Shape::new(pod, &wanted, user, options, settings);
     arrived::check(pod, &wanted, &shape)?;
     let agent = arrived::agent(pod, &wanted, &shape, options, settings)?;
     let annotations = annotations(pod, &wanted, &shape, options, settings);

@@ -7,6 +7,7 @@ use super::{
     agent,
     decide::{Container, Wanted},
     mesh::Mesh,
+    resources::AgentResources,
     user::User,
 };
 use crate::control_plane::Settings;
@@ -36,10 +37,8 @@ pub struct AgentOptions {
     pub image: String,
     /// When the image is pulled.
     pub pull_policy: PullPolicy,
-    /// CPU request and limit, as Kubernetes writes quantities.
-    pub cpu: String,
-    /// Memory request and limit in MiB, without the memory volumes, which are added.
-    pub memory_mib: u32,
+    /// What it asks of its node.
+    pub resources: AgentResources,
     /// What it logs, as a tracing filter; its own default where there is none.
     pub log: Option<String>,
     /// The meshes that pods may be in without showing it, because their namespaces are.
@@ -87,13 +86,13 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn new(wanted: &Wanted, user: User, options: &AgentOptions, settings: &Settings) -> Self {
+    pub(super) fn new(pod: &Value, wanted: &Wanted, user: User, options: &AgentOptions, settings: &Settings) -> Self {
         let sessions = sessions(wanted);
         let mut volumes = vec![token(settings)];
         volumes.extend(sessions.iter().map(|session| memory(&session.volume)));
         volumes.push(memory(PRIVATE));
         volumes.push(json!({ "name": NO_API_TOKEN, "emptyDir": { "sizeLimit": "1Mi" } }));
-        let agent = agent::container(&sessions, wanted.hold, user, options, settings);
+        let agent = agent::container(pod, &sessions, wanted.hold, user, options, settings);
         Self { agent, volumes, per_container: wanted.per_container }
     }
 

@@ -3,7 +3,7 @@
 
 use countersign_webhook::{
     control_plane::Settings,
-    inject::{AgentOptions, Asked, Outcome, PullPolicy, Refusal, inject},
+    inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, Refusal, inject},
 };
 use serde_json::{Value, json};
 
@@ -11,8 +11,7 @@ pub(crate) fn options() -> AgentOptions {
     AgentOptions {
         image: "countersign.local/agent:dev".into(),
         pull_policy: PullPolicy::IfNotPresent,
-        cpu: "100m".into(),
-        memory_mib: 30,
+        resources: AgentResources::default(),
         meshes: vec![],
         log: None,
     }

@@ -1,11 +1,12 @@
 //! The load driver on an API server of its own: started, filled, measured, ended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Result;
 
 use crate::cluster;
+use crate::deps::MUSL;
 use crate::sh::{Run as _, cmd};
 
 /// The cluster's name.
@@ -35,6 +36,7 @@ pub(super) fn run(root: &Path, size: &Size) -> Result<String> {
         [("pods", size.pods), ("identities", size.identities), ("nodes", size.nodes), ("agents", size.agents)];
     let arguments = arguments.map(|(name, count)| format!("--{name}={count}"));
     let measured = cmd(root.join("target/release/countersign-load"), ["--json"])
+        .arg(format!("--operator={}", operator(root).display()))
         .args(arguments)
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
         .current_dir(root)
@@ -42,4 +44,10 @@ pub(super) fn run(root: &Path, size: &Size) -> Result<String> {
         .read();
     cluster::down_own(root, NAME)?;
     measured
+}
+
+/// The image's binary if it was made: its allocator is another one.
+fn operator(root: &Path) -> PathBuf {
+    let image = root.join("target").join(MUSL).join("release/countersign-operator");
+    if image.is_file() { image } else { root.join("target/release/countersign-operator") }
 }

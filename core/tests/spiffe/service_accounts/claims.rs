@@ -57,8 +57,8 @@ fn one_audience_may_stand_alone_or_in_a_list() {
 #[test]
 fn an_expired_token_is_refused_without_leeway() {
     let seconds = now().as_second();
-    assert_eq!(refused_with("/exp", json!(seconds)), TokenError::Expired(at(0)));
-    assert_eq!(refused_with("/exp", json!(seconds - 60)), TokenError::Expired(at(-60)));
+    assert_eq!(refused_with("/exp", json!(seconds)), TokenError::Expired { at: at(0), now: now() });
+    assert_eq!(refused_with("/exp", json!(seconds - 60)), TokenError::Expired { at: at(-60), now: now() });
     let mut claims = claims();
     claims["exp"] = json!(seconds + 1);
     assert!(Cluster::new().verify(&claims).is_ok());
