@@ -9,6 +9,7 @@
 mod cluster;
 mod figures;
 mod fill;
+mod hostile;
 mod install;
 mod measure;
 mod operator;
@@ -20,7 +21,7 @@ mod streams;
 mod tokens;
 mod world;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::Parser;
@@ -64,6 +65,9 @@ struct Options {
     /// Become a relay between agents and issuer; only this program starts itself so.
     #[arg(long, hide = true, value_name = "NUMBER")]
     relay: Option<u8>,
+    /// Become hostile peers of the issuer at this address; only this program starts itself so.
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    hostile: Option<SocketAddr>,
     /// Print figures as JSON.
     #[arg(long)]
     json: bool,
@@ -84,6 +88,9 @@ async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Some(number) = options.relay {
         return relay::serve(number).await;
+    }
+    if let Some(issuer) = options.hostile {
+        return hostile::attack(issuer).await;
     }
     run::run(&options, &Figures::new(options.json)).await
 }

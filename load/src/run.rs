@@ -12,7 +12,7 @@ use crate::{
     Options,
     cluster::Cluster,
     figures::{Figures, say},
-    fill, install, measure,
+    fill, hostile, install, measure,
     operator::{Installed, Operator},
     relay::Relay,
     sessions::Agents,
@@ -75,8 +75,9 @@ impl Run<'_> {
         operator.settle().await?;
         let memory = operator.usage()?.resident;
         self.figures.print("operator with few pods, memory", memory as f64 / MIB, "MiB");
-        let streams = OpenStream::open_all(&control_plane, operator.issuer, pods, self.dir).await?;
-        self.issue(&[&operator], streams, "few pods").await.map(drop)
+        let streams = OpenStream::open_all(&control_plane, operator.issuer, pods.clone(), self.dir).await?;
+        self.issue(&[&operator], streams, "few pods").await?;
+        hostile::measure(&control_plane, operator.issuer, &pods, self.dir, self.figures).await
     }
 
     async fn full(&self) -> Result<()> {

@@ -90,7 +90,13 @@ impl OpenStream {
         opening.buffer_unordered(16).try_collect().await
     }
 
-    async fn open(control_plane: &ControlPlane, issuer: SocketAddr, proven: Proven, private: &Path) -> Result<Self> {
+    /// On a connection of its own, up to the first state.
+    pub(crate) async fn open(
+        control_plane: &ControlPlane,
+        issuer: SocketAddr,
+        proven: Proven,
+        private: &Path,
+    ) -> Result<Self> {
         let upstream = control_plane.upstream(issuer, private);
         let mut client = upstream.client().await?;
         let (requests, outgoing) = mpsc::channel(4);

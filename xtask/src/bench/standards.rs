@@ -73,6 +73,7 @@ pub(super) const STANDARDS: &[Standard] = &[
         "issue over a stream, few pods, 8 callers, time an issue",
         1.0 / 0.9,
     ),
+    ratio("honest session among 1000 hostile connections, p99", "honest session, undisturbed, p99", 2.0),
     value("operator start to ready", 10.0),
     value("operator memory without streams", 300.0),
     value("operator memory a stream", 32.0),

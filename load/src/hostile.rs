@@ -1,0 +1,185 @@
+//! Honest sessions, undisturbed and among peers that are up to no good: silent ones, slow ones, ones that talk nonsense, and
+//! ones that leave off after a whole handshake. These are a process of their own at an address of their own, and whoever is
+//! shown out comes back.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    cluster::Cluster,
+    figures::{Figures, Samples},
+    streams::{ControlPlane, OpenStream},
+    tokens::Proven,
+};
+
+/// Peers at the same time.
+const PEERS: usize = 1_000;
+/// From where they come. Caps and turns are by address.
+const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 66, 66));
+/// Who was shown out comes back after so long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What a slow one waits between two bytes.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Honest sessions that are timed before, and again among them.
+const HONEST: usize = 400;
+
+/// Prints how long an honest session takes to its first state, on a connection of its own, before and during.
+pub(crate) async fn measure(
+    control_plane: &ControlPlane,
+    issuer: SocketAddr,
+    pods: &[Proven],
+    private: &Path,
+    figures: &Figures,
+) -> Result<()> {
+    let mut undisturbed = honest(control_plane, issuer, pods, private).await?;
+    let _attackers = Attackers::start(issuer).await?;
+    let mut among = honest(control_plane, issuer, pods, private).await?;
+    for (name, share) in [("p50", 0.50), ("p99", 0.99)] {
+        figures.print(&format!("honest session, undisturbed, {name}"), undisturbed.millis(share), "ms");
+        let during = format!("honest session among {PEERS} hostile connections, {name}");
+        figures.print(&during, among.millis(share), "ms");
+    }
+    Ok(())
+}
+
+/// One after the other; one that fails ends the run.
+async fn honest(control_plane: &ControlPlane, issuer: SocketAddr, pods: &[Proven], private: &Path) -> Result<Samples> {
+    let mut spans = Vec::new();
+    for pod in pods.iter().cycle().take(HONEST) {
+        let begun = Instant::now();
+        OpenStream::open(control_plane, issuer, pod.clone(), private).await.context("an honest session")?;
+        spans.push(begun.elapsed());
+    }
+    let mut samples = Samples::default();
+    samples.extend(spans);
+    Ok(samples)
+}
+
+/// The hostile peers' process; ends with its value.
+struct Attackers(Child);
+
+impl Attackers {
+    /// Resolves once all of them are connected.
+    async fn start(issuer: SocketAddr) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--hostile", &issuer.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the hostile peers")?;
+        let mut said = BufReader::new(child.stdout.take().context("the hostile peers have an output")?);
+        let attackers = Self(child);
+        tokio::task::spawn_blocking(move || said.read_line(&mut String::new())).await??;
+        Ok(attackers)
+    }
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a hostile peer does.
+#[derive(Clone, Copy)]
+enum Way {
+    Silent,
+    Slow,
+    Garbage,
+    TlsThenSilent,
+}
+
+const WAYS: [Way; 4] = [Way::Silent, Way::Slow, Way::Garbage, Way::TlsThenSilent];
+
+/// The hostile peers' process: says a line once each has connected, and goes on until it is ended.
+pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
+    let control_plane = ControlPlane::read(&Cluster::connect().await?).await?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(control_plane.roots.clone());
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let peer = Peer { issuer, control_plane, tls: TlsConnector::from(Arc::new(config)), connected: Arc::default() };
+    for way in WAYS.into_iter().cycle().take(PEERS) {
+        let peer = peer.clone();
+        tokio::spawn(async move {
+            loop {
+                // Whatever comes of it: shown out, or not let in.
+                let _ = peer.annoy(way).await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+    }
+    while peer.connected.load(Ordering::Relaxed) < PEERS {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("connected");
+    std::future::pending().await
+}
+
+#[derive(Clone)]
+struct Peer {
+    issuer: SocketAddr,
+    control_plane: ControlPlane,
+    tls: TlsConnector,
+    connected: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// Connects, and stays until it is shown out.
+    async fn annoy(&self, way: Way) -> Result<()> {
+        let mut answer = [0; 4096];
+        let mut tcp = self.dial().await?;
+        match way {
+            Way::Silent => self.count(),
+            Way::Slow => {
+                self.count();
+                // The beginning of a record that announces more than will ever come.
+                for byte in [22, 3, 1, 1, 0].into_iter().chain(std::iter::repeat(1)) {
+                    tcp.write_all(&[byte]).await?;
+                    tokio::time::sleep(SLOW).await;
+                }
+            }
+            Way::Garbage => {
+                self.count();
+                tcp.write_all(&[0x5a; 1024]).await?;
+            }
+            Way::TlsThenSilent => {
+                let mut tls = self.tls.connect(self.control_plane.name.clone(), tcp).await?;
+                self.count();
+                while tls.read(&mut answer).await? > 0 {}
+                return Ok(());
+            }
+        }
+        while tcp.read(&mut answer).await? > 0 {}
+        Ok(())
+    }
+
+    async fn dial(&self) -> Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((FROM, 0).into())?;
+        Ok(socket.connect(self.issuer).await?)
+    }
+
+    fn count(&self) {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+    }
+}
