@@ -146,7 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_no_prefix_names_an_audience() {
+        assert_eq!(pattern("payments").exact(), Some("payments"));
+        assert_eq!(pattern("payments*").exact(), None);
+    }
+
+    #[test]
+    fn is_written_as_it_was_read() {
+        for text in ["payments", "https://api.example.org/*", "*"] {
+            let written = serde_json::to_value(pattern(text)).unwrap();
+            assert_eq!(written, text);
+            assert_eq!(serde_json::from_value::<AudiencePattern>(written).unwrap(), pattern(text));
+        }
+    }
+
+    #[test]
     fn refuses_what_is_no_audience() {
+        assert!(AudiencePattern::parse(&"a".repeat(512)).is_ok());
         assert_eq!(AudiencePattern::parse(""), Err(AudienceError::Empty));
         assert_eq!(AudiencePattern::parse(&"a".repeat(513)), Err(AudienceError::TooLong));
         assert_eq!(AudiencePattern::parse("a*b"), Err(AudienceError::WildcardNotLast { text: "a*b".into() }));
