@@ -9,6 +9,7 @@
 mod cluster;
 mod figures;
 mod fill;
+mod floor;
 mod hostile;
 mod install;
 mod measure;
@@ -78,6 +79,10 @@ impl Options {
         World { pods: self.pods, identities: self.identities.max(1), nodes: self.nodes.max(1) }
     }
 }
+
+/// That of the operator: the callers shall not be the slower ones.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> Result<()> {

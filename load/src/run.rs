@@ -12,7 +12,7 @@ use crate::{
     Options,
     cluster::Cluster,
     figures::{Figures, say},
-    fill, hostile, install, measure,
+    fill, floor, hostile, install, measure,
     operator::{Installed, Operator},
     relay::Relay,
     sessions::Agents,
@@ -125,6 +125,8 @@ impl Run<'_> {
         among: &str,
     ) -> Result<(f64, Vec<OpenStream>)> {
         let span = Duration::from_secs(self.options.seconds);
+        let floor = tokio::task::spawn_blocking(move || floor::microseconds(span)).await??;
+        self.figures.print(&format!("floor on all processors, {among}"), floor, "us");
         (_, streams) = measure::issue(operators, streams, 8, Duration::from_secs(1)).await?;
         let mut cpu = 0.0;
         for callers in CALLERS {

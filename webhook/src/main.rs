@@ -108,6 +108,10 @@ struct Flags {
     log: String,
 }
 
+/// That of musl, with which images are built, has one lock for all threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();

@@ -123,17 +123,22 @@ impl Image {
     }
 }
 
-/// All Rust binaries in one build: what they share is compiled once.
 fn build_rust(root: &Path, images: &[&Image]) -> Result<()> {
-    let mut args: Vec<&str> = vec!["build", "--release", "--target", deps::MUSL];
-    for image in images {
-        if let Source::Rust { package, bin } = image.source {
-            args.extend(["--package", package, "--bin", bin]);
-        }
-    }
-    if !args.contains(&"--package") {
+    let programs = images.iter().filter_map(|image| match image.source {
+        Source::Rust { package, bin } => Some((package, bin)),
+        _ => None,
+    });
+    build_static(root, &programs.collect::<Vec<_>>())
+}
+
+/// Static binaries (package and program), all in one build: what they share is compiled once. They are then in the folder
+/// `release` of the target [`deps::MUSL`].
+pub(crate) fn build_static(root: &Path, programs: &[(&str, &str)]) -> Result<()> {
+    if programs.is_empty() {
         return Ok(());
     }
+    let mut args: Vec<&str> = vec!["build", "--release", "--target", deps::MUSL];
+    args.extend(programs.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]));
     deps::for_images()?;
     let progress = Progress::start("build static binaries");
     cmd("cargo", args)

@@ -86,22 +86,40 @@ impl ObjectKey {
     }
 }
 
-/// Follows every object of `api` for as long as the process lives.
+/// Follows every object of `api` for as long as the process lives. A server that cannot stream the first list is asked for
+/// pages.
 pub async fn follow<D: Decoded>(
     what: &'static str,
     api: Api<D>,
-    config: watcher::Config,
+    mut config: watcher::Config,
     mut sink: impl Sink<D::Object>,
     metrics: Arc<Metrics>,
 ) {
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut present = HashSet::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => feed(what, event, &mut present, &mut sink, &metrics),
-            Err(error) => tracing::warn!(what, %error, "watch failed; retrying"),
+    loop {
+        let mut events = std::pin::pin!(watcher(api.clone(), config.clone()).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => feed(what, event, &mut present, &mut sink, &metrics),
+                Err(error) if streams_lists(&config) && is_refused_as_invalid(&error) => {
+                    tracing::info!(what, "the API server streams no lists; asking for pages");
+                    config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
+                    break;
+                }
+                Err(error) => tracing::warn!(what, %error, "watch failed; retrying"),
+            }
         }
     }
+}
+
+fn streams_lists(config: &watcher::Config) -> bool {
+    config.initial_list_strategy == watcher::InitialListStrategy::StreamingList
+}
+
+/// What an API server without the feature `WatchList` answers to who asks for it.
+fn is_refused_as_invalid(error: &watcher::Error) -> bool {
+    const UNPROCESSABLE: u16 = 422;
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == UNPROCESSABLE)
 }
 
 fn feed<D: Decoded, S: Sink<D::Object>>(
@@ -152,12 +170,12 @@ fn apply<D: Decoded>(what: &'static str, object: D, sink: &mut impl Sink<D::Obje
 
 #[cfg(test)]
 mod tests {
-    use super::{ObjectKey, Sink, feed};
+    use super::{ObjectKey, Sink, feed, is_refused_as_invalid};
     use crate::metrics::Metrics;
     use k8s_openapi::api::core::v1::Namespace;
     use kube::{
-        core::{DeserializeGuard, error_boundary::InvalidObject},
-        runtime::watcher::Event,
+        core::{DeserializeGuard, Status, error_boundary::InvalidObject},
+        runtime::watcher::{Error, Event},
     };
     use std::collections::HashSet;
 
@@ -191,6 +209,17 @@ mod tests {
     fn invalid(name: &str) -> DeserializeGuard<Namespace> {
         let metadata = namespace(name).metadata;
         DeserializeGuard(Err(InvalidObject { error: "no spec".to_owned(), metadata }))
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_question_itself_leads_to_another() {
+        let answered = |code| {
+            let status = Status { code, ..Status::default() };
+            Error::WatchStartFailed(kube::Error::Api(status.boxed()))
+        };
+        assert!(is_refused_as_invalid(&answered(422)));
+        assert!([403, 429, 500, 410].into_iter().all(|code| !is_refused_as_invalid(&answered(code))));
+        assert!(!is_refused_as_invalid(&Error::NoResourceVersion));
     }
 
     #[test]

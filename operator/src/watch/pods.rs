@@ -127,11 +127,11 @@ impl From<PodLite> for PodRecord {
     }
 }
 
-/// Follows every pod of the cluster.
+/// Follows every pod of the cluster. The first list is streamed: the API server writes while we read, and neither holds it.
 pub async fn watch(client: Client, index: SharedIndex, readiness: Readiness, metrics: Arc<Metrics>) {
     let api: Api<PodLite> = Api::all(protobuf::client(client));
     let sink = Pods { index, readiness, metrics: metrics.clone() };
-    follow("pods", api, watcher::Config::default(), sink, metrics).await;
+    follow("pods", api, watcher::Config::default().streaming_lists(), sink, metrics).await;
 }
 
 struct Pods {

@@ -1,12 +1,13 @@
 //! The load driver on an API server of its own: started, filled, measured, ended.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Result;
 
 use crate::cluster;
 use crate::deps::MUSL;
+use crate::images;
 use crate::sh::{Run as _, cmd};
 
 /// The cluster's name.
@@ -28,15 +29,17 @@ pub(super) struct Size {
 
 /// Returns what the driver printed.
 pub(super) fn run(root: &Path, size: &Size) -> Result<String> {
-    let packages = ["--package", "countersign-operator", "--package", "countersign-load"];
-    cmd("cargo", ["build", "--quiet", "--release"]).args(packages).current_dir(root).run()?;
+    // The operator as it is in its image: with that allocator, and that C library.
+    let programs = ["countersign-operator", "countersign-load"];
+    images::build_static(root, &programs.map(|program| (program, program)))?;
+    let built = root.join("target").join(MUSL).join("release");
     cluster::down_own(root, NAME)?;
     let cluster = cluster::up_api_server(root, NAME)?;
     let arguments =
         [("pods", size.pods), ("identities", size.identities), ("nodes", size.nodes), ("agents", size.agents)];
     let arguments = arguments.map(|(name, count)| format!("--{name}={count}"));
-    let measured = cmd(root.join("target/release/countersign-load"), ["--json"])
-        .arg(format!("--operator={}", operator(root).display()))
+    let measured = cmd(built.join("countersign-load"), ["--json"])
+        .arg(format!("--operator={}", built.join("countersign-operator").display()))
         .args(arguments)
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
         .current_dir(root)
@@ -44,10 +47,4 @@ pub(super) fn run(root: &Path, size: &Size) -> Result<String> {
         .read();
     cluster::down_own(root, NAME)?;
     measured
-}
-
-/// The image's binary if it was made: its allocator is another one.
-fn operator(root: &Path) -> PathBuf {
-    let image = root.join("target").join(MUSL).join("release/countersign-operator");
-    if image.is_file() { image } else { root.join("target/release/countersign-operator") }
 }

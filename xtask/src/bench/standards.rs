@@ -60,8 +60,8 @@ pub(super) const STANDARDS: &[Standard] = &[
     value("agent image", 6.0),
     ratio("issue over a stream, 8 callers, issuer CPU", "floor", 1.6),
     // What the load driver measures.
-    ratio("issue over a stream, few pods, 8 callers, operator CPU", "floor", 1.6),
-    ratio("issue over a stream, all pods, 8 callers, operator CPU", "floor", 1.6),
+    ratio("issue over a stream, few pods, 8 callers, operator CPU", "floor on all processors, few pods", 1.6),
+    ratio("issue over a stream, all pods, 8 callers, operator CPU", "floor on all processors, all pods", 1.6),
     ratio(
         "issue over a stream, two replicas, 8 callers, operator CPU",
         "issue over a stream, all pods, 8 callers, operator CPU",

@@ -12,8 +12,9 @@ mod transcode;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderValue, Request, Response, Uri,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
+    uri::{InvalidUri, PathAndQuery},
 };
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
@@ -60,6 +61,9 @@ type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
 async fn exchange(client: &Client, mut request: Request<Body>) -> Result<Response<AnswerBody>, BoxError> {
     request.headers_mut().insert(ACCEPT, ACCEPTED);
+    if let Some(uri) = most_recent(request.uri()) {
+        *request.uri_mut() = uri?;
+    }
     let (mut parts, body) = client.send(request).await?.into_parts();
     let Some(streams) = binary(&parts.headers) else {
         return Ok(Response::from_parts(parts, body.map_err(BoxError::from).boxed_unsync()));
@@ -73,6 +77,20 @@ async fn exchange(client: &Client, mut request: Request<Body>) -> Result<Respons
         Full::from(transcode::object(body.collect().await?.to_bytes())?).map_err(|never| match never {}).boxed_unsync()
     };
     Ok(Response::from_parts(parts, body))
+}
+
+/// The same question for a streamed list, but of what is most recent: kube asks for whatever the server has cached (version
+/// 0), and a server that lags behind would bring back pods that are gone.
+///
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>
+fn most_recent(uri: &Uri) -> Option<Result<Uri, InvalidUri>> {
+    let (path, query) = (uri.path(), uri.query()?);
+    let parameters = || query.split('&').filter(|parameter| !parameter.is_empty());
+    if !parameters().any(|parameter| parameter == "sendInitialEvents=true") {
+        return None;
+    }
+    let kept: Vec<&str> = parameters().filter(|parameter| *parameter != "resourceVersion=0").collect();
+    Some(PathAndQuery::try_from(format!("{path}?{}", kept.join("&"))).map(Uri::from))
 }
 
 /// Whether an answer is binary, and then whether it is a stream of events.

@@ -1,6 +1,9 @@
 //! A real kube client and watcher above, an API server's binary answers below.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -17,7 +20,11 @@ use super::messages::{
     Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, TypeMeta, Unknown,
     WatchEvent,
 };
-use crate::{index::PodRecord, watch::pods::PodLite};
+use crate::{
+    index::PodRecord,
+    metrics::Metrics,
+    watch::{ObjectKey, Sink, follow, pods::PodLite},
+};
 
 /// A pod as it is stored: with fields that nobody here reads.
 #[derive(Clone, PartialEq, Message)]
@@ -163,6 +170,73 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
     let asked = asked.lock().unwrap();
     assert!(asked.iter().all(|question| question.contains(OBJECT)), "{asked:?}");
     assert!(asked[1].contains("continue=more") && asked[2].contains("resourceVersion=5"), "{asked:?}");
+}
+
+// R25: one that lags behind would bring back pods that are gone.
+#[tokio::test]
+async fn the_first_list_is_streamed_and_is_of_what_is_most_recent() {
+    let end = Pod {
+        metadata: Some(ObjectMeta {
+            resource_version: "8".to_owned(),
+            annotations: vec![entry("k8s.io/initial-events-end", "true")],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let events = [
+        framed("ADDED", enveloped("Pod", &whole("a", "Running"))),
+        framed("BOOKMARK", enveloped("Pod", &end)),
+        framed("DELETED", enveloped("Pod", &whole("a", "Running"))),
+    ];
+    let (client, asked) = answering(vec![(200, STREAM, events.concat())]);
+    let pods: Api<PodLite> = Api::all(client);
+    let events = watcher(pods, watcher::Config::default().streaming_lists());
+    let seen: Vec<_> = events.take(4).map(|event| event.expect("no error")).collect().await;
+    assert!(
+        matches!(seen.as_slice(), [Event::Init, Event::InitApply(_), Event::InitDone, Event::Delete(_)]),
+        "{seen:?}"
+    );
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].contains("sendInitialEvents=true"), "{asked:?}");
+    assert!(
+        asked[0].contains("resourceVersionMatch=NotOlderThan") && !asked[0].contains("resourceVersion="),
+        "{asked:?}"
+    );
+}
+
+struct Told(tokio::sync::mpsc::UnboundedSender<String>);
+
+impl Sink<PodLite> for Told {
+    fn applied(&mut self, pod: PodLite) {
+        self.0.send(pod.metadata.uid.unwrap_or_default()).expect("somebody listens");
+    }
+    fn gone(&mut self, _: &ObjectKey) {}
+    fn listed(&mut self, _: &HashSet<ObjectKey>) {
+        self.0.send("done".to_owned()).expect("somebody listens");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_streams_no_lists_is_asked_for_pages() {
+    let refusal = Status {
+        status: "Failure".to_owned(),
+        message: "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled".to_owned(),
+        reason: "Invalid".to_owned(),
+        code: 422,
+    };
+    let metadata = Some(ListMeta { resource_version: "5".to_owned(), next: String::new() });
+    let list = enveloped("PodList", &PodList { metadata, items: vec![pod("a")] });
+    let (client, asked) =
+        answering(vec![(422, OBJECT, enveloped("Status", &refusal)), (200, OBJECT, list), (200, STREAM, Vec::new())]);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let config = watcher::Config::default().streaming_lists();
+    let following = follow("pods", Api::<PodLite>::all(client), config, Told(tell), Arc::new(Metrics::new()));
+    let seen = async { [told.recv().await, told.recv().await] };
+    tokio::select! {
+        () = following => panic!("a watch has no end"),
+        seen = seen => assert_eq!(seen, [Some("a".to_owned()), Some("done".to_owned())]),
+    }
+    assert!(asked.lock().unwrap()[1].contains("limit=500"));
 }
 
 #[tokio::test]
