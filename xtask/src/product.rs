@@ -10,9 +10,11 @@ use crate::demo;
 use crate::images::{self, Group};
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
+use crate::sh::{Run as _, wait_for};
 
 pub(crate) const SYSTEM: &str = "countersign-system";
 const ROLLOUT: Duration = Duration::from_secs(180);
+const ADMISSION: Duration = Duration::from_secs(60);
 
 /// `cargo xtask up`: cluster, product, demo; ends with who talked to whom.
 pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
@@ -49,8 +51,19 @@ pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<(
         kubectl.restart(SYSTEM)?;
     }
     kubectl.wait_for_rollouts(SYSTEM, ROLLOUT)?;
+    wait_for_admission(root, kubectl)?;
     progress.done("operator and webhook serve");
     Ok(())
+}
+
+/// Pods that are ready are not yet behind their Service on every node: waits until the API server reaches the webhook.
+fn wait_for_admission(root: &Path, kubectl: &Kubectl) -> Result<()> {
+    let sample = root.join("manifests/samples/trustdomain.yaml");
+    wait_for("the API server reaches the webhook", ADMISSION, || {
+        let ask = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename"];
+        kubectl.cmd(&ask).arg(&sample).read().map(Some)
+    })
+    .map(drop)
 }
 
 /// `cargo xtask down`: ends our cluster; from one that we were given, takes what `up` installed.
