@@ -12,6 +12,9 @@ use super::{
     shape::AGENT,
 };
 
+/// Of a container.
+const CPU_LIMIT: &str = "/resources/limits/cpu";
+
 /// CPU in thousandths of a core, as Kubernetes writes it: `10m`, `2`, `0.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MilliCpu(u32);
@@ -95,7 +98,7 @@ enum Bounds {
 
 /// The agent's `resources`, none where the pod's own bound it. `volumes_mib`: what its memory volumes may hold.
 pub(super) fn resources(pod: &Value, volumes_mib: u32, asked: &AgentResources) -> Option<Value> {
-    let memory = |own: u32| format!("{}Mi", own + volumes_mib);
+    let memory = |own: u32| format!("{}Mi", own.saturating_add(volumes_mib));
     let limit = memory(asked.memory_limit_mib);
     let requests = json!({ "cpu": asked.cpu.to_string(), "memory": memory(asked.memory_mib) });
     let all = json!({ "cpu": asked.cpu_limit.to_string(), "memory": limit });
@@ -114,18 +117,19 @@ fn bounds(pod: &Value) -> Bounds {
     }
     let all = ["/spec/initContainers", "/spec/containers"].into_iter().flat_map(|at| list(pod, at));
     let own: Vec<&Value> = all.filter(|container| name(container) != AGENT).collect();
-    let limit = |container: &Value, what: &str| container.pointer(&format!("/resources/limits/{what}")).cloned();
+    let has = |container: &Value, limit: &str| container.pointer(limit).is_some();
     // A request that is absent is its limit. The API server has brought quantities into one form before it asks us.
-    let is_firm = |container: &Value| {
-        ["cpu", "memory"].into_iter().all(|what| {
-            let (limit, request) = (limit(container, what), container.pointer(&format!("/resources/requests/{what}")));
-            limit.is_some() && request.is_none_or(|request| Some(request) == limit.as_ref())
-        })
+    let is_firm = |container: &Value, limit: &str, request: &str| {
+        has(container, limit)
+            && container.pointer(request).is_none_or(|request| Some(request) == container.pointer(limit))
     };
-    if own.iter().all(|container| is_firm(container)) {
+    if own.iter().all(|container| {
+        is_firm(container, CPU_LIMIT, "/resources/requests/cpu")
+            && is_firm(container, "/resources/limits/memory", "/resources/requests/memory")
+    }) {
         return Bounds::Guaranteed;
     }
-    if own.iter().all(|container| limit(container, "cpu").is_some()) { Bounds::Limited } else { Bounds::Loose }
+    if own.iter().all(|container| has(container, CPU_LIMIT)) { Bounds::Limited } else { Bounds::Loose }
 }
 
 #[cfg(test)]
