@@ -200,7 +200,7 @@ impl World {
     pub async fn settled(&self) -> Result<()> {
         for name in [OPERATOR, WEBHOOK] {
             // A killed container may have to wait for its turn.
-            until(&format!("{name} serves"), PATIENCE * 4, async || {
+            until(&format!("{name} serves"), PATIENCE * 2, async || {
                 let wanted = usize::try_from(self.replicas(name).await?)?;
                 let pods = self.product(name).await?;
                 Ok((pods.len() == wanted && pods.iter().all(is_ready)).then_some(()))

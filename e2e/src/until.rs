@@ -9,7 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{interval, timeout};
 
 /// Long enough for anything that works, on a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+///
+/// After an outage of the API server, Kubernetes' own parts are the slowest: scheduler, kubelet and controllers look again
+/// after up to a minute (client-go's reflector: 30 s, and as much by chance), and again so long when that try comes while the
+/// API server does not know its roles yet.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Asks again and again until there is an answer. For what cannot be watched.
 ///

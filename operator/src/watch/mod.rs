@@ -1,13 +1,18 @@
 //! The observed side of the cluster: one file a resource, each a watch with backoff that feeds what changed to the index.
 //! One object that cannot be decoded stalls nothing: it counts as absent, and is named in the log.
 
-use std::{collections::HashSet, fmt::Debug, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
+use backon::ExponentialBuilder;
 use futures::StreamExt;
 use kube::{
     Api, Resource,
     core::DeserializeGuard,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, ExponentialBackoff},
+    },
 };
 use serde::de::DeserializeOwned;
 
@@ -20,6 +25,13 @@ mod protobuf;
 pub mod stored;
 pub mod trust_domains;
 pub mod workload_identities;
+
+/// How long a broken watch waits before its first try, and at most; as much again by chance.
+///
+/// client-go's half a minute is kind to a server whom ten thousand ask, and leaves what is new unseen for a minute after an
+/// outage. Here only replicas ask, few and without a herd.
+const FIRST_WAIT: Duration = Duration::from_millis(400);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// What a watch decodes.
 pub trait Decoded: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
@@ -97,7 +109,7 @@ pub async fn follow<D: Decoded>(
 ) {
     let mut present = HashSet::new();
     loop {
-        let mut events = std::pin::pin!(watcher(api.clone(), config.clone()).default_backoff());
+        let mut events = std::pin::pin!(watcher::watcher(api.clone(), config.clone()).backoff(backoff()));
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => feed(what, event, &mut present, &mut sink, &metrics),
@@ -110,6 +122,13 @@ pub async fn follow<D: Decoded>(
             }
         }
     }
+}
+
+fn backoff() -> impl Backoff {
+    /// What held for so long was no lucky try.
+    const HELD: Duration = Duration::from_secs(120);
+    let waits = ExponentialBuilder::new().with_min_delay(FIRST_WAIT).with_max_delay(LONGEST_WAIT).with_jitter();
+    ResetTimerBackoff::new(ExponentialBackoff::from(waits.without_max_times()), HELD)
 }
 
 fn streams_lists(config: &watcher::Config) -> bool {
@@ -170,7 +189,7 @@ fn apply<D: Decoded>(what: &'static str, object: D, sink: &mut impl Sink<D::Obje
 
 #[cfg(test)]
 mod tests {
-    use super::{ObjectKey, Sink, feed, is_refused_as_invalid};
+    use super::{LONGEST_WAIT, ObjectKey, Sink, backoff, feed, is_refused_as_invalid};
     use crate::metrics::Metrics;
     use k8s_openapi::api::core::v1::Namespace;
     use kube::{
@@ -220,6 +239,14 @@ mod tests {
         assert!(is_refused_as_invalid(&answered(422)));
         assert!([403, 429, 500, 410].into_iter().all(|code| !is_refused_as_invalid(&answered(code))));
         assert!(!is_refused_as_invalid(&Error::NoResourceVersion));
+    }
+
+    #[test]
+    fn a_broken_watch_waits_longer_and_longer_yet_never_long() {
+        let waits: Vec<_> = backoff().take(50).collect();
+        assert_eq!(waits.len(), 50, "it gives up");
+        assert!(waits.iter().all(|wait| *wait <= 2 * LONGEST_WAIT), "{waits:?}");
+        assert!(waits.iter().skip(10).all(|wait| *wait >= LONGEST_WAIT), "{waits:?}");
     }
 
     #[test]
