@@ -1,6 +1,7 @@
 //! How much longer a pod takes from its creation to its application's first instruction because of us: pods with the agent
-//! beside the same pods without it, one after the other and at a rate. On the cluster of `KUBECONFIG`, whose clock must be that of
-//! this machine. Prints a figure a line, `{"name","value","unit"}`; other lines are for people and go to standard error.
+//! beside the same pods without it, one after the other and at a rate. Beside both, what Kubernetes takes for any native sidecar
+//! that holds the application back: pods with one which does nothing. On the cluster of `KUBECONFIG`, whose clock must be that
+//! of this machine. Prints a figure a line, `{"name","value","unit"}`; other lines are for people and go to standard error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
@@ -17,8 +18,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Long enough for a node that is far behind.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Of one kind that may lie about before they are taken away: a node holds so many.
-const BATCH: usize = 50;
+/// Of one kind that run before they are taken away: that one is ended must not disturb the next one's start.
+const BATCH: usize = 25;
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -33,14 +34,31 @@ struct Args {
     rate: u32,
 }
 
-/// With the agent, or the same without.
+/// With the agent, the same without, or with another sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     With,
     Without,
+    Idle,
 }
 
-const KINDS: [Kind; 2] = [Kind::Without, Kind::With];
+const KINDS: [Kind; 3] = [Kind::Without, Kind::Idle, Kind::With];
+
+/// A sidecar of the agent's shape that has nothing to do: its hook ends at once.
+const IDLE: &str = "initContainers:
+- name: idle
+  image: countersign.local/demo:dev
+  imagePullPolicy: IfNotPresent
+  restartPolicy: Always
+  args: [hold]
+  lifecycle: {postStart: {exec: {command: [/countersign-demo, ls, /dev/shm]}}}
+  resources: {requests: {cpu: 10m, memory: 12Mi}, limits: {memory: 12Mi}}
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities: {drop: [ALL]}
+    seccompProfile: {type: RuntimeDefault}
+";
 
 #[tokio::main]
 async fn main() {
@@ -60,7 +78,7 @@ async fn one_after_the_other(world: &World, count: usize) -> Result<()> {
         for kind in KINDS {
             let name = format!("{}-{number}", kind.name());
             let created = create(world, &name, kind).await?;
-            world.succeeded(&name).await?;
+            world.ready(&name).await?;
             took.entry(kind).or_default().push(first_instruction(world, &name, kind).await? - created);
         }
         if number % BATCH == BATCH - 1 {
@@ -85,13 +103,10 @@ async fn at_a_rate(world: &World, count: usize, rate: u32) -> Result<()> {
             created.insert(name, at);
         }
         eprintln!("{count} pods {} were created in {:.1} s", kind.name(), begin.elapsed().as_secs_f64());
-        until("all have ended", PATIENCE, async || {
-            let pods = world.pods().list(&ListParams::default()).await?.items;
-            let ended = pods.iter().filter(|pod| has_succeeded(pod)).count();
-            Ok((ended == count).then_some(()))
-        })
-        .await?;
-        eprintln!("and had ended after {:.1} s", begin.elapsed().as_secs_f64());
+        for name in created.keys() {
+            world.ready(name).await?;
+        }
+        eprintln!("and were ready after {:.1} s", begin.elapsed().as_secs_f64());
         for (name, at) in created {
             took.entry(kind).or_default().push(first_instruction(world, &name, kind).await? - at);
         }
@@ -106,6 +121,7 @@ impl Kind {
         match self {
             Self::With => "with",
             Self::Without => "without",
+            Self::Idle => "idle",
         }
     }
 }
@@ -114,15 +130,17 @@ impl Kind {
 async fn create(world: &World, name: &str, kind: Kind) -> Result<f64> {
     let labels = match kind {
         Kind::With => "",
-        Kind::Without => "countersign.dev/inject: 'false'",
+        Kind::Without | Kind::Idle => "countersign.dev/inject: 'false'",
     };
     let spec = PodSpec {
         labels,
-        restart: "Never",
-        ..PodSpec::demo(name, &["first-instruction", "--exit"]).account("starter")
+        more: if kind == Kind::Idle { IDLE } else { "" },
+        ..PodSpec::demo(name, &["first-instruction"]).account("starter")
     };
     let mut objects = documents(&spec.pod(&world.namespace))?;
-    let pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
+    let mut pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
+    // An ordinary pod mounts the API's token: the kubelet waits 300 ms for the first volume of a pod, whichever it is.
+    pod.spec.get_or_insert_default().automount_service_account_token = None;
     for object in &objects {
         world.cluster.apply_object(object).await?;
     }
@@ -154,8 +172,14 @@ async fn clear(world: &World) -> Result<()> {
 fn report(what: &str, took: &BTreeMap<Kind, Vec<f64>>) {
     for (name, share) in [("p50", 0.50), ("p99", 0.99)] {
         let of = |kind: Kind| quantile(took.get(&kind).map(Vec::as_slice).unwrap_or_default(), share);
-        let (with, without) = (of(Kind::With), of(Kind::Without));
-        for (part, value) in [("without us", without), ("with us", with), ("added", with - without)] {
+        let (with, without, idle) = (of(Kind::With), of(Kind::Without), of(Kind::Idle));
+        let parts = [
+            ("without us", without),
+            ("with us", with),
+            ("added", with - without),
+            ("added by an idle sidecar", idle - without),
+        ];
+        for (part, value) in parts {
             println!("{}", json!({ "name": format!("{what}: {part}, {name}"), "value": value, "unit": "ms" }));
         }
     }
@@ -172,10 +196,6 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     )]
     let index = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
     sorted.get(index).copied().unwrap_or(f64::NAN)
-}
-
-fn has_succeeded(pod: &Pod) -> bool {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century fit")]
