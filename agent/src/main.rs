@@ -1,46 +1,42 @@
 //! The agent's command line.
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Duration;
+mod arguments;
 
-use clap::{Parser, Subcommand};
+use std::path::Path;
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
 use countersign_agent::config::{Config, WaitConfig};
 use countersign_agent::{run, telemetry, wait};
 
-/// Holds the key beside the workload. Configured by its environment, COUNTERSIGN_*.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serve every session until SIGTERM.
-    Run,
-    /// Return once every session has an identity.
-    Wait {
-        /// How long to wait, such as 20s or 1m.
-        #[arg(long, default_value = "20s", value_parser = span)]
-        timeout: Duration,
-        /// Where the reason goes when the time is over.
-        #[arg(long, default_value = "/dev/termination-log")]
-        termination_log: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let command = match arguments::read(lexopt::Parser::from_env()) {
+        Ok(Arguments::Do(command)) => command,
+        Ok(Arguments::Say(text)) => return said(&text),
+        Err(error) => return refused(&error),
+    };
     telemetry::install(variable("COUNTERSIGN_LOG").as_deref());
-    match execute(arguments.command) {
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// For people: the answer to `--help` and `--version`.
+#[expect(clippy::print_stdout, reason = "it was asked for")]
+fn said(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
+}
+
+/// As other programs, 2 for a command line that cannot be read.
+#[expect(clippy::print_stderr, reason = "there is no log before its filter is known")]
+fn refused(error: &lexopt::Error) -> ExitCode {
+    eprintln!("error: {error}\n\n{}", arguments::USAGE);
+    ExitCode::from(2)
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
@@ -65,16 +61,4 @@ fn leave_message(path: &Path, message: &str) {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// Seconds, also with `ms`, `s` or `m`.
-fn span(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = number.parse().map_err(|_| "wanted is a number with ms, s or m, such as 20s".to_owned())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" | "" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err(format!("{unit:?} is no unit: ms, s and m are")),
-    }
 }
