@@ -115,6 +115,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
+    // The allocator asks for huge pages, of which most would never be written to.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let filter =
         EnvFilter::try_new(&flags.log).with_context(|| format!("--log: `{}` is no tracing filter", flags.log))?;
     tracing_subscriber::fmt().json().with_env_filter(filter).init();

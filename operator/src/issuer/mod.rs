@@ -30,7 +30,7 @@ use countersign_proto::issuer::v1::{
     SessionRequest, SessionResponse,
     issuer_server::{Issuer, IssuerServer},
 };
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::Map};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
@@ -126,7 +126,8 @@ pub(crate) struct Service {
 
 #[tonic::async_trait]
 impl Issuer for Service {
-    type SessionStream = ReceiverStream<Result<SessionResponse, Status>>;
+    type SessionStream =
+        Map<ReceiverStream<session::Outgoing>, fn(session::Outgoing) -> Result<SessionResponse, Status>>;
 
     async fn session(
         &self,
@@ -149,6 +150,6 @@ impl Issuer for Service {
             let _open = open;
             session::serve(context, link, admission, requests, outbound).await;
         });
-        Ok(Response::new(ReceiverStream::new(responses)))
+        Ok(Response::new(ReceiverStream::new(responses).map(|answer| answer.map(|boxed| *boxed))))
     }
 }

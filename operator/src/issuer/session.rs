@@ -47,18 +47,21 @@ const COALESCING: std::ops::Range<Duration> = Duration::from_millis(50)..Duratio
 /// How long the last word of a stream may wait for its reader.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-type Outbound = mpsc::Sender<Result<v1::SessionResponse, Status>>;
+/// Boxed, since a channel keeps room for 32 messages however few it lets through.
+pub type Outgoing = Result<Box<v1::SessionResponse>, Status>;
+
+type Outbound = mpsc::Sender<Outgoing>;
 
 /// Serves a stream to its end.
 pub async fn serve(
     context: Arc<Context>,
     link: Link,
     mut admission: Admission,
-    requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
+    mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
     outbound: Outbound,
 ) {
     context.metrics.sessions.inc();
-    let end = converse(&context, &link, &mut admission, requests, &outbound).await.err();
+    let end = converse(&context, &link, &mut admission, &mut requests, &outbound).await.err();
     context.metrics.sessions.dec();
     if !admission.is_proven() && !link.is_leaving() {
         link.fail();
@@ -75,20 +78,30 @@ async fn converse(
     context: &Arc<Context>,
     link: &Link,
     admission: &mut Admission,
-    mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
+    requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
     outbound: &Outbound,
 ) -> Result<(), Refused> {
-    let Some(hello) = first_message(link, &mut requests).await? else { return Ok(()) };
-    let mut session = Session::open(context, &hello).await?;
+    // A stream lives for months and keeps what its future has room for: how it opens is boxed, and gone then.
+    let Some(mut session) = Box::pin(open(context, link, requests)).await? else { return Ok(()) };
     admission.prove();
     link.prove();
+    session.run(link, requests, outbound).await
+}
+
+async fn open<'a>(
+    context: &'a Context,
+    link: &Link,
+    requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
+) -> Result<Option<Session<'a>>, Refused> {
+    let Some(hello) = first_message(link, requests).await? else { return Ok(None) };
+    let mut session = Session::open(context, &hello).await?;
     if let Some(mut request) = hello.x509 {
         if request.token.is_empty() {
             request.token = hello.token;
         }
         session.opening = Some(request);
     }
-    session.run(link, requests, outbound).await
+    Ok(Some(session))
 }
 
 async fn first_message(
@@ -200,9 +213,9 @@ impl<'a> Session<'a> {
     }
 
     async fn run(
-        mut self,
+        &mut self,
         link: &Link,
-        mut requests: impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin,
+        requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
         outbound: &Outbound,
     ) -> Result<(), Refused> {
         let context = self.context;
@@ -232,7 +245,7 @@ impl<'a> Session<'a> {
                     // The receiving end is gone: so is the peer.
                     let Ok(permit) = permit else { return Ok(()) };
                     if let Some(kind) = self.due(state_due)? {
-                        permit.send(Ok(v1::SessionResponse { kind: Some(kind) }));
+                        permit.send(Ok(Box::new(v1::SessionResponse { kind: Some(kind) })));
                     }
                 }
                 () = outbound.closed() => return Ok(()),
