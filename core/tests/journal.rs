@@ -29,6 +29,21 @@ fn a_journal_is_of_its_trust_domain_or_of_the_control_plane() {
     let of_domain = Journal::create("c", Some(&domain), &POLICY, &mut RandomKeys, now()).unwrap();
     let control_plane = Journal::create("c", None, &POLICY, &mut RandomKeys, now()).unwrap();
     assert_eq!((of_domain.trust_domain(), control_plane.trust_domain()), (Some(&domain), None));
+    assert_eq!(of_domain.cluster(), "c");
+}
+
+#[test]
+fn a_form_that_is_not_known_is_named_shortened() {
+    let expected = Expected { cluster: "c", trust_domain: None, published_sequence: None, now: now() };
+    let journal = Journal::create("c", None, &POLICY, &mut RandomKeys, now()).unwrap();
+    let stored: serde_json::Value = serde_json::from_slice(&journal.to_bytes().unwrap()).unwrap();
+    for member in ["format", "protection"] {
+        let mut other = stored.clone();
+        other[member] = "f".repeat(65).into();
+        let error = Journal::from_bytes(other.to_string().as_bytes(), &expected).unwrap_err().to_string();
+        let shown = format!("\"{}\"", "f".repeat(64));
+        assert!(error.contains(&shown), "{member}: {error}");
+    }
 }
 
 #[test]

@@ -267,6 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn a_step_says_what_it_does_to_which_authority() {
+        let times = Times { prepared_at: at(0), activate_at: at(60), retire_at: at(120), remove_at: at(180) };
+        let slot = || "0ff2".to_owned();
+        let said = |kind, action| Step { kind, action }.to_string();
+        let from = at(60).to_string();
+        let prepared = said(Kind::X509, Action::Prepare { times, in_haste: false });
+        assert_eq!(prepared, format!("prepare a X.509 authority which signs from {from}"));
+        let in_haste = said(Kind::Jwt, Action::Prepare { times, in_haste: true });
+        assert!(in_haste.starts_with("prepare a JWT authority in haste") && in_haste.contains(&from), "{in_haste}");
+        assert_eq!(
+            said(Kind::Jwt, Action::RetireAt { slot: slot(), at: at(60) }),
+            format!("retire JWT authority 0ff2 at {from}")
+        );
+        let activated = said(Kind::X509, Action::ActivateAt { slot: slot(), at: at(60) });
+        assert_eq!(activated, format!("activate X.509 authority 0ff2 at {from}, since no other signs"));
+        let removed = said(Kind::X509, Action::Remove { slot: slot() });
+        assert_eq!(removed, "remove X.509 authority 0ff2, whose end has come");
+    }
+
+    #[test]
     fn the_first_authority_signs_at_once() {
         let actions = next_actions::<()>(&[], &policy(), at(0));
         let times =

@@ -201,9 +201,12 @@ fn a_document_that_is_not_utf_8_throughout_is_refused() {
 
 #[test]
 fn a_bundle_that_is_too_long_is_not_read() {
-    let length = MAX_BUNDLE_LENGTH + 1;
-    let error = Bundle::parse(&trust_domain("td"), &vec![b' '; length]);
-    assert_eq!(error, Err(BundleError::TooLong { length }));
+    let mut document = br#"{"keys": []}"#.to_vec();
+    document.resize(MAX_BUNDLE_LENGTH, b' ');
+    assert!(Bundle::parse(&trust_domain("td"), &document).is_ok());
+    document.push(b' ');
+    let error = Bundle::parse(&trust_domain("td"), &document);
+    assert_eq!(error, Err(BundleError::TooLong { length: MAX_BUNDLE_LENGTH + 1 }));
 }
 
 #[test]
@@ -229,6 +232,7 @@ fn a_trust_domain_has_one_bundle() {
     assert_eq!(BundleSet::new([bundle("a", &[], &[]), bundle("a", &[], &[])]), Err(DuplicateBundle(trust_domain("a"))));
     let names: Vec<&str> = set.iter().map(|bundle| bundle.trust_domain.as_str()).collect();
     assert_eq!((names, set.len(), set.is_empty()), (vec!["a", "b"], 2, false));
+    assert!(BundleSet::new([]).unwrap().is_empty());
 }
 
 fn document(bundle: &Bundle) -> Value {

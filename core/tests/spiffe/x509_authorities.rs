@@ -2,7 +2,7 @@
 
 use countersign_core::key::{KeyType, PrivateKey};
 use countersign_core::x509::{CaCertificate, CaCertificateError, IssueError, LeafRequest, X509Authority};
-use rcgen::{KeyPair, KeyUsagePurpose};
+use rcgen::{CustomExtension, KeyPair, KeyUsagePurpose};
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -135,6 +135,29 @@ fn an_authority_of_a_kind_of_key_that_verifies_nothing_is_refused() {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let certificate = ca_params(|_| {}).self_signed(&key).unwrap();
     assert_eq!(CaCertificate::from_der(certificate.der()), Err(CaCertificateError::Key));
+}
+
+#[test]
+fn a_certificate_of_64_kib_is_looked_at_and_a_longer_one_is_not() {
+    assert!(CaCertificate::from_der(&padded(65_536)).is_ok());
+    assert_eq!(CaCertificate::from_der(&padded(65_537)), Err(CaCertificateError::Malformed));
+}
+
+/// A certificate of this length. That of its signature is not the same each time, so it is made until it fits.
+fn padded(length: usize) -> Vec<u8> {
+    let mut padding = 65_000;
+    loop {
+        let extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], vec![0; padding]);
+        let params = ca_params(|params| {
+            params.subject_alt_names = vec![uri("spiffe://example.org")];
+            params.custom_extensions = vec![extension];
+        });
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        if certificate.len() == length {
+            return certificate;
+        }
+        padding = padding + length - certificate.len();
+    }
 }
 
 #[test]

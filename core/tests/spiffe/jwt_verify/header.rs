@@ -67,8 +67,20 @@ fn only_the_compact_form_is_read() {
 
 #[test]
 fn a_token_that_is_too_long_is_not_read() {
-    let text = "a".repeat(16 * 1024 + 1);
-    assert_eq!(Domain::new().verify_token(&text).unwrap_err(), JwtSvidError::TooLong { length: 16 * 1024 + 1 });
+    let verify = |length| Domain::new().verify_token(&"a".repeat(length)).unwrap_err();
+    assert_eq!(verify(16 * 1024), JwtSvidError::NotCompact);
+    assert_eq!(verify(16 * 1024 + 1), JwtSvidError::TooLong { length: 16 * 1024 + 1 });
+}
+
+#[test]
+fn what_an_error_quotes_is_cut_after_64_characters_and_says_so() {
+    let quoted = |length| {
+        let header = json!({"alg": "ES256", "kid": "k".repeat(length)});
+        Domain::new().verify(&header, &claims()).unwrap_err().to_string()
+    };
+    let (whole, cut) = (quoted(64), quoted(65));
+    assert!(whole.contains(&"k".repeat(64)) && !whole.contains('…'), "{whole}");
+    assert!(cut.contains(&"k".repeat(64)) && !cut.contains(&"k".repeat(65)) && cut.contains('…'), "{cut}");
 }
 
 #[test]
