@@ -173,6 +173,8 @@ impl Run<'_> {
         let usage = operator.usage()?;
         let each = usage.resident.saturating_sub(before.resident) as f64 / pods.len() as f64;
         self.figures.print("operator memory with all agents", usage.resident as f64 / MIB, "MiB");
+        let allowed = 300.0 + pods.len() as f64 * 32.0 / 1024.0;
+        self.figures.print("300 MiB and 32 KiB a stream", allowed, "MiB");
         self.figures.print("operator memory a stream", each / 1024.0, "KiB");
 
         relays.iter_mut().try_for_each(|relay| relay.lead_to(other.issuer))?;

@@ -80,6 +80,8 @@ pub(super) const STANDARDS: &[Standard] = &[
     ratio("honest session among 1000 hostile connections, p99", "honest session, undisturbed, p99", 2.0),
     value("operator start to ready", 10.0),
     value("operator memory without streams", 300.0),
+    ratio("operator memory with all agents", "300 MiB and 32 KiB a stream", 1.0),
+    // Stricter than the sum: a part of what each stream may add.
     value("operator memory a stream", 32.0),
     value("change of a pod to the push on its stream, p99", 10.0),
     value("re-connection of all agents after a roll-out", 30.0),
