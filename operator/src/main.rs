@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
-    // The allocator asks for huge pages, of which a process of many streams then holds a third that it never wrote to. A kernel
+    // The allocator asks for huge pages, and a process of many streams then holds a quarter that it never wrote to. A kernel
     // without them refuses, and all is well.
     let _ = nix::sys::prctl::set_thp_disable(true);
     tracing_subscriber::fmt().json().with_env_filter(EnvFilter::try_new(&config.log)?).init();

@@ -78,21 +78,30 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         measured.extend(figures);
     }
     measured.extend(image_size(root));
+    // What was measured is kept, should a later part fail.
+    let mut table = report(root, &measured)?;
     if options.load {
         measured.extend(read(&load::run(root, &options.size)?));
+        table = report(root, &measured)?;
     }
     if options.starts {
         measured.extend(read(&starts::run(root)?));
+        table = report(root, &measured)?;
     }
-    let figures = judge(&measured);
+    progress.done(format!("{} figures in target/bench/report.json", measured.len()));
+    say(table);
+    Ok(())
+}
+
+/// Judges what was measured and writes it down; returns the table.
+fn report(root: &Path, measured: &[Measured]) -> Result<String> {
+    let figures = judge(measured);
     let dir = root.join("target/bench");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     fs::write(dir.join("report.json"), serde_json::to_string_pretty(&figures)?)?;
     let table = table(&figures);
     fs::write(dir.join("report.md"), &table)?;
-    progress.done(format!("{} figures in target/bench/report.json", figures.len()));
-    say(table);
-    Ok(())
+    Ok(table)
 }
 
 const BENCHES: &[(&str, &str)] = &[

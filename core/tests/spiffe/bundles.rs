@@ -167,6 +167,11 @@ fn a_key_that_is_none_is_refused() {
     assert_eq!(parse(&json!({"keys": [off_curve]})), Err(malformed.clone()));
     let small = json!({"use": "jwt-svid", "kty": "RSA", "kid": "k1", "n": "w".repeat(171), "e": "AQAB"});
     assert_eq!(parse(&json!({"keys": [small]})), Err(malformed.clone()));
+    for empty in ["n", "e"] {
+        let mut key = small.clone();
+        key[empty] = json!("");
+        assert_eq!(parse(&json!({"keys": [key]})), Err(BundleError::Key { position: 0 }), "{empty}");
+    }
     let mut mac = jwt_key("k1");
     mac["alg"] = json!("HS256");
     assert_eq!(parse(&json!({"keys": [mac]})), Err(malformed));
