@@ -1,5 +1,5 @@
 //! What the command line asks for. Read by hand, with `lexopt`: the program is started twice for each pod, and a parser that
-//! writes its own help is a twentieth of it.
+//! writes its own help takes half a megabyte of it.
 
 use std::path::PathBuf;
 use std::time::Duration;
