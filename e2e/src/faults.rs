@@ -13,11 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{
-    ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
-};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -28,17 +25,12 @@ use tokio::{
 
 use crate::{
     World,
-    cluster::SYSTEM,
     fixture::PodSpec,
-    pods::{container_statuses, is_ready},
+    pods::is_ready,
+    replicas::OPERATOR,
     scenario,
     until::{PATIENCE, until},
 };
-
-/// The operator's Deployment.
-pub const OPERATOR: &str = "countersign-operator";
-/// The webhook's Deployment.
-pub const WEBHOOK: &str = "countersign-webhook";
 
 /// What is broken is broken for every test of the program: one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -190,86 +182,6 @@ impl Fault {
             None => bail!("{} has ended: {}", self.what, self.child.wait().await?),
         }
     }
-}
-
-impl World {
-    /// Waits until operator and webhook are there in their number, and ready.
-    ///
-    /// # Errors
-    /// They were not in time.
-    pub async fn settled(&self) -> Result<()> {
-        for name in [OPERATOR, WEBHOOK] {
-            // A killed container may have to wait for its turn.
-            until(&format!("{name} serves"), PATIENCE * 2, async || {
-                let wanted = usize::try_from(self.replicas(name).await?)?;
-                let pods = self.product(name).await?;
-                Ok((pods.len() == wanted && pods.iter().all(is_ready)).then_some(()))
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// The pods of the operator or the webhook that are not on their way out.
-    ///
-    /// # Errors
-    /// The API server does not answer.
-    pub async fn product(&self, name: &str) -> Result<Vec<Pod>> {
-        let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
-        let mut pods = self.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
-        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-        Ok(pods)
-    }
-
-    /// How many replicas the operator's or the webhook's Deployment asks for.
-    ///
-    /// # Errors
-    /// The API server does not answer.
-    pub async fn replicas(&self, name: &str) -> Result<i32> {
-        Ok(self.cluster.api::<Deployment>(SYSTEM).get(name).await?.spec.replicas.unwrap_or(1))
-    }
-
-    /// Waits until there are exactly so many pods of the operator or the webhook, and all are ready.
-    ///
-    /// # Errors
-    /// They were not in time.
-    pub async fn scale(&self, name: &str, replicas: i32) -> Result<()> {
-        let patch = json!({ "spec": { "replicas": replicas } });
-        let deployments = self.cluster.api::<Deployment>(SYSTEM);
-        deployments.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        until(&format!("{name} has {replicas} replicas"), PATIENCE, async || {
-            let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
-            let pods = self.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
-            Ok((i32::try_from(pods.len())? == replicas && pods.iter().all(is_ready)).then_some(()))
-        })
-        .await
-    }
-
-    /// The addresses of the operator's replicas.
-    ///
-    /// # Errors
-    /// The API server does not answer.
-    pub async fn operators(&self) -> Result<Vec<String>> {
-        let pods = self.product(OPERATOR).await?;
-        pods.iter().map(address).collect()
-    }
-}
-
-/// A pod's address.
-///
-/// # Errors
-/// It has none yet.
-pub fn address(pod: &Pod) -> Result<String> {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    address.with_context(|| format!("{} has no address", pod.name_any()))
-}
-
-/// The id of a pod's container that runs, as its status names it.
-#[must_use]
-pub fn running(pod: &Pod, container: &str) -> Option<String> {
-    let status = container_statuses(pod).find(|status| status.name == container)?;
-    status.state.as_ref()?.running.as_ref()?;
-    status.container_id.clone()
 }
 
 /// Any number below another.

@@ -113,9 +113,9 @@ spec:
         )
     }
 
-    /// A Job of one such pod, with its service account before it.
+    /// A Job of so many such pods at once, none of which may fail, with their service account before it.
     #[must_use]
-    pub fn job(&self, namespace: &str) -> String {
+    pub fn job(&self, namespace: &str, pods: usize) -> String {
         format!(
             "{}---
 apiVersion: batch/v1
@@ -123,6 +123,8 @@ kind: Job
 metadata: {{name: {}, namespace: {namespace}}}
 spec:
   backoffLimit: 0
+  completions: {pods}
+  parallelism: {pods}
   template:
     metadata:
 {}",

@@ -13,6 +13,7 @@ mod hand;
 pub mod issuer;
 pub mod pods;
 pub mod record;
+pub mod replicas;
 pub mod scenario;
 pub mod secrets;
 pub mod shapes;

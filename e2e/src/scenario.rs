@@ -113,7 +113,10 @@ metadata:
     }
 
     /// Takes away the namespace, the TrustDomain and its journal, without waiting for the end of it.
-    async fn end(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn end(&self) -> Result<()> {
         delete(&Api::<Namespace>::all(self.cluster.client.clone()), &self.namespace)
             .await
             .context("delete the namespace")?;

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     World,
-    faults::address,
     fixture::PodSpec,
     pods::is_event,
+    replicas::address,
     until::{PATIENCE, until},
 };
 

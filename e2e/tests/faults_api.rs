@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{Fault, Faults, OPERATOR, counted, faulty, lasts},
+    faults::{Fault, Faults, counted, faulty, lasts},
     fixture::PodSpec,
+    replicas::OPERATOR,
     until::{PATIENCE, until},
 };
 use k8s_openapi::api::core::v1::Pod;

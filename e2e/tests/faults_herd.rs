@@ -1,6 +1,8 @@
 //! Many pods at once.
 
-use std::sync::Arc;
+#![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
@@ -8,10 +10,12 @@ use countersign_e2e::{
     faults::{alone, counted},
     fixture::PodSpec,
     issuer::{Issuer, csr},
-    pods::identity_of,
+    pods::{identity_of, is_event},
     until::{PATIENCE, until},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
 use rcgen::{KeyPair, PublicKeyData as _};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
@@ -30,6 +34,47 @@ async fn real(world: &World, accounts: usize, replicas: u32) -> Result<()> {
     let pods = world.each_has_its_own(&accounts, usize::try_from(replicas)?, PATIENCE * 6).await?;
     let counts = json!({ "pods_with_their_own_identity": pods, "seconds": begun.elapsed().as_secs() });
     counted("pods started at once", &counts)
+}
+
+/// More pods than a node holds, all created at once: each looks at its first instruction at what it was given, and ends, which
+/// makes room for others. They are of Jobs, which would make another for each that failed: none may.
+async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
+    world.cluster.apply(&world.trust_domain_yaml("")).await?;
+    let accounts: Vec<String> = (0..accounts).map(|number| format!("herd-{number}")).collect();
+    let begun = Instant::now();
+    for account in &accounts {
+        world.cluster.apply(&world.identity_yaml(account, "")).await?;
+        let spec = PodSpec { restart: "Never", ..PodSpec::demo(account, &["first-instruction", "--exit"]) };
+        world.cluster.apply(&spec.job(&world.namespace, each)).await?;
+    }
+    let jobs = world.cluster.api::<Job>(&world.namespace);
+    let mut ended = BTreeSet::new();
+    let all = accounts.len() * each;
+    until(&format!("{all} pods have ended"), PATIENCE * 10, async || {
+        for account in accounts.iter().filter(|account| !ended.contains(*account)).cloned().collect::<Vec<_>>() {
+            let status = jobs.get(&account).await?.status.unwrap_or_default();
+            if status.succeeded.unwrap_or_default() == i32::try_from(each)? {
+                ended.insert(account);
+            }
+        }
+        Ok((ended.len() == accounts.len()).then_some(()))
+    })
+    .await?;
+    let seconds = begun.elapsed().as_secs();
+    let mut keys = BTreeSet::new();
+    for account in &accounts {
+        let pods = world.pods_of(account).await?;
+        ensure!(pods.len() == each, "{} pods were made for the {each} of {account}", pods.len());
+        let said = pods.iter().map(|pod| async { world.said(&pod.name_any()).await });
+        let said: Vec<_> = stream::iter(said).buffer_unordered(4).try_collect().await?;
+        for lines in said {
+            let line = lines.iter().find(|line| is_event(line, "first-instruction")).context("a pod said nothing")?;
+            ensure!(line["id"] == world.id(account), "a pod of {account} had {line}");
+            let key = line["public_key"].as_str().context("no key is named")?;
+            ensure!(keys.insert(key.to_owned()), "two pods had one key");
+        }
+    }
+    counted("pods created at once", &json!({ "pods_with_their_own_identity": keys.len(), "seconds": seconds }))
 }
 
 /// More pods than a node holds: they are there and never run, and their tokens are presented all at once, as by their agents.
@@ -114,6 +159,12 @@ async fn pods_that_start_at_once_get_each_its_own() {
 #[ignore = "soak"]
 async fn soak_a_hundred_pods_start_at_once() {
     alone("herd-100", async |world| real(world, 10, 10).await).await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_a_thousand_pods_are_created_at_once() {
+    alone("herd-1000", async |world| through(world, 10, 100).await).await;
 }
 
 #[tokio::test]

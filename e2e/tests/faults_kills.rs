@@ -8,8 +8,9 @@ use countersign_e2e::{
     World,
     apply::delete,
     cluster::SYSTEM,
-    faults::{Faults, OPERATOR, WEBHOOK, any, counted, faulty, running, soak_time},
+    faults::{Faults, any, counted, faulty, soak_time},
     pods::{AGENT, container_statuses},
+    replicas::{OPERATOR, WEBHOOK, running},
     until::PATIENCE,
 };
 use k8s_openapi::api::core::v1::Pod;

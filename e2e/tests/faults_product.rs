@@ -6,19 +6,17 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{Faults, OPERATOR, address, alone, counted, faulty, lasts, running},
+    faults::{Faults, alone, counted, faulty, lasts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     pods::{AGENT, APP, container_statuses, identity_of, restarts},
+    replicas::{OPERATOR, address, running},
     until::{PATIENCE, until},
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
-
-/// The Lease of the replica that writes.
-const LEASE: &str = "countersign-operator";
 
 /// A leader that hangs does not hang the rest, and once it wakes it finds that it leads no longer.
 #[tokio::test]
@@ -30,23 +28,23 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
         }
         world.traffic("50ms").await?;
         let before = world.traffic_goes_on(20).await?;
-        let (old, transitions) = until("one replica leads", PATIENCE, async || leader(world).await).await?;
+        let (old, transitions) = until("one replica leads", PATIENCE, async || world.leader().await).await?;
         let pods = world.cluster.api::<Pod>(SYSTEM);
         let container = running(&pods.get(&old).await?, "operator").context("the leader runs")?;
         let fault = faults.begin(&["pause", "--container", &container]).await?;
         let begun = Instant::now();
         let (new, _) = until("another replica leads", PATIENCE, async || {
-            Ok(leader(world).await?.filter(|(name, _)| *name != old))
+            Ok(world.leader().await?.filter(|(name, _)| *name != old))
         })
         .await?;
         let takeover = begun.elapsed();
 
         // The new one writes, and pods that would have asked the old one are served.
-        new_pod(world, "paused").await?;
+        world.new_pod("paused").await?;
         fault.over().await?;
-        new_pod(world, "resumed").await?;
+        world.new_pod("resumed").await?;
         world.settled().await?;
-        let (now, transitions_now) = leader(world).await?.context("one replica leads")?;
+        let (now, transitions_now) = world.leader().await?.context("one replica leads")?;
         ensure!(now == new, "{now} leads, and {new} did when {old} was woken");
         let woken = pods.get(&old).await?;
         ensure!(running(&woken, "operator").as_deref() == Some(&container), "the paused one was started anew");
@@ -57,35 +55,6 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
         counted("leader paused and resumed", &during.counts(&counts))
     })
     .await;
-}
-
-/// The pod that leads, and how often that has changed.
-async fn leader(world: &World) -> Result<Option<(String, i32)>> {
-    let Some(lease) = world.cluster.api::<Lease>(SYSTEM).get_opt(LEASE).await? else { return Ok(None) };
-    let spec = lease.spec.context("a Lease without spec")?;
-    let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
-    // The pod, and which of its lives.
-    let pod = holder.map(|holder| holder.split('_').next().unwrap_or_default().to_owned());
-    Ok(pod.map(|pod| (pod, spec.lease_transitions.unwrap_or_default())))
-}
-
-/// A pod whose identity is new too: it is served, and its WorkloadIdentity's status is written.
-async fn new_pod(world: &World, name: &str) -> Result<()> {
-    world.cluster.apply(&world.identity_yaml(name, "")).await?;
-    world.cluster.apply(&PodSpec::hold(name).pod(&world.namespace)).await?;
-    world.ready(name).await?;
-    let id = world.credential(name).await?.id;
-    ensure!(id == world.id(name), "{name} has {id}");
-    let identities = world.cluster.workload_identities(&world.namespace).await?;
-    until(&format!("the status of {name} is written"), PATIENCE, async || {
-        let object = identities.get(name).await?;
-        let conditions = object.data.pointer("/status/conditions").and_then(serde_json::Value::as_array).cloned();
-        let ready = |condition: &serde_json::Value| {
-            condition.get("type") == Some(&json!("Ready")) && condition.get("status") == Some(&json!("True"))
-        };
-        Ok(conditions.unwrap_or_default().iter().any(ready).then_some(()))
-    })
-    .await
 }
 
 /// R25: nobody tells the agents; their packets just vanish.

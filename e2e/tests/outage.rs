@@ -5,9 +5,9 @@
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::OPERATOR,
     fixture::PodSpec,
     pods::is_event,
+    replicas::OPERATOR,
     scenario,
     until::{PATIENCE, until},
 };

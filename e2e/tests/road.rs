@@ -169,7 +169,7 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
         let job = PodSpec { restart: "Never", ..PodSpec::demo("brief", &["first-instruction", "--exit"]) };
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("brief", "")).await?;
-        world.cluster.apply(&job.job(&world.namespace)).await?;
+        world.cluster.apply(&job.job(&world.namespace, 1)).await?;
         let name = countersign_e2e::until::until("the Job has a pod", PATIENCE, async || {
             let pods = world.pods().list(&kube::api::ListParams::default().labels("app=brief")).await?;
             Ok(pods.items.first().map(kube::ResourceExt::name_any))

@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{OPERATOR, alone, counted},
+    faults::{alone, counted},
     fixture::PodSpec,
     pods::{AGENT, APP},
+    replicas::OPERATOR,
     until::{PATIENCE, until},
 };
 use jiff::{SignedDuration, Timestamp};

@@ -6,10 +6,10 @@ use anyhow::Result;
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::OPERATOR,
     faults::counted,
     fixture::PodSpec,
     pods::is_event,
+    replicas::OPERATOR,
     scenario,
     until::{PATIENCE, until},
 };

@@ -1,5 +1,5 @@
 //! `/metrics`, `/healthz` and `/readyz`. Ready means that this replica can issue: its caches are complete, it knows the
-//! cluster's token keys and the control plane's root, and its issuer listens.
+//! cluster's token keys and the control plane's root, its issuer listens, and its clock agrees with the API server's.
 
 use std::{
     net::SocketAddr,
@@ -37,10 +37,12 @@ pub enum Part {
     ControlPlaneRoot,
     /// The issuer accepts connections.
     Issuer,
+    /// The clock agrees with the API server's.
+    Clock,
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Pods,
         Self::Namespaces,
         Self::TrustDomains,
@@ -49,6 +51,7 @@ impl Part {
         Self::TokenKeys,
         Self::ControlPlaneRoot,
         Self::Issuer,
+        Self::Clock,
     ];
 
     fn bit(self) -> u16 {
@@ -65,6 +68,7 @@ impl Part {
             Self::TokenKeys => "the cluster's token keys (/openid/v1/jwks) are not known yet",
             Self::ControlPlaneRoot => "the control plane's root is not loaded yet",
             Self::Issuer => "the issuer does not listen yet",
+            Self::Clock => "the clock is not known to agree with the API server's, see the log",
         }
     }
 }

@@ -151,6 +151,8 @@ pub struct Metrics {
     pub undecodable: Counter,
     /// Seconds since the journals' view was last confirmed by the API server.
     pub journal_view_age: Gauge<f64, AtomicU64>,
+    /// Seconds by which this replica's clock is ahead of the API server's.
+    pub clock_offset: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -187,6 +189,7 @@ impl Metrics {
             events_dropped: Counter::default(),
             undecodable: Counter::default(),
             journal_view_age: Gauge::default(),
+            clock_offset: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -231,6 +234,12 @@ impl Metrics {
             "Time since the view of the journals was last confirmed",
             Unit::Seconds,
             self.journal_view_age.clone(),
+        );
+        registry.register_with_unit(
+            "clock_offset",
+            "Time by which the clock is ahead of the API server's; 0 while it may agree",
+            Unit::Seconds,
+            self.clock_offset.clone(),
         );
     }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use countersign_core::lease::Terms;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt, client::ClientBuilder};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     authorities::{Authorities, Freshness, store::JournalStore},
-    clock::Clock,
+    clock::{Clock, agreement::Agreement},
     config::Config,
     controllers::{control_plane, trust_domain, usable::UsableDomains, workload_identity},
     events::{self, EventSink},
@@ -59,7 +59,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.clone(), end.clone());
     parts.spawn(async move { serving_http.await.context("the HTTP server") });
 
-    let client = Client::try_default().await.context("no way to the API server")?;
+    let agreement = Agreement::new(clock.clone(), readiness.clone(), metrics.clone());
+    let server = kube::Config::infer().await.context("no way to the API server")?;
+    let client =
+        ClientBuilder::try_from(server).context("no way to the API server")?.with_layer(&agreement.layer()).build();
     let cluster = tokio::select! {
         cluster = cluster_uid(&client) => cluster,
         () = told_to_stop() => return Ok(()),
@@ -143,7 +146,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let (client, metrics) = (client.clone(), metrics.clone());
         part!("publication of events", events::publish(client, notices, metrics));
     }
-    let leadership = Leadership::new(clock.clone());
+    let leadership = Leadership::new(clock.clone(), agreement.clone());
     let election = Election::new(
         format!("{}_{:016x}", config.replica, rand::random::<u64>()),
         Terms::DEFAULT,
@@ -237,6 +240,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         clock,
+        agreement,
         shutdown: stop.clone(),
         generation: AtomicU64::new(0),
     });

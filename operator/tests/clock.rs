@@ -14,7 +14,7 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
     x509::{X509SvidError, verify_x509_svid},
 };
-use countersign_proto::issuer::v1;
+use countersign_proto::issuer::v1::{self, session_request};
 use jiff::Timestamp;
 use serde_json::json;
 use support::{EPOCH, World, claims};
@@ -94,6 +94,33 @@ async fn a_certificate_signed_an_hour_off_is_believed_by_nobody_and_a_token_only
     // A JWT-SVID has an end and no beginning (JWT-SVID 3.3 asks for `exp` alone): to who is behind it lives that much longer.
     assert!(verify_jwt_svid(&jwt, "payments", &bundles, hours_from_epoch(1)).is_ok());
     assert!(verify_jwt_svid(&jwt, "payments", &bundles, hours_from_epoch(3)).is_err());
+}
+
+/// What a replica signs whose clock is off is good for nobody, and what it takes for the present state of the authorities is
+/// not: its streams end so that their agents go to another, and it says which clock to set.
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_clock_is_off_the_api_servers_serves_nobody_until_it_agrees() {
+    for (off, asks) in [(HOUR, true), (-HOUR, true), (HOUR, false)] {
+        let world = World::new().await;
+        let (stream, _) = world.opened().await;
+        let now = world.clock.now();
+        world.agreement.note(now, now, Timestamp::from_second(now.as_second() - off).unwrap());
+
+        if asks {
+            let csr = Csr::create(&PrivateKey::generate(KeyType::EcP256).unwrap()).unwrap();
+            let request = v1::X509Request { id: 7, csr, spiffe_id: String::new(), token: world.token() };
+            stream.send(session_request::Kind::X509(request)).await;
+        } else {
+            world.authorities.forget("example.org");
+        }
+        for refused in [stream.end().await, world.refusal(world.token()).await] {
+            assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+            assert!(refused.message().contains("set the clock of its node"), "{refused}");
+        }
+        world.make_authority();
+        world.agreement.note(now, now, now);
+        world.opened().await;
+    }
 }
 
 fn bundles(state: &v1::State) -> BundleSet {

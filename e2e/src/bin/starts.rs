@@ -53,8 +53,13 @@ enum Ends {
 
 const KINDS: [Kind; 3] = [Kind::Without, Kind::Idle, Kind::With];
 
-/// A sidecar of the agent's shape that has nothing to do: its hook ends at once.
-const IDLE: &str = "initContainers:
+/// A sidecar of the agent's shape, with as many volumes, that has nothing to do: its hook ends at once.
+const IDLE: &str = "volumes:
+- {name: token, projected: {sources: [{serviceAccountToken: {path: token, audience: idle.example, expirationSeconds: 3600}}]}}
+- {name: one, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+- {name: two, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+- {name: none, emptyDir: {sizeLimit: 1Mi}}
+initContainers:
 - name: idle
   image: countersign.local/demo:dev
   imagePullPolicy: IfNotPresent
@@ -62,6 +67,11 @@ const IDLE: &str = "initContainers:
   args: [hold]
   lifecycle: {postStart: {exec: {command: [/countersign-demo, ls, /dev/shm]}}}
   resources: {requests: {cpu: 10m, memory: 12Mi}, limits: {memory: 12Mi}}
+  volumeMounts:
+  - {name: token, mountPath: /token, readOnly: true}
+  - {name: one, mountPath: /one}
+  - {name: two, mountPath: /two}
+  - {name: none, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
   securityContext:
     allowPrivilegeEscalation: false
     readOnlyRootFilesystem: true

@@ -201,9 +201,9 @@ impl Authorities {
     pub async fn keep_time(&self) {
         loop {
             let next = self.read(|book| book.next_change(self.0.clock.now()));
-            let wait = next.map(|at| self.0.clock.until(at));
             tokio::select! {
-                () = async { match wait { Some(wait) => tokio::time::sleep(wait).await, None => std::future::pending().await } } => {
+                // Also when the clock was set: what is published is what is so at the time.
+                () = self.0.clock.draws_near(next.unwrap_or(Timestamp::MAX)) => {
                     self.publish(&self.0.book.lock());
                 }
                 () = self.0.changed.notified() => {}

@@ -1,7 +1,7 @@
 //! By what replicas know each other: TLS 1.3 with a certificate on both sides, signed by the control plane's root, which
 //! only replicas of the operator can reach, and named as they are. Kept fresh as roots and certificates change.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use countersign_core::{
@@ -66,7 +66,8 @@ struct Current {
     key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
-    renew_at: Timestamp,
+    /// From its first moment to its renewal: a clock that was set back finds itself before it.
+    good: Range<Timestamp>,
 }
 
 impl Credential {
@@ -119,7 +120,8 @@ impl Credential {
     /// When there is no root, or it does not sign.
     pub fn renew(&self, published: &Published, now: Timestamp) -> Result<Timestamp, CredentialError> {
         let authority = published.control_plane.as_ref().ok_or(CredentialError::NoRoot)?;
-        let (key, renew_at) = certify(authority, &self.name.to_str(), now)?;
+        let (key, good) = certify(authority, &self.name.to_str(), now)?;
+        let renew_at = good.end;
         let mut roots = RootCertStore::empty();
         for root in &published.control_plane_roots {
             roots.add(CertificateDer::from(root.clone()))?;
@@ -127,7 +129,7 @@ impl Credential {
         let roots = Arc::new(roots);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider).build()?;
-        self.current.store(Some(Arc::new(Current { key: Arc::new(key), roots, clients, renew_at })));
+        self.current.store(Some(Arc::new(Current { key: Arc::new(key), roots, clients, good })));
         Ok(renew_at)
     }
 
@@ -141,22 +143,22 @@ impl Credential {
                 .control_plane
                 .as_ref()
                 .map(|authority| (authority.certificate().subject_key_id().to_vec(), news.control_plane_roots.clone()));
-            let due = self.current.load().as_ref().is_none_or(|current| now >= current.renew_at);
-            let mut wait = self.current.load().as_ref().map(|current| clock.until(current.renew_at));
+            let due = self.current.load().as_ref().is_none_or(|current| !current.good.contains(&now));
+            let mut look_at = self.current.load().as_ref().map(|current| current.good.end);
             if basis.is_some() && (basis != known || due) {
-                wait = Some(match self.renew(&news, now) {
+                look_at = Some(match self.renew(&news, now) {
                     Ok(at) => {
                         known = basis;
-                        clock.until(at)
+                        at
                     }
                     Err(error) => {
                         tracing::error!(%error, "this replica has no certificate for the others; trying again");
-                        RETRY
+                        now.saturating_add(RETRY).unwrap_or(now)
                     }
                 });
             }
             tokio::select! {
-                () = async { match wait { Some(wait) => tokio::time::sleep(wait).await, None => std::future::pending().await } } => {}
+                () = clock.draws_near(look_at.unwrap_or(Timestamp::MAX)), if look_at.is_some() => {}
                 changed = published.changed() => if changed.is_err() { return },
             }
         }
@@ -167,14 +169,14 @@ fn certify(
     authority: &X509Authority,
     name: &str,
     now: Timestamp,
-) -> Result<(CertifiedKey, Timestamp), CredentialError> {
+) -> Result<(CertifiedKey, Range<Timestamp>), CredentialError> {
     let key = PrivateKey::generate(KeyType::EcP256)?;
     let issued = authority.issue_server(key.public_key(), &[name.to_owned()], LIFE, now)?;
     let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()));
     let signing = aws_lc_rs::sign::any_supported_type(&der)?;
     let renew_at = renewal::renew_at(issued.not_before, issued.not_after, rand::random_range(-1.0..=1.0));
-    Ok((CertifiedKey::new(chain, signing), renew_at))
+    Ok((CertifiedKey::new(chain, signing), issued.not_before..renew_at))
 }
 
 impl ResolvesServerCert for Credential {

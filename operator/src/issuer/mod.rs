@@ -43,7 +43,7 @@ use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 use self::{connection::Link, live::LivePods, refused::Refused, registry::Registry};
 use crate::{
     authorities::{Freshness, Published},
-    clock::Clock,
+    clock::{Clock, agreement::Agreement},
     events::EventSink,
     http::Readiness,
     index::SharedIndex,
@@ -77,6 +77,8 @@ pub struct Context {
     pub readiness: Readiness,
     /// The time.
     pub clock: Clock,
+    /// Whether that clock can be relied on.
+    pub agreement: Agreement,
     /// Has every stream move to another replica, and ends the server.
     pub shutdown: CancellationToken,
     /// Of states; unique within the process.

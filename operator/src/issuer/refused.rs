@@ -8,7 +8,7 @@ use countersign_proto::issuer::v1;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::registry::Full;
-use crate::{jwks::VerifyError, metrics::Reason};
+use crate::{clock::agreement::ClockOff, jwks::VerifyError, metrics::Reason};
 
 /// The metadata key of the time to wait before asking again, milliseconds.
 pub const RETRY_AFTER: &str = "retry-after-ms";
@@ -119,6 +119,9 @@ pub enum Refused {
     /// The process ends.
     #[error("this replica of the issuer is shutting down")]
     ShuttingDown(Duration),
+    /// No time can be judged here.
+    #[error(transparent)]
+    Clock(#[from] ClockOff),
 }
 
 impl Refused {
@@ -150,7 +153,8 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
-            | Self::ShuttingDown(_) => Code::Unavailable,
+            | Self::ShuttingDown(_)
+            | Self::Clock(_) => Code::Unavailable,
         }
     }
 
@@ -160,7 +164,9 @@ impl Refused {
         match self {
             Self::TooFast(wait) => Some((*wait).max(Duration::from_millis(1))),
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
-            Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided => Some(Duration::from_millis(500)),
+            Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
+                Some(Duration::from_millis(500))
+            }
             Self::Token(VerifyError::NoKeys) | Self::Full(_) => Some(Duration::from_secs(2)),
             Self::X509(_) | Self::Jwt(_) | Self::Stale(_) if self.code() == Code::Unavailable => {
                 Some(Duration::from_secs(5))
@@ -183,9 +189,12 @@ impl Refused {
             Self::Csr(_) | Self::KeyReused(_) => Reason::Csr,
             Self::Audience { .. } | Self::AudienceCount { .. } => Reason::Audience,
             Self::NoAuthority(_) | Self::Stale(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
-            Self::Starting(_) | Self::Undecided | Self::Full(_) | Self::TooFast(_) | Self::ShuttingDown(_) => {
-                Reason::Overload
-            }
+            Self::Starting(_)
+            | Self::Undecided
+            | Self::Full(_)
+            | Self::TooFast(_)
+            | Self::ShuttingDown(_)
+            | Self::Clock(_) => Reason::Overload,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The issuer's serving certificate: each replica has its own key in memory, signed by the control plane's root, renewed
 //! at half of its life and swapped under running connections.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use countersign_core::{
@@ -80,31 +80,30 @@ pub async fn keep_fresh(
     readiness: Readiness,
 ) {
     let mut signed_by: Option<Vec<u8>> = None;
-    let mut renew_at = Timestamp::MIN;
+    // From its first moment to its renewal: a clock that was set back finds itself before it.
+    let mut good = Range { start: Timestamp::MAX, end: Timestamp::MIN };
     loop {
         let authority = published.borrow_and_update().control_plane.clone();
         let now = clock.now();
-        let mut wait = None;
         if let Some(authority) = authority {
             let root = authority.certificate().subject_key_id().to_vec();
-            if signed_by.as_ref() != Some(&root) || now >= renew_at {
+            if signed_by.as_ref() != Some(&root) || !good.contains(&now) {
                 match issue(&authority, &names, now) {
-                    Ok((key, at)) => {
+                    Ok((key, issued)) => {
                         certificate.0.store(Some(Arc::new(key)));
-                        (signed_by, renew_at) = (Some(root), at);
+                        (signed_by, good) = (Some(root), issued);
                         readiness.set(Part::ControlPlaneRoot);
-                        tracing::info!(%renew_at, "serving certificate issued");
+                        tracing::info!(renew_at = %good.end, "serving certificate issued");
                     }
                     Err(error) => {
                         tracing::error!(%error, "no serving certificate; trying again");
-                        renew_at = now.checked_add(RETRY).unwrap_or(Timestamp::MAX);
+                        good = now..now.checked_add(RETRY).unwrap_or(Timestamp::MAX);
                     }
                 }
             }
-            wait = Some(clock.until(renew_at));
         }
         tokio::select! {
-            () = async { match wait { Some(wait) => tokio::time::sleep(wait).await, None => std::future::pending().await } } => {}
+            () = clock.draws_near(good.end), if good.start <= good.end => {}
             changed = published.changed() => if changed.is_err() { return },
         }
     }
@@ -114,7 +113,7 @@ fn issue(
     authority: &X509Authority,
     names: &[String],
     now: Timestamp,
-) -> Result<(CertifiedKey, Timestamp), ServingError> {
+) -> Result<(CertifiedKey, Range<Timestamp>), ServingError> {
     let key = PrivateKey::generate(KeyType::EcP256)?;
     let issued = authority.issue_server(key.public_key(), names, LIFE, now)?;
     let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
@@ -123,7 +122,7 @@ fn issue(
     // Replicas start together and should not renew together.
     let jitter = rand::random_range(-1.0..=1.0);
     let renew_at = renewal::renew_at(issued.not_before, issued.not_after, jitter);
-    Ok((CertifiedKey::new(chain, signing), renew_at))
+    Ok((CertifiedKey::new(chain, signing), issued.not_before..renew_at))
 }
 
 #[cfg(test)]

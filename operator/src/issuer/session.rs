@@ -153,6 +153,7 @@ impl<'a> Session<'a> {
         if !context.readiness.index_complete() {
             return Err(Refused::Starting(context.readiness.missing().join("; ")));
         }
+        context.agreement.ensure()?;
         let now = context.clock.now();
         let pod = context.token_keys.verify(&hello.token, now).await?;
         ensure_alive(context, &pod, now).await?;
@@ -277,6 +278,8 @@ impl<'a> Session<'a> {
     fn due(&mut self, state_due: bool) -> Result<Option<session_response::Kind>, Refused> {
         if state_due {
             self.state_due_at = None;
+            // By a wrong time authorities come and go that should not.
+            self.context.agreement.ensure()?;
             if let Some(state) = self.changed_state()? {
                 return Ok(Some(session_response::Kind::State(self.tell(state))));
             }
@@ -327,6 +330,8 @@ impl<'a> Session<'a> {
 
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), Refused> {
         let begin = Instant::now();
+        // The stream ends, for the next may be with a replica whose clock is right.
+        self.context.agreement.ensure()?;
         // What has changed by now is told before the answer that may rest on it.
         self.state_due_at = self.state_due_at.map(|at| at.min(begin));
         match request.kind {

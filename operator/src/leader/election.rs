@@ -80,6 +80,10 @@ impl Election {
 
     /// One look and what follows from it; the answer is how long there is nothing to do.
     async fn turn(&mut self) -> Duration {
+        if !self.leadership.clock_agrees() {
+            self.stand_back().await;
+            return spread(self.candidate.terms().retry_period());
+        }
         let result = self.look_and_act().await;
         self.publish();
         match result {
@@ -93,6 +97,17 @@ impl Election {
             Decision::Follow { until } => now.until(until).min(spread(terms.retry_period())),
             // What was due did not succeed.
             _ => spread(terms.retry_period()),
+        }
+    }
+
+    /// The clock is off: the lease is given up, and then only read, since each answer tells whether the clock agrees again.
+    async fn stand_back(&mut self) {
+        if self.candidate.leads(self.moment()) {
+            self.release().await;
+        }
+        self.current = false;
+        if let Err(error) = self.bounded(self.store.read()).await {
+            tracing::warn!(%error, "leader election");
         }
     }
 
@@ -144,7 +159,7 @@ impl Election {
     }
 
     async fn release(&mut self) {
-        let led = self.leadership.leads();
+        let led = self.candidate.leads(self.moment());
         let record = self.candidate.release(whole_micros(self.clock.now()));
         self.publish();
         let Some(record) = record.filter(|_| led && self.current) else { return };

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, agreement::Agreement};
 
 /// Whether this replica leads; shared by all who write.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ struct Shared {
     until: Mutex<Option<(Instant, Timestamp)>>,
     leads: watch::Sender<bool>,
     clock: Clock,
+    agreement: Agreement,
 }
 
 /// Another replica writes.
@@ -33,15 +34,21 @@ pub struct NotLeading;
 impl Leadership {
     /// Of a replica that does not lead.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self(Arc::new(Shared { until: Mutex::new(None), leads: watch::Sender::new(false), clock }))
+    pub fn new(clock: Clock, agreement: Agreement) -> Self {
+        Self(Arc::new(Shared { until: Mutex::new(None), leads: watch::Sender::new(false), clock, agreement }))
     }
 
     /// Whether this replica leads at this moment.
     #[must_use]
     pub fn leads(&self) -> bool {
         let until = *self.0.until.lock();
-        until.is_some_and(|(instant, wall)| Instant::now() < instant && self.0.clock.now() < wall)
+        let in_time = until.is_some_and(|(instant, wall)| Instant::now() < instant && self.0.clock.now() < wall);
+        in_time && self.clock_agrees()
+    }
+
+    /// Whether this replica's clock can be relied on: if not it must not lead.
+    fn clock_agrees(&self) -> bool {
+        self.0.agreement.ensure().is_ok()
     }
 
     /// To be asked right before each write.

@@ -21,7 +21,11 @@ use super::{
     gained,
     store::{LeaseError, LeaseStore, Stored},
 };
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{
+    clock::{Clock, agreement::Agreement},
+    http::Readiness,
+    metrics::Metrics,
+};
 
 /// What every replica's requests go to.
 #[derive(Clone, Default)]
@@ -69,6 +73,7 @@ impl LeaseStore for Way {
 struct Replica {
     way: Way,
     leadership: Leadership,
+    agreement: Agreement,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
     task: tokio::task::JoinHandle<()>,
@@ -79,10 +84,15 @@ fn clock() -> Clock {
     Clock::new(move || Timestamp::UNIX_EPOCH + start.elapsed())
 }
 
+fn agreement(clock: &Clock) -> Agreement {
+    Agreement::new(clock.clone(), Readiness::default(), Arc::new(Metrics::new()))
+}
+
 fn replica(id: &str, stores: &Stores, clock: &Clock) -> Replica {
     let way = Way { stores: stores.clone(), cut: Arc::default() };
+    let agreement = agreement(clock);
     let (leadership, stop, metrics) =
-        (Leadership::new(clock.clone()), CancellationToken::new(), Arc::new(Metrics::new()));
+        (Leadership::new(clock.clone(), agreement.clone()), CancellationToken::new(), Arc::new(Metrics::new()));
     let election = Election::new(
         id.to_owned(),
         Terms::DEFAULT,
@@ -92,7 +102,7 @@ fn replica(id: &str, stores: &Stores, clock: &Clock) -> Replica {
         metrics.clone(),
     );
     let task = tokio::spawn(election.run(std::future::ready(()), stop.clone()));
-    Replica { way, leadership, stop, metrics, task }
+    Replica { way, leadership, agreement, stop, metrics, task }
 }
 
 fn holder(stores: &Stores) -> String {
@@ -151,7 +161,7 @@ async fn a_leader_that_is_cut_off_stops_before_another_starts() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_stood_still_finds_before_a_write_that_it_leads_no_longer() {
     let clock = clock();
-    let leadership = Leadership::new(clock.clone());
+    let leadership = Leadership::new(clock.clone(), agreement(&clock));
     let deadline = Duration::from_secs(10);
     leadership.set(Some((Instant::now() + deadline, clock.now() + deadline)));
     assert_eq!(leadership.ensure(), Ok(()));
@@ -170,7 +180,7 @@ async fn either_clock_ends_leadership() {
             let jump = jump.clone();
             Clock::new(move || Timestamp::from_second(1_800_000_000).unwrap() + start.elapsed() + *jump.lock())
         };
-        let leadership = Leadership::new(clock.clone());
+        let leadership = Leadership::new(clock.clone(), agreement(&clock));
         leadership.set(Some((Instant::now() + Duration::from_secs(10), clock.now() + Duration::from_secs(10))));
         *jump.lock() = jiff::SignedDuration::from_secs(wall);
         assert_eq!(leadership.leads(), leads, "the wall's clock jumps by {wall} s");
@@ -195,11 +205,38 @@ async fn a_leader_that_is_told_to_stop_gives_the_lease_up_and_another_leads_at_o
     assert!(begin.elapsed() <= Duration::from_secs(2));
 }
 
+// What it would write of authorities, dated by a wrong clock, would stay.
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_clock_is_off_gives_the_lease_up_and_takes_part_again_once_it_agrees() {
+    let (stores, clock) = (Stores::default(), clock());
+    let first = replica("a", &stores, &clock);
+    leads(&first).await;
+    let second = replica("b", &stores, &clock);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let off = |by: i64| {
+        let now = clock.now();
+        first.agreement.note(now, now, now - jiff::SignedDuration::from_secs(by));
+    };
+    off(3_600);
+    assert_eq!(first.leadership.ensure(), Err(NotLeading), "at once");
+    let begin = Instant::now();
+    leads(&second).await;
+    assert!(begin.elapsed() <= Duration::from_secs(4), "the other need not wait: {:?}", begin.elapsed());
+    assert!(!*first.leadership.subscribe().borrow(), "it was told");
+    second.stop.cancel();
+    second.task.await.unwrap();
+    off(-3_600);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!first.leadership.leads() && holder(&stores).is_empty(), "nobody takes it by a wrong clock");
+    off(0);
+    leads(&first).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_not_fit_takes_no_part() {
     let (stores, clock) = (Stores::default(), clock());
     let way = Way { stores: stores.clone(), cut: Arc::default() };
-    let (leadership, stop) = (Leadership::new(clock.clone()), CancellationToken::new());
+    let (leadership, stop) = (Leadership::new(clock.clone(), agreement(&clock)), CancellationToken::new());
     let election = Election::new(
         "a".to_owned(),
         Terms::DEFAULT,

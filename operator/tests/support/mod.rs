@@ -22,7 +22,7 @@ use countersign_operator::{
         Authorities, Freshness,
         book::{CONTROL_PLANE_SECRET, DomainFacts, StoredSecret, control_plane_policy, secret_name},
     },
-    clock::Clock,
+    clock::{Clock, agreement::Agreement},
     events::{EventSink, Notice, Notices, PodRef},
     http::{Part, Readiness},
     index::{Index, PodRecord, SharedIndex},
@@ -206,6 +206,7 @@ pub struct World {
     pub notices: Notices,
     pub clock: Clock,
     pub readiness: Readiness,
+    pub agreement: Agreement,
     pub context: Arc<Context>,
     incoming: mpsc::Sender<std::io::Result<DuplexStream>>,
     channel: Channel,
@@ -245,6 +246,7 @@ impl World {
         for part in [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities] {
             readiness.set(part);
         }
+        let agreement = Agreement::new(clock.clone(), readiness.clone(), metrics.clone());
         let index = SharedIndex::new(Index::new(String::new()));
         index.update(|index| index.apply_namespace("shop", [("team".to_owned(), "a".to_owned())].into()));
         let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone(), index.clone());
@@ -272,6 +274,7 @@ impl World {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             clock: clock.clone(),
+            agreement: agreement.clone(),
             shutdown: shutdown.clone(),
             generation: AtomicU64::new(0),
         });
@@ -292,6 +295,7 @@ impl World {
             notices,
             clock,
             readiness,
+            agreement,
             channel,
         }
     }

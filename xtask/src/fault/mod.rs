@@ -4,6 +4,7 @@
 //! standard output is a JSON object a line: one once the fault is in effect, one for each line read, one when it is over and
 //! the cluster answers again.
 
+mod clock;
 mod etcd;
 mod filter;
 mod proxy;
@@ -35,6 +36,14 @@ enum Fault {
     Pause(Victim),
     /// End a component or a container at once. A component is started again, which is waited for; a container may be.
     Kill(Victim),
+    /// Give a container another time, by so many seconds ahead, or behind if negative.
+    Clock {
+        /// The container's id, as in its pod's status.
+        #[arg(long)]
+        container: String,
+        #[arg(long, allow_hyphen_values = true)]
+        ahead: i64,
+    },
     /// Drop what pods send to a service: nobody is told.
     Block {
         /// The pods' addresses.
@@ -86,6 +95,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         }
         Fault::Kill(Victim { component: Some(component), .. }) => node.end(*component)?,
         Fault::Kill(victim) => signal(&victim.processes(&node)?, Signal::SIGKILL)?,
+        Fault::Clock { container, ahead } => {
+            let processes = node.processes_of_container(container)?;
+            let set: Vec<_> = processes.into_iter().map(|process| clock::Clock::set(process, *ahead)).collect();
+            if set.iter().all(Result::is_ok) {
+                while_asked();
+            }
+            set.iter().flatten().try_for_each(clock::Clock::restore)?;
+            set.into_iter().collect::<Result<Vec<_>>>()?;
+        }
         Fault::Block { pods, to } => {
             node.enter_network()?;
             let filter = filter::Filter::drop(pods, *to)?;

@@ -1,6 +1,12 @@
 //! Handshakes with the issuer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use countersign_core::{key::KeyType, x509::X509Authority};
 use jiff::Timestamp;
@@ -11,8 +17,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
     version::{TLS12, TLS13},
 };
+use tokio::sync::watch;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{ServingCertificate, issue, tls_config};
+use super::{ServingCertificate, issue, keep_fresh, tls_config};
+use crate::{authorities::Published, clock::Clock, http::Readiness};
 
 const NAME: &str = "countersign-issuer.countersign-system.svc";
 
@@ -22,7 +31,7 @@ fn authority() -> X509Authority {
 
 fn server(authority: &X509Authority) -> Arc<rustls::ServerConfig> {
     let certificate = ServingCertificate::default();
-    let (key, _) = issue(authority, &[NAME.to_owned()], Timestamp::now()).unwrap();
+    let (key, ..) = issue(authority, &[NAME.to_owned()], Timestamp::now()).unwrap();
     certificate.0.store(Some(Arc::new(key)));
     tls_config(Arc::new(certificate)).unwrap()
 }
@@ -107,4 +116,31 @@ fn without_a_certificate_there_is_no_handshake() {
     let authority = authority();
     let server = tls_config(Arc::default()).unwrap();
     assert!(handshake(&Arc::new(client(&authority, &TLS13, "h2")), &server, NAME).is_err());
+}
+
+/// The clock is set: forward, as when the machine was suspended, past the renewal; back, before what was issued meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_replaced_soon_after_the_clock_was_set_past_it_or_before_it() {
+    let set = Arc::new(AtomicI64::new(1_800_000_000));
+    let clock = {
+        let (set, start) = (set.clone(), tokio::time::Instant::now());
+        Clock::new(move || Timestamp::from_second(set.load(Ordering::SeqCst)).unwrap() + start.elapsed())
+    };
+    let root =
+        X509Authority::generate_control_plane(KeyType::EcP256, Duration::from_secs(864_000), clock.now()).unwrap();
+    let published = Published { control_plane: Some(Arc::new(root)), ..Published::default() };
+    let (_publisher, published) = watch::channel(Arc::new(published));
+    let certificate = Arc::new(ServingCertificate::default());
+    let names = vec![NAME.to_owned()];
+    tokio::spawn(keep_fresh(certificate.clone(), names, published, clock.clone(), Readiness::default()));
+    for by in [0, 20 * 3_600, -10 * 3_600, 3_600, -3_600] {
+        set.fetch_add(by, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let key = certificate.0.load_full().expect("a certificate");
+        let (_, leaf) = X509Certificate::from_der(key.cert[0].as_ref()).unwrap();
+        let (now, validity) = (clock.now().as_second(), leaf.validity());
+        let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        assert!(from <= now, "set by {by} s: not valid before another {} s", from - now);
+        assert!(now < from + (to - from) / 2 + (to - from) / 20, "set by {by} s: renewal was due");
+    }
 }

@@ -1,8 +1,13 @@
-//! The time, as a value that tests choose.
+//! The time, as a value that tests choose, and whether it agrees with the API server's.
+
+pub mod agreement;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+
+/// How long nobody sleeps without a look at the clock: it may be set, or the machine suspended, and timers know of neither.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Says what time it is.
 #[derive(Clone)]
@@ -24,6 +29,11 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.0)()
+    }
+
+    /// Waits until `at`, or for ten seconds: whoever waits looks again at what is due then.
+    pub async fn draws_near(&self, at: Timestamp) {
+        tokio::time::sleep(self.until(at).min(LOOK)).await;
     }
 
     /// How long it is until `at`; zero when that has passed.

@@ -1,0 +1,139 @@
+//! The product's own replicas: how many there are, which one leads, and whether all that they do is done.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use kube::{
+    ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    World,
+    cluster::SYSTEM,
+    fixture::PodSpec,
+    pods::{container_statuses, is_ready},
+    until::{PATIENCE, until},
+};
+
+/// The operator's Deployment.
+pub const OPERATOR: &str = "countersign-operator";
+/// The webhook's Deployment.
+pub const WEBHOOK: &str = "countersign-webhook";
+/// The Lease of the replica that writes.
+const LEASE: &str = "countersign-operator";
+
+impl World {
+    /// Waits until operator and webhook are there in their number, and ready.
+    ///
+    /// # Errors
+    /// They were not in time.
+    pub async fn settled(&self) -> Result<()> {
+        for name in [OPERATOR, WEBHOOK] {
+            // A killed container may have to wait for its turn.
+            until(&format!("{name} serves"), PATIENCE * 2, async || {
+                let wanted = usize::try_from(self.replicas(name).await?)?;
+                let pods = self.product(name).await?;
+                Ok((pods.len() == wanted && pods.iter().all(is_ready)).then_some(()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The pods of the operator or the webhook that are not on their way out.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn product(&self, name: &str) -> Result<Vec<Pod>> {
+        let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+        let mut pods = self.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(pods)
+    }
+
+    /// How many replicas the operator's or the webhook's Deployment asks for.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn replicas(&self, name: &str) -> Result<i32> {
+        Ok(self.cluster.api::<Deployment>(SYSTEM).get(name).await?.spec.replicas.unwrap_or(1))
+    }
+
+    /// Waits until there are exactly so many pods of the operator or the webhook, and all are ready.
+    ///
+    /// # Errors
+    /// They were not in time.
+    pub async fn scale(&self, name: &str, replicas: i32) -> Result<()> {
+        let patch = json!({ "spec": { "replicas": replicas } });
+        let deployments = self.cluster.api::<Deployment>(SYSTEM);
+        deployments.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        until(&format!("{name} has {replicas} replicas"), PATIENCE, async || {
+            let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+            let pods = self.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
+            Ok((i32::try_from(pods.len())? == replicas && pods.iter().all(is_ready)).then_some(()))
+        })
+        .await
+    }
+
+    /// The addresses of the operator's replicas.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn operators(&self) -> Result<Vec<String>> {
+        let pods = self.product(OPERATOR).await?;
+        pods.iter().map(address).collect()
+    }
+
+    /// The pod that leads, and how often that has changed.
+    ///
+    /// # Errors
+    /// The API server does not answer, or tells of a Lease without spec.
+    pub async fn leader(&self) -> Result<Option<(String, i32)>> {
+        let Some(lease) = self.cluster.api::<Lease>(SYSTEM).get_opt(LEASE).await? else { return Ok(None) };
+        let spec = lease.spec.context("a Lease without spec")?;
+        let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
+        // The pod, and which of its lives.
+        let pod = holder.map(|holder| holder.split('_').next().unwrap_or_default().to_owned());
+        Ok(pod.map(|pod| (pod, spec.lease_transitions.unwrap_or_default())))
+    }
+
+    /// A pod whose identity is new too: it is served, and its WorkloadIdentity's status is written.
+    ///
+    /// # Errors
+    /// It is not, in time.
+    pub async fn new_pod(&self, name: &str) -> Result<()> {
+        self.cluster.apply(&self.identity_yaml(name, "")).await?;
+        self.cluster.apply(&PodSpec::hold(name).pod(&self.namespace)).await?;
+        self.ready(name).await?;
+        let id = self.credential(name).await?.id;
+        ensure!(id == self.id(name), "{name} has {id}");
+        let identities = self.cluster.workload_identities(&self.namespace).await?;
+        until(&format!("the status of {name} is written"), PATIENCE, async || {
+            let object = identities.get(name).await?;
+            let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
+            let ready = |condition: &Value| {
+                condition.get("type") == Some(&json!("Ready")) && condition.get("status") == Some(&json!("True"))
+            };
+            Ok(conditions.unwrap_or_default().iter().any(ready).then_some(()))
+        })
+        .await
+    }
+}
+
+/// A pod's address.
+///
+/// # Errors
+/// It has none yet.
+pub fn address(pod: &Pod) -> Result<String> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    address.with_context(|| format!("{} has no address", pod.name_any()))
+}
+
+/// The id of a pod's container that runs, as its status names it.
+#[must_use]
+pub fn running(pod: &Pod, container: &str) -> Option<String> {
+    let status = container_statuses(pod).find(|status| status.name == container)?;
+    status.state.as_ref()?.running.as_ref()?;
+    status.container_id.clone()
+}

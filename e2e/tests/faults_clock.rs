@@ -1,0 +1,179 @@
+//! Clocks that are off by an hour: of one of the operator's replicas, of all, of agents. Nothing is believed that is wrong, and
+//! nothing that was decided by a wrong clock stays once it is right.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    World,
+    cluster::SYSTEM,
+    faults::{Fault, Faults, counted, faulty, lasts},
+    fixture::PodSpec,
+    pods::{AGENT, is_event, is_ready, restarts},
+    replicas::{OPERATOR, running},
+    until::{PATIENCE, until},
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt as _, api::LogParams};
+use serde_json::json;
+use tokio::time::Instant;
+
+const HOUR: i64 = 3_600;
+
+/// Sets the clock of a pod's container.
+async fn set(faults: &Faults, pod: &Pod, container: &str, ahead: i64) -> Result<Fault> {
+    let id = running(pod, container).with_context(|| format!("{} does not run", pod.name_any()))?;
+    faults.begin(&["clock", "--container", &id, "--ahead", &ahead.to_string()]).await
+}
+
+/// What a replica of the operator has logged.
+async fn log(world: &World, pod: &str) -> Result<String> {
+    Ok(world.cluster.api::<Pod>(SYSTEM).logs(pod, &LogParams::default()).await?)
+}
+
+/// The one that leads, which could do most harm.
+async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()> {
+    world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 60s}")).await?;
+    if world.replicas(OPERATOR).await? < 2 {
+        world.scale(OPERATOR, 2).await?;
+    }
+    world.traffic("50ms").await?;
+    let before = world.traffic_goes_on(20).await?;
+    let (off, _) = until("one replica leads", PATIENCE, async || world.leader().await).await?;
+    let pods = world.cluster.api::<Pod>(SYSTEM);
+    let victim = pods.get(&off).await?;
+    let fault = set(faults, &victim, "operator", ahead).await?;
+    let begun = Instant::now();
+    until("another replica leads", PATIENCE, async || {
+        Ok(world.leader().await?.filter(|(name, _)| *name != off).map(drop))
+    })
+    .await?;
+    let takeover = begun.elapsed();
+    until("the one whose clock is off is not ready", PATIENCE, async || {
+        Ok((!is_ready(&pods.get(&off).await?)).then_some(()))
+    })
+    .await?;
+    let unready = begun.elapsed();
+
+    world.new_pod("meanwhile").await?;
+    let during = renewed(world, before).await?;
+    ensure!(log(world, &off).await?.contains("set the clock of its node"), "{off} does not say why");
+    fault.over().await?;
+    let back = Instant::now();
+    world.settled().await?;
+    let back = back.elapsed();
+    world.new_pod("after").await?;
+    let after = renewed(world, during).await?;
+    let now = pods.get(&off).await?;
+    ensure!(running(&now, "operator") == running(&victim, "operator"), "{off} was started anew");
+    let counts = json!({
+        "clock_ahead_seconds": ahead, "seconds_until_another_led": takeover.as_secs(), "new_pods": 2,
+        "seconds_until_not_ready": unready.as_secs(), "seconds_until_back": back.as_secs(),
+    });
+    counted("the leader's clock is off", &after.since(before).counts(&counts))
+}
+
+/// Waits until both sides of the traffic have renewed.
+async fn renewed(world: &World, then: countersign_e2e::traffic::Sums) -> Result<countersign_e2e::traffic::Sums> {
+    until("both sides are renewed", PATIENCE * 2, async || {
+        let now = world.traffic_since(then, 1, PATIENCE).await?;
+        Ok((now.serials > then.serials && now.peer_serials > then.peer_serials).then_some(now))
+    })
+    .await
+}
+
+/// All of them, as if it were the API server's clock that is off.
+async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
+    world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
+    world.traffic("50ms").await?;
+    let before = world.traffic_goes_on(20).await?;
+    let mut set_back = Vec::new();
+    for pod in world.product(OPERATOR).await? {
+        set_back.push(set(faults, &pod, "operator", ahead).await?);
+    }
+    until("no replica is ready", PATIENCE, async || {
+        Ok((!world.product(OPERATOR).await?.iter().any(is_ready)).then_some(()))
+    })
+    .await?;
+    // A trust domain, an identity and a pod that are new.
+    let other = World::new("clock-late").await?;
+    other.create_namespace().await?;
+    let outcome = async {
+        world.cluster.apply(&other.trust_domain_yaml("")).await?;
+        world.cluster.apply(&other.identity_yaml("late", "")).await?;
+        world.cluster.apply(&PodSpec::hold("late").pod(&other.namespace)).await?;
+        lasts(span).await;
+        ensure!(!is_ready(&other.pods().get("late").await?), "a pod was given an identity by a wrong clock");
+        let during = world.traffic_since(before, span.as_secs(), PATIENCE).await?;
+        for fault in set_back {
+            fault.over().await?;
+        }
+        let back = Instant::now();
+        other.ready("late").await?;
+        let id = other.credential("late").await?.id;
+        ensure!(id == other.id("late"), "late has {id}");
+        let seconds = back.elapsed().as_secs();
+        let after = renewed(world, during).await?;
+        let counts = json!({ "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_the_new_pod_had_its_identity": seconds });
+        counted("the clocks of all replicas are off", &after.since(before).counts(&counts))
+    };
+    let outcome = outcome.await;
+    other.end().await?;
+    outcome
+}
+
+/// An agent is off: it takes nothing that is not valid by its clock, and its application keeps what it has.
+async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
+    world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
+    world.traffic("50ms").await?;
+    let before = world.traffic_goes_on(20).await?;
+    let mut set_back = Vec::new();
+    for pod in ["client", "server"] {
+        set_back.push(set(faults, &world.pods().get(pod).await?, AGENT, ahead).await?);
+    }
+    lasts(span).await;
+    let during = world.traffic_since(before, span.as_secs(), PATIENCE).await?;
+    for fault in set_back {
+        fault.over().await?;
+    }
+    let back = Instant::now();
+    let after = renewed(world, during).await?;
+    for pod in ["client", "server"] {
+        ensure!(restarts(&world.pods().get(pod).await?) == 0, "{pod} was restarted");
+        ensure!(world.said(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");
+    }
+    let counts = json!({
+        "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_renewed": back.elapsed().as_secs(),
+    });
+    counted("agents' clocks are off", &after.since(before).counts(&counts))
+}
+
+#[tokio::test]
+async fn a_leader_whose_clock_is_an_hour_ahead_serves_nobody_and_the_others_do() {
+    faulty("clock", async |world, faults| leader_is_off(world, faults, HOUR).await).await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_a_leader_whose_clock_is_an_hour_behind_serves_nobody_and_the_others_do() {
+    faulty("clock-behind", async |world, faults| leader_is_off(world, faults, -HOUR).await).await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_nothing_stays_of_clocks_that_were_all_an_hour_off() {
+    for ahead in [HOUR, -HOUR] {
+        faulty("clocks", async |world, faults| all_are_off(world, faults, ahead, Duration::from_secs(60)).await).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn soak_agents_whose_clocks_are_an_hour_off_lose_nothing() {
+    for ahead in [HOUR, -HOUR] {
+        faulty("clock-agent", async |world, faults| {
+            agents_are_off(world, faults, ahead, Duration::from_secs(45)).await
+        })
+        .await;
+    }
+}

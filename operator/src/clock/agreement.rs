@@ -1,0 +1,274 @@
+//! Whether this process's clock agrees with the API server's, as the `Date` of each of its answers tells (RFC 9110, 6.6.1).
+//!
+//! The API server's clock dates the tokens of pods, so a replica that disagrees can judge none, and what it signs is valid
+//! to nobody else. Worse, what it plans for authorities would stay when its clock is right again. Such a replica does not
+//! issue and does not lead; the others do, and it is back with them at the first answer that agrees.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use countersign_core::x509::BACKDATE;
+use http::{HeaderMap, Response, header::DATE};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
+use tower::{Layer, Service};
+
+use super::Clock;
+use crate::{
+    http::{Part, Readiness},
+    metrics::Metrics,
+};
+
+/// A certificate begins so much before it is signed: a clock that is ahead by more signs what is not valid yet.
+const TOLERATED: Duration = BACKDATE;
+
+/// Nothing was heard of the API server's clock yet.
+const UNKNOWN: i64 = i64::MIN;
+
+/// This replica's clock is not to be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this replica's clock is {:#} {} the API server's; set the clock of its node",
+    SignedDuration::from_secs(.off.as_secs().saturating_abs()),
+    if .off.is_negative() { "behind" } else { "ahead of" }
+)]
+pub struct ClockOff {
+    /// By how much it is ahead; negative: behind.
+    pub off: SignedDuration,
+}
+
+/// What the API server's answers say of this process's clock; shared by all who rely on it.
+#[derive(Clone, Debug)]
+pub struct Agreement(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    /// Milliseconds by which this clock is ahead, or [`UNKNOWN`].
+    ahead: AtomicI64,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+impl Agreement {
+    /// Nothing heard yet: that is held to be agreement, and not to be ready.
+    #[must_use]
+    pub fn new(clock: Clock, readiness: Readiness, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner { clock, ahead: AtomicI64::new(UNKNOWN), readiness, metrics }))
+    }
+
+    /// To be asked before anything is done that outlasts a wrong clock.
+    ///
+    /// # Errors
+    /// [`ClockOff`] when the newest answer said so.
+    pub fn ensure(&self) -> Result<(), ClockOff> {
+        let ahead = self.0.ahead.load(Ordering::Acquire);
+        let off = SignedDuration::from_millis(ahead);
+        if ahead == UNKNOWN || off.unsigned_abs() <= TOLERATED { Ok(()) } else { Err(ClockOff { off }) }
+    }
+
+    /// The server wrote `date` between these moments of our clock.
+    pub fn note(&self, sent: Timestamp, received: Timestamp, date: Timestamp) {
+        let before = self.ensure();
+        let ahead = ahead(sent, received, date);
+        let milliseconds = i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX);
+        self.0.ahead.store(milliseconds, Ordering::Release);
+        self.0.metrics.clock_offset.set(ahead.as_secs_f64());
+        match self.ensure() {
+            Ok(()) => {
+                self.0.readiness.set(Part::Clock);
+                if before.is_err() {
+                    tracing::info!("the clock agrees with the API server's again");
+                }
+            }
+            Err(off) => {
+                self.0.readiness.unset(Part::Clock);
+                if before.is_ok() {
+                    tracing::error!(%off, api_server = %date, "until that is mended this replica neither issues nor leads");
+                }
+            }
+        }
+    }
+
+    /// The server answered without a date. If it never tells one, that is no reason not to serve.
+    fn note_nothing(&self) {
+        if self.0.ahead.load(Ordering::Acquire) == UNKNOWN {
+            self.0.readiness.set(Part::Clock);
+        }
+    }
+
+    /// Reads the date of every answer that passes.
+    #[must_use]
+    pub fn layer(&self) -> DateLayer {
+        DateLayer(self.clone())
+    }
+}
+
+/// By how much the clock is ahead that showed `sent` before and `received` after the server's showed `date`, a whole second
+/// that may have begun up to a second before. Nothing, as long as it can be nothing: slow answers accuse nobody. Nor does a
+/// clock that is set in between.
+fn ahead(sent: Timestamp, received: Timestamp, date: Timestamp) -> SignedDuration {
+    let (earliest, latest) = (sent.min(received), sent.max(received));
+    let end = date.saturating_add(Duration::from_secs(1)).unwrap_or(date);
+    if earliest > end {
+        earliest.duration_since(end)
+    } else if latest < date {
+        latest.duration_since(date)
+    } else {
+        SignedDuration::ZERO
+    }
+}
+
+/// `Date` of these headers, if there is one that can be read.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+/// See [`Agreement::layer`].
+#[derive(Clone, Debug)]
+pub struct DateLayer(Agreement);
+
+impl<S> Layer<S> for DateLayer {
+    type Service = DateService<S>;
+
+    fn layer(&self, inner: S) -> DateService<S> {
+        DateService { inner, agreement: self.0.clone() }
+    }
+}
+
+/// See [`Agreement::layer`].
+#[derive(Clone, Debug)]
+pub struct DateService<S> {
+    inner: S,
+    agreement: Agreement,
+}
+
+impl<S, Request, Body> Service<Request> for DateService<S>
+where
+    S: Service<Request, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = futures::future::BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (agreement, sent) = (self.agreement.clone(), self.agreement.0.clock.now());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            match date(answer.headers()) {
+                Some(date) => agreement.note(sent, agreement.0.clock.now(), date),
+                None => agreement.note_nothing(),
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Agreement, Clock, Layer, Part, Readiness, Service, ahead};
+    use std::{convert::Infallible, sync::Arc};
+
+    use http::{Response, header::DATE};
+    use jiff::{SignedDuration, Timestamp};
+
+    use crate::metrics::Metrics;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(NOW + second).expect("a time")
+    }
+
+    #[test]
+    fn what_can_be_the_answers_way_is_no_difference() {
+        for (sent, received, date, off) in [
+            (0, 0, 0, 0),
+            // The second in which it was written had begun before.
+            (1, 1, 0, 0),
+            (2, 2, 0, 1),
+            (0, 0, 1, -1),
+            // A minute on the way.
+            (0, 60, 0, 0),
+            (0, 60, 60, 0),
+            (0, 60, 90, -30),
+            (3_601, 3_602, 0, 3_600),
+            (-3_600, -3_600, 0, -3_600),
+            // Set back, and set forward, while the answer was on its way.
+            (3_600, 0, 0, 0),
+            (0, 3_600, 0, 0),
+        ] {
+            let found = ahead(at(sent), at(received), at(date));
+            assert_eq!(found, SignedDuration::from_secs(off), "{sent} {received} {date}");
+        }
+    }
+
+    fn agreement(now: i64) -> (Agreement, Readiness, Arc<Metrics>) {
+        let (readiness, metrics) = (Readiness::default(), Arc::new(Metrics::new()));
+        (Agreement::new(Clock::new(move || at(now)), readiness.clone(), metrics.clone()), readiness, metrics)
+    }
+
+    async fn answered(agreement: &Agreement, date: &'static str) {
+        let server = tower::service_fn(move |()| async move {
+            Ok::<_, Infallible>(Response::builder().header(DATE, date).body(()).expect("an answer"))
+        });
+        agreement.layer().layer(server).call(()).await.expect("it answers");
+    }
+
+    /// 1,800,000,000 as a server writes it.
+    const DATED: &str = "Fri, 15 Jan 2027 08:00:00 GMT";
+
+    #[tokio::test]
+    async fn a_clock_that_agrees_is_a_part_of_being_ready() {
+        for now in [-30, 0, 31] {
+            let (agreement, readiness, _) = agreement(now);
+            assert!(agreement.ensure().is_ok() && !readiness.has(Part::Clock), "nothing heard yet");
+            answered(&agreement, DATED).await;
+            assert!(agreement.ensure().is_ok() && readiness.has(Part::Clock), "{now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_off_is_named_and_not_ready_until_it_agrees() {
+        for (now, said, shown) in [
+            (3_601, "1h ahead of", "3600.0"),
+            (-3_600, "1h behind", "-3600.0"),
+            (32, "31s ahead of", "31.0"),
+            (-31, "31s behind", "-31.0"),
+        ] {
+            let (agreement, readiness, metrics) = agreement(now);
+            answered(&agreement, DATED).await;
+            let refused = agreement.ensure().expect_err("it is off").to_string();
+            assert!(refused.contains(said) && refused.contains("set the clock"), "{refused}");
+            assert!(!readiness.has(Part::Clock));
+            let metrics = metrics.encode().expect("text");
+            assert!(metrics.contains(&format!("countersign_clock_offset_seconds {shown}\n")), "{metrics}");
+            agreement.note(at(now), at(now), at(now));
+            assert!(agreement.ensure().is_ok() && readiness.has(Part::Clock));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_readable_date_changes_nothing_and_a_server_that_tells_none_is_served() {
+        for date in ["", "yesterday", "1800000000"] {
+            let (agreement, readiness, _) = agreement(3_600);
+            answered(&agreement, date).await;
+            assert!(agreement.ensure().is_ok() && readiness.has(Part::Clock), "{date}");
+            answered(&agreement, DATED).await;
+            answered(&agreement, date).await;
+            assert!(agreement.ensure().is_err() && !readiness.has(Part::Clock), "{date}");
+        }
+    }
+}
