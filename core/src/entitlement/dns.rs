@@ -216,6 +216,24 @@ mod tests {
         assert_eq!(name.render(&long, ""), Err(RenderError::TooLong));
     }
 
+    // RFC 1035, 2.3.4
+    #[test]
+    fn a_name_of_253_bytes_is_accepted_and_one_more_is_not() {
+        let longest = [&*"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join(".");
+        assert_eq!(longest.len(), 253);
+        assert_eq!(NameTemplate::parse(&longest).unwrap().render(&pod(), "").unwrap(), longest);
+        assert_eq!(NameTemplate::parse(&format!("{longest}e")), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn knows_its_placeholders_and_prints_what_it_parsed() {
+        let name = NameTemplate::parse("{serviceAccount}.svc").unwrap();
+        assert!(name.uses(Placeholder::ServiceAccount) && !name.uses(Placeholder::Cluster));
+        for text in ["*.{namespace}.svc", "{serviceAccount}.svc", "api.example.org"] {
+            assert_eq!(NamePattern::parse(text).unwrap().to_string(), text);
+        }
+    }
+
     // R48
     #[test]
     fn admits_a_template_when_it_admits_all_it_can_render() {

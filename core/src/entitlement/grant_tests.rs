@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixtures::{domain, identity, labels, path_grant};
 use super::grant::{Claim, GrantError, GrantedList, RuleList, admit};
-use super::{AudiencePattern, DomainSpec, Grant, IdentitySpec};
+use super::{AudiencePattern, DomainSpec, Grant, IdentitySpec, LabelSelector, Selector};
 use super::{NamePattern, NameTemplate, NamespaceSelector, PathPattern, PathTemplate};
 
 fn check(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
@@ -65,6 +65,26 @@ fn names_the_claim_that_no_grant_admits() {
         "path \"/admin\" is not granted to namespace shop by TrustDomain example.org, whose spec.grants[0] grants \
          it /ns/{namespace}/sa/{serviceAccount}: claim what is granted, or ask the owner to add it there"
     );
+}
+
+// Whose pods are chosen by labels alone is for grants which allow that: what others grant does not add to it.
+#[test]
+fn what_a_grant_without_label_only_gives_is_not_had_by_labels_alone() {
+    let mut identity = identity("shop", "orders");
+    identity.path = PathTemplate::parse("/ns/{namespace}/web").unwrap();
+    identity.selector = Selector {
+        labels: LabelSelector { match_labels: labels(&[("app", "web")]), ..LabelSelector::default() },
+        ..Selector::default()
+    };
+    identity.x509.dns_names = vec![NameTemplate::parse("web.{namespace}.svc").unwrap()];
+    let mut names = path_grant("/ns/{namespace}/**");
+    names.dns_names = vec![NamePattern::parse("*.{namespace}.svc").unwrap()];
+    let mut by_label = path_grant("/ns/{namespace}/**");
+    by_label.allow_label_only = true;
+    let refusal = (Claim::DnsName, "web.{namespace}.svc".to_owned());
+    assert_eq!(refused(&identity, &domain(vec![names.clone(), by_label.clone()])), refusal);
+    by_label.dns_names.clone_from(&names.dns_names);
+    assert_eq!(check(&identity, &domain(vec![names, by_label])), Ok(()));
 }
 
 #[test]

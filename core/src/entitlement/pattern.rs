@@ -193,6 +193,7 @@ mod tests {
     fn prints_what_it_parsed() {
         for text in ["/ns/{namespace}/*", "/a/**", "/**", "/{cluster}/b"] {
             assert_eq!(PathPattern::parse(text).unwrap().to_string(), text);
+            assert_eq!(String::from(PathPattern::parse(text).unwrap()), text);
         }
     }
 }

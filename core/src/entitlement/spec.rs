@@ -121,11 +121,6 @@ impl DomainSpec {
     pub fn jwt_ttl(&self, identity: &IdentitySpec) -> Duration {
         self.jwt.of(identity.jwt.ttl)
     }
-
-    /// The longest life of anything signed in it.
-    pub fn longest_svid_life(&self) -> Duration {
-        self.x509.longest.max(self.jwt.longest)
-    }
 }
 
 /// What one part of a TrustDomain's owner's policy lets namespaces claim. Empty lists admit nothing.

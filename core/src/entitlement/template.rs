@@ -278,6 +278,40 @@ mod tests {
         assert!(PathTemplate::parse(&"/{podName}".repeat(7)).is_ok());
     }
 
+    // 2048 bytes (SPIFFE-ID 2.3) less "spiffe://" and a trust domain of 255.
+    #[test]
+    fn a_path_of_the_greatest_length_is_accepted_and_one_more_is_not() {
+        let longest = format!("/{}", "a".repeat(1783));
+        assert_eq!(PathTemplate::parse(&longest).unwrap().render(&pod(), "").unwrap(), longest);
+        assert_eq!(PathTemplate::parse(&format!("{longest}b")), Err(TemplateError::TooLong));
+
+        // Each name may have 253, and each segment has its slash.
+        let seven = "/{podName}".repeat(7);
+        let template = PathTemplate::parse(&format!("{seven}/abcde")).unwrap();
+        assert_eq!(PathTemplate::parse(&format!("{seven}/abcdef")), Err(TemplateError::TooLong));
+        let named = |length| PodFacts { name: "a".repeat(length), ..pod() };
+        assert_eq!(template.render(&named(253), "").unwrap().len(), 1784);
+        let short = PathTemplate::parse("/{podName}").unwrap();
+        assert_eq!(short.render(&named(1783), "").unwrap().len(), 1784);
+        assert_eq!(short.render(&named(1784), ""), Err(RenderError::TooLong));
+    }
+
+    #[test]
+    fn knows_the_placeholders_that_stand_in_it() {
+        let template = PathTemplate::parse("/ns/{namespace}").unwrap();
+        assert!(template.uses(Placeholder::Namespace) && !template.uses(Placeholder::Cluster));
+    }
+
+    #[test]
+    fn is_text_in_documents_and_checked_when_read() {
+        let template = PathTemplate::parse("/ns/{namespace}").unwrap();
+        assert_eq!("/ns/{namespace}".parse(), Ok(template.clone()));
+        let written = serde_json::to_string(&template).unwrap();
+        assert_eq!(written, "\"/ns/{namespace}\"");
+        assert_eq!(serde_json::from_str::<PathTemplate>(&written).unwrap(), template);
+        assert!(serde_json::from_str::<PathTemplate>("\"/ns/..\"").is_err());
+    }
+
     #[test]
     fn refuses_facts_that_are_no_segment() {
         let template = PathTemplate::parse("/x/{podName}").unwrap();

@@ -139,12 +139,11 @@ impl fmt::Display for KeyKind {
 
 fn rsa_modulus_bits(rsa_public_key: &[u8]) -> Result<usize, KeyError> {
     let (rest, key) = RSAPublicKey::from_der(rsa_public_key).map_err(|_| KeyError::Public)?;
-    let modulus = match key.modulus {
-        [0, magnitude @ ..] => magnitude,
-        // A first bit that is set is the sign: negative.
-        [first, ..] if first & 0x80 == 0 => key.modulus,
-        _ => return Err(KeyError::Public),
-    };
+    // A first bit that is set is the sign: negative.
+    if key.modulus.first().is_none_or(|first| first & 0x80 != 0) {
+        return Err(KeyError::Public);
+    }
+    let modulus = key.modulus.strip_prefix(&[0]).unwrap_or(key.modulus);
     let exponent = key.try_exponent().map_err(|_| KeyError::Public)?;
     let canonical =
         rest.is_empty() && rsa_public_key == sequence(0x30, &[&integer(key.modulus), &integer(key.exponent)]);

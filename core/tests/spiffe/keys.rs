@@ -89,8 +89,8 @@ fn public_keys_of_kinds_not_in_use_are_refused_by_name() {
 
 #[test]
 fn rsa_keys_of_2048_to_4096_bits_are_accepted() {
-    for modulus in [2048, 3072, 4096] {
-        let key = SubjectPublicKeyInfo::from_der(&rsa_spki(modulus, 65_537)).unwrap();
+    for (modulus, exponent) in [(2048, 65_537), (3072, 65_537), (4096, 65_537), (2048, 3)] {
+        let key = SubjectPublicKeyInfo::from_der(&rsa_spki(modulus, exponent)).unwrap();
         assert_eq!(key.kind(), KeyKind::Rsa { bits: modulus });
     }
 }
@@ -107,6 +107,49 @@ fn a_public_key_has_one_encoding() {
     for spki in [trailing, inner, long_length, rsa_inner, good[..50].to_vec(), Vec::new()] {
         assert_eq!(SubjectPublicKeyInfo::from_der(&spki).unwrap_err(), KeyError::Public, "{spki:02x?}");
     }
+}
+
+/// An RSA key of these DER integers.
+fn rsa_of(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+    let algorithm = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    let key = der(0x30, &[der(0x02, modulus), der(0x02, exponent)].concat());
+    der(0x30, &[der(0x30, &algorithm), bits(&key)].concat())
+}
+
+// RFC 8017, A.1.1, and X.690, 8.3.2: one encoding, of positive numbers.
+#[test]
+fn an_rsa_keys_numbers_are_positive_and_of_the_fewest_bytes() {
+    let (modulus, exponent) = ([&[0], &*vec![0xff; 256]].concat(), [1, 0, 1]);
+    assert!(SubjectPublicKeyInfo::from_der(&rsa_of(&modulus, &exponent)).is_ok());
+    let negative = &modulus[1..];
+    let padded = [&[0], &*vec![0x7f; 256]].concat();
+    let twice = [&[0], &*modulus].concat();
+    for modulus in [negative, &padded, &twice] {
+        assert_eq!(SubjectPublicKeyInfo::from_der(&rsa_of(modulus, &exponent)).unwrap_err(), KeyError::Public);
+    }
+    for exponent in [&[0, 1, 0, 1][..], &[0x81, 0, 1]] {
+        assert_eq!(SubjectPublicKeyInfo::from_der(&rsa_of(&modulus, exponent)).unwrap_err(), KeyError::Public);
+    }
+    let key = der(0x30, &[der(0x02, &modulus), der(0x02, &exponent), vec![5, 0]].concat());
+    let more = |key: &[u8]| {
+        let algorithm = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+        der(0x30, &[der(0x30, &algorithm), bits(key)].concat())
+    };
+    assert_eq!(SubjectPublicKeyInfo::from_der(&more(&key)).unwrap_err(), KeyError::Public);
+}
+
+#[test]
+fn a_public_key_is_shown_by_its_kind_and_id() {
+    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+    let id: String = key.key_id().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(format!("{:?}", key.public_key()), format!("SubjectPublicKeyInfo(ECDSA P-256, {id})"));
+}
+
+#[test]
+fn what_follows_a_key_not_in_use_is_no_part_of_it() {
+    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().subject_public_key_info();
+    let trailing = [&*ed25519, &[0]].concat();
+    assert_eq!(SubjectPublicKeyInfo::from_der(&trailing).unwrap_err(), KeyError::Public);
 }
 
 #[test]
