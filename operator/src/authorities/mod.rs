@@ -76,6 +76,9 @@ impl DomainAuthority {
     }
 }
 
+/// By so much a clock may go back without having been set.
+const CORRECTED_MILLISECONDS: i64 = 5_000;
+
 /// How old this replica's view of the journals is.
 #[derive(Clone, Debug)]
 pub struct Freshness(Arc<AtomicI64>);
@@ -89,17 +92,21 @@ impl Freshness {
 
     /// The view was found equal to what the API server holds.
     pub fn confirm(&self, now: Timestamp) {
-        self.0.fetch_max(now.as_millisecond(), Ordering::AcqRel);
+        self.0.store(now.as_millisecond(), Ordering::Release);
     }
 
-    /// The time since; the longest there is when it never was.
+    /// The time since; the longest there is when it never was, or only by a clock that was set back since.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {
         let at = self.0.load(Ordering::Acquire);
         if at == i64::MIN {
             return Duration::MAX;
         }
-        Duration::from_millis(u64::try_from(now.as_millisecond().saturating_sub(at)).unwrap_or(0))
+        match u64::try_from(now.as_millisecond().saturating_sub(at)) {
+            Ok(age) => Duration::from_millis(age),
+            Err(_) if at - now.as_millisecond() < CORRECTED_MILLISECONDS => Duration::ZERO,
+            Err(_) => Duration::MAX,
+        }
     }
 }
 
@@ -209,5 +216,32 @@ impl Authorities {
                 () = self.0.changed.notified() => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Freshness;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    #[test]
+    fn a_view_is_as_old_as_its_confirmation_and_one_by_a_clock_set_back_since_counts_for_nothing() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let freshness = Freshness::new();
+        assert_eq!(freshness.age(at(1_000)), Duration::MAX);
+        freshness.confirm(at(4_600));
+        for (now, age) in [
+            (4_610, Duration::from_secs(10)),
+            (4_600, Duration::ZERO),
+            (4_596, Duration::ZERO),
+            (4_595, Duration::MAX),
+            (1_000, Duration::MAX),
+        ] {
+            assert_eq!(freshness.age(at(now)), age, "{now}");
+        }
+        freshness.confirm(at(1_001));
+        assert_eq!(freshness.age(at(1_003)), Duration::from_secs(2));
     }
 }

@@ -19,6 +19,9 @@ impl Session {
     /// Publishes and sends what is due; how long to sleep at most.
     pub(super) fn step(&mut self, conversation: &mut Conversation) -> Result<Duration, String> {
         let now = Timestamp::now();
+        if self.wallet.was_set_back(now) {
+            return Err("the clock was set back: beginning anew".into());
+        }
         if now >= conversation.look_again_at {
             self.fresh_token(conversation, now);
         }

@@ -18,6 +18,9 @@ pub use answers::NotAccepted;
 
 /// An answer later than this means that the stream is dead.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A clock is set back by more than this, or what it shows is but corrected.
+const CORRECTED: Duration = Duration::from_secs(5);
+
 /// A credential to ask for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
@@ -70,6 +73,8 @@ pub struct Wallet {
     complete: bool,
     /// Of the way to the issuer, for people; empty while it stands.
     trouble: String,
+    /// The latest time at which something was planned.
+    planned_at: Option<Timestamp>,
 }
 
 impl Wallet {
@@ -91,6 +96,16 @@ impl Wallet {
         self.trouble.clear();
         self.complete &= !told.identities.is_empty();
         self.told = Some(told);
+    }
+
+    /// Whether the clock was set back since this was asked last. What was put off by that clock would be put off for too long:
+    /// patience with what is held ends, and the stream must be replaced.
+    pub fn was_set_back(&mut self, now: Timestamp) -> bool {
+        let set_back = self.planned_at.replace(now).is_some_and(|before| after(now, CORRECTED) < before);
+        if set_back {
+            self.x509.values_mut().for_each(|held| held.patient_until = None);
+        }
+        set_back
     }
 
     /// The stream is gone, and with it every request on it.

@@ -254,3 +254,33 @@ fn answers_that_nobody_waits_for_change_nothing() {
     assert!(matches!(wallet.accept_x509(other, at(0), 0.0), Err(NotAccepted::OtherIdentity(_))));
     assert_eq!(wallet.plan(at(0)).ask, [x509("a")]);
 }
+
+#[test]
+fn a_clock_that_was_set_back_is_noticed_once_and_corrections_of_it_are_not() {
+    let mut wallet = Wallet::default();
+    for (now, set_back) in [(3_600, false), (3_596, false), (3_700, false), (100, true), (101, false), (3_700, false)] {
+        assert_eq!(wallet.was_set_back(at(now)), set_back, "{now}");
+    }
+}
+
+// What was refused by a clock that was ahead would be asked for again only when the right one had caught up.
+#[test]
+fn what_was_put_off_by_a_clock_that_was_ahead_is_asked_for_once_it_is_right() {
+    let (issuer, mut wallet) = (Issuer::new(), Wallet::default());
+    wallet.tell(issuer.tells(vec![identity("a")]), at(0));
+    issuer.signs(&mut wallet, "a", at(0)).unwrap();
+    let ahead = 2 * 3_600;
+    wallet.was_set_back(at(ahead));
+    assert_eq!(wallet.plan(at(ahead)).ask, [x509("a")]);
+    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+    wallet.asked_x509(9, Some(id("a")), key, at(ahead));
+    let refusal = Refusal { code: 14, message: "not now".into(), retry_after_ms: 0 };
+    let answer = X509Response { id: 9, refusal: Some(refusal), ..X509Response::default() };
+    wallet.accept_x509(answer, at(ahead), 0.0).unwrap_err();
+
+    let renewal = 1_801;
+    assert!(wallet.plan(at(renewal)).ask.is_empty(), "put off");
+    assert!(wallet.was_set_back(at(renewal)));
+    wallet.disconnected("the clock was set back".into());
+    assert_eq!(wallet.plan(at(renewal)).ask, [x509("a")]);
+}
