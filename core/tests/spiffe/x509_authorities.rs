@@ -6,7 +6,9 @@ use rcgen::{CustomExtension, KeyPair, KeyUsagePurpose};
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::fixtures::{DAY, HOUR, at, authority, bundle, ca_params, id, leaf_params, now, trust_domain, trusting, uri};
+use crate::fixtures::{
+    DAY, Forger, HOUR, at, authority, bundle, ca_params, id, leaf_params, now, trust_domain, trusting, uri,
+};
 
 #[test]
 fn a_root_is_an_authority_that_names_its_trust_domain_without_path() {
@@ -102,6 +104,22 @@ fn the_control_plane_and_the_workloads_have_separate_roots() {
     let workloads = authority("example.org");
     assert_eq!(workloads.issue_server(key.public_key(), &names, HOUR, now()), Err(IssueError::WorkloadAuthority));
     assert_eq!(control_plane.issue_server(key.public_key(), &[], HOUR, now()), Err(IssueError::NoName));
+}
+
+#[test]
+fn two_certificates_of_an_authority_are_equal_when_their_bytes_are() {
+    let root = authority("example.org");
+    assert_eq!(CaCertificate::from_der(root.certificate().der()).unwrap(), *root.certificate());
+    assert_ne!(authority("example.org").certificate(), root.certificate());
+}
+
+#[test]
+fn an_authority_is_known_by_the_key_id_in_its_certificate() {
+    let named = |params: &mut rcgen::CertificateParams| {
+        params.subject_alt_names = vec![uri("spiffe://example.org")];
+        params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
+    };
+    assert_eq!(Forger::with(named).certificate.subject_key_id(), [7; 20]);
 }
 
 #[test]

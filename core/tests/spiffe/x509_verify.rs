@@ -139,6 +139,37 @@ fn a_leaf_that_has_its_names_twice_is_refused() {
     assert_eq!(error, Err(X509SvidError::Malformed { position: 0 }));
 }
 
+// What cannot be read may be what another verifier reads.
+#[test]
+fn a_leaf_with_a_name_that_cannot_be_read_is_refused() {
+    let unreadable = [0x86, 2, 0xff, 0xfe];
+    let content = [&[0x30, 42, 0x86, 36], CART.as_bytes(), &unreadable].concat();
+    let mut names = CustomExtension::from_oid_content(SUBJECT_ALTERNATIVE_NAME, content);
+    names.set_criticality(true);
+    let error = verified(|params| {
+        params.subject_alt_names = vec![];
+        params.custom_extensions = vec![names];
+    });
+    assert_eq!(error, Err(X509SvidError::Malformed { position: 0 }));
+}
+
+#[test]
+fn a_leaf_with_an_extension_that_cannot_be_read_is_refused() {
+    let key_id = CustomExtension::from_oid_content(&[2, 5, 29, 14], vec![0xff]);
+    let error = verified(|params| params.custom_extensions = vec![key_id]);
+    assert_eq!(error, Err(X509SvidError::Malformed { position: 0 }));
+}
+
+// RFC 5280, 4.1.2.1: where there are extensions, it is version 3.
+#[test]
+fn a_leaf_that_says_it_is_of_another_version_is_refused() {
+    let forger = Forger::new("example.org");
+    let mut leaf = forger.leaf(|_| {});
+    let version = leaf.windows(5).position(|window| window == [0xa0, 3, 2, 1, 2]).unwrap();
+    leaf[version + 4] = 1;
+    assert_eq!(verify(&[&leaf], &forger, now()), Err(X509SvidError::Malformed { position: 0 }));
+}
+
 #[test]
 fn an_unknown_critical_extension_is_refused() {
     let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], vec![5, 0]);
@@ -252,6 +283,8 @@ fn a_chain_that_is_empty_or_too_long_is_refused() {
     let leaf = forger.leaf(|_| {});
     let length = MAX_CHAIN_LENGTH + 1;
     assert_eq!(verify(&vec![leaf.as_slice(); length], &forger, now()), Err(X509SvidError::TooLong { length }));
+    let longest = verify(&vec![leaf.as_slice(); MAX_CHAIN_LENGTH], &forger, now());
+    assert!(!matches!(longest, Err(X509SvidError::TooLong { .. })), "{longest:?}");
 }
 
 #[test]
