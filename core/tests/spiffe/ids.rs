@@ -21,6 +21,8 @@ fn the_id_of_a_trust_domain_has_no_path() {
     let id = id("spiffe://example.org");
     assert_eq!((id.path(), id.segments().count()), ("", 0));
     assert_eq!(id.to_string(), trust_domain("example.org").id_string());
+    assert_eq!(trust_domain("example.org").as_ref(), "example.org");
+    assert_eq!(format!("{:?}", id.trust_domain()), "TrustDomain(example.org)");
 }
 
 #[test]
