@@ -75,6 +75,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
 pub(super) fn write_json(value: &impl Serialize, capacity: usize) -> Result<Zeroizing<Vec<u8>>, JournalError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     serde_json::to_writer(&mut *bytes, value).map_err(|_| JournalError::damaged("it cannot be written as JSON"))?;
+    debug_assert!(bytes.len() <= capacity, "{} bytes outgrew a buffer of {capacity}", bytes.len());
     Ok(bytes)
 }
 

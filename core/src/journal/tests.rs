@@ -204,6 +204,9 @@ fn every_reason_to_refuse_a_journal_is_typed() {
     assert_eq!(edited(|envelope| envelope["more"] = 1.into()), "JournalDamaged");
     assert_eq!(read(b"").unwrap_err().reason(), "JournalDamaged");
     assert_eq!(read(b"{}").unwrap_err().reason(), "JournalDamaged");
+    let mut longest = bytes.to_vec();
+    longest.resize(super::MAX_LENGTH, b' ');
+    assert!(read(&longest).is_ok());
     let JournalError::Damaged { what } = read(&vec![b' '; super::MAX_LENGTH + 1]).unwrap_err() else { panic!() };
     assert_eq!(what, "1048577 bytes, over 1048576");
 }
