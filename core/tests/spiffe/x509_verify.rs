@@ -283,7 +283,7 @@ fn a_chain_that_is_empty_or_too_long_is_refused() {
     let leaf = forger.leaf(|_| {});
     let length = MAX_CHAIN_LENGTH + 1;
     assert_eq!(verify(&vec![leaf.as_slice(); length], &forger, now()), Err(X509SvidError::TooLong { length }));
-    let longest = verify(&vec![leaf.as_slice(); MAX_CHAIN_LENGTH], &forger, now());
+    let longest = verify(&[leaf.as_slice(); MAX_CHAIN_LENGTH], &forger, now());
     assert!(!matches!(longest, Err(X509SvidError::TooLong { .. })), "{longest:?}");
 }
 
