@@ -155,9 +155,12 @@ fn a_leaf_with_a_name_that_cannot_be_read_is_refused() {
 
 #[test]
 fn a_leaf_with_an_extension_that_cannot_be_read_is_refused() {
-    let key_id = CustomExtension::from_oid_content(&[2, 5, 29, 14], vec![0xff]);
-    let error = verified(|params| params.custom_extensions = vec![key_id]);
-    assert_eq!(error, Err(X509SvidError::Malformed { position: 0 }));
+    // A key identifier, and certificate policies, which nothing here looks at.
+    for oid in [&[2, 5, 29, 14], &[2, 5, 29, 32]] {
+        let extension = CustomExtension::from_oid_content(oid, vec![0xff]);
+        let error = verified(|params| params.custom_extensions = vec![extension]);
+        assert_eq!(error, Err(X509SvidError::Malformed { position: 0 }), "{oid:?}");
+    }
 }
 
 // RFC 5280, 4.1.2.1: where there are extensions, it is version 3.
