@@ -8,6 +8,8 @@ use jiff::Timestamp;
 
 /// How long nobody sleeps without a look at the clock: it may be set, or the machine suspended, and timers know of neither.
 const LOOK: Duration = Duration::from_secs(10);
+/// Nor looks more often, when what is due cannot be done.
+const LEAST: Duration = Duration::from_millis(100);
 
 /// Says what time it is.
 #[derive(Clone)]
@@ -31,9 +33,9 @@ impl Clock {
         (self.0)()
     }
 
-    /// Waits until `at`, or for ten seconds: whoever waits looks again at what is due then.
+    /// Waits until `at`, or for ten seconds, and for a tenth of one at least: whoever waits looks again at what is due then.
     pub async fn draws_near(&self, at: Timestamp) {
-        tokio::time::sleep(self.until(at).min(LOOK)).await;
+        tokio::time::sleep(self.until(at).clamp(LEAST, LOOK)).await;
     }
 
     /// How long it is until `at`; zero when that has passed.
@@ -46,5 +48,27 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Clock;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_as_long_as_the_time_is_away_but_never_endless_nor_none() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let clock = Clock::new(move || at(1_000));
+        for (until, waits) in
+            [(at(1_003), 3_000), (at(9_000), 10_000), (Timestamp::MAX, 10_000), (at(1_000), 100), (at(0), 100)]
+        {
+            let begin = Instant::now();
+            clock.draws_near(until).await;
+            assert_eq!(begin.elapsed(), Duration::from_millis(waits), "{until}");
+        }
     }
 }
