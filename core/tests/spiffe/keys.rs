@@ -109,33 +109,29 @@ fn a_public_key_has_one_encoding() {
     }
 }
 
-/// An RSA key of these DER integers.
-fn rsa_of(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+/// An RSA key of what its SEQUENCE holds: modulus, exponent, and nothing more if it is right.
+fn rsa_of(content: &[Vec<u8>]) -> Vec<u8> {
     let algorithm = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-    let key = der(0x30, &[der(0x02, modulus), der(0x02, exponent)].concat());
-    der(0x30, &[der(0x30, &algorithm), bits(&key)].concat())
+    der(0x30, &[der(0x30, &algorithm), bits(&der(0x30, &content.concat()))].concat())
 }
 
 // RFC 8017, A.1.1, and X.690, 8.3.2: one encoding, of positive numbers.
 #[test]
 fn an_rsa_keys_numbers_are_positive_and_of_the_fewest_bytes() {
-    let (modulus, exponent) = ([&[0], &*vec![0xff; 256]].concat(), [1, 0, 1]);
-    assert!(SubjectPublicKeyInfo::from_der(&rsa_of(&modulus, &exponent)).is_ok());
+    let integer = |bytes: &[u8]| der(0x02, bytes);
+    let refusal = |content: &[Vec<u8>]| SubjectPublicKeyInfo::from_der(&rsa_of(content)).err();
+    let (modulus, exponent) = ([&[0], &*vec![0xff; 256]].concat(), integer(&[1, 0, 1]));
+    assert_eq!(refusal(&[integer(&modulus), exponent.clone()]), None);
     let negative = &modulus[1..];
     let padded = [&[0], &*vec![0x7f; 256]].concat();
     let twice = [&[0], &*modulus].concat();
     for modulus in [negative, &padded, &twice] {
-        assert_eq!(SubjectPublicKeyInfo::from_der(&rsa_of(modulus, &exponent)).unwrap_err(), KeyError::Public);
+        assert_eq!(refusal(&[integer(modulus), exponent.clone()]), Some(KeyError::Public));
     }
     for exponent in [&[0, 1, 0, 1][..], &[0x81, 0, 1]] {
-        assert_eq!(SubjectPublicKeyInfo::from_der(&rsa_of(&modulus, exponent)).unwrap_err(), KeyError::Public);
+        assert_eq!(refusal(&[integer(&modulus), integer(exponent)]), Some(KeyError::Public));
     }
-    let key = der(0x30, &[der(0x02, &modulus), der(0x02, &exponent), vec![5, 0]].concat());
-    let more = |key: &[u8]| {
-        let algorithm = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-        der(0x30, &[der(0x30, &algorithm), bits(key)].concat())
-    };
-    assert_eq!(SubjectPublicKeyInfo::from_der(&more(&key)).unwrap_err(), KeyError::Public);
+    assert_eq!(refusal(&[integer(&modulus), exponent, vec![5, 0]]), Some(KeyError::Public));
 }
 
 #[test]
