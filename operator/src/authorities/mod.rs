@@ -105,7 +105,11 @@ impl Freshness {
         match u64::try_from(now.as_millisecond().saturating_sub(at)) {
             Ok(age) => Duration::from_millis(age),
             Err(_) if at - now.as_millisecond() < CORRECTED_MILLISECONDS => Duration::ZERO,
-            Err(_) => Duration::MAX,
+            Err(_) => {
+                // For good: it would be young again once the clock had caught up.
+                let _ = self.0.compare_exchange(at, i64::MIN, Ordering::AcqRel, Ordering::Acquire);
+                Duration::MAX
+            }
         }
     }
 }
@@ -238,6 +242,7 @@ mod tests {
             (4_596, Duration::ZERO),
             (4_595, Duration::MAX),
             (1_000, Duration::MAX),
+            (4_610, Duration::MAX),
         ] {
             assert_eq!(freshness.age(at(now)), age, "{now}");
         }

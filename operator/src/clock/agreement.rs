@@ -2,7 +2,7 @@
 //!
 //! The API server's clock dates the tokens of pods, so a replica that disagrees can judge none, and what it signs is valid
 //! to nobody else. Worse, what it plans for authorities would stay when its clock is right again. Such a replica does not
-//! issue and does not lead; the others do, and it is back with them at the first answer that agrees.
+//! issue and does not lead, from the first answer on that tells; the others do, and it is back with them at the first that agrees.
 
 use std::{
     sync::{
@@ -27,13 +27,16 @@ use crate::{
 /// A certificate begins so much before it is signed: a clock that is ahead by more signs what is not valid yet.
 const TOLERATED: Duration = BACKDATE;
 
+/// An answer that took longer, or during which the clock was set, says too little to end an alarm.
+const CONCLUSIVE: SignedDuration = SignedDuration::from_secs(5);
+
 /// Nothing was heard of the API server's clock yet.
 const UNKNOWN: i64 = i64::MIN;
 
 /// This replica's clock is not to be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this replica's clock is {:#} {} the API server's; set the clock of its node",
+    "this replica's clock is {:#} {} the API server's; set the clock of its node, or of the API server's",
     SignedDuration::from_secs(.off.as_secs().saturating_abs()),
     if .off.is_negative() { "behind" } else { "ahead of" }
 )]
@@ -75,6 +78,10 @@ impl Agreement {
     /// The server wrote `date` between these moments of our clock.
     pub fn note(&self, sent: Timestamp, received: Timestamp, date: Timestamp) {
         let before = self.ensure();
+        let took = received.duration_since(sent);
+        if before.is_err() && !(SignedDuration::ZERO..=CONCLUSIVE).contains(&took) {
+            return;
+        }
         let ahead = ahead(sent, received, date);
         let milliseconds = i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX);
         self.0.ahead.store(milliseconds, Ordering::Release);
@@ -258,6 +265,18 @@ mod tests {
             agreement.note(at(now), at(now), at(now));
             assert!(agreement.ensure().is_ok() && readiness.has(Part::Clock));
         }
+    }
+
+    #[test]
+    fn an_alarm_ends_by_a_quick_answer_only() {
+        let (agreement, readiness, _) = agreement(0);
+        agreement.note(at(35), at(35), at(0));
+        for (sent, received) in [(35, 41), (35, 0), (0, 60)] {
+            agreement.note(at(sent), at(received), at(0));
+            assert!(agreement.ensure().is_err() && !readiness.has(Part::Clock), "{sent} {received}");
+        }
+        agreement.note(at(0), at(5), at(0));
+        assert!(agreement.ensure().is_ok() && readiness.has(Part::Clock));
     }
 
     #[tokio::test]

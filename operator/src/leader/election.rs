@@ -106,6 +106,8 @@ impl Election {
             self.release().await;
         }
         self.current = false;
+        // Also when its time was over before anybody could be told.
+        self.publish();
         if let Err(error) = self.bounded(self.store.read()).await {
             tracing::warn!(%error, "leader election");
         }

@@ -28,7 +28,7 @@ struct Shared {
 
 /// Another replica writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this replica does not hold the Lease {}: another one writes", store::LEASE)]
+#[error("this replica does not hold the Lease {}, or its clock is off: another one writes", store::LEASE)]
 pub struct NotLeading;
 
 impl Leadership {

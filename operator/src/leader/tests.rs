@@ -232,6 +232,21 @@ async fn a_leader_whose_clock_is_off_gives_the_lease_up_and_takes_part_again_onc
     leads(&first).await;
 }
 
+// As on a machine that was suspended: its time is over when it finds its clock off.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_lapsed_before_its_clock_was_found_off_is_told_that_it_leads_no_longer() {
+    let (stores, clock) = (Stores::default(), clock());
+    let replica = replica("a", &stores, &clock);
+    leads(&replica).await;
+    replica.way.cut.store(true, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let now = clock.now();
+    replica.agreement.note(now, now, now - jiff::SignedDuration::from_secs(3_600));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!*replica.leadership.subscribe().borrow(), "it was told");
+    assert!(replica.metrics.encode().unwrap().contains("countersign_leader 0"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_not_fit_takes_no_part() {
     let (stores, clock) = (Stores::default(), clock());

@@ -101,7 +101,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             if set.iter().all(Result::is_ok) {
                 while_asked();
             }
-            set.iter().flatten().try_for_each(clock::Clock::restore)?;
+            let restored: Vec<_> = set.iter().flatten().map(clock::Clock::restore).collect();
+            restored.into_iter().collect::<Result<()>>()?;
             set.into_iter().collect::<Result<Vec<_>>>()?;
         }
         Fault::Block { pods, to } => {

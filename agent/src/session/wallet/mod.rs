@@ -73,7 +73,7 @@ pub struct Wallet {
     complete: bool,
     /// Of the way to the issuer, for people; empty while it stands.
     trouble: String,
-    /// The latest time at which something was planned.
+    /// When it was asked last whether the clock was set back.
     planned_at: Option<Timestamp>,
 }
 
