@@ -98,6 +98,19 @@ impl World {
         Ok(sums)
     }
 
+    /// Waits until both sides have shown leaves that they had not then, and returns what was counted up to now. No call may have
+    /// failed.
+    ///
+    /// # Errors
+    /// One failed, or a side was not renewed in time.
+    pub async fn both_renewed(&self, then: Sums, deadline: Duration) -> Result<Sums> {
+        until("both sides are renewed", deadline, async || {
+            let now = self.traffic_since(then, 1, PATIENCE).await?;
+            Ok((now.serials > then.serials && now.peer_serials > then.peer_serials).then_some(now))
+        })
+        .await
+    }
+
     /// The sums that the caller said last.
     async fn sums(&self) -> Result<Option<Sums>> {
         let said = self.said(CLIENT).await?;

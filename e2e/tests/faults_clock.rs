@@ -56,14 +56,14 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
     let unready = begun.elapsed();
 
     world.new_pod("meanwhile").await?;
-    let during = renewed(world, before).await?;
+    let during = world.both_renewed(before, PATIENCE * 2).await?;
     ensure!(log(world, &off).await?.contains("set the clock of its node"), "{off} does not say why");
     fault.over().await?;
     let back = Instant::now();
     world.settled().await?;
     let back = back.elapsed();
     world.new_pod("after").await?;
-    let after = renewed(world, during).await?;
+    let after = world.both_renewed(during, PATIENCE * 2).await?;
     let now = pods.get(&off).await?;
     ensure!(running(&now, "operator") == running(&victim, "operator"), "{off} was started anew");
     let counts = json!({
@@ -71,15 +71,6 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
         "seconds_until_not_ready": unready.as_secs(), "seconds_until_back": back.as_secs(),
     });
     counted("the leader's clock is off", &after.since(before).counts(&counts))
-}
-
-/// Waits until both sides of the traffic have renewed.
-async fn renewed(world: &World, then: countersign_e2e::traffic::Sums) -> Result<countersign_e2e::traffic::Sums> {
-    until("both sides are renewed", PATIENCE * 2, async || {
-        let now = world.traffic_since(then, 1, PATIENCE).await?;
-        Ok((now.serials > then.serials && now.peer_serials > then.peer_serials).then_some(now))
-    })
-    .await
 }
 
 /// All of them, as if it were the API server's clock that is off.
@@ -113,7 +104,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
         let id = other.credential("late").await?.id;
         ensure!(id == other.id("late"), "late has {id}");
         let seconds = back.elapsed().as_secs();
-        let after = renewed(world, during).await?;
+        let after = world.both_renewed(during, PATIENCE * 2).await?;
         let counts = json!({ "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_the_new_pod_had_its_identity": seconds });
         counted("the clocks of all replicas are off", &after.since(before).counts(&counts))
     };
@@ -137,7 +128,7 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
         fault.over().await?;
     }
     let back = Instant::now();
-    let after = renewed(world, during).await?;
+    let after = world.both_renewed(during, PATIENCE * 2).await?;
     for pod in ["client", "server"] {
         ensure!(restarts(&world.pods().get(pod).await?) == 0, "{pod} was restarted");
         ensure!(world.said(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");

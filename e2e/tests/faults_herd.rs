@@ -48,18 +48,14 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
         world.cluster.apply(&spec.job(&world.namespace, each)).await?;
     }
     let jobs = world.cluster.api::<Job>(&world.namespace);
-    let mut ended = BTreeSet::new();
-    let all = accounts.len() * each;
-    until(&format!("{all} pods have ended"), PATIENCE * 10, async || {
-        for account in accounts.iter().filter(|account| !ended.contains(*account)).cloned().collect::<Vec<_>>() {
-            let status = jobs.get(&account).await?.status.unwrap_or_default();
-            if status.succeeded.unwrap_or_default() == i32::try_from(each)? {
-                ended.insert(account);
-            }
-        }
-        Ok((ended.len() == accounts.len()).then_some(()))
-    })
-    .await?;
+    for account in &accounts {
+        let left = (PATIENCE * 10).saturating_sub(begun.elapsed());
+        until(&format!("{each} pods of {account} have ended well"), left, async || {
+            let succeeded = jobs.get(account).await?.status.and_then(|status| status.succeeded);
+            Ok((succeeded == Some(i32::try_from(each)?)).then_some(()))
+        })
+        .await?;
+    }
     let seconds = begun.elapsed().as_secs();
     let mut keys = BTreeSet::new();
     for account in &accounts {

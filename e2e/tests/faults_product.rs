@@ -74,11 +74,7 @@ async fn cut_off(world: &World, faults: &Faults, life: u64, span: Duration) -> R
     fault.over().await?;
 
     let back = Instant::now();
-    let after = until("both sides are renewed", PATIENCE + Duration::from_secs(life), async || {
-        let now = world.traffic_since(during, 1, PATIENCE).await?;
-        Ok((now.serials > during.serials && now.peer_serials > during.peer_serials).then_some(now))
-    })
-    .await?;
+    let after = world.both_renewed(during, PATIENCE + Duration::from_secs(life)).await?;
     let (unchanged, renewed) = (during.since(before), after.since(before));
     let mut failed = 0;
     for pod in ["client", "server"] {
