@@ -12,6 +12,7 @@ mod fill;
 mod floor;
 mod hostile;
 mod install;
+mod machine;
 mod measure;
 mod operator;
 mod pod;

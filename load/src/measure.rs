@@ -14,13 +14,17 @@ use tokio::task::JoinSet;
 use crate::{
     cluster::Cluster,
     figures::{Figures, Samples},
-    operator::Operator,
+    machine::{Look, Shares},
+    operator::{self, Operator},
     pod::SWITCH,
     streams::{Issue, OpenStream},
 };
 
 /// Changes of a pod that are timed.
 const CHANGES: usize = 800;
+
+/// The name of its program.
+const API_SERVER: &str = "kube-apiserver";
 
 /// What the issuing of a while came to.
 #[derive(Debug)]
@@ -31,6 +35,10 @@ pub(crate) struct Issued {
     pub(crate) took: Duration,
     /// Of all operators together.
     pub(crate) cpu: Duration,
+    /// Of this program, with its callers.
+    callers_cpu: Duration,
+    /// What all others had meanwhile.
+    others: Shares,
 }
 
 impl Issued {
@@ -40,7 +48,16 @@ impl Issued {
 
     /// Microseconds of the operators' CPU for one issue.
     pub(crate) fn cpu_per_issue(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / (self.spans.len().max(1)) as f64
+        self.per_issue(self.cpu)
+    }
+
+    /// The same of the operators and the callers: what an issue takes of the machine.
+    pub(crate) fn cpu_with_callers(&self) -> f64 {
+        self.per_issue(self.cpu + self.callers_cpu)
+    }
+
+    fn per_issue(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / (self.spans.len().max(1)) as f64
     }
 
     /// Prints what `name` and so many callers came to.
@@ -49,6 +66,11 @@ impl Issued {
         figures.print(&format!("{name}, p50"), self.spans.millis(0.50), "ms");
         figures.print(&format!("{name}, p99"), self.spans.millis(0.99), "ms");
         figures.print(&format!("{name}, operator CPU"), self.cpu_per_issue(), "us");
+        figures.print(&format!("{name}, callers' CPU"), self.per_issue(self.callers_cpu), "us");
+        let api_server = self.others.of(API_SERVER);
+        figures.print(&format!("{name}, the API server had"), api_server, "cores");
+        let rest = self.others.all() - api_server + self.others.stolen;
+        figures.print(&format!("{name}, everything else had"), rest, "cores");
         if self.refused > 0 {
             figures.print(&format!("{name}, refused by a limit"), self.refused as f64, "issues");
         }
@@ -68,7 +90,9 @@ pub(crate) async fn issue(
         shares.get_mut(number % callers).context("a caller for each share")?.push(stream);
     }
     let cpu = || -> Result<Duration> { operators.iter().map(|operator| Ok(operator.usage()?.cpu)).sum() };
-    let (before, begun) = (cpu()?, Instant::now());
+    let own = std::process::id();
+    let measured = operators.iter().map(|operator| operator.id()).chain([own]).collect();
+    let (look, callers_cpu, before, begun) = (Look::now()?, operator::cpu_of(own)?, cpu()?, Instant::now());
     let mut running = JoinSet::new();
     for share in shares {
         running.spawn(call(share, begun + span));
@@ -84,7 +108,10 @@ pub(crate) async fn issue(
     if spans.len() == 0 {
         bail!("no issue of {callers} callers succeeded, {refused} were refused");
     }
-    Ok((Issued { spans, refused, took, cpu: cpu()?.saturating_sub(before) }, streams))
+    let cpu = cpu()?.saturating_sub(before);
+    let callers_cpu = operator::cpu_of(own)?.saturating_sub(callers_cpu);
+    let others = Look::now()?.since(&look, &measured);
+    Ok((Issued { spans, refused, took, cpu, callers_cpu, others }, streams))
 }
 
 async fn call(mut streams: Vec<OpenStream>, until: Instant) -> Result<(Vec<Duration>, usize, Vec<OpenStream>)> {

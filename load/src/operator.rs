@@ -89,10 +89,15 @@ impl Installed {
 }
 
 impl Operator {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn usage(&self) -> Result<Usage> {
-        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = std::fs::read_to_string(process.join("status")).context("the operator's process is gone")?;
-        Ok(Usage { cpu: cpu(&process)?, resident: kilobytes(&status, "VmRSS:")?, peak: kilobytes(&status, "VmHWM:")? })
+        let (id, gone) = (self.id(), "the operator's process is gone");
+        let status = std::fs::read_to_string(process(id).join("status")).context(gone)?;
+        Ok(Usage { cpu: cpu_of(id)?, resident: kilobytes(&status, "VmRSS:")?, peak: kilobytes(&status, "VmHWM:")? })
     }
 
     /// A metric without labels.
@@ -151,10 +156,14 @@ impl Drop for Operator {
     }
 }
 
-/// The time its threads ran, from the scheduler (nanoseconds; field 1 of `schedstat`).
-fn cpu(process: &Path) -> Result<Duration> {
+fn process(id: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{id}"))
+}
+
+/// The time the threads of a process ran, from the scheduler (nanoseconds; field 1 of `schedstat`).
+pub(crate) fn cpu_of(id: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
-    for task in std::fs::read_dir(process.join("task"))?.flatten() {
+    for task in std::fs::read_dir(process(id).join("task"))?.flatten() {
         // A thread may end between the two.
         let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
         nanoseconds += text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);

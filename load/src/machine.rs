@@ -1,0 +1,175 @@
+//! Who has the processors: the CPU time of every program on this machine. All of them share it with what is measured, so a
+//! rate says little without it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::figures::say;
+
+/// How long others may go on working before they are measured beside.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What all programs together may use of one processor for the machine to be at rest.
+const REST: f64 = 0.1;
+
+/// The CPU time of every process since its start, and when that was read.
+#[derive(Debug)]
+pub(crate) struct Look {
+    at: Instant,
+    processes: BTreeMap<u32, Process>,
+    /// What the host gave to others than this machine.
+    stolen: Duration,
+}
+
+#[derive(Debug, PartialEq)]
+struct Process {
+    program: String,
+    cpu: Duration,
+}
+
+/// How many processors programs had between two looks; a program is the sum of its processes.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Shares {
+    programs: BTreeMap<String, f64>,
+    pub(crate) stolen: f64,
+}
+
+impl Look {
+    pub(crate) fn now() -> Result<Self> {
+        let mut processes = BTreeMap::new();
+        for entry in fs::read_dir("/proc").context("listing processes")?.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // A process may end between the two.
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            processes.insert(id, process(&stat).with_context(|| format!("unreadable: {stat}"))?);
+        }
+        let stat = fs::read_to_string(Path::new("/proc/stat")).context("reading /proc/stat")?;
+        let stolen = stolen(&stat).context("no stolen time in /proc/stat")?;
+        Ok(Self { at: Instant::now(), processes, stolen })
+    }
+
+    /// What all but the processes of `besides` had from then on until this look.
+    pub(crate) fn since(&self, earlier: &Self, besides: &BTreeSet<u32>) -> Shares {
+        let took = self.at.duration_since(earlier.at).as_secs_f64().max(0.001);
+        let mut shares =
+            Shares { stolen: self.stolen.saturating_sub(earlier.stolen).as_secs_f64() / took, ..Shares::default() };
+        for (id, process) in self.processes.iter().filter(|(id, _)| !besides.contains(id)) {
+            let before = earlier.processes.get(id).filter(|before| before.program == process.program);
+            let cpu = process.cpu.saturating_sub(before.map_or(Duration::ZERO, |before| before.cpu));
+            *shares.programs.entry(process.program.clone()).or_default() += cpu.as_secs_f64() / took;
+        }
+        shares
+    }
+}
+
+impl Shares {
+    /// Of the program of that name.
+    pub(crate) fn of(&self, program: &str) -> f64 {
+        self.programs.get(program).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn all(&self) -> f64 {
+        self.programs.values().sum()
+    }
+
+    /// The program that had most.
+    fn first(&self) -> (&str, f64) {
+        let first = self.programs.iter().max_by(|(_, one), (_, other)| one.total_cmp(other));
+        first.map_or(("nothing", 0.0), |(program, share)| (program, *share))
+    }
+}
+
+/// Waits until all programs have come to rest, for three seconds; says who does not.
+pub(crate) async fn rest() -> Result<()> {
+    const LOOK: Duration = Duration::from_secs(1);
+    let (begun, nobody) = (Instant::now(), BTreeSet::new());
+    let (mut before, mut quiet) = (Look::now()?, 0);
+    while quiet < 3 {
+        tokio::time::sleep(LOOK).await;
+        let now = Look::now()?;
+        let shares = now.since(&before, &nobody);
+        quiet = if shares.all() < REST { quiet + 1 } else { 0 };
+        before = now;
+        if begun.elapsed() > PATIENCE {
+            let (program, share) = shares.first();
+            say(format_args!("the machine does not come to rest: {program} has {share:.2} processors"));
+            return Ok(());
+        }
+    }
+    say(format_args!("the machine is at rest after {:.1} s", begun.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Of `/proc/ID/stat` (proc_pid_stat(5)): the program's name in parentheses, which may hold any character; then, counted
+/// from the state, fields 11 and 12 are the user and system time.
+fn process(stat: &str) -> Option<Process> {
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, program) = before.split_once('(')?;
+    let mut times = after.split_ascii_whitespace().skip(11).map(ticks);
+    Some(Process { program: program.to_owned(), cpu: times.next()?? + times.next()?? })
+}
+
+/// Field 8 of the line of all processors (proc_stat(5)).
+fn stolen(stat: &str) -> Option<Duration> {
+    stat.lines().find_map(|line| ticks(line.strip_prefix("cpu ")?.split_ascii_whitespace().nth(7)?))
+}
+
+/// `USER_HZ`, in which the kernel shows times to programs, is 100 on every architecture this is built for.
+fn ticks(text: &str) -> Option<Duration> {
+    text.parse().ok().map(|ticks: u64| Duration::from_millis(10 * ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "4711 (kube) (x) R 1 2 3 0 -1 4194304 9 0 0 0 250 50 7 7 20 0 12 0 100 1 1";
+
+    fn look(after: f64, cpu: u64, stolen: u64) -> Look {
+        let process = Process { program: "kube-apiserver".to_owned(), cpu: Duration::from_millis(cpu) };
+        let own = Process { program: "countersign-load".to_owned(), cpu: Duration::from_millis(2 * cpu) };
+        // One origin, so that differences are exact.
+        static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        let at = *ORIGIN.get_or_init(Instant::now) + Duration::from_secs_f64(after);
+        Look { at, processes: [(7, process), (8, own)].into(), stolen: Duration::from_millis(stolen) }
+    }
+
+    #[test]
+    fn a_process_is_read_whatever_its_name() {
+        let wanted = Process { program: "kube) (x".to_owned(), cpu: Duration::from_secs(3) };
+        assert_eq!(process(STAT), Some(wanted));
+        assert_eq!(process("4711 (short) R 1 2"), None);
+    }
+
+    #[test]
+    fn stolen_time_is_that_of_all_processors() {
+        assert_eq!(
+            stolen("cpu  1 2 3 4 5 6 7 150 0 0\ncpu0 1 2 3 4 5 6 7 75 0 0\n"),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(stolen("cpu  1 2 3\n"), None);
+    }
+
+    #[test]
+    fn shares_are_of_the_time_between_two_looks_without_those_left_out() {
+        let shares = look(2.0, 1500, 600).since(&look(0.0, 500, 400), &[8].into());
+        assert!((shares.of("kube-apiserver") - 0.5).abs() < 1e-9, "{shares:?}");
+        assert!((shares.all() - 0.5).abs() < 1e-9, "{shares:?}");
+        assert!((shares.stolen - 0.1).abs() < 1e-9, "{shares:?}");
+        assert_eq!(shares.of("countersign-load"), 0.0);
+        let everything = look(2.0, 1500, 600).since(&look(0.0, 500, 400), &BTreeSet::new());
+        assert_eq!(everything.first(), ("countersign-load", 1.0));
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let look = Look::now().unwrap();
+        assert!(look.processes.contains_key(&std::process::id()));
+    }
+}
