@@ -1,13 +1,23 @@
 //! Prometheus metrics. Labels come from closed sets: no name of an object, pod or trust domain is ever a label.
 
-use std::{collections::BTreeSet, fmt, sync::atomic::AtomicU64, time::Duration};
+mod spans;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, NoLabelSet, text::encode},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+
+use self::spans::Spans;
 
 /// What was asked of the issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -18,6 +28,15 @@ pub enum Kind {
     Jwt,
     /// A session stream.
     Session,
+}
+
+/// What is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// An X509-SVID.
+    X509,
+    /// A JWT-SVID.
+    Jwt,
 }
 
 /// Why something was refused: a closed set, one for each class of cause.
@@ -116,9 +135,8 @@ struct ObjectLabel {
 /// Every metric of the operator and the registry that encodes them.
 pub struct Metrics {
     registry: Registry,
-    issued: Family<KindLabel, Counter>,
+    issued: Issued,
     refused: Family<RefusedLabels, Counter>,
-    issue_seconds: Family<KindLabel, Histogram>,
     reconciles: Family<ReconcileLabels, Histogram>,
     index: Family<ObjectLabel, Gauge>,
     agents: Family<AgentLabels, Gauge>,
@@ -159,18 +177,13 @@ impl Metrics {
     /// All metrics at zero.
     #[must_use]
     pub fn new() -> Self {
-        // From 50 µs, which an issue costs at least, to the second a person would notice.
-        fn fast() -> Histogram {
-            Histogram::new([5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25, 1.0])
-        }
         fn slow() -> Histogram {
             Histogram::new([1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0, 30.0])
         }
         let mut metrics = Self {
             registry: Registry::with_prefix("countersign"),
-            issued: Family::default(),
+            issued: Issued::default(),
             refused: Family::default(),
-            issue_seconds: Family::new_with_constructor(fast),
             reconciles: Family::new_with_constructor(slow),
             index: Family::default(),
             agents: Family::default(),
@@ -197,14 +210,8 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("issued", "Credentials issued", self.issued.clone());
+        registry.register_collector(Box::new(self.issued.clone()));
         registry.register("refused", "Requests refused", self.refused.clone());
-        registry.register_with_unit(
-            "issue",
-            "Time from a request's arrival to its answer",
-            Unit::Seconds,
-            self.issue_seconds.clone(),
-        );
         registry.register_with_unit("reconcile", "Time a reconcile took", Unit::Seconds, self.reconciles.clone());
         registry.register("index_objects", "Objects in the index", self.index.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
@@ -243,10 +250,9 @@ impl Metrics {
         );
     }
 
-    /// Counts an issued credential and the time it took.
-    pub fn issued(&self, kind: Kind, took: Duration) {
-        self.issued.get_or_create(&KindLabel { kind }).inc();
-        self.issue_seconds.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+    /// Counts an issued credential and the time from its request's arrival. Threads that issue share nothing here.
+    pub fn issued(&self, credential: Credential, took: Duration) {
+        self.issued.of(credential).note(took);
     }
 
     /// Counts a refusal.
@@ -286,6 +292,38 @@ impl Metrics {
     }
 }
 
+/// What was issued and how long that took, by kind.
+#[derive(Clone, Debug, Default)]
+struct Issued(Arc<[Spans; 2]>);
+
+impl Issued {
+    fn of(&self, credential: Credential) -> &Spans {
+        let [x509, jwt] = &*self.0;
+        match credential {
+            Credential::X509 => x509,
+            Credential::Jwt => jwt,
+        }
+    }
+}
+
+impl Collector for Issued {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let summed =
+            [(Kind::X509, Credential::X509), (Kind::Jwt, Credential::Jwt)].map(|(kind, of)| (kind, self.of(of).sum()));
+        let mut issued = encoder.encode_descriptor("issued", "Credentials issued.", None, MetricType::Counter)?;
+        for (kind, spans) in &summed {
+            let label = KindLabel { kind: *kind };
+            issued.encode_family(&label)?.encode_counter::<NoLabelSet, _, f64>(&spans.count(), None)?;
+        }
+        let (name, help) = ("issue", "Time from a request's arrival to its answer.");
+        let mut took = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (kind, spans) in &summed {
+            spans.encode_histogram(&mut took.encode_family(&KindLabel { kind: *kind })?)?;
+        }
+        Ok(())
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -300,19 +338,72 @@ impl fmt::Debug for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Metrics, Object, Reason};
-    use std::time::Duration;
+    use super::{Credential, Kind, Metrics, Object, Reason, encode};
+    use std::{
+        fmt,
+        sync::{Arc, mpsc},
+        thread,
+        time::Duration,
+    };
 
     #[test]
     fn the_text_names_what_was_counted() {
         let metrics = Metrics::new();
-        metrics.issued(Kind::X509, Duration::from_micros(70));
+        metrics.issued(Credential::X509, Duration::from_micros(70));
+        metrics.issued(Credential::X509, Duration::from_millis(3));
         metrics.refused(Kind::Jwt, Reason::Audience);
         metrics.index_size(Object::Pods, 3);
         let text = metrics.encode().expect("encodes");
-        assert!(text.contains("countersign_issued_total{kind=\"X509\"} 1"), "{text}");
+        for line in [
+            "countersign_issued_total{kind=\"X509\"} 2",
+            "countersign_issued_total{kind=\"Jwt\"} 0",
+            "# TYPE countersign_issue_seconds histogram",
+            "countersign_issue_seconds_count{kind=\"X509\"} 2",
+            "countersign_issue_seconds_sum{kind=\"X509\"} 0.00307",
+            "countersign_issue_seconds_bucket{le=\"0.0001\",kind=\"X509\"} 1",
+            "countersign_issue_seconds_bucket{le=\"+Inf\",kind=\"X509\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
         assert!(text.contains("countersign_refused_total{kind=\"Jwt\",reason=\"Audience\"} 1"), "{text}");
         assert!(text.contains("countersign_index_objects{object=\"Pods\"} 3"), "{text}");
+    }
+
+    /// Where the text of a scrape goes; it stops in the middle of what was issued until it is told to go on.
+    struct Stopping {
+        text: String,
+        reached: mpsc::Sender<()>,
+        go_on: mpsc::Receiver<()>,
+        in_time: bool,
+    }
+
+    impl fmt::Write for Stopping {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let before = self.text.contains("countersign_issue_seconds_bucket");
+            self.text.push_str(text);
+            if !before && self.text.contains("countersign_issue_seconds_bucket") {
+                self.reached.send(()).map_err(|_| fmt::Error)?;
+                self.in_time = self.go_on.recv_timeout(Duration::from_secs(10)).is_ok();
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_scrape_holds_up_nobody_who_issues() {
+        let metrics = Arc::new(Metrics::new());
+        metrics.issued(Credential::X509, Duration::from_micros(70));
+        let ((reached, is_reached), (done, go_on)) = (mpsc::channel(), mpsc::channel());
+        let scraped = metrics.clone();
+        let scrape = thread::spawn(move || {
+            let mut text = Stopping { text: String::new(), reached, go_on, in_time: false };
+            encode(&mut text, &scraped.registry).expect("encodes");
+            text.in_time
+        });
+        is_reached.recv().expect("it scrapes");
+        metrics.issued(Credential::X509, Duration::from_micros(70));
+        done.send(()).expect("the scrape waits");
+        assert!(scrape.join().expect("no panic"), "an issue waited for the scrape");
     }
 
     #[test]

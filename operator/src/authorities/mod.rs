@@ -185,19 +185,20 @@ impl Authorities {
     }
 
     fn change(&self, change: impl FnOnce(&mut Book, Timestamp) -> Vec<String>) {
-        let touched = {
+        let (touched, news) = {
             let mut book = self.0.book.lock();
             let touched = change(&mut book, self.0.clock.now());
-            self.publish(&book);
-            touched
+            (touched, self.publish(&book))
         };
+        self.tell(news);
         for domain in touched {
             self.0.index.touch_domain(&domain);
         }
         self.0.changed.notify_one();
     }
 
-    fn publish(&self, book: &Book) {
+    /// Whether that differs from what was published before.
+    fn publish(&self, book: &Book) -> bool {
         let next = book.published(self.0.clock.now());
         self.0.published.send_if_modified(|current| {
             let news = !current.same(&next);
@@ -205,7 +206,15 @@ impl Authorities {
                 *current = Arc::new(next);
             }
             news
-        });
+        })
+    }
+
+    /// Sessions look at what is published through the index's subscriptions, each its own: one that all of them wait for
+    /// would have a lock that all of them take.
+    fn tell(&self, news: bool) {
+        if news {
+            self.0.index.wake_sessions();
+        }
     }
 
     /// Publishes anew whenever time alone changes a state, for as long as the process lives.
@@ -215,7 +224,8 @@ impl Authorities {
             tokio::select! {
                 // Also when the clock was set: what is published is what is so at the time.
                 () = self.0.clock.draws_near(next.unwrap_or(Timestamp::MAX)) => {
-                    self.publish(&self.0.book.lock());
+                    let news = self.publish(&self.0.book.lock());
+                    self.tell(news);
                 }
                 () = self.0.changed.notified() => {}
             }

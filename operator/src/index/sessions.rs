@@ -76,6 +76,13 @@ impl Sessions {
         }
     }
 
+    /// Has all of them look anew at what is as it was.
+    pub(super) fn wake(&self) {
+        for sender in self.by_pod.values().flat_map(HashMap::values) {
+            sender.send_modify(|_| {});
+        }
+    }
+
     pub(super) fn set_waiting(&mut self, uid: &str, namespace: &str, waits: bool) {
         if waits {
             let Some((uid, _)) = self.by_pod.get_key_value(uid) else { return };

@@ -51,6 +51,11 @@ impl SharedIndex {
         self.update(|index| index.dirty.domains.insert(name.to_owned()));
     }
 
+    /// Has every session look anew, for a cause outside the index, such as what is published of authorities.
+    pub fn wake_sessions(&self) {
+        self.0.index.lock().sessions.wake();
+    }
+
     /// Waits for TrustDomains whose status may have to change, and takes them.
     pub async fn dirty_domains(&self) -> BTreeSet<String> {
         loop {

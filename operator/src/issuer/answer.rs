@@ -1,7 +1,7 @@
 //! The answers to requests for credentials: pure functions of what the pod is entitled to, what is published, and a time.
 //! The caller has verified the token before it comes here.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use countersign_core::{
     csr::Csr,
@@ -44,11 +44,11 @@ pub struct KeysUsed(HashMap<[u8; 20], SpiffeId>);
 
 /// A signed X509-SVID, and for the record which identity it is of.
 #[derive(Debug)]
-pub struct SignedX509 {
+pub struct SignedX509<'a> {
     /// What the agent is told.
     pub response: v1::X509Response,
     /// The WorkloadIdentity.
-    pub identity: Arc<IdentitySpec>,
+    pub identity: &'a IdentitySpec,
     /// When it was issued, and how long it lives.
     pub issuance: Issuance,
 }
@@ -57,7 +57,7 @@ pub struct SignedX509 {
 ///
 /// # Errors
 /// When the pod does not hold the identity, the request is not acceptable, or the authority cannot sign.
-pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) -> Result<SignedX509, Refused> {
+pub fn x509<'a>(request: &v1::X509Request, basis: Basis<'a>, used: &mut KeysUsed) -> Result<SignedX509<'a>, Refused> {
     let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
     let authority = domain.x509.as_ref().ok_or_else(|| Refused::NoAuthority(entitled.id.trust_domain().clone()))?;
     let csr = Csr::verify(&request.csr)?;
@@ -67,7 +67,7 @@ pub fn x509(request: &v1::X509Request, basis: Basis<'_>, used: &mut KeysUsed) ->
     let issued = authority.issue(&leaf, basis.now).map_err(Refused::X509)?;
     Ok(SignedX509 {
         issuance: Issuance { at: basis.now, not_after: issued.not_after },
-        identity: Arc::clone(&entitled.identity),
+        identity: &entitled.identity,
         response: v1::X509Response {
             id: request.id,
             spiffe_id: entitled.id.to_string(),

@@ -16,6 +16,7 @@ pub mod session;
 pub mod skew;
 pub mod state;
 pub mod turns;
+pub mod view;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -1,17 +1,18 @@
 //! One stream: Hello first, then requests answered and states pushed until the token runs out, the pod ends or a newer
 //! stream takes over, or the replica goes. A slow reader is coalesced: one state is due at most, and no request is read while
 //! an answer waits. So are changes that come together: whoever has an identity is told of them once, a moment later.
+//!
+//! Streams share nothing on the way of a request to its answer: no lock, and no memory that one writes and others read.
+//! What is published is read through a [`View`], changes of it come through the stream's own subscription, timers are set
+//! once, counts are each thread's own.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::ready, pin::pin, sync::Arc, time::Duration};
 
 use countersign_core::{entitlement::Entitled, service_account::PodToken};
 use countersign_proto::issuer::v1::{self, session_request, session_response};
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tonic::{Code, Status};
 
 use super::{
@@ -25,12 +26,13 @@ use super::{
     registry::{Admission, Hold},
     skew::{self, Counted, Standing},
     state,
+    view::View,
 };
 use crate::{
     authorities::Published,
     events::{Notice, PodRef},
     index::{Entitlement, Subscription},
-    metrics::Kind,
+    metrics::{Credential, Kind},
     rate::{Bucket, Rate},
 };
 
@@ -43,6 +45,9 @@ const PACE: Rate = Rate { each: Duration::from_millis(50), burst: 100 };
 /// Within which time a change is told, at random: a bundle that changes for ten thousand streams is not ten thousand pushes
 /// at the same instant, and what changes meanwhile is told along with it.
 const COALESCING: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(100);
+
+/// How late a timer may be. One that is set already is not set anew for less: all streams share the wheel it turns on.
+const SLACK: Duration = Duration::from_millis(5);
 
 /// How long the last word of a stream may wait for its reader.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -136,7 +141,7 @@ struct Session<'a> {
     hold: Hold,
     _counted: Counted,
     subscription: Subscription,
-    published: watch::Receiver<Arc<Published>>,
+    published: View<Published>,
     /// The stream's end unless a newer token comes.
     expires_at: Timestamp,
     keys_used: KeysUsed,
@@ -186,8 +191,6 @@ impl<'a> Session<'a> {
         if let Standing::Outdated(why) = standing {
             context.events.notice(pod_ref(&pod), &hello.session, Notice::Outdated(why));
         }
-        let mut published = context.published.clone();
-        published.mark_unchanged();
         tracing::debug!(
             namespace = pod.namespace,
             pod = pod.pod_name,
@@ -200,7 +203,7 @@ impl<'a> Session<'a> {
             hold,
             _counted: counted,
             subscription: context.index.subscribe(&pod.pod_uid, &hello.session),
-            published,
+            published: View::new(context.published.clone()),
             expires_at: pod.expires_at,
             pod,
             name: hello.session.clone(),
@@ -222,9 +225,10 @@ impl<'a> Session<'a> {
         let context = self.context;
         self.changed_state()?;
         self.state_due_at = Some(Instant::now());
+        let mut alarm = pin!(tokio::time::sleep(context.clock.until(self.expires_at)));
         loop {
-            let leaving = link.is_leaving();
-            let state_due = self.state_due_at.is_some_and(|at| leaving || at <= Instant::now());
+            let (leaving, now) = (link.is_leaving(), Instant::now());
+            let state_due = self.state_due_at.is_some_and(|at| leaving || at <= now);
             let something_due = state_due || !self.answers.is_empty();
             if leaving && !something_due {
                 // What was asked before is answered before the stream ends.
@@ -235,13 +239,16 @@ impl<'a> Session<'a> {
                 continue;
             }
             let token_left = context.clock.until(self.expires_at);
+            let next = self.state_due_at.filter(|_| !state_due).unwrap_or(now + token_left).min(now + token_left);
+            if alarm.is_elapsed() || next + SLACK < alarm.deadline() {
+                alarm.as_mut().reset(next);
+            }
             tokio::select! {
                 biased;
                 () = link.leaving(), if !leaving => {}
                 () = self.hold.displaced() => return Err(Refused::Displaced),
-                () = tokio::time::sleep(token_left) => return Err(Refused::TokenExpired),
+                () = ready(()), if token_left.is_zero() => return Err(Refused::TokenExpired),
                 () = self.subscription.changed() => self.note_change()?,
-                Ok(()) = self.published.changed() => self.note_change()?,
                 permit = outbound.reserve(), if something_due => {
                     // The receiving end is gone: so is the peer.
                     let Ok(permit) = permit else { return Ok(()) };
@@ -255,8 +262,7 @@ impl<'a> Session<'a> {
                     Some(Err(status)) if is_unreadable(&status) => return Err(Refused::Protocol(UNREADABLE)),
                     Some(Err(_)) | None => return Ok(()),
                 },
-                () = tokio::time::sleep_until(self.state_due_at.unwrap_or_else(Instant::now)),
-                    if !state_due && self.state_due_at.is_some() => {}
+                () = alarm.as_mut() => {}
             }
         }
     }
@@ -288,12 +294,12 @@ impl<'a> Session<'a> {
     }
 
     /// The state when it differs from what the session was told last.
-    fn changed_state(&self) -> Result<Option<v1::State>, Refused> {
+    fn changed_state(&mut self) -> Result<Option<v1::State>, Refused> {
         let entitlement = self.subscription.current();
         if matches!(*entitlement, Entitlement::Gone) {
             return Err(self.gone());
         }
-        let mut state = state::compose(&entitlement, &self.published.borrow());
+        let mut state = state::compose(&entitlement, self.published.current());
         if let Some(told) = &self.told {
             state.generation = told.generation;
         }
@@ -333,6 +339,9 @@ impl<'a> Session<'a> {
         // The stream ends, for the next may be with a replica whose clock is right.
         self.context.agreement.ensure()?;
         // What has changed by now is told before the answer that may rest on it.
+        if self.published.has_news() {
+            self.note_change()?;
+        }
         self.state_due_at = self.state_due_at.map(|at| at.min(begin));
         match request.kind {
             Some(session_request::Kind::X509(request)) => match self.admit(&request.token, begin).await {
@@ -364,12 +373,12 @@ impl<'a> Session<'a> {
     }
 
     fn answer_x509(&mut self, request: v1::X509Request, begin: Instant) {
-        let (entitlement, published) = (self.subscription.current(), self.published.borrow().clone());
-        let basis = self.basis(&entitlement, &published);
+        let entitlement = self.subscription.current();
+        let basis = basis(self.context, &entitlement, self.published.current());
         match answer::x509(&request, basis, &mut self.keys_used) {
             Ok(signed) => {
-                self.context.metrics.issued(Kind::X509, begin.elapsed());
-                self.hold.record().issued(&signed.identity, signed.issuance);
+                self.context.metrics.issued(Credential::X509, begin.elapsed());
+                self.hold.record().issued(signed.identity, signed.issuance);
                 self.answers.push_back(session_response::Kind::X509(signed.response));
             }
             Err(refused) => self.refuse_x509(request.id, &refused),
@@ -384,22 +393,18 @@ impl<'a> Session<'a> {
     }
 
     fn answer_jwt(&mut self, request: &v1::JwtRequest, admitted: Result<(), Refused>, begin: Instant) {
-        let (entitlement, published) = (self.subscription.current(), self.published.borrow().clone());
-        let answer = admitted.and_then(|()| answer::jwt(request, self.basis(&entitlement, &published)));
+        let entitlement = self.subscription.current();
+        let basis = basis(self.context, &entitlement, self.published.current());
+        let answer = admitted.and_then(|()| answer::jwt(request, basis));
         let answer = answer.unwrap_or_else(|refused| {
             self.context.metrics.refused(Kind::Jwt, refused.reason());
             tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "JWT-SVID refused");
             v1::JwtResponse { id: request.id, refusal: Some(refused.to_answer()), ..Default::default() }
         });
         if answer.refusal.is_none() {
-            self.context.metrics.issued(Kind::Jwt, begin.elapsed());
+            self.context.metrics.issued(Credential::Jwt, begin.elapsed());
         }
         self.answers.push_back(session_response::Kind::Jwt(answer));
-    }
-
-    fn basis<'b>(&self, entitlement: &'b Entitlement, published: &'b Published) -> Basis<'b> {
-        let now = self.context.clock.now();
-        Basis { entitlement, published, journals_age: self.context.freshness.age(now), now }
     }
 
     fn gone(&self) -> Refused {
@@ -430,6 +435,11 @@ async fn ensure_alive(context: &Context, pod: &PodToken, now: Timestamp) -> Resu
         }
         Found::Unknown => Err(Refused::Undecided),
     }
+}
+
+fn basis<'a>(context: &Context, entitlement: &'a Entitlement, published: &'a Published) -> Basis<'a> {
+    let now = context.clock.now();
+    Basis { entitlement, published, journals_age: context.freshness.age(now), now }
 }
 
 fn pod_ref(pod: &PodToken) -> PodRef {
