@@ -1,6 +1,6 @@
-//! Honest sessions, undisturbed and among peers that are up to no good: silent ones, slow ones, ones that talk nonsense, and
-//! ones that leave off after a whole handshake. These are a process of their own at an address of their own, and whoever is
-//! shown out comes back.
+//! Honest sessions, undisturbed and among peers that are up to no good: silent ones, slow ones, ones that talk nonsense, ones
+//! that leave off after a whole handshake, and ones with a token that is none. These are a process of their own at an address
+//! of their own, but for the last, which share that of the honest ones; and whoever is shown out comes back.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -15,10 +15,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustls::{ClientConfig, RootCertStore};
+use countersign_agent::upstream::Upstream;
+use countersign_proto::issuer::v1::{Hello, SessionRequest, session_request::Kind as Request};
+use futures::{StreamExt as _, stream};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    time::MissedTickBehavior,
 };
 use tokio_rustls::TlsConnector;
 
@@ -39,7 +43,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(1);
 
 /// Honest sessions that are timed before, and again among them.
-const HONEST: usize = 400;
+const HONEST: usize = 500;
+/// When one begins after the other did: all of them take longer than any of the peers' rounds, so what these do together is
+/// among what is measured.
+const PACE: Duration = Duration::from_millis(40);
 
 /// Prints how long an honest session takes to its first state, on a connection of its own, before and during.
 pub(crate) async fn measure(
@@ -63,7 +70,10 @@ pub(crate) async fn measure(
 /// One after the other; one that fails ends the run.
 async fn honest(control_plane: &ControlPlane, issuer: SocketAddr, pods: &[Proven], private: &Path) -> Result<Samples> {
     let mut spans = Vec::new();
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for pod in pods.iter().cycle().take(HONEST) {
+        pace.tick().await;
         let begun = Instant::now();
         OpenStream::open(control_plane, issuer, pod.clone(), private).await.context("an honest session")?;
         spans.push(begun.elapsed());
@@ -106,9 +116,10 @@ enum Way {
     Slow,
     Garbage,
     TlsThenSilent,
+    BadToken,
 }
 
-const WAYS: [Way; 4] = [Way::Silent, Way::Slow, Way::Garbage, Way::TlsThenSilent];
+const WAYS: [Way; 5] = [Way::Silent, Way::Slow, Way::Garbage, Way::TlsThenSilent, Way::BadToken];
 
 /// The hostile peers' process: says a line once each has connected, and goes on until it is ended.
 pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
@@ -117,7 +128,11 @@ pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
     roots.add_parsable_certificates(control_plane.roots.clone());
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let peer = Peer { issuer, control_plane, tls: TlsConnector::from(Arc::new(config)), connected: Arc::default() };
+    // An agent keeps pushed roots; these are told of none.
+    let nowhere = tempfile::tempdir()?;
+    let upstream = Arc::new(control_plane.upstream(issuer, nowhere.path()));
+    let tls = TlsConnector::from(Arc::new(config));
+    let peer = Peer { issuer, name: control_plane.name, upstream, tls, connected: Arc::default() };
     for way in WAYS.into_iter().cycle().take(PEERS) {
         let peer = peer.clone();
         tokio::spawn(async move {
@@ -138,7 +153,9 @@ pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
 #[derive(Clone)]
 struct Peer {
     issuer: SocketAddr,
-    control_plane: ControlPlane,
+    name: ServerName<'static>,
+    /// As the honest ones connect.
+    upstream: Arc<Upstream>,
     tls: TlsConnector,
     connected: Arc<AtomicUsize>,
 }
@@ -146,6 +163,9 @@ struct Peer {
 impl Peer {
     /// Connects, and stays until it is shown out.
     async fn annoy(&self, way: Way) -> Result<()> {
+        if let Way::BadToken = way {
+            return self.lie().await;
+        }
         let mut answer = [0; 4096];
         let mut tcp = self.dial().await?;
         match way {
@@ -163,13 +183,26 @@ impl Peer {
                 tcp.write_all(&[0x5a; 1024]).await?;
             }
             Way::TlsThenSilent => {
-                let mut tls = self.tls.connect(self.control_plane.name.clone(), tcp).await?;
+                let mut tls = self.tls.connect(self.name.clone(), tcp).await?;
                 self.count();
                 while tls.read(&mut answer).await? > 0 {}
                 return Ok(());
             }
+            Way::BadToken => {}
         }
         while tcp.read(&mut answer).await? > 0 {}
+        Ok(())
+    }
+
+    /// Opens a session with a token that is none, and hears what comes of it.
+    async fn lie(&self) -> Result<()> {
+        let mut client = self.upstream.client().await?;
+        self.count();
+        let hello = Hello { version: "load".to_owned(), token: "no.token.atall".to_owned(), ..Hello::default() };
+        let hello = SessionRequest { kind: Some(Request::Hello(hello)) };
+        let requests = stream::once(std::future::ready(hello)).chain(stream::pending());
+        let mut responses = client.session(requests).await?.into_inner();
+        while responses.message().await?.is_some() {}
         Ok(())
     }
 
