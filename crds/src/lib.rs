@@ -34,4 +34,6 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// What lives in streams was asked of every replica.
     pub const COUNTED: &str = "Counted";
+    /// What every pod has of a WorkloadIdentity is renewed in time.
+    pub const REFRESHING: &str = "Refreshing";
 }

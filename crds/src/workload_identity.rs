@@ -108,7 +108,9 @@ pub struct JwtClaims {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentityStatus {
     /// `Ready`, `Reconciling`, `Stalled`; `Counted`, which is false while a replica of the operator cannot be asked for
-    /// its streams: then `pods.served`, `nextExpiry` and `outdatedAgents` are as they were before.
+    /// its streams: then `pods.served`, `nextExpiry` and `outdatedAgents` are as they were before; `Refreshing`, which is
+    /// false while pods have a part of their identity mounted by `subPath`, where it never refreshes, and absent while no
+    /// pod may get the identity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

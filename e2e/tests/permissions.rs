@@ -11,12 +11,12 @@ use countersign_e2e::{
     credential::FOLDER,
     pods::{is_event, lines},
     scenario,
-    until::{PATIENCE, until},
+    until::{PATIENCE, until, watch},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Resource as _,
-    api::{AttachParams, DynamicObject, PostParams},
+    api::{AttachParams, DeleteParams, DynamicObject, PostParams},
     client::Body,
     core::Request,
 };
@@ -134,6 +134,20 @@ async fn run_in(world: &World, pod: &str, container: &str, arguments: &[&str]) -
     Ok(status.is_some_and(|status| status.status.as_deref() == Some("Success")).then_some(text))
 }
 
+/// The condition `Refreshing` of a WorkloadIdentity, once it has this status; the identity is ready all the while.
+async fn refreshing(world: &World, name: &str, wanted: &str) -> Result<Value> {
+    let condition = |object: &DynamicObject, kind: &str| {
+        let conditions = object.data["status"]["conditions"].as_array()?;
+        conditions.iter().find(|condition| condition["type"] == kind).cloned()
+    };
+    let is_so = |object: &DynamicObject| condition(object, "Refreshing").is_some_and(|found| found["status"] == wanted);
+    let identities = world.cluster.workload_identities(&world.namespace).await?;
+    let identity = watch(&identities, name, &format!("refreshing: {wanted}"), is_so).await?;
+    let ready = condition(&identity, "Ready").context("it has no condition Ready")?;
+    ensure!(ready["status"] == "True", "{ready}");
+    condition(&identity, "Refreshing").context("it has no condition Refreshing")
+}
+
 /// Mode, owner and group of the key.
 async fn access(world: &World, pod: &str, container: &str) -> Result<(String, u64, u64)> {
     let said = run_in(world, pod, container, &["stat", &format!("{FOLDER}/credential-bundle.pem")]).await?;
@@ -219,7 +233,7 @@ async fn of_three_users_without_a_group_everyone_reads_and_there_is_a_warning() 
 }
 
 #[tokio::test]
-async fn a_part_mounted_by_sub_path_never_refreshes_and_there_is_a_warning() {
+async fn a_part_mounted_by_sub_path_never_refreshes_and_a_warning_and_the_status_say_so() {
     scenario("part", async |world| {
         let case = Case {
             name: "part",
@@ -242,7 +256,13 @@ async fn a_part_mounted_by_sub_path_never_refreshes_and_there_is_a_warning() {
             Ok((now != part).then_some(now))
         });
         assert_ne!(renewed.await?, read("/etc/tls.crt").await?, "the warning is true");
-        Ok(())
+
+        let said = refreshing(world, case.name, "False").await?;
+        assert_eq!(said["reason"], "SubPathMount", "{said}");
+        let message = said["message"].as_str().unwrap_or_default();
+        assert!(message.starts_with("1 of 1 pods ") && message.contains(&format!(": {}; ", case.name)), "{message}");
+        world.pods().delete(case.name, &DeleteParams::default()).await?;
+        refreshing(world, case.name, "True").await.map(drop)
     })
     .await;
 }

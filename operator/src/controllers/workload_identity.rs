@@ -2,6 +2,7 @@
 //! Decides nothing: the issuer acts on the same outcome from the same index.
 
 mod live;
+mod refreshing;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -204,6 +205,7 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     let live = live::live(&old, seen.totals, &key, matched, now);
     let mut conditions = health(view, seen.usable.as_ref()).conditions(generation, &old.conditions, now);
     conditions.extend(live::condition(&live.whole, generation, &old.conditions, now));
+    conditions.extend(refreshing::condition(view, generation, &old.conditions, now));
     WorkloadIdentityStatus {
         conditions,
         observed_generation: generation,

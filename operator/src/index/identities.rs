@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::entitlement::{Claims, IdentitySpec, Judged, Labels, PodFacts, grantable, judge};
+use countersign_core::entitlement::{Claims, IdentitySpec, Judged, Labels, grantable, judge};
 use countersign_crds as crds;
 
-use super::{FieldError, domains::Domains, translate};
+use super::{FieldError, PodRecord, domains::Domains, pods::Pods, translate};
+
+/// How many of the pods that never refresh are told by name.
+const NAMED: usize = 3;
 
 /// Namespace and name of a WorkloadIdentity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +36,17 @@ pub struct IdentityView {
     pub matched: usize,
     /// Those of them without an agent.
     pub not_injected: usize,
+    /// Those of them that have a part of it mounted by `subPath`, where it never refreshes.
+    pub never_refresh: usize,
+    /// The names of a few that never refresh: the first by uid, so that they stay the same while the pods do.
+    pub some_never_refresh: Vec<String>,
+}
+
+/// What counts of a pod that is alive and selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Match {
+    injected: bool,
+    refreshes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +61,11 @@ pub(super) struct Identities {
 struct Record {
     object: Arc<crds::WorkloadIdentity>,
     outcome: Result<Judged, FieldError>,
-    /// Pods alive and selected, and whether each is injected.
-    matched: HashMap<Arc<str>, bool>,
+    /// Pods alive and selected.
+    matched: HashMap<Arc<str>, Match>,
     not_injected: usize,
+    /// Those of `matched` that never refresh, in the order in which a few of them are named.
+    never_refresh: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -74,13 +90,17 @@ impl Identities {
         self.by_key.keys()
     }
 
-    pub(super) fn view(&self, key: &IdentityKey) -> Option<IdentityView> {
-        self.by_key.get(key).map(|record| IdentityView {
+    pub(super) fn view(&self, key: &IdentityKey, pods: &Pods) -> Option<IdentityView> {
+        let record = self.by_key.get(key)?;
+        let some = record.never_refresh.iter().take(NAMED).filter_map(|uid| pods.name(uid));
+        Some(IdentityView {
             uid: record.object.metadata.uid.clone().unwrap_or_default(),
             generation: record.object.metadata.generation.unwrap_or_default(),
             outcome: record.outcome.clone(),
             matched: record.matched.len(),
             not_injected: record.not_injected,
+            never_refresh: record.never_refresh.len(),
+            some_never_refresh: some.map(str::to_owned).collect(),
         })
     }
 
@@ -132,8 +152,13 @@ impl Identities {
         }
     }
 
-    pub(super) fn selects(&self, key: &IdentityKey, pod: &PodFacts) -> bool {
-        key.namespace == pod.namespace && self.spec(key).is_some_and(|spec| spec.selector.selects_pod(pod))
+    /// What counts of a pod; `None` unless it is alive and the identity selects it.
+    pub(super) fn matches(&self, key: &IdentityKey, pod: &PodRecord) -> Option<Match> {
+        let selector = &self.spec(key)?.selector;
+        let selected = !pod.ended && key.namespace == pod.facts.namespace && selector.selects_pod(&pod.facts);
+        // Of a container that does not get this identity it is another's part that is mounted.
+        let refreshes = || !pod.never_refreshes.iter().any(|container| selector.selects_session(container));
+        selected.then(|| Match { injected: pod.injected, refreshes: refreshes() })
     }
 
     fn spec(&self, key: &IdentityKey) -> Option<&Arc<IdentitySpec>> {
@@ -166,7 +191,13 @@ impl Identities {
         let record = match old {
             // The old outcome stays until it is judged: it knows whom the old claims concerned.
             Some(old) => Record { object, ..old },
-            None => Record { object, outcome: Err(unjudged()), matched: HashMap::new(), not_injected: 0 },
+            None => Record {
+                object,
+                outcome: Err(unjudged()),
+                matched: HashMap::new(),
+                not_injected: 0,
+                never_refresh: BTreeSet::new(),
+            },
         };
         self.by_key.insert(key.clone(), record);
         true
@@ -248,14 +279,20 @@ impl Identities {
     }
 
     /// Records whether an identity selects a living pod; the answer is whether a count changed.
-    pub(super) fn set_matched(&mut self, key: &IdentityKey, uid: &Arc<str>, matched: Option<bool>) -> bool {
+    pub(super) fn set_matched(&mut self, key: &IdentityKey, uid: &Arc<str>, matched: Option<Match>) -> bool {
         let Some(record) = self.by_key.get_mut(key) else { return false };
         let before = match matched {
-            Some(injected) => record.matched.insert(uid.clone(), injected),
+            Some(pod) => record.matched.insert(uid.clone(), pod),
             None => record.matched.remove(uid),
         };
-        record.not_injected -= usize::from(before == Some(false));
-        record.not_injected += usize::from(matched == Some(false));
+        let not_injected = |pod: Option<Match>| usize::from(pod.is_some_and(|pod| !pod.injected));
+        record.not_injected -= not_injected(before);
+        record.not_injected += not_injected(matched);
+        if matched.is_some_and(|pod| !pod.refreshes) {
+            record.never_refresh.insert(uid.clone());
+        } else {
+            record.never_refresh.remove(uid);
+        }
         before != matched
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 pub use domains::DomainVerdict;
 use domains::Domains;
-use identities::{Identities, Surroundings};
+use identities::{Identities, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
 pub use pods::PodRecord;
 use pods::Pods;
@@ -134,7 +134,7 @@ impl Index {
     /// What became of a WorkloadIdentity; `None` when there is none of that name.
     #[must_use]
     pub fn identity(&self, key: &IdentityKey) -> Option<IdentityView> {
-        self.identities.view(key)
+        self.identities.view(key, &self.pods)
     }
 
     /// What a session (empty: the pod's own, else a container's) is entitled to.
@@ -219,18 +219,17 @@ impl Index {
     fn match_pod(&mut self, uid: &Arc<str>) {
         let Some(pod) = self.pods.record(uid) else { return };
         let facts = &pod.facts;
-        let state = (!pod.ended).then_some(pod.injected);
         let matches: Vec<_> = self
             .identities
             .candidates(&facts.namespace, &facts.service_account)
-            .map(|key| (key.clone(), state.filter(|_| self.identities.selects(key, facts))))
+            .map(|key| (key.clone(), self.identities.matches(key, &pod)))
             .collect();
         for (key, state) in matches {
             self.set_matched(&key, uid, state);
         }
     }
 
-    fn set_matched(&mut self, key: &IdentityKey, uid: &Arc<str>, state: Option<bool>) {
+    fn set_matched(&mut self, key: &IdentityKey, uid: &Arc<str>, state: Option<Match>) {
         if self.identities.set_matched(key, uid, state) {
             self.dirty.identities.insert(key.clone());
         }
@@ -330,7 +329,7 @@ impl Index {
     }
 
     fn still_selected(&self, key: &IdentityKey, uid: &str) -> bool {
-        self.pods.record(uid).is_some_and(|pod| !pod.ended && self.identities.selects(key, &pod.facts))
+        self.pods.record(uid).is_some_and(|pod| self.identities.matches(key, &pod).is_some())
     }
 
     fn judge(&mut self, keys: Vec<IdentityKey>) {

@@ -18,6 +18,8 @@ pub struct PodRecord {
     pub ended: bool,
     /// Whether the webhook injected it.
     pub injected: bool,
+    /// Those of `facts.containers` that have a part of their identity mounted by `subPath`, where it never refreshes.
+    pub never_refreshes: Vec<String>,
     /// The containers' images, in the order of `facts.containers`.
     pub images: Vec<String>,
 }
@@ -60,6 +62,7 @@ struct Shape {
     containers: Vec<String>,
     images: Vec<String>,
     injected: bool,
+    never_refreshes: Vec<String>,
 }
 
 impl Shape {
@@ -72,6 +75,7 @@ impl Shape {
             containers,
             images: record.images,
             injected: record.injected,
+            never_refreshes: record.never_refreshes,
         }
     }
 
@@ -83,6 +87,7 @@ impl Shape {
             && self.containers == facts.containers
             && self.images == record.images
             && self.injected == record.injected
+            && self.never_refreshes == record.never_refreshes
     }
 }
 
@@ -100,6 +105,7 @@ impl Entry {
             },
             ended: self.ended,
             injected: shape.injected,
+            never_refreshes: shape.never_refreshes.clone(),
             images: shape.images.clone(),
         }
     }
@@ -128,6 +134,11 @@ impl Pods {
 
     pub(super) fn contains(&self, uid: &str) -> bool {
         self.by_uid.contains_key(uid)
+    }
+
+    /// A pod's name.
+    pub(super) fn name(&self, uid: &str) -> Option<&str> {
+        self.by_uid.get(uid).map(|entry| &*entry.name)
     }
 
     /// A pod's namespace.
@@ -293,7 +304,8 @@ mod tests {
         contained.facts.containers.push("app".to_owned());
         let ended = PodRecord { ended: true, ..pod(0, "app:1") };
         let injected = PodRecord { injected: true, ..pod(0, "app:1") };
-        for changed in [labelled, contained, ended, injected, pod(0, "app:2")] {
+        let stale = PodRecord { never_refreshes: vec!["app".to_owned()], ..pod(0, "app:1") };
+        for changed in [labelled, contained, ended, injected, stale, pod(0, "app:2")] {
             assert!(!pods.confirm(&changed), "{changed:?}");
         }
     }

@@ -229,6 +229,41 @@ fn pods_are_counted_as_they_come_change_and_go() {
 }
 
 #[test]
+fn pods_that_never_refresh_are_counted_and_a_few_named_as_they_come_change_and_go() {
+    let index = shop();
+    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
+    let told = || {
+        let view = index.read(|index| index.identity(&key("shop", "one"))).unwrap();
+        (view.never_refresh, view.some_never_refresh.join(" "))
+    };
+    let stale = |name: &str| PodRecord { never_refreshes: vec!["app".to_owned()], ..pod("shop", name) };
+    let dirty = || index.update(|index| std::mem::take(&mut index.dirty.identities).contains(&key("shop", "one")));
+    assert_eq!(told(), (0, String::new()));
+    dirty();
+    index.update(|index| index.apply_pod(stale("p")));
+    assert!(dirty(), "nothing else of the pod changed");
+    assert_eq!(told(), (1, "p".to_owned()));
+    index.update(|index| ["q", "s", "r", "t"].into_iter().for_each(|name| index.apply_pod(stale(name))));
+    assert_eq!(told(), (5, "p q r".to_owned()));
+    index.update(|index| index.remove_pod("uid-q"));
+    assert_eq!(told(), (4, "p r s".to_owned()));
+    index.update(|index| index.apply_pod(PodRecord { ended: true, ..stale("r") }));
+    index.update(|index| index.apply_pod(pod("shop", "t")));
+    dirty();
+    assert_eq!(told(), (2, "p s".to_owned()));
+    let elsewhere = json!({"selector": {"serviceAccounts": ["sa"], "containers": ["other"]}});
+    index.update(|index| index.apply_identity(identity("shop", "one", 0, &elsewhere)));
+    assert_eq!(told(), (0, String::new()), "it is for a container that refreshes");
+    let here = json!({"selector": {"serviceAccounts": ["sa"], "containers": ["app"]}});
+    index.update(|index| index.apply_identity(identity("shop", "one", 0, &here)));
+    assert_eq!(told(), (2, "p s".to_owned()));
+    index.update(|index| {
+        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}})));
+    });
+    assert_eq!(told(), (0, String::new()));
+}
+
+#[test]
 fn a_pod_that_replaces_another_of_its_name_ends_that_ones_session() {
     let index = shop();
     index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));

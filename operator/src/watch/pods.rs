@@ -106,11 +106,20 @@ impl Resource for PodLite {
 /// The annotation by which the webhook says how it injected a pod.
 const INJECTED: &str = "countersign.dev/injected";
 
+/// The annotation by which the webhook names, separated by commas, the containers that have a part of their identity
+/// mounted by `subPath`.
+const NEVER_REFRESHES: &str = "countersign.dev/never-refreshes";
+
 impl From<PodLite> for PodRecord {
     fn from(pod: PodLite) -> Self {
         let meta = pod.metadata;
-        let injected = meta.annotations.as_ref().is_some_and(|all| all.contains_key(INJECTED));
+        let annotation = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
+        let injected = annotation(INJECTED).is_some();
         let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+        // Whoever makes a pod may write anything here: what is kept is no more than the names of its containers.
+        let marked = annotation(NEVER_REFRESHES).filter(|_| injected).map_or("", String::as_str);
+        let is_marked = |container: &&ContainerLite| marked.split(',').any(|name| name == container.name);
+        let never_refreshes = containers.clone().filter(is_marked).map(|container| container.name.clone()).collect();
         Self {
             facts: PodFacts {
                 namespace: meta.namespace.unwrap_or_default(),
@@ -122,6 +131,7 @@ impl From<PodLite> for PodRecord {
             },
             ended: matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"),
             injected,
+            never_refreshes,
             images: containers.map(|container| container.image.clone()).collect(),
         }
     }
@@ -197,6 +207,22 @@ mod tests {
     fn a_pod_of_which_nothing_is_set_decodes() {
         let pod: PodLite = serde_json::from_value(json!({"metadata": {"name": "p"}})).expect("decodes");
         assert!(!PodRecord::from(pod).ended);
+    }
+
+    #[test]
+    fn of_what_never_refreshes_the_pods_own_containers_are_kept() {
+        let never_refreshes = |annotations: &serde_json::Value| {
+            let pod = json!({"metadata": {"name": "p", "annotations": annotations},
+                             "spec": {"containers": [{"name": "app"}, {"name": "web"}],
+                                      "initContainers": [{"name": "init"}]}});
+            PodRecord::from(serde_json::from_value::<PodLite>(pod).expect("decodes")).never_refreshes
+        };
+        let marked =
+            |names: &str| json!({"countersign.dev/injected": "sidecar", "countersign.dev/never-refreshes": names});
+        assert_eq!(never_refreshes(&marked("init,app,foreign")), ["app", "init"]);
+        assert_eq!(never_refreshes(&marked("foreign")), [""; 0]);
+        assert_eq!(never_refreshes(&json!({"countersign.dev/injected": "sidecar"})), [""; 0]);
+        assert_eq!(never_refreshes(&json!({"countersign.dev/never-refreshes": "app"})), [""; 0], "it has no identity");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 
 use countersign_crds::{WorkloadIdentityStatus, condition::COUNTED};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
+    controllers::conditions::since,
     index::IdentityKey,
     inspect::tally::{Sight, Totals, expiry},
 };
@@ -68,10 +69,10 @@ pub(super) fn condition(
     old: &[Condition],
     now: Timestamp,
 ) -> Option<Condition> {
-    let old = old.iter().find(|one| one.type_ == COUNTED);
     let (status, reason, message) = match whole {
         Whole::AsBefore => {
-            return old.map(|old| Condition { observed_generation: generation, ..old.clone() });
+            let old = old.iter().find(|one| one.type_ == COUNTED)?;
+            return Some(Condition { observed_generation: generation, ..old.clone() });
         }
         Whole::Yes => ("True", "AllReplicasAsked", "what lives in streams is counted at every replica".to_owned()),
         Whole::No(replicas) => (
@@ -83,15 +84,13 @@ pub(super) fn condition(
             ),
         ),
     };
-    let whole_second = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
     Some(Condition {
         type_: COUNTED.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
         observed_generation: generation,
-        last_transition_time: since.unwrap_or(whole_second),
+        last_transition_time: since(COUNTED, status, old, now),
     })
 }
 

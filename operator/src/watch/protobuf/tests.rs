@@ -73,7 +73,11 @@ fn whole(uid: &str, phase: &str) -> WholePod {
             uid: uid.to_owned(),
             resource_version: "7".to_owned(),
             labels: vec![entry("app", "orders"), entry("empty", "")],
-            annotations: vec![entry("countersign.dev/injected", "sidecar"), entry("secret-ish", "not kept")],
+            annotations: vec![
+                entry("countersign.dev/injected", "sidecar"),
+                entry("countersign.dev/never-refreshes", "app"),
+                entry("secret-ish", "not kept"),
+            ],
             managed_fields: vec![entry("manager", "kubelet")],
         }),
         spec: Some(PodSpec {
@@ -156,7 +160,7 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
             Event::Delete(pod) => format!("gone {}", uid(pod)),
         });
         if let Event::Apply(pod) = event {
-            assert_eq!(pod.metadata.annotations.as_ref().map(|all| all.len()), Some(1), "only ours is passed on");
+            assert_eq!(pod.metadata.annotations.as_ref().map(|all| all.len()), Some(2), "only ours are passed on");
             let record = PodRecord::from(pod);
             assert_eq!((record.facts.namespace.as_str(), record.facts.name.as_str()), ("shop", "pod-a"));
             assert_eq!(record.facts.service_account, "orders");
@@ -164,6 +168,7 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
             assert_eq!(record.facts.containers, ["app", "agent"]);
             assert_eq!(record.images, ["app:1", "agent:1"]);
             assert!(record.ended && record.injected);
+            assert_eq!(record.never_refreshes, ["app"]);
         }
     }
     assert_eq!(seen, ["init", "listed a", "listed b", "done", "a is Succeeded", "gone b"]);
