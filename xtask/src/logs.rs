@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
+use crate::cluster::signal;
 use crate::sh::{Run as _, cmd};
 
 /// A program of the tests' own; it is ended with this.
@@ -35,7 +37,7 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         // It undoes what it did to the product.
-        let _ = cmd("kill", ["-TERM", &self.0.id().to_string()]).quiet();
+        let _ = signal(&[self.0.id()], Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }

@@ -68,7 +68,7 @@ fn wait_for_admission(root: &Path, kubectl: &Kubectl) -> Result<()> {
 
 /// `cargo xtask down`: ends our cluster; from one that we were given, takes what `up` installed.
 pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
-    if cluster::is_given() {
+    if cluster::is_given(root) {
         let cluster = cluster::find(root, name)?;
         let progress = Progress::start("remove demo and product");
         for part in ["demo", "samples", "uninstall"] {

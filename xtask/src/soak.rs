@@ -49,7 +49,7 @@ struct Outcome {
 
 /// Runs them all; those that fail do not end it.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    if cluster::is_given() {
+    if cluster::is_given(root) {
         bail!("KUBECONFIG is set: a soak breaks its cluster, and so runs on one of its own only; unset it");
     }
     deps::for_tests()?;

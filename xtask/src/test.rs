@@ -66,7 +66,7 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     if let (Err(_), Ok(cluster)) = (&outcome, cluster::find(root, CLUSTER)) {
         keep_logs(root, &cluster);
     }
-    if !options.keep && !cluster::is_given() {
+    if !options.keep && !cluster::is_given(root) {
         steps.take("end the cluster", || cluster::down(root, CLUSTER))?;
     }
     outcome
@@ -74,7 +74,7 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
 
 fn end_to_end(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     deps::for_tests()?;
-    if !options.keep && !cluster::is_given() {
+    if !options.keep && !cluster::is_given(root) {
         cluster::down(root, CLUSTER)?;
     }
     let archives = steps.take("images", || images::make(root, &[Group::Product, Group::Demo, Group::Test]))?;

@@ -17,7 +17,7 @@ const PROGRAM: &str = "countersign-e2e-starts";
 
 /// Returns what the program printed.
 pub(super) fn run(root: &Path) -> Result<String> {
-    if cluster::is_given() {
+    if cluster::is_given(root) {
         bail!("KUBECONFIG is set: starts are timed by this machine's clock, on a cluster of its own; unset it");
     }
     deps::for_tests()?;

@@ -1,5 +1,6 @@
 //! The cluster that everything runs on, one of three:
-//! - the one that `KUBECONFIG` names;
+//! - the one that `KUBECONFIG` names, unless it names one that we made: `up` says how to reach that with `kubectl`, and what is
+//!   called afterwards in the same shell must still know it for ours;
 //! - with a working Docker and `kind` on `PATH`: one made by kind from `kind-config.yaml`;
 //! - else one of our own on this machine (`e2e/cluster`).
 //!
@@ -15,6 +16,7 @@ mod own;
 mod pki;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,13 +57,13 @@ enum Kind {
 }
 
 /// Whether the cluster is one that `KUBECONFIG` names, and so not ours to start or end.
-pub(crate) fn is_given() -> bool {
-    matches!(Choice::make(), Choice::Given(_))
+pub(crate) fn is_given(root: &Path) -> bool {
+    given_kubeconfig(root).is_some()
 }
 
 /// Starts the cluster, or finds it up.
 pub(crate) fn up(root: &Path, name: &str) -> Result<Cluster> {
-    match Choice::make() {
+    match Choice::make(root) {
         Choice::Given(kubeconfig) => given(root, kubeconfig),
         Choice::Kind => up_kind(root, name),
         Choice::Own => {
@@ -84,7 +86,7 @@ pub(crate) fn down_own(root: &Path, name: &str) -> Result<()> {
 
 /// The cluster, which must be up.
 pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
-    let cluster = match Choice::make() {
+    let cluster = match Choice::make(root) {
         Choice::Given(kubeconfig) => return given(root, kubeconfig),
         Choice::Kind => {
             let kubeconfig = kind_kubeconfig(root, name);
@@ -99,7 +101,7 @@ pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
 
 /// Ends the cluster, if it is one that we start.
 pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
-    match Choice::make() {
+    match Choice::make(root) {
         Choice::Given(kubeconfig) => {
             bail!("KUBECONFIG is set ({}): that cluster is not ours to end; unset it", kubeconfig.display())
         }
@@ -221,12 +223,42 @@ enum Choice {
 }
 
 impl Choice {
-    fn make() -> Self {
-        if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()) {
-            return Self::Given(kubeconfig.into());
+    fn make(root: &Path) -> Self {
+        if let Some(kubeconfig) = given_kubeconfig(root) {
+            return Self::Given(kubeconfig);
         }
         let docker = on_path("kind").is_some() && cmd("docker", ["info"]).succeeds();
         if docker { Self::Kind } else { Self::Own }
+    }
+}
+
+/// The variable `KUBECONFIG`, where it names a cluster that we did not make. It is read here and nowhere else.
+fn given_kubeconfig(root: &Path) -> Option<PathBuf> {
+    std::env::var_os("KUBECONFIG").filter(|value| !is_ours(root, value)).map(PathBuf::from)
+}
+
+/// Whether every path in a value of `KUBECONFIG` is one that we write, and so none leads to somebody else's cluster.
+fn is_ours(root: &Path, value: &OsStr) -> bool {
+    let clusters = resolved(&root.join("target/cluster"));
+    let ours = |path: PathBuf| {
+        let path = resolved(&path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        let name = name.to_string_lossy();
+        let own = name == "kubeconfig" && parent.parent() == Some(&clusters);
+        own || (parent == clusters && name.starts_with("kind-") && name.ends_with(".kubeconfig"))
+    };
+    std::env::split_paths(value).filter(|path| !path.as_os_str().is_empty()).all(ours)
+}
+
+/// Without links and relative parts, as far as it is there: `down` takes the file away, and the shell still names it.
+fn resolved(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path,
     }
 }
 
@@ -283,4 +315,85 @@ pub(crate) fn layout(root: &Path, name: &str, number: u8) -> Result<Layout> {
     deps::root()?;
     layout::check_name(name)?;
     Ok(Layout { root: root.to_owned(), name: name.to_owned(), number })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A checkout with a cluster of our own, one of kind's, and a folder elsewhere.
+    fn checkout() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("checkout");
+        fs::create_dir_all(root.join("target/cluster/countersign")).unwrap();
+        fs::write(root.join("target/cluster/countersign/kubeconfig"), "").unwrap();
+        fs::write(root.join("target/cluster/kind-countersign.kubeconfig"), "").unwrap();
+        (dir, root)
+    }
+
+    fn ours(root: &Path, paths: &[&Path]) -> bool {
+        is_ours(root, &std::env::join_paths(paths).unwrap())
+    }
+
+    #[test]
+    fn the_kubeconfig_that_up_prints_names_no_given_cluster() {
+        let (_dir, root) = checkout();
+        let clusters = root.join("target/cluster");
+        let (own, kind) = (clusters.join("countersign/kubeconfig"), clusters.join("kind-countersign.kubeconfig"));
+        assert!(ours(&root, &[&own]));
+        assert!(ours(&root, &[&kind]));
+        assert!(ours(&root, &[&own, &kind, Path::new("")]));
+        assert!(ours(&root, &[&clusters.join("countersign/../countersign/kubeconfig")]));
+        assert!(ours(&root, &[Path::new("")]), "an empty variable names none");
+    }
+
+    #[test]
+    fn it_is_known_again_after_down_has_taken_it_away() {
+        let (_dir, root) = checkout();
+        fs::remove_dir_all(root.join("target/cluster/countersign")).unwrap();
+        assert!(ours(&root, &[&root.join("target/cluster/countersign/kubeconfig")]));
+        fs::remove_dir_all(root.join("target")).unwrap();
+        assert!(ours(&root, &[&root.join("target/cluster/countersign/kubeconfig")]));
+    }
+
+    #[test]
+    fn it_is_known_under_another_name_of_the_same_folder() {
+        let (dir, root) = checkout();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::rename(root.join("target"), &elsewhere).unwrap();
+        symlink(&elsewhere, root.join("target")).unwrap();
+        let link = dir.path().join("link");
+        symlink(&root, &link).unwrap();
+        for path in [&root.join("target"), &elsewhere, &link.join("target")] {
+            assert!(ours(&root, &[&path.join("cluster/countersign/kubeconfig")]), "{}", path.display());
+            assert!(ours(&link, &[&path.join("cluster/countersign/kubeconfig")]), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn any_other_kubeconfig_names_a_given_cluster() {
+        let (dir, root) = checkout();
+        let clusters = root.join("target/cluster");
+        let own = clusters.join("countersign/kubeconfig");
+        let others = [
+            dir.path().join("config"),
+            root.join("kubeconfig"),
+            clusters.join("kubeconfig"),
+            clusters.join("mine.kubeconfig"),
+            clusters.join("countersign/lib/kubeconfig"),
+            dir.path().join("target/cluster/countersign/kubeconfig"),
+            clusters.join("../../../config"),
+        ];
+        for other in &others {
+            assert!(!ours(&root, &[other]), "{}", other.display());
+            assert!(!ours(&root, &[&own, other]), "{}", other.display());
+        }
+        // What leads elsewhere is what it leads to.
+        fs::write(dir.path().join("config"), "").unwrap();
+        fs::create_dir(clusters.join("linked")).unwrap();
+        symlink(dir.path().join("config"), clusters.join("linked/kubeconfig")).unwrap();
+        assert!(!ours(&root, &[&clusters.join("linked/kubeconfig")]));
+    }
 }
