@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::kube::Kubectl;
@@ -14,6 +15,16 @@ pub(crate) const NAMESPACE: &str = "countersign-demo";
 
 /// Its deployments; each labels its pods `app: <name>`, and so is its container called.
 const WORKLOADS: [&str; 2] = ["caller", "callee"];
+
+/// Of `manifests/demo`: who its workloads are, and for how long at most.
+const TRUST_DOMAIN: &str = "demo.countersign.dev";
+const LIFE: Duration = Duration::from_secs(10 * 60);
+
+/// In the names of trust domains' authorities; random digits follow.
+const AUTHORITY: &str = "O=Countersign, CN=authority ";
+
+/// By how much the issuer's clock may be ahead of this machine's.
+const SKEW: Duration = Duration::from_secs(30);
 
 /// A handshake that both sides accepted, as one of them saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,7 +59,23 @@ pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
         say(format!("    serial {}", handshake.serial));
         say(format!("    issued by {}, valid until {}", handshake.issuer, handshake.not_after));
     }
-    let [(_, one), (_, other)] = seen.as_slice() else { bail!("the demo has two workloads") };
+    check(&seen, Timestamp::now())
+}
+
+/// That each workload is who it should be, talked to the other, and holds an SVID of the demo's own domain that is good now.
+fn check(seen: &[(&str, Handshake)], now: Timestamp) -> Result<()> {
+    for (workload, handshake) in seen {
+        let id = format!("spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/{workload}");
+        ensure!(handshake.local == id, "{workload} is {} instead of {id}", handshake.local);
+        ensure!(!handshake.serial.is_empty(), "the SVID of {workload} has no serial number");
+        let issuer = &handshake.issuer;
+        ensure!(issuer.contains(AUTHORITY), "the SVID of {workload} is issued by {issuer}, which is no {AUTHORITY}…");
+        let until = &handshake.not_after;
+        let end: Timestamp = until.parse().with_context(|| format!("the end of {workload}'s SVID: {until}"))?;
+        ensure!(end > now, "the SVID of {workload} has expired at {until}");
+        ensure!(end <= now + LIFE + SKEW, "the SVID of {workload} is good until {until}, for more than {LIFE:?}");
+    }
+    let [(_, one), (_, other)] = seen else { bail!("the demo has two workloads") };
     if (&one.local, &one.peer) != (&other.peer, &other.local) {
         bail!("the two sides disagree on who they are: {one:?} and {other:?}");
     }
@@ -81,5 +108,42 @@ mod tests {
         let log = [line("handshake", "01"), line("handshake", "02"), line("sums", "03"), "no JSON".to_owned()];
         assert_eq!(last_handshake(&log.join("\n")).unwrap().serial, "02");
         assert_eq!(last_handshake("no JSON\n{}"), None);
+    }
+
+    /// What the demo's workloads say when all is well, good for nine minutes from `now`.
+    fn both(now: Timestamp) -> [(&'static str, Handshake); 2] {
+        let id = |workload| format!("spiffe://demo.countersign.dev/ns/countersign-demo/sa/{workload}");
+        let handshake = |local, peer| Handshake {
+            event: "handshake".to_owned(),
+            local: id(local),
+            peer: id(peer),
+            serial: "0a".to_owned(),
+            issuer: "O=Countersign, CN=authority 0123456789abcdef".to_owned(),
+            not_after: (now + Duration::from_secs(540)).to_string(),
+        };
+        [("caller", handshake("caller", "callee")), ("callee", handshake("callee", "caller"))]
+    }
+
+    #[test]
+    fn what_the_demo_should_show_is_accepted_and_any_other_thing_is_named() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        check(&both(now), now).unwrap();
+        let wrong = |change: fn(&mut [(&str, Handshake); 2])| {
+            let mut seen = both(now);
+            change(&mut seen);
+            format!("{:#}", check(&seen, now).unwrap_err())
+        };
+        let said = [
+            (wrong(|[(_, one), _]| one.local = "spiffe://other/x".to_owned()), "caller is spiffe://other/x instead of"),
+            (wrong(|[_, (_, other)]| other.serial.clear()), "no serial number"),
+            (wrong(|[_, (_, other)]| other.issuer = "CN=other".to_owned()), "issued by CN=other"),
+            (wrong(|[_, (_, other)]| other.not_after = "soon".to_owned()), "the end of callee's SVID: soon"),
+            (wrong(|[_, (_, other)]| other.not_after = "2025-12-31T23:59:59Z".to_owned()), "has expired"),
+            (wrong(|[_, (_, other)]| other.not_after = "2026-01-01T00:10:31Z".to_owned()), "for more than"),
+            (wrong(|[(_, one), _]| one.peer = "spiffe://other/x".to_owned()), "disagree"),
+        ];
+        for (error, part) in said {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

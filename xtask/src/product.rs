@@ -23,7 +23,13 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let changed = cluster.load(&archives)?;
     let kubectl = &cluster.kubectl;
     install(root, &cluster, changed)?;
+    show(root, kubectl, changed)?;
+    how_to_look_further(kubectl);
+    Ok(())
+}
 
+/// Samples and demo; ends with who talked to whom. `changed`: the images are newer than what runs.
+pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> {
     let progress = Progress::start("install the demo");
     let there = kubectl.exists("namespace", demo::NAMESPACE);
     for part in ["samples", "demo"] {
@@ -34,9 +40,12 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     }
     kubectl.wait_for_rollouts(demo::NAMESPACE, ROLLOUT)?;
     progress.done("its workloads run");
-    demo::report(kubectl)?;
-    how_to_look_further(kubectl);
-    Ok(())
+    demo::report(kubectl)
+}
+
+/// Takes away what [`show`] installed.
+pub(crate) fn hide(root: &Path, kubectl: &Kubectl) -> Result<()> {
+    ["demo", "samples"].iter().try_for_each(|part| kubectl.delete(&root.join("manifests").join(part)))
 }
 
 /// Definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than what runs.
@@ -71,9 +80,8 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     if cluster::is_given(root) {
         let cluster = cluster::find(root, name)?;
         let progress = Progress::start("remove demo and product");
-        for part in ["demo", "samples", "uninstall"] {
-            cluster.kubectl.delete(&root.join("manifests").join(part))?;
-        }
+        hide(root, &cluster.kubectl)?;
+        cluster.kubectl.delete(&root.join("manifests/uninstall"))?;
         progress.done("removed; the authorities stay in the namespace countersign-authorities");
         return Ok(());
     }

@@ -67,7 +67,7 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
         keep_logs(root, &cluster);
     }
     if !options.keep && !cluster::is_given(root) {
-        steps.take("end the cluster", || cluster::down(root, CLUSTER))?;
+        steps.take("end the cluster, of which nothing is left", || cluster::down(root, CLUSTER))?;
     }
     outcome
 }
@@ -79,10 +79,17 @@ fn end_to_end(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     }
     let archives = steps.take("images", || images::make(root, &[Group::Product, Group::Demo, Group::Test]))?;
     let cluster = steps.take("cluster", || cluster::up(root, CLUSTER))?;
-    steps.take("install", || {
+    let changed = steps.take("install", || {
         let changed = cluster.load(&archives)?;
-        product::install(root, &cluster, changed)
+        product::install(root, &cluster, changed).map(|()| changed)
     })?;
+    if options.only_e2e.as_deref().unwrap_or_default().is_empty() {
+        // Before the tests, the last of which takes the product away.
+        steps.take("samples and demo, as `up` shows them and `down` takes them away", || {
+            product::show(root, &cluster.kubectl, changed)?;
+            product::hide(root, &cluster.kubectl)
+        })?;
+    }
     let keeper = steps.take("follow all logs, at debug level", || {
         Keeper::start(root, |command| environment(command, root, &cluster).map(drop))
     })?;

@@ -57,10 +57,10 @@ pub(super) fn disconnect(layout: &Layout) -> Result<()> {
 
 /// Removes the bridge with the last cluster.
 pub(super) fn remove_unused_bridge() -> Result<()> {
-    if link_exists(BRIDGE) && (1..=MAX_NUMBER).all(|number| !link_exists(&link(number))) {
-        ip(&["link", "del", BRIDGE])?;
+    match unused_bridge() {
+        Some(bridge) => ip(&["link", "del", bridge]),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Makes the cgroup below which the kubelet makes its own: in each hierarchy of version 1, or in the one of version 2.
@@ -108,6 +108,27 @@ fn remove_tree(dir: &Path) -> std::io::Result<()> {
         }
     }
     fs::remove_dir(dir)
+}
+
+/// The cgroups of this name, in whatever hierarchy.
+pub(super) fn cgroups(name: &str) -> Result<Vec<PathBuf>> {
+    Ok(hierarchies()?.into_iter().map(|hierarchy| hierarchy.join(name)).filter(|dir| dir.exists()).collect())
+}
+
+/// The number by which the kernel knows a link, which no later one of its name has; none when there is no link.
+pub(super) fn link_index(name: &str) -> Option<u32> {
+    fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?.trim().parse().ok()
+}
+
+/// The bridge, where it joins no cluster any more.
+pub(super) fn unused_bridge() -> Option<&'static str> {
+    let used = (1..=MAX_NUMBER).any(|number| link_exists(&link(number)));
+    (link_exists(BRIDGE) && !used).then_some(BRIDGE)
+}
+
+/// The machine's routes, one a line.
+pub(super) fn routes() -> Result<String> {
+    cmd("ip", ["-4", "route", "show", "table", "all"]).read()
 }
 
 fn hierarchies() -> Result<Vec<PathBuf>> {

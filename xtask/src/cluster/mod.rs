@@ -14,6 +14,7 @@ mod layout;
 mod node;
 mod own;
 mod pki;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use super::components::Extent;
 use super::layout::{self, Layout, State};
+use super::traces::Traces;
 use super::{host, pki};
 use crate::image::{self, Content};
 use crate::kube::Kubectl;
@@ -47,13 +48,15 @@ pub(super) fn up(root: &Path, name: &str, extent: Extent) -> Result<Layout> {
     Ok(layout)
 }
 
-/// Ends a cluster and removes all that it had; of one that is not there it removes what is left.
+/// Ends a cluster and removes all that it had; of one that is not there it removes what is left. Fails with what is left then.
 pub(super) fn down(root: &Path, name: &str) -> Result<()> {
     layout::check_name(name)?;
     deps::root()?;
     let _lock = lock(root)?;
     let progress = Progress::start(format!("end cluster {name}"));
+    let traces = Traces::of(root, name);
     remove(root, name)?;
+    traces.are_gone()?;
     progress.done("nothing is left");
     Ok(())
 }

@@ -1,0 +1,180 @@
+//! What of a cluster can be seen on the machine: looked at before it ends, looked for afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::host;
+use super::layout::{self, Layout, State};
+use crate::sh::wait_for;
+
+/// The kinds of namespaces of which a cluster has its own.
+const NAMESPACES: [&str; 5] = ["mnt", "net", "pid", "uts", "ipc"];
+
+/// How long the last processes may take to go, after the one whose end is theirs.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// By what a cluster is known, beside its folder and its cgroups.
+#[derive(Debug)]
+pub(super) struct Traces {
+    name: String,
+    dir: PathBuf,
+    /// As `/proc` names them, such as `net:[4026531840]`; those of its init, if that ran.
+    namespaces: Vec<PathBuf>,
+    network: Option<Network>,
+}
+
+/// Its number may be another cluster's as soon as it is free, so the link is known by what the kernel calls it.
+#[derive(Debug)]
+struct Network {
+    layout: Layout,
+    index: Option<u32>,
+}
+
+impl Traces {
+    /// Of the cluster of this name, if there is one.
+    pub(super) fn of(root: &Path, name: &str) -> Self {
+        let dir = layout::dir(root, name);
+        let state = State::read(&dir);
+        let init = state.as_ref().filter(|state| state.is_alive()).map(|state| state.init);
+        let layout = state.map(|state| Layout { root: root.to_owned(), name: name.to_owned(), number: state.number });
+        Self {
+            name: name.to_owned(),
+            dir,
+            namespaces: init.map(namespaces).unwrap_or_default(),
+            network: layout.map(|layout| Network { index: host::link_index(&layout.link()), layout }),
+        }
+    }
+
+    /// Waits until there is no process, link, route, mount, cgroup or file of the cluster; the error names what is left.
+    pub(super) fn are_gone(&self) -> Result<()> {
+        wait_for(&format!("nothing of cluster {} is left", self.name), LIMIT, || {
+            let left = self.left()?;
+            if !left.is_empty() {
+                bail!("left of cluster {}: {}", self.name, left.join(", "));
+            }
+            Ok(Some(()))
+        })
+    }
+
+    fn left(&self) -> Result<Vec<String>> {
+        let mut left = processes_in(&self.namespaces);
+        if let Some(network) = &self.network {
+            left.extend(network.left()?);
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the machine's mounts")?;
+        // The kernel names mounts without links.
+        let dir = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        left.extend(mounts_below(&mounts, &dir).map(|mount| format!("mount {mount}")));
+        let cgroups = host::cgroups(&layout::cgroup(&self.name))?;
+        left.extend(cgroups.iter().map(|dir| format!("cgroup {}", dir.display())));
+        if self.dir.symlink_metadata().is_ok() {
+            left.push(format!("folder {}", self.dir.display()));
+        }
+        Ok(left)
+    }
+}
+
+impl Network {
+    fn left(&self) -> Result<Vec<String>> {
+        let (name, now) = (self.layout.link(), host::link_index(&self.layout.link()));
+        if now.is_some() && now != self.index {
+            // Another cluster has the number by now, and with it these addresses.
+            return Ok(Vec::new());
+        }
+        let mut left: Vec<_> = now.iter().map(|_| format!("link {name}")).collect();
+        left.extend(host::unused_bridge().map(|bridge| format!("link {bridge}")));
+        let routes = host::routes()?;
+        left.extend(routes_of(&routes, &self.layout).map(|route| format!("route {route}")));
+        Ok(left)
+    }
+}
+
+/// A process's own, but for those that it shares with this program: the machine's.
+fn namespaces(process: u32) -> Vec<PathBuf> {
+    let read = |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+    let own =
+        |kind| read(&process.to_string(), kind).filter(|namespace| read("self", kind).as_ref() != Some(namespace));
+    NAMESPACES.into_iter().filter_map(own).collect()
+}
+
+/// Every process in one of these namespaces. One that has ended, or whose parent has not asked how, is in none.
+fn processes_in(namespaces: &[PathBuf]) -> Vec<String> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let inside = |entry: &fs::DirEntry| {
+        let of = |kind| fs::read_link(entry.path().join("ns").join(kind)).ok();
+        NAMESPACES.into_iter().filter_map(of).any(|namespace| namespaces.contains(&namespace))
+    };
+    let number = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let say = |entry: fs::DirEntry| {
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        Some(format!("process {} ({})", number(&entry)?, name.trim_end()))
+    };
+    entries.filter(|entry| number(entry).is_some() && inside(entry)).filter_map(say).collect()
+}
+
+/// The mount points at or below a folder, in `/proc/self/mountinfo` (field 5, proc_pid_mountinfo(5)).
+fn mounts_below<'a>(mounts: &'a str, dir: &'a Path) -> impl Iterator<Item = &'a str> {
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(move |mount| Path::new(mount).starts_with(dir))
+}
+
+/// Those to the cluster's pods and services, and those by way of its node.
+fn routes_of<'a>(routes: &'a str, layout: &Layout) -> impl Iterator<Item = &'a str> {
+    let (ranges, node) = ([layout.pods(), layout.services()], layout.node_ip());
+    routes.lines().map(str::trim).filter(move |route| {
+        let mut words = route.split_ascii_whitespace();
+        words.clone().next().is_some_and(|to| ranges.iter().any(|range| range == to)) || words.any(|word| word == node)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traces(dir: &Path) -> Traces {
+        let name = format!("unseen-{}", std::process::id());
+        Traces { name, dir: dir.to_owned(), namespaces: Vec::new(), network: None }
+    }
+
+    #[test]
+    fn a_folder_that_is_left_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("gone");
+        assert_eq!(traces(&folder).left().unwrap(), [""; 0]);
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(traces(&folder).left().unwrap(), [format!("folder {}", folder.display())]);
+    }
+
+    #[test]
+    fn a_process_that_is_left_is_named_by_the_namespace_it_is_in() {
+        let me = std::process::id();
+        assert_eq!(namespaces(me), Vec::<PathBuf>::new(), "what the machine's processes share is no cluster's");
+        let shared = fs::read_link("/proc/self/ns/mnt").unwrap();
+        let found = processes_in(&[shared]);
+        assert!(found.iter().any(|process| process.starts_with(&format!("process {me} ("))), "{found:?}");
+        assert_eq!(processes_in(&[PathBuf::from("mnt:[1]")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_mount_that_is_left_is_named_and_its_neighbours_are_not() {
+        let mounts = "36 35 98:0 / / rw - ext4 /dev/root rw\n\
+                      37 36 0:5 / /r/target/cluster/test rw - tmpfs tmpfs rw\n\
+                      38 36 0:6 / /r/target/cluster/test/lib/x rw master:1 - tmpfs tmpfs rw\n\
+                      39 36 0:7 / /r/target/cluster/test-2/lib rw - tmpfs tmpfs rw\n";
+        let found: Vec<_> = mounts_below(mounts, Path::new("/r/target/cluster/test")).collect();
+        assert_eq!(found, ["/r/target/cluster/test", "/r/target/cluster/test/lib/x"]);
+    }
+
+    #[test]
+    fn a_route_that_is_left_is_named_and_those_of_other_clusters_are_not() {
+        let layout = Layout { root: "/r".into(), name: "test".to_owned(), number: 1 };
+        let other = "default via 192.0.2.1 dev eth0 \n10.102.0.0/16 via 10.99.0.3 dev countersign \n\
+                     local 10.99.0.1 dev countersign table local src 10.99.0.1 \n10.99.0.0/24 dev countersign \n";
+        assert_eq!(routes_of(other, &layout).collect::<Vec<_>>(), [""; 0]);
+        let left = ["10.101.0.0/16 via 10.99.0.2 dev countersign", "10.201.0.0/16 dev x", "10.7.0.0/16 via 10.99.0.2"];
+        let all = format!("{other}{}\n", left.join(" \n"));
+        assert_eq!(routes_of(&all, &layout).collect::<Vec<_>>(), left);
+    }
+}
