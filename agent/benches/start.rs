@@ -1,5 +1,6 @@
 //! How long from the agent's start to the credentials on disk, and what it then occupies: real processes of the release
-//! binary against an in-process issuer over TLS. `--json` prints one object a line: name, value, unit.
+//! binary against an in-process issuer over TLS. `COUNTERSIGN_AGENT` names the binary, such as the image's static one; without
+//! it, it is this workspace's. `--json` prints one object a line: name, value, unit.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark's output and its end")]
 
 #[path = "../tests/support/mod.rs"]
@@ -21,6 +22,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    let binary = std::env::var("COUNTERSIGN_AGENT").unwrap_or(env!("CARGO_BIN_EXE_countersign-agent").to_owned());
     // The issuer has its own thread: it must not wait for the thread that waits for the agent.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let issuer = runtime.block_on(FakeIssuer::start(vec![identity(DEFAULT_ID)]));
@@ -29,8 +31,8 @@ fn main() {
     let mut resident = Vec::new();
     // In turn, so that what else the machine does falls on both alike.
     for n in 0..WARM_UP + STARTS {
-        let (span, kilobytes) = runtime.block_on(start(&issuer));
-        let without_work = start_and_end();
+        let (span, kilobytes) = runtime.block_on(start(&binary, &issuer));
+        let without_work = start_and_end(&binary);
         if n >= WARM_UP {
             empty.push(without_work);
             spans.push(span);
@@ -58,12 +60,12 @@ fn main() {
 }
 
 /// One start: the time until the bundle can be read, and VmRSS in kB right after.
-async fn start(issuer: &FakeIssuer) -> (Duration, u64) {
+async fn start(binary: &str, issuer: &FakeIssuer) -> (Duration, u64) {
     let place = Place::new();
     let bundle = place.credentials().join("credential-bundle.pem");
     let environment = place.environment(issuer);
     let begun = Instant::now();
-    let mut agent = Agent::spawn(&environment);
+    let mut agent = Agent::spawn(binary, &environment);
     until(|| bundle.exists()).await;
     let span = begun.elapsed();
     let marker = place.path("private/ready");
@@ -72,9 +74,9 @@ async fn start(issuer: &FakeIssuer) -> (Duration, u64) {
 }
 
 /// The same program, which only says its version: what the machine takes for any process.
-fn start_and_end() -> Duration {
+fn start_and_end(binary: &str) -> Duration {
     let begun = Instant::now();
-    let status = Command::new(env!("CARGO_BIN_EXE_countersign-agent")).arg("--version").stdout(Stdio::null()).status();
+    let status = Command::new(binary).arg("--version").stdout(Stdio::null()).status();
     assert!(status.is_ok_and(|status| status.success()), "the agent says its version");
     begun.elapsed()
 }
@@ -93,8 +95,8 @@ async fn until(condition: impl Fn() -> bool) {
 struct Agent(Child);
 
 impl Agent {
-    fn spawn(environment: &[(&'static str, String)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-agent"));
+    fn spawn(binary: &str, environment: &[(&'static str, String)]) -> Self {
+        let mut command = Command::new(binary);
         command.arg("run").env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
         Self(command.stderr(Stdio::null()).spawn().expect("the agent's binary starts"))
     }

@@ -14,7 +14,7 @@ mod starts;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use self::standards::{Aim, STANDARDS};
+use self::standards::{Aim, Part, Standard};
 use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd};
 
@@ -44,7 +44,8 @@ struct Measured {
 struct Figure {
     /// What was measured.
     name: String,
-    value: f64,
+    /// None where a part of the bench ran that should have measured it, and did not.
+    value: Option<f64>,
     unit: String,
     /// What it is measured against: in words, with its own figure from the same run.
     yardstick: Option<String>,
@@ -79,23 +80,26 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }
     measured.extend(image_size(root));
     // What was measured is kept, should a later part fail.
-    let mut table = report(root, &measured)?;
+    let mut parts = vec![Part::Core];
+    let mut table = report(root, &measured, &parts)?;
     if options.load {
         measured.extend(read(&load::run(root, &options.size)?));
-        table = report(root, &measured)?;
+        parts.push(Part::Load);
+        table = report(root, &measured, &parts)?;
     }
     if options.starts {
         measured.extend(read(&starts::run(root)?));
-        table = report(root, &measured)?;
+        parts.push(Part::Starts);
+        table = report(root, &measured, &parts)?;
     }
     progress.done(format!("{} figures in target/bench/report.json", measured.len()));
     say(table);
     Ok(())
 }
 
-/// Judges what was measured and writes it down; returns the table.
-fn report(root: &Path, measured: &[Measured]) -> Result<String> {
-    let figures = judge(measured);
+/// Judges what was measured by the parts that ran and writes it down; returns the table.
+fn report(root: &Path, measured: &[Measured], parts: &[Part]) -> Result<String> {
+    let figures = judge(measured, parts);
     let dir = root.join("target/bench");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     fs::write(dir.join("report.json"), serde_json::to_string_pretty(&figures)?)?;
@@ -123,31 +127,52 @@ fn read(output: &str) -> Vec<Measured> {
     output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Every measured figure, held against its standard where it has one.
-fn judge(measured: &[Measured]) -> Vec<Figure> {
+/// Every measured figure, held against its standard where it has one; then every aim of these parts whose figure is not there.
+fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
     let by_name = |name: &str| measured.iter().find(|other| other.name == name);
+    let standards = || parts.iter().flat_map(|part| part.standards());
     let held = |figure: &Measured| {
-        let standard = STANDARDS.iter().find(|standard| standard.figure == figure.name);
+        let standard = standards().find(|standard| standard.figure == figure.name);
         let yardstick = standard.and_then(|standard| standard.yardstick).and_then(by_name);
         let ratio = yardstick.map(|yardstick| figure.value / yardstick.value);
         let aim = standard.and_then(|standard| standard.aim.as_ref());
         Figure {
             name: figure.name.clone(),
-            value: figure.value,
+            value: Some(figure.value),
             unit: figure.unit.clone(),
             yardstick: yardstick.map(|other| format!("{}: {} {}", other.name, other.value, other.unit)),
             ratio,
-            aim: aim.map(|aim| match aim {
-                Aim::Value(most) => format!("at most {most} {}", figure.unit),
-                Aim::Ratio(most) => format!("at most {most:.2} × the yardstick"),
-            }),
+            aim: aim.map(|aim| aim.words(&figure.unit)),
             met: aim.map(|aim| match aim {
                 Aim::Value(most) => figure.value <= *most,
                 Aim::Ratio(most) => ratio.is_some_and(|ratio| ratio <= *most),
             }),
         }
     };
-    measured.iter().map(held).collect()
+    // What nobody measured has not met its aim: a bench that was renamed or dropped must not take its aim with it.
+    let missing = |standard: &Standard| {
+        let aim = standard.aim.as_ref().filter(|_| by_name(standard.figure).is_none())?;
+        Some(Figure {
+            name: standard.figure.to_owned(),
+            value: None,
+            unit: String::new(),
+            yardstick: None,
+            ratio: None,
+            aim: Some(aim.words("")),
+            met: Some(false),
+        })
+    };
+    measured.iter().map(held).chain(standards().filter_map(missing)).collect()
+}
+
+impl Aim {
+    /// In the figure's unit, where that is known.
+    fn words(&self, unit: &str) -> String {
+        match self {
+            Self::Value(most) => format!("at most {most} {unit}").trim_end().to_owned(),
+            Self::Ratio(most) => format!("at most {most:.2} × the yardstick"),
+        }
+    }
 }
 
 /// In Markdown, which a person reads as it is.
@@ -162,7 +187,10 @@ fn table(figures: &[Figure]) -> String {
         };
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let (yardstick, aim) = (text(&figure.yardstick), text(&figure.aim));
-        let value = format!("{} {}", number(figure.value), figure.unit);
+        let value = match figure.value {
+            Some(value) => format!("{} {}", number(value), figure.unit),
+            None => "not measured".to_owned(),
+        };
         table.push_str(&format!("| {} | {value} | {yardstick} | {ratio} | {aim} | {met} |\n", figure.name));
     }
     table
@@ -184,7 +212,11 @@ mod tests {
     use super::*;
 
     fn judged(output: &str) -> Vec<Figure> {
-        judge(&read(output))
+        judge(&read(output), &[Part::Core])
+    }
+
+    fn of<'a>(figures: &'a [Figure], name: &str) -> &'a Figure {
+        figures.iter().find(|figure| figure.name == name).unwrap()
     }
 
     #[test]
@@ -192,7 +224,7 @@ mod tests {
         let output = "warming up\n{\"name\":\"issue\",\"value\":110.0,\"unit\":\"us\"}\n{\"level\":\"info\"}\n\
                       {\"name\":\"floor\",\"value\":100.0,\"unit\":\"us\"}\n";
         let figures = judged(output);
-        assert_eq!(figures.len(), 2);
+        assert_eq!(figures.iter().filter(|figure| figure.value.is_some()).count(), 2);
         let row = "| issue | 110 us | floor: 100 us | 1.10 | at most 1.18 × the yardstick | yes |";
         assert!(table(&figures).contains(row), "{}", table(&figures));
     }
@@ -203,6 +235,22 @@ mod tests {
         assert_eq!(judged(slow).first().and_then(|figure| figure.met), Some(false));
         let without_yardstick = r#"{"name":"issue","value":1.0,"unit":"us"}"#;
         assert_eq!(judged(without_yardstick).first().and_then(|figure| figure.met), Some(false));
+    }
+
+    #[test]
+    fn an_aim_whose_figure_is_missing_is_missed_in_the_parts_that_ran() {
+        let row = "| operator start to ready | not measured |  |  | at most 10 | NO |";
+        let core = judged("");
+        assert_eq!(of(&core, "agent image").met, Some(false));
+        assert!(!table(&core).contains("operator start to ready"), "the load driver was not asked");
+        let measured = read(r#"{"name":"agent image","value":5.5,"unit":"MiB"}"#);
+        let both = judge(&measured, &[Part::Core, Part::Load]);
+        assert!(table(&both).contains(row), "{}", table(&both));
+        assert!(!table(&both).contains("pod start"), "{}", table(&both));
+        assert_eq!(both.iter().filter(|figure| figure.name == "agent image").count(), 1);
+        assert_eq!(of(&both, "agent image").met, Some(true));
+        let starts = judge(&[], &[Part::Starts]);
+        assert!(starts.len() == 4 && starts.iter().all(|figure| figure.met == Some(false)));
     }
 
     #[test]
