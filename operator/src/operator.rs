@@ -32,6 +32,7 @@ use crate::{
         live::{ApiServerPods, LivePods},
         registry::{Registry, StreamLimits},
         serving::{self, ServingCertificate},
+        skew::Support,
     },
     jwks::{ApiServer, TokenKeys},
     leader::{Leadership, election::Election, store::ApiServerLease},
@@ -208,7 +209,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("the issuer cannot listen on {}", config.listen_issuer))?;
     let registry = Registry::new(StreamLimits::default());
-    let source = Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone() };
+    let support = Support::default();
+    let source =
+        Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone(), support };
     let replica_name = inspect::replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
     let credential = Credential::new(replica_name);
     part!(
@@ -236,6 +239,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         freshness,
         token_keys,
         registry,
+        support,
         events,
         metrics: metrics.clone(),
         readiness: readiness.clone(),

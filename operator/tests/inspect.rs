@@ -17,6 +17,7 @@ use countersign_operator::{
     issuer::{
         record::AgentInfo,
         registry::{Registry, StreamLimits},
+        skew::Support,
     },
 };
 use jiff::Timestamp;
@@ -46,8 +47,12 @@ fn named(name: &'static str, published: &Published) -> Arc<Credential> {
 async fn replica(credential: Arc<Credential>) -> (SocketAddr, Registry) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, registry) = (listener.local_addr().unwrap(), Registry::new(StreamLimits::default()));
-    let source =
-        Source { replica: "operator-b".to_owned(), registry: registry.clone(), readiness: Readiness::default() };
+    let source = Source {
+        replica: "operator-b".to_owned(),
+        registry: registry.clone(),
+        readiness: Readiness::default(),
+        support: Support::default(),
+    };
     tokio::spawn(server::serve(listener, credential, source));
     (address, registry)
 }

@@ -9,7 +9,11 @@ use countersign_core::{
     csr::Csr,
     key::{KeyType, PrivateKey},
 };
-use countersign_operator::events::Notice;
+use countersign_operator::{
+    events::Notice,
+    inspect::report::Source,
+    issuer::skew::{Support, Version},
+};
 use countersign_proto::issuer::v1::{self, SessionResponse, session_response};
 use support::World;
 use tokio::sync::mpsc;
@@ -118,4 +122,46 @@ async fn an_agent_within_the_window_makes_no_event() {
     let mut stream = client.hello(hello).await.unwrap();
     stream.state().await;
     assert!(matches!(world.notice().await.1, Notice::Identity(_)), "not Outdated");
+}
+
+// Served as far as it understands, counted, told of once, and in what the status is made of.
+#[tokio::test(start_paused = true)]
+async fn an_outdated_agent_is_served_counted_and_told_of() {
+    const OWN: Version = Version { major: 1, minor: 10 };
+    let by_version = (Support { own: OWN, required: &[] }, "1.5.0", "1.6 is the oldest");
+    let by_capability = (Support { own: OWN, required: &["fly"] }, "1.10.0", "cannot \"fly\"");
+    for (support, version, says) in [by_version, by_capability] {
+        let mut world = World::with_support(support).await;
+        let (context, client) = (world.context.clone(), world.client().await);
+        let source = Source {
+            replica: "a".to_owned(),
+            registry: context.registry.clone(),
+            readiness: context.readiness.clone(),
+            support: context.support,
+        };
+        let outdated = || {
+            let identities = source.report().identities;
+            let reported: Vec<_> = identities.iter().map(|one| (one.pods, one.outdated)).collect();
+            (world.metrics.agents_outdated.get(), reported)
+        };
+        let hello = v1::Hello { version: version.to_owned(), token: world.token(), ..v1::Hello::default() };
+        let mut stream = client.hello(hello.clone()).await.unwrap();
+        assert_eq!(stream.state().await.identities.len(), 1);
+        assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
+        assert_eq!(outdated(), (1, vec![(1, 1)]), "{version}");
+
+        // Displaced by one that is as it should be, and waited for: the counts are exact.
+        let hello = v1::Hello { version: "1.6.0".to_owned(), capabilities: vec!["fly".to_owned()], ..hello };
+        let mut newer = client.hello(hello).await.unwrap();
+        newer.state().await;
+        assert_eq!(stream.end().await.code(), Code::Aborted);
+        assert_eq!(outdated(), (0, vec![(1, 0)]));
+
+        let (pod, notice) = world.notice().await;
+        assert_eq!(pod.name, "orders-0");
+        assert!(matches!(&notice, Notice::Outdated(why) if why.contains(says)), "{notice:?}");
+        for _ in 0..2 {
+            assert!(!matches!(world.notice().await.1, Notice::Outdated(_)), "told of once");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
     issuer::{
         record::StreamRecord,
         registry::Registry,
-        skew::{REQUIRED, Standing, Version, judge},
+        skew::{Standing, Support},
     },
 };
 
@@ -27,13 +27,15 @@ pub struct Source {
     pub registry: Registry,
     /// What it has.
     pub readiness: Readiness,
+    /// Which of their agents are outdated.
+    pub support: Support,
 }
 
 impl Source {
     /// The report at this moment.
     #[must_use]
     pub fn report(&self) -> v1::ReportResponse {
-        let mut response = count(&self.registry.snapshot());
+        let mut response = count(&self.registry.snapshot(), &self.support);
         response.replica.clone_from(&self.replica);
         env!("CARGO_PKG_VERSION").clone_into(&mut response.version);
         response.missing = self.readiness.missing().into_iter().map(str::to_owned).collect();
@@ -52,7 +54,7 @@ struct Count<'a> {
 }
 
 /// Counts streams; those of one pod stand beside each other, and count as one pod.
-fn count(records: &[Arc<StreamRecord>]) -> v1::ReportResponse {
+fn count(records: &[Arc<StreamRecord>], support: &Support) -> v1::ReportResponse {
     let served: Vec<_> = records.iter().map(|record| (&**record, record.served())).collect();
     let mut identities: HashMap<&str, (&IdentitySpec, Count<'_>)> = HashMap::new();
     let mut agents: BTreeMap<&str, Count<'_>> = BTreeMap::new();
@@ -62,7 +64,7 @@ fn count(records: &[Arc<StreamRecord>]) -> v1::ReportResponse {
         if agent.last != pod {
             (agent.last, agent.pods) = (pod, agent.pods + 1);
         }
-        let outdated = matches!(judge(&record.agent, Version::own(), REQUIRED), Standing::Outdated(_));
+        let outdated = matches!(support.judge(&record.agent), Standing::Outdated(_));
         for one in served {
             let (_, count) = identities.entry(&one.identity.uid).or_insert_with(|| (&one.identity, Count::default()));
             if count.last != pod {
@@ -110,6 +112,7 @@ mod tests {
         issuer::{
             record::{AgentInfo, Issuance},
             registry::{Hold, Registry, StreamLimits},
+            skew::{Support, Version},
         },
     };
     use countersign_core::entitlement::IdentitySpec;
@@ -147,6 +150,7 @@ mod tests {
             replica: "operator-a".to_owned(),
             registry: Registry::new(StreamLimits::default()),
             readiness: Readiness::default(),
+            support: Support { own: Version { major: 0, minor: 5 }, required: &[] },
         };
         let (cart, other) = (identity("cart"), identity("other"));
         let registry = &source.registry;
@@ -163,9 +167,9 @@ mod tests {
         let counts: Vec<_> = report
             .identities
             .iter()
-            .map(|one| (one.name.as_str(), one.pods, one.next_expiry, one.oldest_issuance))
+            .map(|one| (one.name.as_str(), one.pods, one.outdated, one.next_expiry, one.oldest_issuance))
             .collect();
-        assert_eq!(counts, [("cart", 2, 160, 110), ("other", 1, 0, 0)]);
+        assert_eq!(counts, [("cart", 2, 1, 160, 110), ("other", 1, 0, 0, 0)]);
         let agents: Vec<_> = report.agents.iter().map(|one| (one.version.as_str(), one.pods)).collect();
         assert_eq!(agents, [("0.0.0", 1), ("0.1.0", 2)]);
         assert_eq!((report.replica.as_str(), report.missing.is_empty()), ("operator-a", false));

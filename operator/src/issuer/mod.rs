@@ -41,7 +41,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 
-use self::{connection::Link, live::LivePods, refused::Refused, registry::Registry};
+use self::{connection::Link, live::LivePods, refused::Refused, registry::Registry, skew::Support};
 use crate::{
     authorities::{Freshness, Published},
     clock::{Clock, agreement::Agreement},
@@ -70,6 +70,8 @@ pub struct Context {
     pub live_pods: LivePods,
     /// Open streams.
     pub registry: Registry,
+    /// Which agents are outdated.
+    pub support: Support,
     /// Where events go.
     pub events: EventSink,
     /// Counters.

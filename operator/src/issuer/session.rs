@@ -24,7 +24,7 @@ use super::{
     record::AgentInfo,
     refused::Refused,
     registry::{Admission, Hold},
-    skew::{self, Counted, Standing},
+    skew::{Counted, Standing},
     state,
     view::View,
 };
@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
             (true, true) => {}
         }
         let agent = AgentInfo::new(&hello.version, &hello.capabilities);
-        let standing = skew::judge(&agent, skew::Version::own(), skew::REQUIRED);
+        let standing = context.support.judge(&agent);
         let counted = Counted::new(&context.metrics, &agent, &standing);
         let (hold, displaced) = context.registry.hold(&pod.pod_uid, &hello.session, agent)?;
         if displaced {

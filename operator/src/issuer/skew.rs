@@ -52,9 +52,32 @@ pub enum Standing {
     Outdated(String),
 }
 
+/// By what agents are judged; [`Support::default`] outside of tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Support {
+    /// The operator's version, from which is counted back.
+    pub own: Version,
+    /// What every agent must be able to do.
+    pub required: &'static [&'static str],
+}
+
+impl Default for Support {
+    fn default() -> Self {
+        Self { own: Version::own(), required: REQUIRED }
+    }
+}
+
+impl Support {
+    /// How an agent stands to this.
+    #[must_use]
+    pub fn judge(&self, agent: &AgentInfo) -> Standing {
+        judge(agent, self.own, self.required)
+    }
+}
+
 /// Judges an agent by what it says of itself. One whose version cannot be read is current unless it lacks what is required.
 #[must_use]
-pub fn judge(agent: &AgentInfo, own: Version, required: &[&str]) -> Standing {
+fn judge(agent: &AgentInfo, own: Version, required: &[&str]) -> Standing {
     let lacks = required.iter().find(|name| !agent.capabilities.iter().any(|known| known == *name));
     if let Some(name) = lacks {
         return Standing::Outdated(format!("the agent cannot {name:?}, which this operator needs; {WHAT_TO_DO}"));

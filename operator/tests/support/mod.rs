@@ -30,6 +30,7 @@ use countersign_operator::{
         self, Context,
         live::{LivePods, PodSource},
         registry::{Registry, StreamLimits},
+        skew::Support,
     },
     jwks::{FetchError, KeySource, PublishedKeys, TokenKeys},
     metrics::Metrics,
@@ -221,7 +222,16 @@ impl World {
 
     /// As [`Self::new`], with other limits.
     pub async fn with_limits(limits: StreamLimits) -> Self {
-        let world = Self::empty_with_limits(limits).await;
+        Self::made_with(limits, Support::default()).await
+    }
+
+    /// As [`Self::new`], with agents that are outdated by this.
+    pub async fn with_support(support: Support) -> Self {
+        Self::made_with(StreamLimits::default(), support).await
+    }
+
+    async fn made_with(limits: StreamLimits, support: Support) -> Self {
+        let world = Self::empty_with(limits, support).await;
         world.index.update(|index| {
             index.apply_domain(&trust_domain());
             index.apply_identity(orders());
@@ -233,10 +243,10 @@ impl World {
 
     /// An issuer in a cluster with namespace `shop` only.
     pub async fn empty() -> Self {
-        Self::empty_with_limits(StreamLimits::default()).await
+        Self::empty_with(StreamLimits::default(), Support::default()).await
     }
 
-    async fn empty_with_limits(limits: StreamLimits) -> Self {
+    async fn empty_with(limits: StreamLimits, support: Support) -> Self {
         let begin = tokio::time::Instant::now();
         let clock = Clock::new(move || {
             let elapsed = jiff::SignedDuration::try_from(begin.elapsed()).unwrap();
@@ -270,6 +280,7 @@ impl World {
             freshness: freshness.clone(),
             token_keys,
             registry: Registry::new(limits),
+            support,
             events,
             metrics: metrics.clone(),
             readiness: readiness.clone(),
