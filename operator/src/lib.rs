@@ -2,6 +2,8 @@
 //! `authorities` → published state, which `issuer` reads. A server reads published state; it never calls back.
 
 pub mod authorities;
+#[cfg(test)]
+mod canned;
 pub mod clock;
 pub mod config;
 pub mod controllers;

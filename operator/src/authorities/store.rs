@@ -128,3 +128,57 @@ fn failed(name: &str, error: kube::Error) -> StoreError {
         _ => StoreError::Kube { name: name.to_owned(), source: Box::new(error) },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{JournalStore, StoreError, StoredSecret};
+    use crate::{
+        authorities::book::control_plane_policy,
+        canned::{Asked, answering, refusal},
+    };
+    use countersign_core::journal::{Journal, RandomKeys};
+    use http::Method;
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    fn journal() -> Journal {
+        Journal::create("cluster", None, &control_plane_policy(), &mut RandomKeys, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    fn read() -> StoredSecret {
+        StoredSecret { resource_version: "7".to_owned(), owner: None, journal: None }
+    }
+
+    fn taken(asked: &Asked) -> (u16, Value) {
+        let mut stored = asked.body.clone();
+        stored["metadata"]["resourceVersion"] = json!("8");
+        (200, stored)
+    }
+
+    #[tokio::test]
+    async fn a_journal_takes_the_place_of_the_version_that_was_read_and_of_no_other() {
+        let (client, questions) = answering(taken);
+        let stored = JournalStore::new(client, "a").write("j", None, &journal(), Some(&read())).await.unwrap();
+        assert_eq!(stored.resource_version, "8");
+        let asked = questions.all();
+        assert_eq!((&asked[0].method, &asked[0].body["metadata"]["resourceVersion"]), (&Method::PUT, &json!("7")));
+    }
+
+    #[tokio::test]
+    async fn a_first_journal_is_made_and_takes_nothings_place() {
+        let (client, questions) = answering(taken);
+        JournalStore::new(client, "a").write("j", None, &journal(), None).await.unwrap();
+        let asked = questions.all();
+        assert_eq!((&asked[0].method, &asked[0].body["metadata"]["resourceVersion"]), (&Method::POST, &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn who_comes_second_is_told_so_and_writes_nothing_more() {
+        for over in [Some(read()), None] {
+            let (client, questions) = answering(|_| refusal(409, "Conflict"));
+            let written = JournalStore::new(client, "a").write("j", None, &journal(), over.as_ref()).await;
+            assert!(matches!(written, Err(StoreError::Conflict { .. })));
+            assert_eq!(questions.all().len(), 1);
+        }
+    }
+}

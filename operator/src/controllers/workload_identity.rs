@@ -121,14 +121,6 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains:
         })
     };
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENT);
-    let on_error = |_, error: &StatusError, context: Arc<Context>| match error {
-        StatusError::NotLeading(_) => elsewhere(&context.leadership),
-        StatusError::Changed { .. } => Action::requeue(DEBOUNCE),
-        StatusError::Kube { .. } => {
-            tracing::warn!(%error, "WorkloadIdentity");
-            Action::requeue(Duration::from_secs(5))
-        }
-    };
     applier(timed, on_error, context, store, queue, config)
         .for_each(|result| async {
             if let Err(error) = result {
@@ -136,6 +128,17 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains:
             }
         })
         .await;
+}
+
+fn on_error(_: Arc<WorkloadIdentity>, error: &StatusError, context: Arc<Context>) -> Action {
+    match error {
+        StatusError::NotLeading(_) => elsewhere(&context.leadership),
+        StatusError::Changed { .. } => Action::requeue(DEBOUNCE),
+        StatusError::Kube { .. } => {
+            tracing::warn!(%error, "WorkloadIdentity");
+            Action::requeue(Duration::from_secs(5))
+        }
+    }
 }
 
 fn reference(key: &IdentityKey) -> Reference {

@@ -91,3 +91,94 @@ async fn answer(replica: Replica, credential: &Credential) -> Option<Answer> {
     };
     Some(Answer { replica: replica.name, report })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Context, Counted, run};
+    use crate::{
+        canned::{Questions, answering, leading, refusal},
+        clock::Clock,
+        http::Readiness,
+        inspect::{credential::Credential, report::Source, tally::Sight},
+        issuer::{
+            registry::{Registry, StreamLimits},
+            skew::Support,
+        },
+        leader::Leadership,
+    };
+    use jiff::Timestamp;
+    use rustls::pki_types::ServerName;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+    use tokio::{sync::watch, time::Instant};
+
+    /// The rounds of a replica that leads, whose API server lists the others so.
+    fn rounds(listed: impl Fn() -> (u16, Value) + Send + Sync + 'static) -> (Leadership, Counted, Questions) {
+        let begin = Instant::now();
+        let clock = Clock::new(move || Timestamp::UNIX_EPOCH + begin.elapsed());
+        let (client, questions) = answering(move |_| listed());
+        let leadership = leading(&clock);
+        let source = Source {
+            replica: "operator-a".to_owned(),
+            registry: Registry::new(StreamLimits::default()),
+            readiness: Readiness::default(),
+            support: Support::default(),
+        };
+        let context = Context {
+            client,
+            namespace: "countersign-system".to_owned(),
+            port: 8444,
+            source,
+            credential: Credential::new(ServerName::try_from("replica").unwrap()),
+            leadership: leadership.clone(),
+        };
+        let (counts, counted) = watch::channel(None);
+        tokio::spawn(run(context, counts));
+        (leadership, counted, questions)
+    }
+
+    fn nobody_else() -> (u16, Value) {
+        (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}))
+    }
+
+    fn seconds(questions: &Questions, begin: Instant) -> Vec<u64> {
+        questions.all().iter().map(|asked| asked.at.duration_since(begin).as_secs()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_counts_at_once_and_then_every_thirty_seconds() {
+        let begin = Instant::now();
+        let (_leadership, mut counted, questions) = rounds(nobody_else);
+        for _ in 0..4 {
+            counted.changed().await.unwrap();
+            assert_eq!(counted.borrow_and_update().as_ref().unwrap().sight, Sight::Whole);
+        }
+        assert_eq!(seconds(&questions, begin), [0, 30, 60, 90]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leads_no_longer_asks_nobody_and_counts_for_nothing_until_it_leads_again() {
+        let begin = Instant::now();
+        let (leadership, mut counted, questions) = rounds(nobody_else);
+        counted.changed().await.unwrap();
+        assert!(counted.borrow_and_update().is_some());
+        leadership.lead_for(Duration::ZERO);
+        counted.changed().await.unwrap();
+        assert!(counted.borrow_and_update().is_none());
+        tokio::time::advance(Duration::from_secs(300)).await;
+        assert_eq!(seconds(&questions, begin), [0]);
+        leadership.lead_for(Duration::from_secs(60));
+        counted.changed().await.unwrap();
+        assert!(counted.borrow_and_update().is_some());
+        assert_eq!(seconds(&questions, begin), [0, 300]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_in_which_the_replicas_are_not_listed_says_nothing() {
+        let begin = Instant::now();
+        let (_leadership, counted, questions) = rounds(|| refusal(500, "InternalError"));
+        tokio::time::timeout(Duration::from_secs(65), counted.clone().changed()).await.unwrap_err();
+        assert!(counted.borrow().is_none());
+        assert_eq!(seconds(&questions, begin), [0, 30, 60]);
+    }
+}

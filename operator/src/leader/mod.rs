@@ -78,6 +78,12 @@ impl Leadership {
         let leads = self.leads();
         self.0.leads.send_if_modified(|current| std::mem::replace(current, leads) != leads)
     }
+
+    /// Leads for so long, as if elected; no time at all: leads no longer.
+    #[cfg(test)]
+    pub(crate) fn lead_for(&self, time: std::time::Duration) {
+        self.set(Some((Instant::now() + time, self.0.clock.now() + time)));
+    }
 }
 
 /// Waits until leadership was gained; at once when it is there and was not noticed yet.

@@ -1,10 +1,24 @@
-//! The control plane's root is made once, and never anew under pods that trust it.
+//! The control plane's root is made once, and never anew under pods that trust it; what is written is written over what was
+//! read.
 
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{ByteString, api::core::v1::Service};
 use serde_json::json;
 
-use super::{ControlPlaneError, Due, StoredSecret, address, decide};
+use super::{Context, ControlPlaneError, Due, StoredSecret, address, decide, reconcile};
+use crate::{
+    authorities::{
+        Authorities,
+        store::{JournalStore, SECRET_TYPE},
+    },
+    canned::{Questions, answering, leading},
+    clock::Clock,
+    index::{Index, SharedIndex},
+    metrics::Metrics,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -46,4 +60,71 @@ fn the_issuers_address_is_the_services_clusterip() {
     assert_eq!(address(&service("fd00::7")).as_deref(), Some("[fd00::7]:8443"));
     assert_eq!(address(&service("None")), None);
     assert_eq!(address(&service("")), None);
+}
+
+/// Of a leading replica when the next root is due; it leads no longer once a request of `ends` came for a path that ends so.
+fn due(ends: Option<(Method, &'static str)>) -> (Context, Questions) {
+    let clock = Clock::new(|| at(365 * 24 * 3600 / 2));
+    let leadership = leading(&clock);
+    let journal = made().journal.unwrap().to_vec();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+        "metadata": {"name": "control-plane", "resourceVersion": "7"}, "data": {"journal": ByteString(journal)},
+    });
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "countersign-control-plane", "resourceVersion": "8"},
+        "data": {"roots.pem": "the first alone"},
+    });
+    let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "10.96.0.7"}});
+    let told = leadership.clone();
+    let (client, questions) = answering(move |asked| {
+        if ends.as_ref().is_some_and(|(method, path)| asked.method == *method && asked.path.ends_with(path)) {
+            told.lead_for(Duration::ZERO);
+        }
+        let objects = [("/secrets/control-plane", &secret), ("/configmaps/countersign-control-plane", &map)];
+        let found = objects.into_iter().find(|(path, _)| asked.path.ends_with(path));
+        (200, found.map_or(&service, |(_, object)| object).clone())
+    });
+    let index = SharedIndex::new(Index::new(String::new()));
+    let context = Context {
+        authorities: Authorities::new("cluster".to_owned(), clock.clone(), index),
+        journals: JournalStore::new(client.clone(), "countersign-authorities"),
+        client,
+        namespace: "countersign-system".to_owned(),
+        issuer_name: "issuer".to_owned(),
+        audience: "audience".to_owned(),
+        cluster: "cluster".to_owned(),
+        leadership,
+        clock,
+        metrics: Arc::new(Metrics::new()),
+    };
+    (context, questions)
+}
+
+#[tokio::test]
+async fn the_journal_and_the_config_map_are_written_over_the_versions_that_were_read() {
+    let (context, questions) = due(None);
+    reconcile(&context).await.unwrap();
+    let all = questions.all();
+    let written: Vec<_> = all
+        .iter()
+        .filter(|asked| asked.method != Method::GET)
+        .map(|asked| (asked.method.clone(), asked.body["metadata"]["resourceVersion"].clone()))
+        .collect();
+    assert_eq!(written, [(Method::PUT, json!("7")), (Method::PATCH, json!("8"))]);
+}
+
+// Its time may end while it reads: nothing that follows is written.
+#[tokio::test]
+async fn a_replica_that_leads_no_longer_writes_neither_journal_nor_config_map() {
+    let reads_secret = (Method::GET, "/secrets/control-plane");
+    let reads_service = (Method::GET, "/services/countersign-issuer");
+    for (ends, written) in [(reads_secret, vec![]), (reads_service, vec![Method::PUT])] {
+        let (context, questions) = due(Some(ends.clone()));
+        let ended = reconcile(&context).await;
+        assert!(matches!(ended, Err(ControlPlaneError::NotLeading(_))), "{ends:?}: {ended:?}");
+        let mut methods = questions.methods();
+        methods.retain(|method| method != Method::GET);
+        assert_eq!(methods, written, "{ends:?}");
+    }
 }

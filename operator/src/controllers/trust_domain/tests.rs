@@ -1,12 +1,32 @@
-//! What is due for a journal, and what the status says of it.
+//! What is due for a journal, what the status says of it, and over what both are written.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use countersign_core::journal::{Journal, JournalError, KeySource, RandomKeys};
 use countersign_core::key::{KeyError, PrivateKey};
 use countersign_crds::TrustDomain;
+use http::Method;
 use jiff::Timestamp;
-use serde_json::json;
+use k8s_openapi::ByteString;
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
 
-use super::{Due, Problem, Standing, decide, facts, status};
+use super::{Context, Due, Problem, ReconcileError, Standing, decide, facts, on_error, reconcile, status};
+use crate::{
+    authorities::{
+        Authorities,
+        store::{JournalStore, SECRET_TYPE, StoreError},
+    },
+    canned::{Asked, Questions, answering, leading, refusal},
+    clock::Clock,
+    controllers::usable::UsableDomains,
+    index::{Index, SharedIndex},
+    leader::Leadership,
+    metrics::Metrics,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -104,4 +124,114 @@ fn a_status_is_written_only_when_it_means_something_else() {
     let again = status(&domain, &standing(&domain), at(3_000));
     // Each journal here has new keys, of which the status shows nothing: only the ids, which are numbered.
     assert_eq!(again, first);
+}
+
+/// An API server with a journal in version 7 and its TrustDomain in version 8, at a time when a successor is due.
+struct Server {
+    context: Arc<Context>,
+    questions: Questions,
+}
+
+impl Server {
+    /// One that answers as `answer` says, and where that says nothing with what is stored.
+    fn new(answer: impl Fn(&Asked, &Leadership) -> Option<(u16, Value)> + Send + Sync + 'static) -> Self {
+        let clock = Clock::new(|| at(43_200));
+        let leadership = leading(&clock);
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+            "metadata": {
+                "name": "trust-domain.example.org", "resourceVersion": "7",
+                "annotations": {"countersign.dev/trust-domain-uid": "u"},
+            },
+            "data": {"journal": ByteString(journal(at(0)).to_bytes().unwrap().to_vec())},
+        });
+        let told = leadership.clone();
+        let (client, questions) = answering(move |asked| {
+            let stored = if asked.path.contains("/secrets") { &secret } else { &stored_domain() };
+            answer(asked, &told).unwrap_or_else(|| (200, stored.clone()))
+        });
+        let index = SharedIndex::new(Index::new(String::new()));
+        index.update(|index| index.apply_domain(&domain()));
+        let context = Context {
+            authorities: Authorities::new("cluster".to_owned(), clock.clone(), index.clone()),
+            index,
+            journals: JournalStore::new(client.clone(), "countersign-authorities"),
+            client,
+            cluster: "cluster".to_owned(),
+            leadership,
+            usable: UsableDomains::new().0,
+            clock,
+            metrics: Arc::new(Metrics::new()),
+        };
+        Self { context: Arc::new(context), questions }
+    }
+
+    async fn reconcile(&self) -> Result<Action, ReconcileError> {
+        let domain: TrustDomain = serde_json::from_value(stored_domain()).unwrap();
+        reconcile(Arc::new(domain), &self.context).await
+    }
+}
+
+fn stored_domain() -> Value {
+    static DOMAIN: OnceLock<Value> = OnceLock::new();
+    let stored = || {
+        let mut domain = domain();
+        domain.metadata.resource_version = Some("8".to_owned());
+        serde_json::to_value(domain).unwrap()
+    };
+    DOMAIN.get_or_init(stored).clone()
+}
+
+#[tokio::test]
+async fn a_journal_and_a_status_are_written_over_the_versions_that_were_read() {
+    let server = Server::new(|_, _| None);
+    server.reconcile().await.unwrap();
+    let asked = server.questions.all();
+    assert_eq!(server.questions.methods(), [Method::GET, Method::PUT, Method::PATCH]);
+    assert_eq!(asked[1].body["metadata"]["resourceVersion"], "7", "the journal's");
+    assert!(asked[1].body["data"]["journal"].is_string());
+    assert!(asked[2].path.ends_with("/trustdomains/example.org/status"), "{}", asked[2].path);
+    assert_eq!(
+        (&asked[2].body["metadata"]["resourceVersion"], &asked[2].body["metadata"]["uid"]),
+        (&json!("8"), &json!("u"))
+    );
+}
+
+#[tokio::test]
+async fn what_another_changed_meanwhile_is_not_overwritten_but_looked_at_again() {
+    let again = Action::requeue(Duration::from_millis(200));
+    for (fails, sent) in [(Method::PUT, 2), (Method::PATCH, 3)] {
+        let which = fails.clone();
+        let server = Server::new(move |asked, _| (asked.method == which).then(|| refusal(409, "Conflict")));
+        let error = server.reconcile().await.unwrap_err();
+        let expected = match fails {
+            Method::PUT => matches!(error, ReconcileError::Store(StoreError::Conflict { .. })),
+            _ => matches!(error, ReconcileError::Changed { .. }),
+        };
+        assert!(expected, "{fails}: {error}");
+        assert_eq!(server.questions.all().len(), sent, "{fails}: tried once, and nothing after it");
+        assert_eq!(on_error(Arc::new(domain()), &error, server.context), again);
+    }
+}
+
+// Its time may end at any moment: before anything, while the journal is read, while it is written.
+#[tokio::test]
+async fn a_replica_that_leads_no_longer_writes_neither_journal_nor_status() {
+    for (ends, sent) in
+        [(None, vec![]), (Some(Method::GET), vec![Method::GET]), (Some(Method::PUT), vec![Method::GET, Method::PUT])]
+    {
+        let when = ends.clone();
+        let server = Server::new(move |asked, leadership| {
+            if Some(&asked.method) == when.as_ref() {
+                leadership.lead_for(Duration::ZERO);
+            }
+            None
+        });
+        if ends.is_none() {
+            server.context.leadership.lead_for(Duration::ZERO);
+        }
+        let error = server.reconcile().await.unwrap_err();
+        assert!(matches!(error, ReconcileError::NotLeading(_)), "{ends:?}: {error}");
+        assert_eq!(server.questions.methods(), sent, "{ends:?}");
+    }
 }

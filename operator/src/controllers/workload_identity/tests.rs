@@ -1,11 +1,25 @@
-//! What the status says of each outcome.
+//! What the status says of each outcome, and when and over what it is written.
 
-use countersign_crds::{TrustDomain, WorkloadIdentity};
+use std::{sync::Arc, time::Duration};
+
+use countersign_crds::{TrustDomain, WorkloadIdentity, WorkloadIdentityStatus};
+use countersign_proto::inspect::v1::{IdentityReport, ReportResponse};
+use futures::StreamExt;
+use http::Method;
 use jiff::Timestamp;
+use kube::runtime::{controller::Action, reflector, watcher};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::{Seen, Usable, status};
-use crate::index::{IdentityKey, Index, PodRecord};
+use super::{Context, DEBOUNCE, Seen, StatusError, Usable, counted_anew, on_error, reconcile, status, write_status};
+use crate::{
+    authorities::Authorities,
+    canned::{Asked, Questions, answering, leading, refusal},
+    clock::Clock,
+    index::{IdentityKey, Index, PodRecord, SharedIndex},
+    inspect::tally::{Answer, Ledger, Totals},
+    metrics::Metrics,
+};
 
 fn identity(name: &str, spec: &Value) -> WorkloadIdentity {
     serde_json::from_value(json!({
@@ -150,4 +164,127 @@ fn of_an_identity_that_no_pod_may_get_there_is_nothing_to_refresh() {
     let seen = Seen { usable: None, totals: None };
     let status = status(&identity("no-domain", &spec), &index.identity(&key).unwrap(), &seen, now);
     assert!(status.conditions.iter().all(|one| one.type_ != "Refreshing"), "{:?}", status.conditions);
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// As the API server stores it: version 7.
+fn read() -> WorkloadIdentity {
+    let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
+    let mut identity = identity("admitted", &spec);
+    identity.metadata.resource_version = Some("7".to_owned());
+    identity
+}
+
+/// What a leading replica works with at that time, beside an API server that answers so.
+fn context(
+    now: Timestamp,
+    answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static,
+) -> (Arc<Context>, Questions) {
+    let (client, questions) = answering(answer);
+    let clock = Clock::new(move || now);
+    let mut index = index();
+    index.apply_identity(read());
+    let index = SharedIndex::new(index);
+    let context = Context {
+        client,
+        authorities: Authorities::new("cluster".to_owned(), clock.clone(), index.clone()),
+        index,
+        counted: watch::channel(None).1,
+        leadership: leading(&clock),
+        clock,
+        metrics: Arc::new(Metrics::new()),
+    };
+    (Arc::new(context), questions)
+}
+
+fn taken(_: &Asked) -> (u16, Value) {
+    (200, serde_json::to_value(read()).unwrap())
+}
+
+#[tokio::test]
+async fn a_status_is_written_over_the_version_that_was_read() {
+    let (context, questions) = context(at(0), taken);
+    reconcile(Arc::new(read()), &context).await.unwrap();
+    let [asked] = <[Asked; 1]>::try_from(questions.all()).unwrap();
+    assert_eq!(asked.method, Method::PATCH);
+    assert!(asked.path.ends_with("/namespaces/shop/workloadidentities/admitted/status"), "{}", asked.path);
+    assert_eq!(
+        (&asked.body["metadata"]["resourceVersion"], &asked.body["metadata"]["uid"]),
+        (&json!("7"), &json!("admitted"))
+    );
+}
+
+#[tokio::test]
+async fn a_status_over_another_version_is_not_forced_but_looked_at_again() {
+    let (context, questions) = context(at(0), |_| refusal(409, "Conflict"));
+    let error = reconcile(Arc::new(read()), &context).await.unwrap_err();
+    assert!(matches!(error, StatusError::Changed { .. }), "{error}");
+    assert_eq!(questions.methods(), [Method::PATCH], "tried once, not over what another wrote");
+    assert_eq!(on_error(Arc::new(read()), &error, context), Action::requeue(DEBOUNCE));
+}
+
+#[tokio::test]
+async fn a_replica_that_leads_no_longer_writes_no_status() {
+    let (context, questions) = context(at(0), taken);
+    let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
+    context.leadership.lead_for(Duration::ZERO);
+    let before = reconcile(Arc::new(read()), &context).await;
+    assert!(matches!(before, Err(StatusError::NotLeading(_))), "{before:?}");
+    // Its time may end between the look and the write.
+    let between = write_status(&read(), key, WorkloadIdentityStatus::default(), &context).await;
+    assert!(matches!(between, Err(StatusError::NotLeading(_))), "{between:?}");
+    assert!(questions.all().is_empty(), "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_status_is_written_only_when_it_means_something_else() {
+    let (first, questions) = context(at(0), taken);
+    reconcile(Arc::new(read()), &first).await.unwrap();
+    let mut written = read();
+    written.status = serde_json::from_value(questions.all()[0].body["status"].clone()).unwrap();
+    let (later, questions) = context(at(3_000), taken);
+    reconcile(Arc::new(written.clone()), &later).await.unwrap();
+    assert!(questions.all().is_empty(), "the same an hour later");
+    later.index.update(|index| index.remove_pod("b"));
+    reconcile(Arc::new(written), &later).await.unwrap();
+    assert_eq!(questions.methods(), [Method::PATCH], "another number of pods");
+}
+
+/// What a round finds where one replica serves so many pods of each identity.
+fn totals(served: &[(&str, u32)]) -> Arc<Totals> {
+    let identities = served.iter().map(|(name, pods)| IdentityReport {
+        namespace: "shop".to_owned(),
+        name: (*name).to_owned(),
+        pods: *pods,
+        ..IdentityReport::default()
+    });
+    let report = ReportResponse { identities: identities.collect(), ..ReportResponse::default() };
+    Arc::new(Ledger::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }]))
+}
+
+#[tokio::test]
+async fn a_round_of_counting_wakes_those_of_whom_it_says_something_new() {
+    let (store, mut writer) = reflector::store::<WorkloadIdentity>();
+    for name in ["x", "y", "z"] {
+        let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
+        writer.apply_watcher_event(&watcher::Event::Apply(identity(name, &spec)));
+    }
+    let (counts, counted) = watch::channel(None);
+    let mut woken = std::pin::pin!(counted_anew(counted, store));
+    let rounds: [(Option<Arc<Totals>>, &[&str]); 5] = [
+        (Some(totals(&[("x", 3), ("y", 1)])), &["x", "y", "z"]),
+        (Some(totals(&[("x", 3), ("y", 1)])), &[]),
+        (Some(totals(&[("x", 3), ("y", 2)])), &["y"]),
+        (None, &[]),
+        (Some(totals(&[("x", 3), ("y", 2)])), &["x", "y", "z"]),
+    ];
+    for (round, (totals, expected)) in rounds.into_iter().enumerate() {
+        counts.send_replace(totals);
+        let mut names: Vec<_> = woken.next().await.unwrap().into_iter().map(|one| one.name).collect();
+        names.sort();
+        assert_eq!(names, expected, "round {round}");
+    }
 }
