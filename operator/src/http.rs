@@ -161,7 +161,51 @@ async fn metrics_text(State(site): State<Site>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, Readiness};
+    use super::{Part, Readiness, router};
+    use crate::metrics::Metrics;
+    use axum::body::Body;
+    use http::{Request, StatusCode, header::CONTENT_TYPE};
+    use http_body_util::BodyExt as _;
+    use std::sync::Arc;
+    use tower::ServiceExt as _;
+
+    /// Status, content type and text of what is at `path`.
+    async fn get(path: &str, readiness: &Readiness) -> (StatusCode, String, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = router(readiness.clone(), Arc::new(Metrics::new())).oneshot(request).await.unwrap();
+        let content_type = answer.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());
+        let status = answer.status();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, content_type.unwrap_or_default(), String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_lives_is_healthy_and_ready_only_once_nothing_is_missing() {
+        let readiness = Readiness::default();
+        for part in Part::ALL {
+            let (status, _, text) = get("/readyz", &readiness).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(text.lines().any(|line| line == part.name()), "{text}");
+            let (status, _, text) = get("/healthz", &readiness).await;
+            assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\n"), "not ready is no reason to be restarted");
+            readiness.set(part);
+        }
+        let (status, _, text) = get("/readyz", &readiness).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\n"));
+        readiness.unset(Part::Clock);
+        assert_eq!(get("/readyz", &readiness).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_told_as_openmetrics_and_nothing_else_is_served() {
+        let (status, content_type, text) = get("/metrics", &Readiness::default()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"), "{content_type}");
+        assert!(text.contains("# TYPE countersign_agents_outdated gauge") && text.ends_with("# EOF\n"), "{text}");
+        for path in ["/", "/debug/pprof", "/metrics/x"] {
+            assert_eq!(get(path, &Readiness::default()).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
 
     #[test]
     fn every_part_is_needed_and_named_while_it_is_missing() {

@@ -177,6 +177,7 @@ mod tests {
         io::AsyncReadExt,
         net::{TcpListener, TcpStream},
         sync::mpsc,
+        time::Instant,
     };
     use tokio_util::sync::CancellationToken;
 
@@ -196,6 +197,16 @@ mod tests {
         let (address, _connections) = listening(limits).await;
         let mut peer = TcpStream::connect(address).await.unwrap();
         assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    // R87
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_may_take_five_seconds_where_nothing_else_is_said() {
+        let (address, _connections) = listening(ConnectionLimits::default()).await;
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        let begin = Instant::now();
+        assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!((5_000..5_100).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
     }
 
     #[tokio::test]

@@ -182,3 +182,80 @@ impl std::fmt::Debug for LivePods {
         f.debug_struct("LivePods").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BoxFuture, CONCURRENT, Found, LivePods, NEGATIVE, PodRecord, PodSource, REMEMBERED, Wanted};
+    use crate::{
+        index::{Index, SharedIndex},
+        metrics::Metrics,
+    };
+    use futures::{FutureExt, future::join_all};
+    use jiff::Timestamp;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use tokio::sync::Semaphore;
+
+    /// An API server that knows no pod and answers as many questions as there are permits.
+    #[derive(Clone)]
+    struct Server {
+        under_way: Arc<AtomicUsize>,
+        answers: Arc<Semaphore>,
+    }
+
+    impl PodSource for Server {
+        fn read<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<PodRecord>, String>> {
+            Box::pin(async move {
+                self.under_way.fetch_add(1, Ordering::SeqCst);
+                self.answers.acquire().await.map_err(|error| error.to_string())?.forget();
+                self.under_way.fetch_sub(1, Ordering::SeqCst);
+                Ok(None)
+            })
+        }
+    }
+
+    fn server() -> (LivePods, Server) {
+        let server = Server { under_way: Arc::default(), answers: Arc::new(Semaphore::new(0)) };
+        let index = SharedIndex::new(Index::new(String::new()));
+        (LivePods::new(Box::new(server.clone()), index, Arc::new(Metrics::new())), server)
+    }
+
+    fn wanted(number: usize) -> Wanted {
+        Wanted { namespace: "shop".to_owned(), name: format!("pod-{number}"), uid: number.to_string() }
+    }
+
+    #[tokio::test]
+    async fn sixteen_pods_are_read_at_a_time_and_the_others_wait_for_their_turn() {
+        let (live, server) = server();
+        let pods: Vec<_> = (0..40).map(wanted).collect();
+        let mut looks = Box::pin(join_all(pods.iter().map(|pod| live.look(pod, Timestamp::UNIX_EPOCH))));
+        assert!((&mut looks).now_or_never().is_none());
+        assert_eq!((CONCURRENT, server.under_way.load(Ordering::SeqCst)), (16, 16));
+        server.answers.add_permits(4);
+        assert!((&mut looks).now_or_never().is_none());
+        assert_eq!(server.under_way.load(Ordering::SeqCst), 16, "as many as were answered began");
+        server.answers.add_permits(36);
+        assert_eq!(looks.await, [Found::Absent; 40]);
+        assert_eq!(live.metrics.live_reads.get(), 40);
+    }
+
+    // However many pods are made up, what is kept of them has an end.
+    #[tokio::test(start_paused = true)]
+    async fn beyond_four_thousand_absences_nothing_is_read_until_some_are_forgotten() {
+        let (live, server) = server();
+        server.answers.add_permits(REMEMBERED + 1);
+        for number in 0..REMEMBERED {
+            assert_eq!(live.look(&wanted(number), Timestamp::UNIX_EPOCH).await, Found::Absent);
+        }
+        let reads = || (REMEMBERED, live.metrics.live_reads.get());
+        let one_more = wanted(REMEMBERED);
+        assert_eq!(live.look(&one_more, Timestamp::UNIX_EPOCH).await, Found::Unknown);
+        assert_eq!(reads(), (4096, 4096), "it was not read");
+        tokio::time::advance(NEGATIVE).await;
+        assert_eq!(live.look(&one_more, Timestamp::UNIX_EPOCH).await, Found::Absent);
+        assert_eq!(reads(), (4096, 4097));
+        assert_eq!(live.looks.lock().len(), 1, "the others are forgotten");
+    }
+}
