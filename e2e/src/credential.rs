@@ -1,4 +1,4 @@
-//! What a pod holds: read from its files, parsed, and remembered, so that `secrets` can look for it everywhere.
+//! What a pod holds: read from its files, parsed, and remembered, so that `y_secrets` can look for it everywhere.
 
 use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};

@@ -4,6 +4,7 @@
 //! Nothing here knows what kind of cluster it is, or how it was made. The images of `workloads/` are loaded into it beforehand.
 
 pub mod apply;
+pub mod audit;
 pub mod cluster;
 pub mod components;
 pub mod credential;

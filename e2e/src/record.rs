@@ -20,9 +20,24 @@ use tokio::{fs::File, io::AsyncWriteExt as _};
 
 use crate::Cluster;
 
-/// A folder with a file for each container that ran, and for each time it did.
+/// A folder with a file for each container that ran, and for each time it did. What was gone before its log was read, or all of
+/// it, left a file that says so.
 #[derive(Clone, Debug)]
 pub struct Record(PathBuf);
+
+/// What a file's name ends with: a log; the note that there is none; the note that the log may have had more.
+const LOG: &str = "log";
+const MISSED: &str = "missed";
+const CUT: &str = "cut";
+
+/// Lives of containers whose logs are not known, or not to their ends, by names such as `namespace_pod_container`.
+#[derive(Clone, Debug, Default)]
+pub struct Gaps {
+    /// Gone before anything was read.
+    pub missed: Vec<String>,
+    /// Gone while the log had broken off. The end may be missing.
+    pub cut: Vec<String>,
+}
 
 impl Record {
     /// Of this cluster's life.
@@ -39,21 +54,40 @@ impl Record {
     /// # Errors
     /// Nobody keeps a record.
     pub fn logs(&self) -> Result<Vec<(String, String)>> {
+        let mut logs = Vec::new();
+        for (name, path) in self.files(LOG)? {
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            logs.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        ensure!(!logs.is_empty(), "the record of the run's logs in {} is empty", self.0.display());
+        Ok(logs)
+    }
+
+    /// What is missing so far.
+    ///
+    /// # Errors
+    /// Nobody keeps a record.
+    pub fn gaps(&self) -> Result<Gaps> {
+        let names = |kind: &str| Ok::<_, anyhow::Error>(self.files(kind)?.into_iter().map(|(name, _)| name).collect());
+        Ok(Gaps { missed: names(MISSED)?, cut: names(CUT)? })
+    }
+
+    /// The names and paths of the files of one kind.
+    fn files(&self, kind: &str) -> Result<Vec<(String, PathBuf)>> {
         let entries = std::fs::read_dir(&self.0).with_context(|| {
             format!(
                 "there is no record of the run's logs in {}: run the program countersign-e2e-logs",
                 self.0.display()
             )
         })?;
-        let mut logs = Vec::new();
+        let mut files = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            logs.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+            if path.extension().is_some_and(|extension| extension == kind) {
+                files.push((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path));
+            }
         }
-        ensure!(!logs.is_empty(), "the record of the run's logs in {} is empty", self.0.display());
-        Ok(logs)
+        Ok(files)
     }
 
     /// Follows the logs of every container in the cluster, from its beginning and for ever; `ready` is called once those that
@@ -127,7 +161,8 @@ impl Run {
         format!("{namespace}_{pod}_{container}_{}_{restart}.log", uid.split('-').next().unwrap_or_default())
     }
 
-    /// Until the container ends. A log that broke off (the API server was away) is read again from its beginning.
+    /// Until the container ends. A log that broke off (the API server was away) is read again from its beginning. If the container
+    /// is gone before that, a note says what is missing.
     async fn follow(self, cluster: Cluster, folder: PathBuf) {
         let path = folder.join(self.file());
         let pods = cluster.api::<Pod>(&self.namespace);
@@ -143,7 +178,13 @@ impl Run {
                 // Unknown: ask again.
                 Err(_) => true,
             };
-            if ended || !there {
+            if ended {
+                return;
+            }
+            if !there {
+                let kind = if path.exists() { CUT } else { MISSED };
+                // Whoever reads the record sees neither a log nor a note if this fails: the folder is gone.
+                let _ = std::fs::write(path.with_extension(kind), "");
                 return;
             }
         }
@@ -152,6 +193,7 @@ impl Run {
     async fn read(&self, pods: &Api<Pod>, path: &Path) -> Result<()> {
         let what = LogParams { container: Some(self.container.clone()), follow: true, ..LogParams::default() };
         let mut log = std::pin::pin!(pods.log_stream(&self.pod, &what).await?);
+        // Only now: that there is a file says that something was read.
         let mut file = File::create(path).await?;
         let mut bytes = vec![0; 16 * 1024];
         loop {
@@ -162,5 +204,26 @@ impl Run {
             file.write_all(bytes.get(..length).unwrap_or_default()).await?;
             file.flush().await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_missing_is_no_log_and_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in
+            [("a_b_c_1_0.log", "said"), ("a_b_d_1_0.missed", ""), ("a_b_e_1_0.log", "so"), ("a_b_e_1_0.cut", "")]
+        {
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
+        let record = Record(folder.path().to_owned());
+        let mut logs = record.logs().unwrap();
+        logs.sort();
+        assert_eq!(logs, [("a_b_c_1_0".to_owned(), "said".to_owned()), ("a_b_e_1_0".to_owned(), "so".to_owned())]);
+        let gaps = record.gaps().unwrap();
+        assert_eq!((gaps.missed, gaps.cut), (vec!["a_b_d_1_0".to_owned()], vec!["a_b_e_1_0".to_owned()]));
     }
 }

@@ -10,6 +10,8 @@ use regex::Regex;
 static SHAPES: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
     let shapes = [
         ("a PEM private key", "-----BEGIN[A-Z]*PRIVATEKEY-----".to_owned()),
+        // As a value of a Secret is written, or a file that was put into something else.
+        ("a PEM private key in Base64", any_of(crate::secrets::base64_forms(b" PRIVATE KEY-----"))),
         // JWS compact: a header and claims that begin with `{"`, and a signature.
         ("a token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}".to_owned()),
         ("a PKCS#8 key in Base64", alternatives(crate::secrets::base64_forms)),
@@ -52,8 +54,11 @@ pub fn find(text: &str) -> BTreeSet<&'static str> {
 }
 
 fn alternatives(forms: impl Fn(&[u8]) -> BTreeSet<String>) -> String {
-    let all: Vec<_> = PREFIXES.iter().flat_map(|prefix| forms(prefix)).map(|form| regex::escape(&form)).collect();
-    all.join("|")
+    any_of(PREFIXES.iter().flat_map(|prefix| forms(prefix)))
+}
+
+fn any_of(forms: impl IntoIterator<Item = String>) -> String {
+    forms.into_iter().map(|form| regex::escape(&form)).collect::<Vec<_>>().join("|")
 }
 
 fn hex(bytes: &[u8]) -> BTreeSet<String> {
@@ -82,6 +87,9 @@ mod tests {
             for text in [
                 key.serialize_pem(),
                 serde_json::json!({ "key": key.serialize_pem() }).to_string(),
+                STANDARD.encode(key.serialize_pem()),
+                STANDARD.encode(format!("x{}", key.serialize_pem())),
+                STANDARD.encode(format!("xy{}", key.serialize_pem())),
                 STANDARD.encode(&der),
                 STANDARD.encode([b"x", der.as_slice()].concat()),
                 STANDARD.encode([b"xy", der.as_slice()].concat()),
@@ -104,7 +112,8 @@ mod tests {
     fn public_things_are_not_found() {
         let key = KeyPair::generate().unwrap();
         let csr = rcgen::CertificateParams::new(vec!["a.b".to_owned()]).unwrap().serialize_request(&key).unwrap();
-        for text in [key.public_key_pem(), csr.pem().unwrap(), STANDARD.encode(csr.der())] {
+        let public = key.public_key_pem();
+        for text in [STANDARD.encode(&public), public, csr.pem().unwrap(), STANDARD.encode(csr.der())] {
             assert!(find(&text).is_empty(), "{:?} found in {text}", find(&text));
         }
     }

@@ -30,7 +30,7 @@ pub(crate) enum Extent {
 
 /// What the rest waits for: etcd, the API server, and containerd, which takes as long to start.
 pub(super) fn storage_and_api(layout: &Layout, extent: Extent) -> Vec<Component> {
-    let mut components = vec![etcd(), api_server(layout)];
+    let mut components = vec![etcd(), api_server(layout, extent)];
     if extent == Extent::Whole {
         components.push(containerd(layout));
     }
@@ -60,9 +60,13 @@ fn etcd() -> Component {
     Component { name: "etcd", args: args.map(str::to_owned).into() }
 }
 
-fn api_server(layout: &Layout) -> Component {
+fn api_server(layout: &Layout, extent: Extent) -> Component {
     let (pki, config) = (layout.pki(), layout.config());
     let (pki, config) = (pki.display(), config.display());
+    let audit = match extent {
+        Extent::Whole => "audit.yaml",
+        Extent::ApiServer => "audit-api-server-only.yaml",
+    };
     let args = vec![
         "--etcd-servers=http://127.0.0.1:2379".to_owned(),
         format!("--advertise-address={}", layout.node_ip()),
@@ -88,10 +92,11 @@ fn api_server(layout: &Layout) -> Component {
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
         format!("--proxy-client-cert-file={pki}/front-proxy-client.crt"),
         format!("--proxy-client-key-file={pki}/front-proxy-client.key"),
-        format!("--audit-policy-file={config}/audit.yaml"),
+        format!("--audit-policy-file={config}/{audit}"),
         "--audit-log-path=/var/log/audit.log".to_owned(),
         "--audit-log-maxsize=200".to_owned(),
-        "--audit-log-maxbackup=2".to_owned(),
+        // What was put aside is searched too: a run of all tests must not lose its beginning.
+        "--audit-log-maxbackup=10".to_owned(),
         GATES.to_owned(),
         "--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true,\
          certificates.k8s.io/v1beta1/clustertrustbundles=true"

@@ -1,33 +1,38 @@
 //! R87: no private key of a workload leaves its pod, and no token is where it does not belong. In the logs of all containers
-//! that ran during the tests, at debug level, in all objects (events are objects) and in what the API server wrote down, two
-//! things are looked for: every key and token that a test saw, and whatever has the shape of a key or a token, so that those
-//! which no test saw are found as well.
+//! that ran during the tests, at debug level, in all objects there are (events are objects), in what the API server wrote down
+//! of those that are gone by now, and in the logs of the cluster's own components, two things are looked for: every key and
+//! token that a test saw, and whatever has the shape of a key or a token, so that those which no test saw are found as well.
 //!
-//! Runs after the tests whose keys and tokens it looks for.
+//! Runs after the tests whose keys and tokens it looks for, as its name has it.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     Cluster, World,
+    audit::{Audit, Named, lines, title},
     cluster::{AUTHORITIES, SYSTEM},
+    faults::counted,
     fixture::{AUDIENCE, PodSpec},
     pods::{AGENT, APP},
     record::Record,
     scenario,
     secrets::{Search, Secret, Seen},
     shapes,
-    until::{PATIENCE, until},
+    until::{PATIENCE, gone, until},
 };
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Discovery, ResourceExt as _,
     api::{DynamicObject, ListParams},
     discovery::verbs,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The namespaces of the test that writes a token into its log so that it is found begin with this.
 const LOUD: &str = "e2e-found-";
+/// Of so many containers' lives, the log of one may be missing: some pods are taken away the moment they start.
+const MISSED: usize = 20;
 
 #[tokio::test]
 async fn no_key_and_no_token_is_in_logs_events_or_objects() {
@@ -39,7 +44,8 @@ async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     .await;
 }
 
-/// The search is not blind: a token in a log, one in an object, and a key that nobody knew of are found.
+/// The search is not blind: a token in a log, one in an object, one in an event of a namespace that is gone, and a key that
+/// nobody knew of are found.
 #[tokio::test]
 async fn what_is_there_is_found() {
     scenario("found", async |world| {
@@ -70,9 +76,43 @@ async fn what_is_there_is_found() {
             let has = |what: &str| found.iter().any(|found| found.starts_with(&format!("{what} {log}")));
             Ok((has("the token") && has("a token")).then_some(()))
         })
-        .await
+        .await?;
+        in_what_is_gone(&world.cluster, &token, &mut search).await
     })
     .await;
+}
+
+/// An event with the token is made, and its namespace taken away, as every test's is: what the API server wrote down tells.
+async fn in_what_is_gone(cluster: &Cluster, token: &str, search: &mut Search) -> Result<()> {
+    let Some(audit) = Audit::given("a token in an event that is gone is found") else { return Ok(()) };
+    let past = World::new("found-gone").await?;
+    past.create_namespace().await?;
+    let namespace = &past.namespace;
+    let event = format!(
+        "apiVersion: v1
+kind: Event
+metadata: {{name: loud, namespace: {namespace}}}
+involvedObject: {{apiVersion: v1, kind: Pod, name: loud, namespace: {namespace}}}
+reason: Loud
+message: it has {token}
+type: Normal
+"
+    );
+    let applied = cluster.apply(&event).await;
+    past.end().await?;
+    applied?;
+    gone(&Api::<Namespace>::all(cluster.client.clone()), namespace, PATIENCE).await?;
+
+    let mut found = Vec::new();
+    // Of the whole log only what is about it: the other test reads it all.
+    requests(&audit, |line| line.contains(namespace.as_str()), search, &mut found)?;
+    for what in ["the token", "a token"] {
+        let there = found.iter().any(|found| {
+            found.starts_with(&format!("{what} in the audit log")) && found.contains(&format!("{namespace}/loud"))
+        });
+        ensure!(there, "{what} is not found in the event of {namespace}, which is gone: {found:?}");
+    }
+    Ok(())
 }
 
 /// A pod lives through renewals, and each kind of secret is seen.
@@ -117,20 +157,61 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     ensure!(!secrets.is_empty(), "no test has seen a secret");
     let mut search = Search::new(&secrets)?;
     let mut found = Vec::new();
-    logs(&Record::of(cluster).await?, &mut search, &mut found)?;
+    let record = Record::of(cluster).await?;
+    logs(&record, &mut search, &mut found)?;
     objects(cluster, &mut search, &mut found).await?;
-    found.retain(|found| !found.contains(LOUD));
-    // Where the cluster can be asked for one, what its API server wrote down of every request.
-    if let Some(path) = std::env::var_os("COUNTERSIGN_AUDIT_LOG") {
-        let text = std::fs::read_to_string(path).context("read the audit log")?;
-        found.extend(search.find("audit log", &text).iter().map(|secret| format!("{secret} in the audit log")));
-        found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in the audit log")));
+    let mut places = vec!["logs", "objects"];
+    if let Some(audit) = Audit::given("the search for secrets in what is gone by now") {
+        places.extend(["audit log", "components"]);
+        requests(&audit, |_| true, &mut search, &mut found)?;
+        for file in audit.components()? {
+            component(file, &mut search, &mut found)?;
+        }
     }
+    found.retain(|found| !found.contains(LOUD));
+    let (read, missed, cut) = gaps(&record)?;
+    counted(
+        "search for secrets",
+        &json!({
+            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_missed": missed, "logs_cut": cut,
+        }),
+    )?;
     ensure!(found.is_empty(), "{} secrets were looked for; found: {found:#?}", secrets.len());
-    for place in ["logs", "objects"] {
+    for place in places {
         ensure!(search.searched.get(place) > Some(&0), "nothing was searched in {place}");
     }
+    ensure!(missed * MISSED <= read, "of {read} logs {missed} more are missing: {:?}", record.gaps()?.missed);
     Ok(())
+}
+
+/// How many logs were read, how many are missing and how many may have had more. Whether a pod was taken away on purpose cannot
+/// be told from here, nor whether its agent had come to say anything.
+fn gaps(record: &Record) -> Result<(usize, usize, usize)> {
+    let gaps = record.gaps()?;
+    Ok((record.logs()?.len(), gaps.missed.len(), gaps.cut.len()))
+}
+
+/// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer. What was
+/// but tried out (`dryRun`) was never stored.
+fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
+    audit.requests(|line| {
+        if wanted(line) && !line.contains("dryRun=All") {
+            let place = || format!("in the audit log: {}", title(line));
+            found.extend(search.find("audit log", line).iter().map(|secret| format!("{secret} {}", place())));
+            found.extend(shapes::find(line).iter().map(|shape| format!("{shape} {}", place())));
+        }
+        Ok(())
+    })
+}
+
+/// What a component of the cluster logged.
+fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
+    let name = file.0.clone();
+    lines(file, |line| {
+        found.extend(search.find("components", line).iter().map(|secret| format!("{secret} in the cluster's {name}")));
+        found.extend(shapes::find(line).iter().map(|shape| format!("{shape} in the cluster's {name}")));
+        Ok(())
+    })
 }
 
 /// Of every container that ran.
