@@ -118,6 +118,7 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
     let before = world.traffic_goes_on(20).await?;
+    let noticed_before = [times_set_back(world, "client").await?, times_set_back(world, "server").await?];
     let mut set_back = Vec::new();
     for pod in ["client", "server"] {
         set_back.push(set(faults, &world.pods().get(pod).await?, AGENT, ahead).await?);
@@ -129,6 +130,13 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
     }
     let back = Instant::now();
     let after = world.both_renewed(during, PATIENCE * 2).await?;
+    // That the clock went back, at the beginning or at the end, the agent finds out by itself: it had the other time.
+    for (pod, before) in ["client", "server"].into_iter().zip(noticed_before) {
+        until(&format!("{pod}'s agent says that its clock was set back"), PATIENCE, async || {
+            Ok((times_set_back(world, pod).await? > before).then_some(()))
+        })
+        .await?;
+    }
     for pod in ["client", "server"] {
         ensure!(restarts(&world.pods().get(pod).await?) == 0, "{pod} was restarted");
         ensure!(world.said(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");
@@ -137,6 +145,11 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
         "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_renewed": back.elapsed().as_secs(),
     });
     counted("agents' clocks are off", &after.since(before).counts(&counts))
+}
+
+/// How often the agent of a pod has found that its clock was set back.
+async fn times_set_back(world: &World, pod: &str) -> Result<usize> {
+    Ok(world.logs(pod, AGENT).await?.matches("the clock was set back").count())
 }
 
 #[tokio::test]

@@ -20,12 +20,16 @@ fn last_words<'a>(pod: &'a Pod, container: &str) -> Option<&'a str> {
     ended.message.as_deref()
 }
 
+/// Whether the agent has said that there is no identity for the pod.
+fn is_held(pod: &Pod) -> bool {
+    last_words(pod, AGENT).is_some_and(|words| words.contains("WorkloadIdentity"))
+}
+
 #[tokio::test]
 async fn a_held_pod_does_not_start_its_application_and_says_why() {
     scenario("held", async |world| {
         world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
-        let why = |pod: &Pod| last_words(pod, AGENT).is_some_and(|words| words.contains("WorkloadIdentity"));
-        let pod = watch(&world.pods(), "nobody", "held, with a reason", why).await?;
+        let pod = watch(&world.pods(), "nobody", "held, with a reason", is_held).await?;
         let app = container_statuses(&pod).find(|status| status.name == APP).expect("the application's status");
         assert_eq!(app.started, Some(false), "the application must not have started");
         assert_eq!(app.restart_count, 0);
@@ -38,19 +42,9 @@ async fn a_held_pod_does_not_start_its_application_and_says_why() {
 async fn a_held_pod_can_be_deleted() {
     scenario("let-go", async |world| {
         world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
-        let held = |pod: &Pod| {
-            container_statuses(pod).any(|status| {
-                status.name == AGENT
-                    && status.state.iter().any(|state| {
-                        state.running.is_some()
-                            || state
-                                .waiting
-                                .as_ref()
-                                .is_some_and(|waiting| waiting.reason.as_deref() == Some("PodInitializing"))
-                    })
-            })
-        };
-        watch(&world.pods(), "nobody", "held", held).await?;
+        // Its agent runs, or has run, and holds the application: not that the pod is but beginning to start.
+        let pod = watch(&world.pods(), "nobody", "held, with a reason", is_held).await?;
+        assert_eq!(pod.metadata.deletion_timestamp, None);
         delete(&world.pods(), "nobody").await?;
         // One `wait` of 20 s may be on its way, then the grace period.
         gone(&world.pods(), "nobody", Duration::from_secs(45)).await
