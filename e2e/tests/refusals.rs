@@ -118,7 +118,8 @@ async fn before_readiness_the_workload_api_is_unavailable() {
     .await;
 }
 
-/// The API server denies what one object alone proves wrong.
+/// The API server denies what one object alone proves wrong, by the rules in the definitions: also while the webhook, which would
+/// deny it in other words, is not there.
 #[tokio::test]
 async fn malformed_identities_are_denied_with_a_clear_message() {
     scenario("denied", async |world| {
@@ -126,7 +127,7 @@ async fn malformed_identities_are_denied_with_a_clear_message() {
         for (path, message) in [
             ("/ns/../sa/x", "'..'"),
             ("/ns/./sa/x", "'..'"),
-            ("/ns/{namespace}/app/{label}", "unknown placeholder"),
+            ("/ns/{namespace}/app/{label}", "unknown placeholder: allowed are"),
             ("/ns/pre-{namespace}", "path is one or more segments"),
             ("ns/x", "path is one or more segments"),
             ("/ns//x", "path is one or more segments"),
@@ -139,7 +140,8 @@ async fn malformed_identities_are_denied_with_a_clear_message() {
             assert!(denied.contains(message), "{path}: {denied}");
         }
         for (field, message) in [
-            ("x509: {ttl: 5s}", "at least 10s"),
+            ("x509: {ttl: 5s}", ": an SVID lives at least 10s"),
+            ("jwt: {ttl: 5s}", ": an SVID lives at least 10s"),
             ("x509: {ttl: soon}", "spec.x509.ttl"),
             ("hint: jwt", "hint 'jwt' is taken"),
             ("hint: '../x'", "spec.hint"),
@@ -148,9 +150,19 @@ async fn malformed_identities_are_denied_with_a_clear_message() {
             let denied = world.cluster.refusal(&world.identity_yaml("denied", field)).await?;
             assert!(denied.contains(message), "{field}: {denied}");
         }
-        let nobody = world.identity_yaml("denied", "").replace("{serviceAccounts: [denied]}", "{}");
-        let denied = world.cluster.refusal(&nobody).await?;
-        assert!(denied.contains("say which pods"), "{denied}");
+        for (selector, message) in [
+            ("", "say which pods"),
+            ("matchExpressions: [{key: app, operator: In}]", "values go with the operators In and NotIn"),
+            (
+                "matchExpressions: [{key: app, operator: Exists, values: [x]}]",
+                "values go with the operators In and NotIn",
+            ),
+        ] {
+            let identity = world.identity_yaml("denied", "");
+            let identity = identity.replace("{serviceAccounts: [denied]}", &format!("{{{selector}}}"));
+            let denied = world.cluster.refusal(&identity).await?;
+            assert!(denied.contains(message), "{selector}: {denied}");
+        }
         Ok(())
     })
     .await;
@@ -161,12 +173,35 @@ async fn malformed_trust_domains_are_denied_with_a_clear_message() {
     scenario("denied-td", async |world| {
         let good = world.trust_domain_yaml("");
         let long = "a".repeat(256);
+        let namespaces = |selector: &str| {
+            good.replace(&format!("{{matchNames: [{}]}}", world.namespace), &format!("{{{selector}}}"))
+        };
         for (bad, message) in [
             (good.replace("  authority: {}", "  authority: {}\n  trustDomain: Example.org"), "spec.trustDomain"),
             (good.replace("  authority: {}", &format!("  authority: {{}}\n  trustDomain: {long}")), "spec.trustDomain"),
             (good.replace("  authority: {}\n", ""), "exactly one of these must be given"),
             (good.replace("/ns/{namespace}/**", "/shop/**"), "contains the segment {namespace}"),
-            (world.trust_domain_yaml("x509: {svidTTL: 20h}"), "caTTL must be at least"),
+            (
+                world.trust_domain_yaml("x509: {svidTTL: 20h}"),
+                "caTTL must be at least 2 × (the longest X.509 SVID life",
+            ),
+            (world.trust_domain_yaml("jwt: {svidTTL: 20h}"), "caTTL must be at least 2 × (the longest JWT-SVID life"),
+            (world.trust_domain_yaml("bundleRefreshHint: 0s"), "the refresh hint is at least 1s"),
+            (world.trust_domain_yaml("x509: {svidTTL: 10m, maxSVIDTTL: 5m}"), "maxSVIDTTL must not be below svidTTL"),
+            (world.trust_domain_yaml("jwt: {svidTTL: 10m, maxSVIDTTL: 5m}"), "maxSVIDTTL must not be below svidTTL"),
+            (world.trust_domain_yaml("x509: {caTTL: 87601h}"), "a CA lives at most 87600h"),
+            (world.trust_domain_yaml("x509: {svidTTL: 9s}"), ": an SVID lives at least 10s"),
+            (world.trust_domain_yaml("jwt: {svidTTL: 9s}"), ": an SVID lives at least 10s"),
+            (
+                good.replace(&format!("name: {}}}", world.trust_domain), &format!("name: {}}}", "a".repeat(241))),
+                "at most 240",
+            ),
+            (namespaces(""), "say which namespaces"),
+            (namespaces("matchExpressions: [{key: a, operator: In}]"), "values go with the operators In and NotIn"),
+            (
+                namespaces("matchExpressions: [{key: a, operator: Exists, values: [x]}]"),
+                "values go with the operators In and NotIn",
+            ),
         ] {
             let denied = world.cluster.refusal(&bad).await?;
             assert!(denied.contains(message), "{bad}: {denied}");
