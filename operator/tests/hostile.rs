@@ -91,7 +91,7 @@ async fn annoy(way: usize, road: Road, seats: Arc<Semaphore>) {
     }
 }
 
-// R87: peers that stall, talk nonsense or leave off in the middle cost the honest nothing but processor time.
+// Peers that stall, talk nonsense or leave off in the middle cost the honest nothing but processor time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
     const PEERS: u32 = 1000;
@@ -150,7 +150,7 @@ fn resident() -> u64 {
     statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4
 }
 
-// R88: an open stream, with its connection and its TLS, costs the operator little. The other ends are in another process.
+// An open stream, with its connection and its TLS, costs the operator little. The other ends are in another process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_stream_on_a_connection_of_its_own_costs_little_memory() {
     let _alone = ALONE.lock().await;

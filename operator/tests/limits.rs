@@ -53,7 +53,6 @@ fn hello(token: String) -> v1::SessionRequest {
     v1::SessionRequest { kind: Some(v1::session_request::Kind::Hello(hello)) }
 }
 
-// R87
 #[tokio::test(start_paused = true)]
 async fn a_connection_on_which_nothing_is_said_ends_after_five_seconds() {
     let world = World::new().await;

@@ -1,5 +1,6 @@
-//! The webhook: puts the means into pods, and refuses resources which one object alone proves wrong. It knows nothing of
-//! entitlement, and calls nobody while a request waits.
+//! The webhook: puts the means into pods, and refuses resources which one object alone proves wrong. It does not know who
+//! is entitled to what: of `core::entitlement` it has the parsers of patterns and templates alone. It calls nobody while a
+//! request waits.
 
 pub mod admission;
 pub mod ca;

@@ -84,7 +84,7 @@ pub(crate) fn for_fuzzing() -> Result<()> {
 /// Go cannot be installed from Debian 12, whose version is too old.
 pub(crate) fn go() -> Result<()> {
     if on_path("go").is_none() {
-        bail!("Go is not on PATH; install Go 1.26 or newer (https://go.dev/doc/install) and try again");
+        bail!("Go is not on PATH; install Go 1.26.8 or newer (https://go.dev/doc/install) and try again");
     }
     Ok(())
 }

@@ -21,6 +21,8 @@ mod logs;
 mod product;
 mod progress;
 mod python;
+#[cfg(test)]
+mod requirements;
 mod sh;
 mod soak;
 mod test;

@@ -107,7 +107,6 @@ pub(crate) fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &C
     let search = std::env::var("PATH").unwrap_or_default();
     command
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
-        .env("COUNTERSIGN_LOAD", cluster.load_command()?)
         .env("PATH", format!("{}:{search}", build::bin(root).display()));
     if let Some(log) = cluster.audit_log() {
         command.env("COUNTERSIGN_AUDIT_LOG", log);

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -144,21 +143,6 @@ impl Cluster {
         Ok(any)
     }
 
-    /// The command line that loads an image archive, for programs that know nothing else of the cluster.
-    pub(crate) fn load_command(&self) -> Result<String> {
-        Ok(match &self.kind {
-            Kind::Own(layout) => {
-                let this = std::env::current_exe().context("finding this program")?;
-                format!("env -u KUBECONFIG {} load --name {}", this.display(), layout.name)
-            }
-            Kind::Docker(name) => format!("kind load image-archive --name {name}"),
-            Kind::Given(Some(command)) => command.clone(),
-            Kind::Given(None) => {
-                bail!("{LOAD} is not set: how are images loaded into the cluster of KUBECONFIG?")
-            }
-        })
-    }
-
     /// The command line that breaks parts of the cluster for a while, where there is a way to.
     pub(crate) fn fault_command(&self) -> Result<Option<String>> {
         match &self.kind {
@@ -198,11 +182,14 @@ impl Cluster {
     fn load_one(&self, archive: &Path) -> Result<()> {
         match &self.kind {
             Kind::Own(layout) => own::load(layout, archive),
-            Kind::Docker(_) | Kind::Given(_) => {
-                let command = self.load_command()?;
+            Kind::Docker(name) => cmd("kind", ["load", "image-archive", "--name", name]).arg(archive).quiet(),
+            Kind::Given(Some(command)) => {
                 let mut words = command.split_whitespace();
                 let program = words.next().with_context(|| format!("{LOAD} is empty"))?;
-                Command::new(program).args(words).arg(archive).quiet()
+                cmd(program, words).arg(archive).quiet()
+            }
+            Kind::Given(None) => {
+                bail!("{LOAD} is not set: how are images loaded into the cluster of KUBECONFIG?")
             }
         }
     }
