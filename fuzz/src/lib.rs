@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "messages", run: targets::messages::messages },
     Target { name: "patterns", run: targets::patterns::patterns },
     Target { name: "service-account-token", run: targets::tokens::service_account_token },
+    Target { name: "watched-pods", run: targets::watched_pods::pods },
     Target { name: "x509-svid", run: targets::certificates::svid },
 ];
 

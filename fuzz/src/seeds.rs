@@ -33,8 +33,20 @@ pub type Seed = (&'static str, String, Vec<u8>);
 
 /// Every seed.
 pub fn seeds() -> Vec<Seed> {
-    [refused(), identifiers(), requests(), tokens(), sets(), certificates(), journals(), pods(), resources(), calls()]
-        .concat()
+    [
+        refused(),
+        identifiers(),
+        requests(),
+        tokens(),
+        sets(),
+        certificates(),
+        journals(),
+        pods(),
+        resources(),
+        calls(),
+        watched_pods(),
+    ]
+    .concat()
 }
 
 /// The fixtures that are made once: each making has another serial number. Name and content.
@@ -292,6 +304,64 @@ fn calls() -> Vec<Seed> {
     let frames = [&[0x80 + 40][..], &python[24..]].concat();
     let messages = messages.map(|(kind, message)| [&[kind][..], &message].concat());
     [numbered("messages", messages), numbered("authority-filter", [frames])].concat()
+}
+
+/// What the operator's own tests have the API server answer: a pod with fields that nobody reads, in a stream and in a list, a
+/// bookmark, and a refusal.
+fn watched_pods() -> Vec<Seed> {
+    let varint = |number: usize| {
+        let mut bytes = Vec::new();
+        prost::encode_length_delimiter(number, &mut bytes).unwrap();
+        bytes
+    };
+    let bytes = |tag: usize, content: &[u8]| [varint(tag << 3 | 2), varint(content.len()), content.to_vec()].concat();
+    let text = |tag, content: &str| bytes(tag, content.as_bytes());
+    let entry = |tag, key, value| bytes(tag, &[text(1, key), text(2, value)].concat());
+    let container = |tag, name, image| bytes(tag, &[text(1, name), text(2, image)].concat());
+
+    let pod = |uid: &str, phase| {
+        let metadata = [
+            text(1, "pod"),
+            text(3, "shop"),
+            text(5, uid),
+            text(6, "7"),
+            entry(11, "app", "orders"),
+            entry(11, "empty", ""),
+            entry(12, "countersign.dev/injected", "sidecar"),
+            entry(12, "secret-ish", "not kept"),
+            entry(17, "manager", "kubelet"),
+        ];
+        let spec = [container(2, "app", "app:1"), text(8, "orders"), container(20, "agent", "agent:1")];
+        let parts =
+            [(1, metadata.concat()), (2, spec.concat()), (3, text(1, phase)), (77, b"of a later version".to_vec())];
+        parts.map(|(tag, part)| bytes(tag, &part)).concat()
+    };
+    let bookmark = bytes(1, &[text(6, "8"), entry(12, "k8s.io/initial-events-end", "true")].concat());
+    let list =
+        [bytes(1, &[text(2, "5"), text(3, "more")].concat()), bytes(2, &pod("a", "Running")), bytes(2, &pod("b", ""))];
+    // Its code, 410, is a number rather than bytes.
+    let gone = [text(2, "Failure"), text(3, "too old resource version"), text(4, "Expired"), vec![6 << 3, 0x9a, 3]];
+
+    let enveloped = |kind, object: &[u8]| {
+        [b"k8s\0".to_vec(), bytes(1, &[text(1, "v1"), text(2, kind)].concat()), bytes(2, object)].concat()
+    };
+    let framed = |event, kind, object: &[u8]| {
+        let event = [text(1, event), bytes(2, &bytes(1, &enveloped(kind, object)))].concat();
+        [&u32::try_from(event.len()).unwrap().to_be_bytes()[..], &event].concat()
+    };
+    let stream = [
+        framed("ADDED", "Pod", &pod("a", "Running")),
+        framed("BOOKMARK", "Pod", &bookmark),
+        framed("DELETED", "Pod", &pod("a", "Succeeded")),
+    ];
+    let inputs = [
+        [vec![6], stream.concat()].concat(),
+        [vec![0], framed("ERROR", "Status", &gone.concat())].concat(),
+        [vec![0x80], enveloped("PodList", &list.concat())].concat(),
+        [vec![0x80], enveloped("Pod", &pod("a", "Pending"))].concat(),
+        [vec![0x80], enveloped("Status", &gone.concat())].concat(),
+    ];
+    numbered("watched-pods", inputs)
 }
 
 fn numbered(target: &'static str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Vec<Seed> {

@@ -10,3 +10,4 @@ pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod patterns;
 pub(crate) mod tokens;
+pub(crate) mod watched_pods;

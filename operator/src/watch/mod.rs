@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 pub mod journals;
 pub mod namespaces;
 pub mod pods;
-mod protobuf;
+pub mod protobuf;
 pub mod stored;
 pub mod trust_domains;
 pub mod workload_identities;

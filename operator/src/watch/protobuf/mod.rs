@@ -29,7 +29,7 @@ const BINARY: &str = "application/vnd.kubernetes.protobuf";
 
 /// An answer that is not what the API server's content type says.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProtobufError {
+pub enum ProtobufError {
     /// The magic number of Kubernetes' envelope is missing.
     #[error("the answer does not begin as Kubernetes' protobuf does")]
     NoEnvelope,
@@ -45,6 +45,33 @@ pub(super) enum ProtobufError {
     /// What was decoded cannot be written.
     #[error("the answer cannot be passed on: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// An answer that is no stream, as JSON: a list of pods, a pod, or the refusal that came instead.
+///
+/// # Errors
+/// When it is none of these.
+pub fn object(answer: impl Into<Bytes>) -> Result<Vec<u8>, ProtobufError> {
+    transcode::object(answer.into())
+}
+
+/// The events of a watch, whose bytes come in pieces.
+#[derive(Debug, Default)]
+pub struct Events(Frames);
+
+impl Events {
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.0.push(piece);
+    }
+
+    /// The next event as a line of JSON, if all of it came.
+    ///
+    /// # Errors
+    /// When what came is no event; there are none after it.
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>, ProtobufError> {
+        self.0.next()?.map(transcode::event).transpose()
+    }
 }
 
 /// A client for pods and nothing else.
@@ -74,7 +101,7 @@ async fn exchange(client: &Client, mut request: Request<Body>) -> Result<Respons
         let lines = lines(body.into_data_stream().map(|chunk| chunk.map_err(BoxError::from)));
         StreamBody::new(lines.map(|line| line.map(http_body::Frame::data))).boxed_unsync()
     } else {
-        Full::from(transcode::object(body.collect().await?.to_bytes())?).map_err(|never| match never {}).boxed_unsync()
+        Full::from(object(body.collect().await?.to_bytes())?).map_err(|never| match never {}).boxed_unsync()
     };
     Ok(Response::from_parts(parts, body))
 }
@@ -104,15 +131,14 @@ fn binary(headers: &HeaderMap) -> Option<bool> {
 fn lines(
     chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send,
 ) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
-    let state = (Box::pin(chunks), Frames::default());
-    stream::try_unfold(state, |(mut chunks, mut frames)| async move {
+    let state = (Box::pin(chunks), Events::default());
+    stream::try_unfold(state, |(mut chunks, mut events)| async move {
         loop {
-            if let Some(frame) = frames.next()? {
-                let line = transcode::event(frame)?;
-                return Ok(Some((Bytes::from(line), (chunks, frames))));
+            if let Some(line) = events.line()? {
+                return Ok(Some((Bytes::from(line), (chunks, events))));
             }
             match chunks.next().await {
-                Some(chunk) => frames.push(&chunk?),
+                Some(chunk) => events.push(&chunk?),
                 // What is left is an event cut short: the watch is resumed from the one before.
                 None => return Ok(None),
             }

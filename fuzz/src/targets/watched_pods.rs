@@ -1,0 +1,99 @@
+//! Pods in the API server's binary form, as the operator reads them. The API server is trusted, but what is in its objects was
+//! written by whoever may make pods, and the reader is written by hand.
+
+use countersign_operator::{
+    index::PodRecord,
+    watch::{
+        pods::PodLite,
+        protobuf::{Events, object},
+    },
+};
+use serde_json::Value;
+
+/// The shortest pod in a list has two bytes; what is left out has its place in JSON all the same.
+const MOST_PER_BYTE: usize = 256;
+
+/// However a watch's stream is cut the events are the same; each is one line of JSON, in which there are pods that the index
+/// takes, a list of them or a refusal; of annotations only those that are read pass; and nothing becomes more than so many
+/// times what came. The first byte: its highest bit, whether it is an answer rather than a stream; the others, the length of
+/// the pieces.
+pub(crate) fn pods(input: &[u8]) {
+    let Some((kind, input)) = input.split_first() else {
+        return;
+    };
+    if kind & 0x80 != 0 {
+        if let Ok(json) = object(input.to_vec()) {
+            check(&json, &serde_json::from_slice(&json).unwrap(), input.len());
+        }
+        return;
+    }
+    let whole = read(input, input.len().max(1));
+    assert_eq!(whole, read(input, usize::from(*kind) + 1));
+    for line in &whole.0 {
+        let (end, json) = line.split_last().unwrap();
+        assert!(*end == b'\n' && !json.contains(end), "not one line");
+        let event: Value = serde_json::from_slice(json).unwrap();
+        assert!(event["type"].is_string());
+        check(json, &event["object"], input.len());
+    }
+}
+
+/// The lines up to the first mistake, and what that was.
+fn read(input: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<String>) {
+    let (mut events, mut lines) = (Events::default(), Vec::new());
+    for piece in input.chunks(piece) {
+        events.push(piece);
+        loop {
+            match events.line() {
+                Ok(Some(line)) => lines.push(line),
+                Ok(None) => break,
+                Err(error) => return (lines, Some(error.to_string())),
+            }
+        }
+    }
+    (lines, None)
+}
+
+fn check(json: &[u8], object: &Value, came: usize) {
+    assert!(json.len() <= (came + 4) * MOST_PER_BYTE, "{came} bytes became {}", json.len());
+    assert_eq!(object["apiVersion"], "v1");
+    match object["kind"].as_str() {
+        Some("Pod") => pod(object),
+        Some("PodList") => object["items"].as_array().unwrap().iter().for_each(pod),
+        Some("Status") => assert!(object["code"].is_i64()),
+        other => panic!("{other:?} was not asked for"),
+    }
+}
+
+fn pod(object: &Value) {
+    let annotations = object["metadata"]["annotations"].as_object().unwrap();
+    let is_read =
+        |key: &String| ["countersign.dev/", "k8s.io/initial-events-end"].iter().any(|read| key.starts_with(read));
+    assert!(annotations.keys().all(is_read), "{annotations:?}");
+    let read: PodLite = serde_json::from_value(object.clone()).unwrap();
+    let record = PodRecord::from(read);
+    assert_eq!(object["metadata"]["name"], record.facts.name);
+    assert_eq!(object["metadata"]["uid"], record.facts.uid);
+    assert_eq!(object["spec"]["serviceAccountName"], record.facts.service_account);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{object, read};
+    use crate::seeds::seeds;
+
+    #[test]
+    fn every_seed_is_read_to_its_end() {
+        let inputs = seeds().into_iter().filter(|(target, ..)| *target == "watched-pods");
+        let read: Vec<_> = inputs
+            .map(|(_, _, input)| match input.split_first().unwrap() {
+                (0x80, answer) => usize::from(object(answer.to_vec()).is_ok()),
+                (_, stream) => match read(stream, 1) {
+                    (lines, None) => lines.len(),
+                    (_, Some(error)) => panic!("{error}"),
+                },
+            })
+            .collect();
+        assert_eq!(read, [3, 1, 1, 1, 1]);
+    }
+}
