@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use countersign_agent::run::serve_sessions;
 use countersign_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use countersign_proto::workload::{JwtsvidRequest, ValidateJwtsvidRequest, X509svidRequest};
+use countersign_proto::workload::{
+    JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest, X509svidRequest,
+};
 use futures::StreamExt;
 use spiffe::WorkloadApiClient;
 use support::issuer::{Fault, identity};
@@ -110,6 +112,24 @@ fn call<T>(message: T) -> Request<T> {
     request
 }
 
+/// How each of the five methods is refused: the code and the message.
+async fn refusals(world: &World) -> [(Code, String); 5] {
+    fn refusal<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> (Code, String) {
+        let status = answer.err().unwrap();
+        (status.code(), status.message().to_owned())
+    }
+    let mut raw = world.raw().await;
+    let token = JwtsvidRequest { audience: vec!["a".into()], ..Default::default() };
+    let validate = ValidateJwtsvidRequest { audience: "a".into(), svid: "e.e.e".into() };
+    [
+        refusal(raw.fetch_x509svid(call(X509svidRequest {})).await),
+        refusal(raw.fetch_x509_bundles(call(X509BundlesRequest {})).await),
+        refusal(raw.fetch_jwtsvid(call(token)).await),
+        refusal(raw.fetch_jwt_bundles(call(JwtBundlesRequest {})).await),
+        refusal(raw.validate_jwtsvid(call(validate)).await),
+    ]
+}
+
 /// R72, R74
 #[tokio::test]
 async fn an_unmodified_client_fetches_everything() {
@@ -170,8 +190,8 @@ async fn a_call_without_metadata_is_an_invalid_argument() {
     let mut raw = world.raw().await;
     let codes = [
         raw.fetch_x509svid(X509svidRequest {}).await.err().unwrap().code(),
-        raw.fetch_x509_bundles(countersign_proto::workload::X509BundlesRequest {}).await.err().unwrap().code(),
-        raw.fetch_jwt_bundles(countersign_proto::workload::JwtBundlesRequest {}).await.err().unwrap().code(),
+        raw.fetch_x509_bundles(X509BundlesRequest {}).await.err().unwrap().code(),
+        raw.fetch_jwt_bundles(JwtBundlesRequest {}).await.err().unwrap().code(),
         raw.fetch_jwtsvid(JwtsvidRequest { audience: vec!["a".into()], ..Default::default() })
             .await
             .err()
@@ -189,8 +209,10 @@ async fn a_call_without_metadata_is_an_invalid_argument() {
 async fn a_pod_without_identity_is_denied_with_the_reason() {
     let world = World::start(Vec::new()).await;
     world.until(|| world.status().contains("no WorkloadIdentity selects it")).await;
-    let status = world.raw().await.fetch_x509svid(call(X509svidRequest {})).await.err().unwrap();
-    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "no WorkloadIdentity selects it"));
+    // Whichever method of the SPIFFE Workload API is called.
+    for (code, message) in refusals(&world).await {
+        assert_eq!((code, message.as_str()), (Code::PermissionDenied, "no WorkloadIdentity selects it"));
+    }
     assert_eq!(world.ready_marker(), "");
     world.issuer.grant(vec![identity(DEFAULT_ID)]);
     world.until_ready().await;
@@ -200,10 +222,7 @@ async fn a_pod_without_identity_is_denied_with_the_reason() {
 #[tokio::test]
 async fn before_readiness_it_is_unavailable() {
     let world = World::prepared(vec![identity(DEFAULT_ID)], |issuer| issuer.misbehave(Fault::Silent)).await;
-    let mut raw = world.raw().await;
-    assert_eq!(raw.fetch_x509svid(call(X509svidRequest {})).await.err().unwrap().code(), Code::Unavailable);
-    let ask = JwtsvidRequest { audience: vec!["a".into()], ..Default::default() };
-    assert_eq!(raw.fetch_jwtsvid(call(ask)).await.err().unwrap().code(), Code::Unavailable);
+    assert_eq!(refusals(&world).await.map(|(code, _)| code), [Code::Unavailable; 5]);
     assert!(!world.place.credentials().exists());
 }
 
@@ -228,11 +247,24 @@ async fn what_does_not_verify_is_never_published_and_says_why() {
 #[tokio::test]
 async fn withdrawal_ends_streams_and_takes_the_files_away() {
     let world = World::ready(vec![identity(DEFAULT_ID)]).await;
-    let mut updates = world.raw().await.fetch_x509svid(call(X509svidRequest {})).await.unwrap().into_inner();
+    let mut raw = world.raw().await;
+    let mut updates = raw.fetch_x509svid(call(X509svidRequest {})).await.unwrap().into_inner();
+    let mut x509_bundles = raw.fetch_x509_bundles(call(X509BundlesRequest {})).await.unwrap().into_inner();
+    let mut jwt_bundles = raw.fetch_jwt_bundles(call(JwtBundlesRequest {})).await.unwrap().into_inner();
     assert!(updates.message().await.unwrap().is_some());
+    assert!(x509_bundles.message().await.unwrap().is_some());
+    assert!(jwt_bundles.message().await.unwrap().is_some());
     world.issuer.withdraw("its WorkloadIdentity was deleted");
-    let status = updates.message().await.err().unwrap();
-    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "its WorkloadIdentity was deleted"));
+    for status in [
+        updates.message().await.err().unwrap(),
+        x509_bundles.message().await.err().unwrap(),
+        jwt_bundles.message().await.err().unwrap(),
+    ] {
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "its WorkloadIdentity was deleted"));
+    }
+    for (code, message) in refusals(&world).await {
+        assert_eq!((code, message.as_str()), (Code::PermissionDenied, "its WorkloadIdentity was deleted"));
+    }
     world.until(|| std::fs::read_dir(world.place.path("identity")).unwrap().count() == 1).await;
 }
 
