@@ -1,0 +1,152 @@
+//! R24: neither an issue nor an admission asks the API server anything. Its audit log is asked what operator and webhook did while
+//! there were many.
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    World,
+    apply::documents,
+    audit::{Audit, title},
+    cluster::SYSTEM,
+    faults::counted,
+    fixture::PodSpec,
+    issuer::{Issuer, csr},
+    pods::identity_of,
+    replicas::{OPERATOR, WEBHOOK},
+    scenario,
+    until::{PATIENCE, until},
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{Api, api::PostParams};
+use serde_json::{Value, json};
+
+/// Issues, and admissions.
+const MANY: usize = 400;
+/// Streams on which the issues are asked for: one may have a hundred at once, then it has to be slow.
+const STREAMS: usize = 5;
+/// So many requests may come meanwhile for reasons of their own: what earlier tests left is taken away, and keys of tokens are
+/// fetched now and then. Not one in ten issues or admissions may have led to one.
+const BACKGROUND: usize = MANY / 10;
+
+#[tokio::test]
+async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
+    let Some(audit) = Audit::given("requests that follow from issues and admissions") else { return };
+    scenario("hot-path", async |world| {
+        world.settled().await?;
+        issues(world).await?;
+        mark(world, "after-issues").await?;
+        admissions(world).await?;
+        mark(world, "after-admissions").await?;
+        let (issuing, admitting) = until("the audit log has it all", PATIENCE, async || {
+            let Some(issuing) = requests(&audit, world, "issues-begin", "after-issues")? else { return Ok(None) };
+            Ok(requests(&audit, world, "after-issues", "after-admissions")?.map(|admitting| (issuing, admitting)))
+        })
+        .await?;
+        counted(
+            "requests to the API server",
+            &json!({
+                "issues": MANY, "requests_meanwhile": issuing.len(), "admissions": MANY, "requests_during_admissions": admitting.len(),
+            }),
+        )?;
+        for (what, requests) in [("issues", issuing), ("admissions", admitting)] {
+            ensure!(requests.len() <= BACKGROUND, "{} requests during {MANY} {what}: {requests:#?}", requests.len());
+            let reviews: Vec<_> = requests.iter().filter(|title| title.contains("reviews/")).collect();
+            ensure!(reviews.is_empty(), "somebody was asked whether to believe or to allow, during {what}: {reviews:#?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Renewals on open streams, each with a key of its own.
+async fn issues(world: &World) -> Result<()> {
+    world.cluster.apply(&world.trust_domain_yaml("")).await?;
+    world.cluster.apply(&world.identity_yaml("busy", "")).await?;
+    let audience = world.cluster.control_plane().await?.audience;
+    let issuer = Issuer::connect(&world.cluster).await?;
+    let mut sessions = Vec::new();
+    for number in 0..STREAMS {
+        // They exist and never run, so that no agent takes the session.
+        let name = format!("busy-{number}");
+        let spec = PodSpec {
+            labels: "countersign.dev/inject: 'false'",
+            more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
+            ..PodSpec::hold(&name).account("busy")
+        };
+        let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
+        let pod = identity_of(&applied.last().context("a pod")?.clone().try_parse()?)?;
+        let token = world.service_account_token("busy", &[&audience], Some(&pod)).await?;
+        let session = until("the issuer knows the pod and its identity", PATIENCE, async || {
+            let mut session = issuer.open(&token).await?;
+            Ok((!session.state().await?.identities.is_empty()).then_some(session))
+        });
+        sessions.push(session.await?);
+    }
+    // What a new identity brings with it (its status) is written before it is counted.
+    let identities = world.cluster.workload_identities(&world.namespace).await?;
+    until("the status of busy is written", PATIENCE, async || {
+        let status = identities.get("busy").await?.data["status"]["pods"]["matched"].clone();
+        Ok((status == json!(STREAMS)).then_some(()))
+    })
+    .await?;
+    mark(world, "issues-begin").await?;
+    for _ in 0..MANY / STREAMS {
+        for session in &mut sessions {
+            let (request, _) = csr(&[], &[])?;
+            let answer = session.certificate(request, "").await?;
+            ensure!(answer.refusal.is_none(), "an issue was refused: {:?}", answer.refusal);
+        }
+    }
+    Ok(())
+}
+
+/// Pods that are made without being stored.
+async fn admissions(world: &World) -> Result<()> {
+    let mut objects = documents(&PodSpec::hold("busy").pod(&world.namespace))?;
+    let mut pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    for number in 0..MANY {
+        pod.metadata.name = Some(format!("admitted-{number}"));
+        let made = world.pods().create(&dry, &pod).await?;
+        let injected = made.metadata.annotations.is_some_and(|all| all.contains_key("countersign.dev/injected"));
+        ensure!(injected, "a pod was let through as it was");
+    }
+    Ok(())
+}
+
+/// Asks the API server for what does not exist, which its log then says.
+async fn mark(world: &World, name: &str) -> Result<()> {
+    let maps: Api<ConfigMap> = world.cluster.api(&world.namespace);
+    ensure!(maps.get_opt(name).await?.is_none(), "there is a ConfigMap {name}");
+    Ok(())
+}
+
+/// What operator and webhook asked for between two marks, but for watches, which end and begin anew by themselves; none if the
+/// log does not have the second mark yet.
+fn requests(audit: &Audit, world: &World, from: &str, to: &str) -> Result<Option<Vec<String>>> {
+    let users = [OPERATOR, WEBHOOK].map(|name| format!("system:serviceaccount:{SYSTEM}:{name}"));
+    let (mut begun, mut ended, mut seen, mut asked) = (false, false, [false; 2], Vec::new());
+    audit.requests(|line| {
+        let is_mark = |name: &str| line.contains(&format!("/namespaces/{}/configmaps/{name}\"", world.namespace));
+        begun |= is_mark(from);
+        ended |= is_mark(to);
+        for (user, seen) in users.iter().zip(&mut seen) {
+            if !line.contains(user.as_str()) {
+                continue;
+            }
+            let request: Value = serde_json::from_str(line).context("a line of the audit log")?;
+            if request["user"]["username"] != user.as_str() {
+                continue;
+            }
+            *seen = true;
+            if begun && !ended && request["verb"] != "watch" && request["stage"] == "ResponseComplete" {
+                asked.push(title(line));
+            }
+        }
+        Ok(())
+    })?;
+    // That nothing is found must not be because of a name.
+    ensure!(seen == [true; 2], "the audit log says nothing at all of {users:?}: {seen:?}");
+    Ok((begun && ended).then_some(asked))
+}
