@@ -1,6 +1,6 @@
-//! What the API server wrote down of every request, and what its components logged, where the cluster can be asked for it:
-//! `COUNTERSIGN_AUDIT_LOG` is the file that is being written. What was put aside is beside it (`audit-<time>.log`), as are the logs
-//! of the components.
+//! What the API server wrote down of every request, and what its components logged, where the cluster can be asked for
+//! it: `COUNTERSIGN_AUDIT_LOG` is the file that is being written. What was put aside is beside it (`audit-<time>.log`),
+//! as are the logs of the components.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,8 @@ impl Audit {
         path.map(|path| Self(path.into()))
     }
 
-    /// The audit log's files. All are open before any is read, so that none is missed because it was put aside meanwhile.
+    /// The audit log's files. All are open before any is read, so that none is missed because it was put aside
+    /// meanwhile.
     ///
     /// # Errors
     /// A file cannot be opened.
@@ -99,8 +100,8 @@ pub fn lines((name, file): Named, mut visit: impl FnMut(&str) -> Result<()>) -> 
     Ok(())
 }
 
-/// Which request a line is about: who did what to which object. Not the address that was asked for, which may hold what must not
-/// be shown.
+/// Which request a line is about: who did what to which object. Not the address that was asked for, which may hold what
+/// must not be shown.
 #[must_use]
 pub fn title(line: &str) -> String {
     let request: Value = serde_json::from_str(line).unwrap_or_default();

@@ -20,8 +20,8 @@ use tokio::{fs::File, io::AsyncWriteExt as _};
 
 use crate::Cluster;
 
-/// A folder with a file for each container that ran, and for each time it did. What was gone before its log was read, or all of
-/// it, left a file that says so.
+/// A folder with a file for each container that ran, and for each time it did. What was gone before its log was read,
+/// or all of it, left a file that says so.
 #[derive(Clone, Debug)]
 pub struct Record(PathBuf);
 
@@ -161,8 +161,8 @@ impl Run {
         format!("{namespace}_{pod}_{container}_{}_{restart}.log", uid.split('-').next().unwrap_or_default())
     }
 
-    /// Until the container ends. A log that broke off (the API server was away) is read again from its beginning. If the container
-    /// is gone before that, a note says what is missing.
+    /// Until the container ends. A log that broke off (the API server was away) is read again from its beginning. If
+    /// the container is gone before that, a note says what is missing.
     async fn follow(self, cluster: Cluster, folder: PathBuf) {
         let path = folder.join(self.file());
         let pods = cluster.api::<Pod>(&self.namespace);

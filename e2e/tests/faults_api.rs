@@ -195,8 +195,8 @@ async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
     .await;
 }
 
-/// Both sides were renewed as often as must be in such a span: a leaf is renewed at 60 % of its life at the latest. The first may
-/// have come just before.
+/// Both sides were renewed as often as must be in such a span: a leaf is renewed at 60 % of its life at the latest. The
+/// first may have come just before.
 fn renewals_went_on(during: Sums, span: Duration) -> Result<()> {
     let least = span.as_secs() * 10 / (LIFE * 6) - 1;
     ensure!(least > 0, "no renewal falls due for certain in {span:?}");

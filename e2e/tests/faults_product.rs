@@ -57,9 +57,9 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
     .await;
 }
 
-/// R25: nobody tells the agents; their packets just vanish. An SVID is renewed at 60 % of its life at the latest, and agents try
-/// again every 35 s at least: cut off for 60 % of a life, each has had to renew and could not, and all is well if it can again
-/// before the rest has passed.
+/// R25: nobody tells the agents; their packets just vanish. An SVID is renewed at 60 % of its life at the latest, and
+/// agents try again every 35 s at least: cut off for 60 % of a life, each has had to renew and could not, and all is
+/// well if it can again before the rest has passed.
 async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let span = Duration::from_secs(life * 6 / 10 + 1);
     world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {life}s}}"))).await?;

@@ -1,5 +1,5 @@
-//! R24: neither an issue nor an admission asks the API server anything. Its audit log is asked what operator and webhook did while
-//! there were many.
+//! R24: neither an issue nor an admission asks the API server anything. Its audit log is asked what operator and
+//! webhook did while there were many.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 const MANY: usize = 400;
 /// Streams on which the issues are asked for: one may have a hundred at once, then it has to be slow.
 const STREAMS: usize = 5;
-/// So many requests may come meanwhile for reasons of their own: what earlier tests left is taken away, and keys of tokens are
-/// fetched now and then. Not one in ten issues or admissions may have led to one.
+/// So many requests may come meanwhile for reasons of their own: what earlier tests left is taken away, and keys of
+/// tokens are fetched now and then. Not one in ten issues or admissions may have led to one.
 const BACKGROUND: usize = MANY / 10;
 
 #[tokio::test]
@@ -122,13 +122,14 @@ async fn mark(world: &World, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What operator and webhook asked for between two marks, but for watches, which end and begin anew by themselves; none if the
-/// log does not have the second mark yet.
+/// What operator and webhook asked for between two marks, but for watches, which end and begin anew by themselves; none
+/// if the log does not have the second mark yet.
 fn requests(audit: &Audit, world: &World, from: &str, to: &str) -> Result<Option<Vec<String>>> {
     let users = [OPERATOR, WEBHOOK].map(|name| format!("system:serviceaccount:{SYSTEM}:{name}"));
     let (mut begun, mut ended, mut seen, mut asked) = (false, false, [false; 2], Vec::new());
     audit.requests(|line| {
-        let is_mark = |name: &str| line.contains(&format!("/namespaces/{}/configmaps/{name}\"", world.namespace));
+        let is_ours = line.contains(&world.namespace) && line.contains("\"configmaps\"");
+        let is_mark = |name: &str| is_ours && line.contains(&format!("\"name\":\"{name}\""));
         begun |= is_mark(from);
         ended |= is_mark(to);
         for (user, seen) in users.iter().zip(&mut seen) {

@@ -1,4 +1,5 @@
-//! What is installed beside what runs: what keeps replicas apart and drains from taking them all, and policies for the network.
+//! What is installed beside what runs: what keeps replicas apart and drains from taking them all, and policies for the
+//! network.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -92,7 +93,8 @@ async fn the_api_server_accepts_the_network_policies_beside_the_base() {
     .await;
 }
 
-/// Has the API server judge what a folder makes, with `kubectl` (that of the variable `KUBECTL`, if set); nothing is stored.
+/// Has the API server judge what a folder makes, with `kubectl` (that of the variable `KUBECTL`, if set); nothing is
+/// stored.
 fn dry_run(folder: &Path) -> Result<String> {
     let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k"];

@@ -118,8 +118,8 @@ async fn before_readiness_the_workload_api_is_unavailable() {
     .await;
 }
 
-/// The API server denies what one object alone proves wrong, by the rules in the definitions: also while the webhook, which would
-/// deny it in other words, is not there.
+/// The API server denies what one object alone proves wrong, by the rules in the definitions: also while the webhook,
+/// which would deny it in other words, is not there.
 #[tokio::test]
 async fn malformed_identities_are_denied_with_a_clear_message() {
     scenario("denied", async |world| {

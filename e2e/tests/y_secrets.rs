@@ -1,7 +1,8 @@
-//! R87: no private key of a workload leaves its pod, and no token is where it does not belong. In the logs of all containers
-//! that ran during the tests, at debug level, in all objects there are (events are objects), in what the API server wrote down
-//! of those that are gone by now, and in the logs of the cluster's own components, two things are looked for: every key and
-//! token that a test saw, and whatever has the shape of a key or a token, so that those which no test saw are found as well.
+//! R87: no private key of a workload leaves its pod, and no token is where it does not belong. In the logs of all
+//! containers that ran during the tests, at debug level, in all objects there are (events are objects), in what the API
+//! server wrote down of those that are gone by now, and in the logs of the cluster's own components, two things are
+//! looked for: every key and token that a test saw, and whatever has the shape of a key or a token, so that those which
+//! no test saw are found as well.
 //!
 //! Runs after the tests whose keys and tokens it looks for, as its name has it.
 
@@ -44,8 +45,8 @@ async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     .await;
 }
 
-/// The search is not blind: a token in a log, one in an object, one in an event of a namespace that is gone, and a key that
-/// nobody knew of are found.
+/// The search is not blind: a token in a log, one in an object, one in an event of a namespace that is gone, and a key
+/// that nobody knew of are found.
 #[tokio::test]
 async fn what_is_there_is_found() {
     scenario("found", async |world| {
@@ -82,7 +83,8 @@ async fn what_is_there_is_found() {
     .await;
 }
 
-/// An event with the token is made, and its namespace taken away, as every test's is: what the API server wrote down tells.
+/// An event with the token is made, and its namespace taken away, as every test's is: what the API server wrote down
+/// tells.
 async fn in_what_is_gone(cluster: &Cluster, token: &str, search: &mut Search) -> Result<()> {
     let Some(audit) = Audit::given("a token in an event that is gone is found") else { return Ok(()) };
     let past = World::new("found-gone").await?;
@@ -184,15 +186,15 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// How many logs were read, how many are missing and how many may have had more. Whether a pod was taken away on purpose cannot
-/// be told from here, nor whether its agent had come to say anything.
+/// How many logs were read, how many are missing and how many may have had more. Whether a pod was taken away on
+/// purpose cannot be told from here, nor whether its agent had come to say anything.
 fn gaps(record: &Record) -> Result<(usize, usize, usize)> {
     let gaps = record.gaps()?;
     Ok((record.logs()?.len(), gaps.missed.len(), gaps.cut.len()))
 }
 
-/// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer. What was
-/// but tried out (`dryRun`) was never stored.
+/// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer.
+/// What was but tried out (`dryRun`) was never stored.
 fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     audit.requests(|line| {
         if wanted(line) && !line.contains("dryRun=All") {
@@ -257,7 +259,8 @@ fn decoded(data: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// The authorities' journals, the webhook's CA, and what Kubernetes itself keeps in Secrets: there, and only there, are keys.
+/// The authorities' journals, the webhook's CA, and what Kubernetes itself keeps in Secrets: there, and only there, are
+/// keys.
 fn may_hold_keys(kind: &str, object: &DynamicObject) -> bool {
     kind == "Secret" && [AUTHORITIES, SYSTEM, "kube-system"].map(Some).contains(&object.namespace().as_deref())
 }
