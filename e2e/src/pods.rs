@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::{
     World,
+    fixture::PodSpec,
     until::{PATIENCE, until, watch},
 };
 
@@ -107,6 +108,29 @@ impl World {
     pub async fn logs(&self, pod: &str, container: &str) -> Result<String> {
         let what = LogParams { container: Some(container.to_owned()), ..LogParams::default() };
         self.pods().logs(pod, &what).await.with_context(|| format!("logs of {pod}/{container}"))
+    }
+
+    /// How often these words are in what a pod's agent logged.
+    ///
+    /// # Errors
+    /// The API server or the kubelet refuses.
+    pub async fn agent_said(&self, pod: &str, words: &str) -> Result<usize> {
+        Ok(self.logs(pod, AGENT).await?.matches(words).count())
+    }
+
+    /// Makes a pod that exists and never runs: not injected, not scheduled. Nobody but the test has its sessions. Returns its
+    /// name and uid.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn never_runs(&self, name: &str, account: &str) -> Result<(String, String)> {
+        let spec = PodSpec {
+            labels: "countersign.dev/inject: 'false'",
+            more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
+            ..PodSpec::hold(name).account(account)
+        };
+        let applied = self.cluster.apply(&spec.pod(&self.namespace)).await?;
+        identity_of(&applied.last().context("a pod is the last")?.clone().try_parse()?)
     }
 
     /// The JSON lines that the application printed.

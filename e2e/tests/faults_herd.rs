@@ -10,7 +10,7 @@ use countersign_e2e::{
     faults::{alone, counted},
     fixture::PodSpec,
     issuer::{Issuer, csr},
-    pods::{identity_of, is_event},
+    pods::is_event,
     until::{PATIENCE, until},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -108,13 +108,7 @@ async fn spoken_for(world: &World, pods: usize, at_once: usize) -> Result<()> {
 
 /// A pod that never runs, and a token bound to it.
 async fn token(world: &World, name: &str, account: &str, audience: &str) -> Result<String> {
-    let spec = PodSpec {
-        labels: "countersign.dev/inject: 'false'",
-        more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
-        ..PodSpec::hold(name).account(account)
-    };
-    let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
-    let pod = identity_of(&applied.last().context("a pod is the last")?.clone().try_parse()?)?;
+    let pod = world.never_runs(name, account).await?;
     world.service_account_token(account, &[audience], Some(&pod)).await
 }
 

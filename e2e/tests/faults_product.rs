@@ -96,7 +96,7 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
 
 /// How often the agent of a pod has had no stream.
 async fn failed_streams(world: &World, pod: &str) -> Result<usize> {
-    Ok(world.logs(pod, AGENT).await?.lines().filter(|line| line.contains("no stream to the issuer")).count())
+    world.agent_said(pod, "no stream to the issuer").await
 }
 
 #[tokio::test]

@@ -14,9 +14,7 @@ use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
     faults::counted,
-    fixture::PodSpec,
     issuer::Road,
-    pods::identity_of,
     scenario,
     until::{PATIENCE, until},
 };
@@ -105,13 +103,7 @@ async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
 async fn prepared(world: &World) -> Result<(Road, String)> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml("account", "")).await?;
-    let spec = PodSpec {
-        labels: "countersign.dev/inject: 'false'",
-        more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
-        ..PodSpec::hold("honest").account("account")
-    };
-    let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
-    let pod = identity_of(&applied.last().expect("a pod").clone().try_parse()?)?;
+    let pod = world.never_runs("honest", "account").await?;
     let audience = world.cluster.control_plane().await?.audience;
     let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
     let road = Road::of(&world.cluster).await?;

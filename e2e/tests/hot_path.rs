@@ -12,7 +12,6 @@ use countersign_e2e::{
     faults::counted,
     fixture::PodSpec,
     issuer::{Issuer, csr},
-    pods::identity_of,
     replicas::{OPERATOR, WEBHOOK},
     scenario,
     until::{PATIENCE, until},
@@ -28,6 +27,10 @@ const STREAMS: usize = 5;
 /// So many requests may come meanwhile for reasons of their own: what earlier tests left is taken away, and keys of
 /// tokens are fetched now and then. Not one in ten issues or admissions may have led to one.
 const BACKGROUND: usize = MANY / 10;
+/// Marks in the audit log, in their order.
+const ISSUES_BEGIN: &str = "issues-begin";
+const AFTER_ISSUES: &str = "after-issues";
+const AFTER_ADMISSIONS: &str = "after-admissions";
 
 #[tokio::test]
 async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
@@ -35,14 +38,11 @@ async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
     scenario("hot-path", async |world| {
         world.settled().await?;
         issues(world).await?;
-        mark(world, "after-issues").await?;
+        mark(world, AFTER_ISSUES).await?;
         admissions(world).await?;
-        mark(world, "after-admissions").await?;
-        let (issuing, admitting) = until("the audit log has it all", PATIENCE, async || {
-            let Some(issuing) = requests(&audit, world, "issues-begin", "after-issues")? else { return Ok(None) };
-            Ok(requests(&audit, world, "after-issues", "after-admissions")?.map(|admitting| (issuing, admitting)))
-        })
-        .await?;
+        mark(world, AFTER_ADMISSIONS).await?;
+        let [issuing, admitting] =
+            until("the audit log has it all", PATIENCE, async || requests(&audit, world)).await?;
         counted(
             "requests to the API server",
             &json!({
@@ -67,15 +67,7 @@ async fn issues(world: &World) -> Result<()> {
     let issuer = Issuer::connect(&world.cluster).await?;
     let mut sessions = Vec::new();
     for number in 0..STREAMS {
-        // They exist and never run, so that no agent takes the session.
-        let name = format!("busy-{number}");
-        let spec = PodSpec {
-            labels: "countersign.dev/inject: 'false'",
-            more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
-            ..PodSpec::hold(&name).account("busy")
-        };
-        let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
-        let pod = identity_of(&applied.last().context("a pod")?.clone().try_parse()?)?;
+        let pod = world.never_runs(&format!("busy-{number}"), "busy").await?;
         let token = world.service_account_token("busy", &[&audience], Some(&pod)).await?;
         let session = until("the issuer knows the pod and its identity", PATIENCE, async || {
             let mut session = issuer.open(&token).await?;
@@ -90,7 +82,7 @@ async fn issues(world: &World) -> Result<()> {
         Ok((status == json!(STREAMS)).then_some(()))
     })
     .await?;
-    mark(world, "issues-begin").await?;
+    mark(world, ISSUES_BEGIN).await?;
     for _ in 0..MANY / STREAMS {
         for session in &mut sessions {
             let (request, _) = csr(&[], &[])?;
@@ -122,16 +114,16 @@ async fn mark(world: &World, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What operator and webhook asked for between two marks, but for watches, which end and begin anew by themselves; none
-/// if the log does not have the second mark yet.
-fn requests(audit: &Audit, world: &World, from: &str, to: &str) -> Result<Option<Vec<String>>> {
+/// What operator and webhook asked for during the issues and during the admissions, but for watches, which end and begin
+/// anew by themselves; none if the log does not have the last mark yet.
+fn requests(audit: &Audit, world: &World) -> Result<Option<[Vec<String>; 2]>> {
+    let marks = [ISSUES_BEGIN, AFTER_ISSUES, AFTER_ADMISSIONS];
     let users = [OPERATOR, WEBHOOK].map(|name| format!("system:serviceaccount:{SYSTEM}:{name}"));
-    let (mut begun, mut ended, mut seen, mut asked) = (false, false, [false; 2], Vec::new());
+    let (mut passed, mut seen, mut asked) = (0, [false; 2], [Vec::new(), Vec::new()]);
     audit.requests(|line| {
         let is_ours = line.contains(&world.namespace) && line.contains("\"configmaps\"");
-        let is_mark = |name: &str| is_ours && line.contains(&format!("\"name\":\"{name}\""));
-        begun |= is_mark(from);
-        ended |= is_mark(to);
+        let is_mark = |name: &&str| is_ours && line.contains(&format!("\"name\":\"{name}\""));
+        passed += usize::from(marks.get(passed).is_some_and(is_mark));
         for (user, seen) in users.iter().zip(&mut seen) {
             if !line.contains(user.as_str()) {
                 continue;
@@ -141,7 +133,9 @@ fn requests(audit: &Audit, world: &World, from: &str, to: &str) -> Result<Option
                 continue;
             }
             *seen = true;
-            if begun && !ended && request["verb"] != "watch" && request["stage"] == "ResponseComplete" {
+            let during = passed.checked_sub(1).and_then(|span| asked.get_mut(span));
+            if let Some(asked) = during.filter(|_| request["verb"] != "watch" && request["stage"] == "ResponseComplete")
+            {
                 asked.push(title(line));
             }
         }
@@ -149,5 +143,5 @@ fn requests(audit: &Audit, world: &World, from: &str, to: &str) -> Result<Option
     })?;
     // That nothing is found must not be because of a name.
     ensure!(seen == [true; 2], "the audit log says nothing at all of {users:?}: {seen:?}");
-    Ok((begun && ended).then_some(asked))
+    Ok((passed == marks.len()).then_some(asked))
 }

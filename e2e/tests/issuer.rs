@@ -9,9 +9,7 @@ use countersign_e2e::{
     World,
     apply::delete,
     faults::counted,
-    fixture::PodSpec,
     issuer::{Issuer, csr, csr_of},
-    pods::identity_of,
     scenario, tokens,
     until::{PATIENCE, gone, until},
 };
@@ -26,17 +24,6 @@ use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer as _, X509Certificate},
 };
-
-/// A pod that exists and never runs: not injected, not scheduled. Returns its name and uid.
-async fn pod(world: &World, name: &str, account: &str) -> Result<(String, String)> {
-    let spec = PodSpec {
-        labels: "countersign.dev/inject: 'false'",
-        more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
-        ..PodSpec::hold(name).account(account)
-    };
-    let applied = world.cluster.apply(&spec.pod(&world.namespace)).await?;
-    identity_of(&applied.last().expect("a pod").clone().try_parse()?)
-}
 
 async fn installed(world: &World) -> Result<String> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
@@ -59,7 +46,7 @@ async fn accepted(issuer: &Issuer, token: &str) -> Result<()> {
 async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
     scenario("by-hand", async |world| {
         let audience = installed(world).await?;
-        let pod = pod(world, "handmade", "account").await?;
+        let pod = world.never_runs("handmade", "account").await?;
         let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         accepted(&issuer, &token).await?;
@@ -118,7 +105,7 @@ async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
 async fn an_expired_token_is_refused() {
     scenario("expired", async |world| {
         let audience = installed(world).await?;
-        let pod = pod(world, "patient", "account").await?;
+        let pod = world.never_runs("patient", "account").await?;
         let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         accepted(&issuer, &token).await?;
@@ -144,7 +131,7 @@ async fn an_expired_token_is_refused() {
 async fn tokens_that_are_not_for_us_are_refused() {
     scenario("tokens", async |world| {
         let audience = installed(world).await?;
-        let pod = pod(world, "owner", "account").await?;
+        let pod = world.never_runs("owner", "account").await?;
         let good = world.service_account_token("account", &[&audience], Some(&pod)).await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         accepted(&issuer, &good).await?;
@@ -178,7 +165,7 @@ async fn tokens_that_are_not_for_us_are_refused() {
 async fn the_token_of_a_pod_that_is_gone_is_refused_and_so_is_it_for_its_namesake() {
     scenario("gone", async |world| {
         let audience = installed(world).await?;
-        let first = pod(world, "phoenix", "account").await?;
+        let first = world.never_runs("phoenix", "account").await?;
         let token = world.service_account_token("account", &[&audience], Some(&first)).await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         accepted(&issuer, &token).await?;
@@ -191,7 +178,7 @@ async fn the_token_of_a_pod_that_is_gone_is_refused_and_so_is_it_for_its_namesak
         let (code, message) = refused().await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");
 
-        let second = pod(world, "phoenix", "account").await?;
+        let second = world.never_runs("phoenix", "account").await?;
         assert_ne!(first.1, second.1);
         let fresh = world.service_account_token("account", &[&audience], Some(&second)).await?;
         accepted(&issuer, &fresh).await?;

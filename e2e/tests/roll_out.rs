@@ -10,12 +10,12 @@ use countersign_e2e::{
     cluster::SYSTEM,
     faults::{alone, counted},
     fixture::PodSpec,
-    pods::{AGENT, APP},
+    pods::APP,
     replicas::OPERATOR,
     until::{PATIENCE, until},
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     ResourceExt as _,
     api::{LogParams, Patch, PatchParams},
@@ -45,27 +45,19 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
 
         let mut then = world.traffic_goes_on(HANDSHAKES).await?;
         // A pod that is new may not be known yet where it asks: what an agent said before is not counted.
-        let (mut moved_before, mut failed_before) = (0, 0);
-        for pod in &pods {
-            let (moved, failed) = streams_ended(world, &pod.name_any()).await?;
-            moved_before += moved;
-            failed_before += failed;
-        }
+        let (moved_before, failed_before) = streams_ended(world, &pods).await?;
         for _ in 0..2 {
             roll_out(world).await?;
             then = world.traffic_since(then, HANDSHAKES, PATIENCE * 2).await?;
         }
 
-        let (mut updates, mut shortest, mut moved, mut failed) = (0, SignedDuration::MAX, 0, 0);
+        let (mut updates, mut shortest) = (0, SignedDuration::MAX);
         for pod in &pods {
-            let name = pod.name_any();
-            let margins = margins(world, &name).await?;
+            let margins = margins(world, &pod.name_any()).await?;
             updates += margins.len();
             shortest = margins.into_iter().min().unwrap_or(shortest).min(shortest);
-            let (of_pod_moved, of_pod_failed) = streams_ended(world, &name).await?;
-            moved += of_pod_moved;
-            failed += of_pod_failed;
         }
+        let (moved, failed) = streams_ended(world, &pods).await?;
         let (moved, failed) = (moved - moved_before, failed - failed_before);
         counted(
             "roll_out",
@@ -85,11 +77,14 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
     .await;
 }
 
-/// How many streams of a pod's agent were moved by the issuer, and how many failed.
-async fn streams_ended(world: &World, pod: &str) -> Result<(usize, usize)> {
-    let agent = world.logs(pod, AGENT).await?;
-    let count = |words: &str| agent.matches(words).count();
-    Ok((count("asked to come back on another stream"), count("no stream to the issuer")))
+/// How many streams of these pods' agents were moved by the issuer, and how many failed.
+async fn streams_ended(world: &World, pods: &[Pod]) -> Result<(usize, usize)> {
+    let (mut moved, mut failed) = (0, 0);
+    for name in pods.iter().map(|pod| pod.name_any()) {
+        moved += world.agent_said(&name, "asked to come back on another stream").await?;
+        failed += world.agent_said(&name, "no stream to the issuer").await?;
+    }
+    Ok((moved, failed))
 }
 
 /// As `kubectl rollout restart`, and waits until nothing of the old is left.
@@ -99,7 +94,7 @@ async fn roll_out(world: &World) -> Result<()> {
     let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
     let deployments = world.cluster.api::<Deployment>(SYSTEM);
     deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    let pods = world.cluster.api::<k8s_openapi::api::core::v1::Pod>(SYSTEM);
+    let pods = world.cluster.api::<Pod>(SYSTEM);
     until("the old replicas are gone", PATIENCE * 2, async || {
         for name in &old {
             if pods.get_opt(name).await?.is_some() {

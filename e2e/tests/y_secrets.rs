@@ -16,7 +16,7 @@ use countersign_e2e::{
     faults::counted,
     fixture::{AUDIENCE, PodSpec},
     pods::{AGENT, APP},
-    record::Record,
+    record::{Gaps, Record},
     scenario,
     secrets::{Search, Secret, Seen},
     shapes,
@@ -160,7 +160,7 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     let mut search = Search::new(&secrets)?;
     let mut found = Vec::new();
     let record = Record::of(cluster).await?;
-    logs(&record, &mut search, &mut found)?;
+    let read = logs(&record, &mut search, &mut found)?;
     objects(cluster, &mut search, &mut found).await?;
     let mut places = vec!["logs", "objects"];
     if let Some(audit) = Audit::given("the search for secrets in what is gone by now") {
@@ -171,26 +171,26 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
         }
     }
     found.retain(|found| !found.contains(LOUD));
-    let (read, missed, cut) = gaps(&record)?;
+    // Whether a pod was taken away on purpose cannot be told from here, nor whether its agent had come to say anything.
+    let Gaps { missed, cut } = record.gaps()?;
     counted(
         "search for secrets",
         &json!({
-            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_missed": missed, "logs_cut": cut,
+            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_missed": missed.len(), "logs_cut": cut.len(),
         }),
     )?;
     ensure!(found.is_empty(), "{} secrets were looked for; found: {found:#?}", secrets.len());
     for place in places {
         ensure!(search.searched.get(place) > Some(&0), "nothing was searched in {place}");
     }
-    ensure!(missed * MISSED <= read, "of {read} logs {missed} more are missing: {:?}", record.gaps()?.missed);
+    ensure!(missed.len() * MISSED <= read, "of {read} logs {} more are missing: {missed:?}", missed.len());
     Ok(())
 }
 
-/// How many logs were read, how many are missing and how many may have had more. Whether a pod was taken away on
-/// purpose cannot be told from here, nor whether its agent had come to say anything.
-fn gaps(record: &Record) -> Result<(usize, usize, usize)> {
-    let gaps = record.gaps()?;
-    Ok((record.logs()?.len(), gaps.missed.len(), gaps.cut.len()))
+/// Looks in a text of some place for all that was seen, and for whatever has the shape of it.
+fn look(place: &str, text: &str, say: impl Fn() -> String, search: &mut Search, found: &mut Vec<String>) {
+    found.extend(search.find(place, text).iter().map(|secret| format!("{secret} {}", say())));
+    found.extend(shapes::find(text).iter().map(|shape| format!("{shape} {}", say())));
 }
 
 /// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer.
@@ -198,9 +198,7 @@ fn gaps(record: &Record) -> Result<(usize, usize, usize)> {
 fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     audit.requests(|line| {
         if wanted(line) && !line.contains("dryRun=All") {
-            let place = || format!("in the audit log: {}", title(line));
-            found.extend(search.find("audit log", line).iter().map(|secret| format!("{secret} {}", place())));
-            found.extend(shapes::find(line).iter().map(|shape| format!("{shape} {}", place())));
+            look("audit log", line, || format!("in the audit log: {}", title(line)), search, found);
         }
         Ok(())
     })
@@ -210,19 +208,18 @@ fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, f
 fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     let name = file.0.clone();
     lines(file, |line| {
-        found.extend(search.find("components", line).iter().map(|secret| format!("{secret} in the cluster's {name}")));
-        found.extend(shapes::find(line).iter().map(|shape| format!("{shape} in the cluster's {name}")));
+        look("components", line, || format!("in the cluster's {name}"), search, found);
         Ok(())
     })
 }
 
-/// Of every container that ran.
-fn logs(record: &Record, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
-    for (name, text) in record.logs()? {
-        found.extend(search.find("logs", &text).iter().map(|secret| format!("{secret} in the log {name}")));
-        found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in the log {name}")));
+/// Of every container that ran; how many there were.
+fn logs(record: &Record, search: &mut Search, found: &mut Vec<String>) -> Result<usize> {
+    let logs = record.logs()?;
+    for (name, text) in &logs {
+        look("logs", text, || format!("in the log {name}"), search, found);
     }
-    Ok(())
+    Ok(logs.len())
 }
 
 /// Of every kind that can be listed, with the values of Secrets decoded.

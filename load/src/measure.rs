@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use crate::{
     cluster::Cluster,
     figures::{Figures, Samples},
-    machine::{Look, Shares},
-    operator::{self, Operator},
+    machine::{Look, Shares, cpu_of},
+    operator::Operator,
     pod::SWITCH,
     streams::{Issue, OpenStream},
 };
@@ -92,7 +92,7 @@ pub(crate) async fn issue(
     let cpu = || -> Result<Duration> { operators.iter().map(|operator| Ok(operator.usage()?.cpu)).sum() };
     let own = std::process::id();
     let measured = operators.iter().map(|operator| operator.id()).chain([own]).collect();
-    let (look, callers_cpu, before, begun) = (Look::now()?, operator::cpu_of(own)?, cpu()?, Instant::now());
+    let (look, callers_cpu, before, begun) = (Look::now()?, cpu_of(own)?, cpu()?, Instant::now());
     let mut running = JoinSet::new();
     for share in shares {
         running.spawn(call(share, begun + span));
@@ -109,7 +109,7 @@ pub(crate) async fn issue(
         bail!("no issue of {callers} callers succeeded, {refused} were refused");
     }
     let cpu = cpu()?.saturating_sub(before);
-    let callers_cpu = operator::cpu_of(own)?.saturating_sub(callers_cpu);
+    let callers_cpu = cpu_of(own)?.saturating_sub(callers_cpu);
     let others = Look::now()?.since(&look, &measured);
     Ok((Issued { spans, refused, took, cpu, callers_cpu, others }, streams))
 }

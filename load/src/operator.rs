@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{figures::say, install::SYSTEM};
+use crate::{figures::say, install::SYSTEM, machine::cpu_of};
 
 /// What a start may take before something is broken.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -96,7 +96,7 @@ impl Operator {
 
     pub(crate) fn usage(&self) -> Result<Usage> {
         let (id, gone) = (self.id(), "the operator's process is gone");
-        let status = std::fs::read_to_string(process(id).join("status")).context(gone)?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).context(gone)?;
         Ok(Usage { cpu: cpu_of(id)?, resident: kilobytes(&status, "VmRSS:")?, peak: kilobytes(&status, "VmHWM:")? })
     }
 
@@ -154,21 +154,6 @@ impl Drop for Operator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn process(id: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{id}"))
-}
-
-/// The time the threads of a process ran, from the scheduler (nanoseconds; field 1 of `schedstat`).
-pub(crate) fn cpu_of(id: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir(process(id).join("task"))?.flatten() {
-        // A thread may end between the two.
-        let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
-        nanoseconds += text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 fn kilobytes(status: &str, field: &str) -> Result<u64> {
