@@ -23,6 +23,15 @@ pub use workload_identity::{
 /// The group of the API.
 pub const GROUP: &str = "countersign.dev";
 
+/// The annotations that the webhook leaves on pods, for whoever reads them: a pod's creator may write anything there.
+pub mod annotation {
+    /// On pods that were injected: how.
+    pub const INJECTED: &str = "countersign.dev/injected";
+    /// On pods of which a container has a part of its identity mounted by `subPath`, which never refreshes: the names of these
+    /// containers, separated by commas.
+    pub const NEVER_REFRESHES: &str = "countersign.dev/never-refreshes";
+}
+
 /// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well,
 /// `Reconciling` and `Stalled` only when something is going on or wrong.
 pub mod condition {

@@ -28,15 +28,19 @@ pub(crate) struct Look {
 
 #[derive(Debug, PartialEq)]
 struct Process {
+    /// May change: the kernel's workers are named after what they do.
     program: String,
+    /// When it began, in ticks since the machine did: another process of the same number began later.
+    began: u64,
     cpu: Duration,
 }
 
-/// How many processors programs had between two looks; a program is the sum of its processes.
+/// What programs had of the processors over a time; a program is the sum of its processes.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Shares {
-    programs: BTreeMap<String, f64>,
-    pub(crate) stolen: f64,
+    took: Duration,
+    programs: BTreeMap<String, Duration>,
+    stolen: Duration,
 }
 
 impl Look {
@@ -55,32 +59,54 @@ impl Look {
 
     /// What all but the processes of `besides` had from then on until this look.
     pub(crate) fn since(&self, earlier: &Self, besides: &BTreeSet<u32>) -> Shares {
-        let took = self.at.duration_since(earlier.at).as_secs_f64().max(0.001);
-        let mut shares =
-            Shares { stolen: self.stolen.saturating_sub(earlier.stolen).as_secs_f64() / took, ..Shares::default() };
+        let mut shares = Shares {
+            took: self.at.duration_since(earlier.at),
+            stolen: self.stolen.saturating_sub(earlier.stolen),
+            ..Shares::default()
+        };
         for (id, process) in self.processes.iter().filter(|(id, _)| !besides.contains(id)) {
-            let before = earlier.processes.get(id).filter(|before| before.program == process.program);
+            let before = earlier.processes.get(id).filter(|before| before.began == process.began);
             let cpu = process.cpu.saturating_sub(before.map_or(Duration::ZERO, |before| before.cpu));
-            *shares.programs.entry(process.program.clone()).or_default() += cpu.as_secs_f64() / took;
+            *shares.programs.entry(process.program.clone()).or_default() += cpu;
         }
         shares
     }
 }
 
 impl Shares {
-    /// Of the program of that name.
+    /// How many processors the program of that name had.
     pub(crate) fn of(&self, program: &str) -> f64 {
-        self.programs.get(program).copied().unwrap_or_default()
+        self.processors(self.programs.get(program).copied().unwrap_or_default())
     }
 
+    /// How many all had.
     pub(crate) fn all(&self) -> f64 {
-        self.programs.values().sum()
+        self.processors(self.programs.values().sum())
+    }
+
+    /// How many the host gave to others.
+    pub(crate) fn stolen(&self) -> f64 {
+        self.processors(self.stolen)
+    }
+
+    /// Over both times.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.took += other.took;
+        self.stolen += other.stolen;
+        for (program, cpu) in other.programs {
+            *self.programs.entry(program).or_default() += cpu;
+        }
+        self
+    }
+
+    fn processors(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() / self.took.as_secs_f64().max(0.001)
     }
 
     /// The program that had most.
     fn first(&self) -> (&str, f64) {
-        let first = self.programs.iter().max_by(|(_, one), (_, other)| one.total_cmp(other));
-        first.map_or(("nothing", 0.0), |(program, share)| (program, *share))
+        let first = self.programs.iter().max_by_key(|(_, cpu)| **cpu);
+        first.map_or(("nothing", 0.0), |(program, cpu)| (program, self.processors(*cpu)))
     }
 }
 
@@ -118,12 +144,13 @@ pub(crate) fn cpu_of(id: u32) -> Result<Duration> {
 }
 
 /// Of `/proc/ID/stat` (proc_pid_stat(5)): the program's name in parentheses, which may hold any character; then, counted
-/// from the state, fields 11 and 12 are the user and system time.
+/// from the state as 0, fields 11 and 12 are the user and system time, field 19 is when it began.
 fn process(stat: &str) -> Option<Process> {
     let (before, after) = stat.rsplit_once(')')?;
     let (_, program) = before.split_once('(')?;
-    let mut times = after.split_ascii_whitespace().skip(11).map(ticks);
-    Some(Process { program: program.to_owned(), cpu: times.next()?? + times.next()?? })
+    let fields: Vec<&str> = after.split_ascii_whitespace().collect();
+    let (user, system, began) = (ticks(fields.get(11)?)?, ticks(fields.get(12)?)?, fields.get(19)?.parse().ok()?);
+    Some(Process { program: program.to_owned(), began, cpu: user + system })
 }
 
 /// Field 8 of the line of all processors (proc_stat(5)).
@@ -142,9 +169,12 @@ mod tests {
 
     const STAT: &str = "4711 (kube) (x) R 1 2 3 0 -1 4194304 9 0 0 0 250 50 7 7 20 0 12 0 100 1 1";
 
+    fn of(program: &str, began: u64, cpu: u64) -> Process {
+        Process { program: program.to_owned(), began, cpu: Duration::from_millis(cpu) }
+    }
+
     fn look(after: f64, cpu: u64, stolen: u64) -> Look {
-        let process = Process { program: "kube-apiserver".to_owned(), cpu: Duration::from_millis(cpu) };
-        let own = Process { program: "countersign-load".to_owned(), cpu: Duration::from_millis(2 * cpu) };
+        let (process, own) = (of("kube-apiserver", 1, cpu), of("countersign-load", 2, 2 * cpu));
         // One origin, so that differences are exact.
         static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
         let at = *ORIGIN.get_or_init(Instant::now) + Duration::from_secs_f64(after);
@@ -153,8 +183,7 @@ mod tests {
 
     #[test]
     fn a_process_is_read_whatever_its_name() {
-        let wanted = Process { program: "kube) (x".to_owned(), cpu: Duration::from_secs(3) };
-        assert_eq!(process(STAT), Some(wanted));
+        assert_eq!(process(STAT), Some(of("kube) (x", 100, 3000)));
         assert_eq!(process("4711 (short) R 1 2"), None);
     }
 
@@ -172,10 +201,22 @@ mod tests {
         let shares = look(2.0, 1500, 600).since(&look(0.0, 500, 400), &[8].into());
         assert!((shares.of("kube-apiserver") - 0.5).abs() < 1e-9, "{shares:?}");
         assert!((shares.all() - 0.5).abs() < 1e-9, "{shares:?}");
-        assert!((shares.stolen - 0.1).abs() < 1e-9, "{shares:?}");
+        assert!((shares.stolen() - 0.1).abs() < 1e-9, "{shares:?}");
         assert_eq!(shares.of("countersign-load"), 0.0);
         let everything = look(2.0, 1500, 600).since(&look(0.0, 500, 400), &BTreeSet::new());
         assert_eq!(everything.first(), ("countersign-load", 1.0));
+        let longer = everything.and(look(2.0, 500, 0).since(&look(0.0, 500, 0), &BTreeSet::new()));
+        assert_eq!(longer.first(), ("countersign-load", 0.5));
+    }
+
+    #[test]
+    fn a_worker_that_is_named_anew_is_the_same_and_one_that_began_later_is_not() {
+        let (mut before, mut after) = (look(0.0, 500, 0), look(2.0, 1500, 0));
+        before.processes = [(7, of("kworker/u8:1-events", 1, 60_000)), (8, of("sh", 2, 9_000))].into();
+        after.processes = [(7, of("kworker/u8:1-reclaim", 1, 60_200)), (8, of("sh", 3, 400))].into();
+        let shares = after.since(&before, &BTreeSet::new());
+        assert!((shares.of("kworker/u8:1-reclaim") - 0.1).abs() < 1e-9, "{shares:?}");
+        assert!((shares.of("sh") - 0.2).abs() < 1e-9, "{shares:?}");
     }
 
     #[test]

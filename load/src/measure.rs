@@ -42,6 +42,19 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
+    /// With what was issued before, as one.
+    pub(crate) fn after(mut self, before: Option<Self>) -> Self {
+        if let Some(before) = before {
+            self.spans.append(before.spans);
+            self.refused += before.refused;
+            self.took += before.took;
+            self.cpu += before.cpu;
+            self.callers_cpu += before.callers_cpu;
+            self.others = self.others.and(before.others);
+        }
+        self
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.spans.len() as f64 / self.took.as_secs_f64()
     }
@@ -69,7 +82,7 @@ impl Issued {
         figures.print(&format!("{name}, callers' CPU"), self.per_issue(self.callers_cpu), "us");
         let api_server = self.others.of(API_SERVER);
         figures.print(&format!("{name}, the API server had"), api_server, "cores");
-        let rest = self.others.all() - api_server + self.others.stolen;
+        let rest = self.others.all() - api_server + self.others.stolen();
         figures.print(&format!("{name}, everything else had"), rest, "cores");
         if self.refused > 0 {
             figures.print(&format!("{name}, refused by a limit"), self.refused as f64, "issues");

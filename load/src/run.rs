@@ -11,8 +11,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::{
     Options,
     cluster::Cluster,
-    figures::{Figures, say},
-    fill, floor, hostile, install, machine, measure,
+    figures::Figures,
+    fill, floor, hostile, install, machine,
+    measure::{self, Issued},
     operator::{Installed, Operator},
     relay::Relay,
     sessions::Agents,
@@ -23,6 +24,9 @@ use crate::{
 
 /// Streams over which the callers issue: what one address may hold open is bounded, and so is the pace of one stream.
 const STREAMS: usize = 384;
+
+/// How often two replicas take turns with one.
+const ROUNDS: usize = 4;
 
 /// How many callers.
 const CALLERS: [usize; 3] = [1, 8, 32];
@@ -76,7 +80,7 @@ impl Run<'_> {
         let memory = operator.usage()?.resident;
         self.figures.print("operator with few pods, memory", memory as f64 / MIB, "MiB");
         let streams = OpenStream::open_all(&control_plane, operator.issuer, pods.clone(), self.dir).await?;
-        self.issue(&[&operator], streams, "few pods").await?;
+        self.issue(&operator, streams, "few pods").await?;
         hostile::measure(&control_plane, operator.issuer, &pods, self.dir, self.figures).await
     }
 
@@ -100,53 +104,72 @@ impl Run<'_> {
         let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.world.pods))).await?;
         let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
         let streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
-        let (alone, mut streams) = self.issue(&[&operator], streams, "all pods").await?;
+        let streams = self.issue(&operator, streams, "all pods").await?;
         self.changes(&control_plane, &operator).await?;
 
         let other = self.installed.start("other").await?;
         other.settle().await?;
-        let half = streams.split_off(streams.len() / 2);
-        let moved: Vec<Proven> = half.iter().map(|stream| stream.proven.clone()).collect();
-        drop(half);
-        streams.extend(OpenStream::open_all(&control_plane, other.issuer, moved, self.dir).await?);
-        machine::rest().await?;
-        let span = Duration::from_secs(self.options.seconds);
-        let (mut both, streams) = measure::issue(&[&operator, &other], streams, 8, span).await?;
-        both.print(self.figures, "issue over a stream, two replicas, 8 callers");
-        say(format_args!("CPU an issue: {alone:.1} us with one replica, {:.1} us with two", both.cpu_per_issue()));
-        drop(streams);
+        self.two(&control_plane, &operator, &other, streams).await?;
         self.agents(&control_plane, proven.get(..agents).unwrap_or_default(), operator, &other).await
     }
 
-    /// The rate at each number of callers; returns the CPU of an issue with 8.
-    async fn issue(
-        &self,
-        operators: &[&Operator],
-        mut streams: Vec<OpenStream>,
-        among: &str,
-    ) -> Result<(f64, Vec<OpenStream>)> {
+    /// The rate at each number of callers.
+    async fn issue(&self, operator: &Operator, mut streams: Vec<OpenStream>, among: &str) -> Result<Vec<OpenStream>> {
         // What filled the API server, and asked it for tokens, keeps it busy for minutes.
         machine::rest().await?;
         let span = Duration::from_secs(self.options.seconds);
-        let floor = tokio::task::spawn_blocking(move || floor::microseconds(span)).await??;
-        self.figures.print(&format!("floor on all processors, {among}"), floor, "us");
-        (_, streams) = measure::issue(operators, streams, 8, Duration::from_secs(1)).await?;
-        let mut cpu = 0.0;
+        (_, streams) = measure::issue(&[operator], streams, 8, Duration::from_secs(1)).await?;
+        let before = floor_for(span).await?;
         for callers in CALLERS {
             let issued;
-            (issued, streams) = measure::issue(operators, streams, callers, span).await?;
+            (issued, streams) = measure::issue(&[operator], streams, callers, span).await?;
             let mut issued = issued;
             let plural = if callers == 1 { "caller" } else { "callers" };
-            issued.print(self.figures, &format!("issue over a stream, {among}, {callers} {plural}"));
+            let name = format!("issue over a stream, {among}, {callers} {plural}");
+            issued.print(self.figures, &name);
             if callers == 8 {
-                cpu = issued.cpu_per_issue();
-                let name = format!("issue over a stream, {among}, 8 callers, time an issue");
-                self.figures.print(&name, 1e6 / issued.rate(), "us");
-                let name = format!("issue over a stream, {among}, 8 callers, CPU of operator and callers");
+                // What the machine could do just before and just after.
+                let floor = f64::midpoint(before, floor_for(span).await?);
+                self.figures.print(&format!("floor on all processors, {among}"), floor, "us");
+                let time = 1e6 / issued.rate();
+                self.figures.print(&format!("{name}, time an issue"), time, "us");
+                self.figures.print(&format!("{name}, time an issue to the floor"), time / floor, "ratio");
+                let name = format!("{name}, CPU of operator and callers");
                 self.figures.print(&name, issued.cpu_with_callers(), "us");
             }
         }
-        Ok((cpu, streams))
+        Ok(streams)
+    }
+
+    /// Whether an issue costs more where two replicas issue than where one does. In turn, since what a processor does in a
+    /// microsecond changes with its neighbours and with the minute; over streams of their own, since each keeps its pace.
+    async fn two(
+        &self,
+        control_plane: &ControlPlane,
+        operator: &Operator,
+        other: &Operator,
+        mut streams: Vec<OpenStream>,
+    ) -> Result<()> {
+        let mut by_two = streams.split_off(streams.len() / 2);
+        let moved = by_two.split_off(by_two.len() / 2).into_iter().map(|stream| stream.proven.clone()).collect();
+        by_two.extend(OpenStream::open_all(control_plane, other.issuer, moved, self.dir).await?);
+        machine::rest().await?;
+        let span = Duration::from_secs(self.options.seconds);
+        let (mut one, mut two): (Option<Issued>, Option<Issued>) = (None, None);
+        for _ in 0..ROUNDS {
+            let more;
+            (more, streams) = measure::issue(&[operator], streams, 8, span).await?;
+            one = Some(more.after(one));
+            let more;
+            (more, by_two) = measure::issue(&[operator, other], by_two, 8, span).await?;
+            two = Some(more.after(two));
+        }
+        for (issued, replicas) in [(one, "one of two replicas"), (two, "two replicas")] {
+            if let Some(mut issued) = issued {
+                issued.print(self.figures, &format!("issue over a stream, {replicas}, 8 callers"));
+            }
+        }
+        Ok(())
     }
 
     async fn changes(&self, control_plane: &ControlPlane, operator: &Operator) -> Result<()> {
@@ -207,6 +230,10 @@ impl Run<'_> {
         let pods = numbers.map(|number| self.world.pod(number)).collect();
         tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await
     }
+}
+
+async fn floor_for(span: Duration) -> Result<f64> {
+    tokio::task::spawn_blocking(move || floor::microseconds(span)).await?
 }
 
 /// Each agent has a socket here. The operator and the relays inherit the limit.

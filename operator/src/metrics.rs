@@ -31,7 +31,7 @@ pub enum Kind {
 }
 
 /// What is issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Credential {
     /// An X509-SVID.
     X509,
@@ -102,8 +102,8 @@ pub enum Object {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: Kind,
+struct IssuedLabel {
+    kind: Credential,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -308,17 +308,15 @@ impl Issued {
 
 impl Collector for Issued {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let summed =
-            [(Kind::X509, Credential::X509), (Kind::Jwt, Credential::Jwt)].map(|(kind, of)| (kind, self.of(of).sum()));
+        let summed = [Credential::X509, Credential::Jwt].map(|kind| (IssuedLabel { kind }, self.of(kind).sum()));
         let mut issued = encoder.encode_descriptor("issued", "Credentials issued.", None, MetricType::Counter)?;
-        for (kind, spans) in &summed {
-            let label = KindLabel { kind: *kind };
-            issued.encode_family(&label)?.encode_counter::<NoLabelSet, _, f64>(&spans.count(), None)?;
+        for (label, spans) in &summed {
+            issued.encode_family(label)?.encode_counter::<NoLabelSet, _, f64>(&spans.count(), None)?;
         }
         let (name, help) = ("issue", "Time from a request's arrival to its answer.");
         let mut took = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for (kind, spans) in &summed {
-            spans.encode_histogram(&mut took.encode_family(&KindLabel { kind: *kind })?)?;
+        for (label, spans) in &summed {
+            spans.encode_histogram(&mut took.encode_family(label)?)?;
         }
         Ok(())
     }

@@ -371,6 +371,24 @@ async fn what_does_not_change_the_state_is_not_pushed() {
     assert_ne!(first.generation, second.generation);
 }
 
+// What is published wakes the streams a moment later, and a request can come between the two.
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_changed_is_told_before_the_answer_it_signs() {
+    let (world, publisher) = World::with_publisher().await;
+    let (mut stream, before) = world.opened().await;
+    world.make_authority();
+    // Woken, but there is nothing new.
+    assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
+    publisher.send_replace(world.authorities.subscribe().borrow().clone());
+    let request = v1::X509Request { id: 9, csr: csr(), token: world.token(), ..Default::default() };
+    stream.send(session_request::Kind::X509(request)).await;
+    let after = stream.state().await;
+    assert_ne!(before.bundles, after.bundles);
+    let v1::session_response::Kind::X509(answer) = stream.next().await else { panic!("no certificate") };
+    let chain: Vec<&[u8]> = answer.certificates.iter().map(Vec::as_slice).collect();
+    verify_x509_svid(&chain, &bundles(&after), epoch()).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_identity_that_is_withdrawn_is_gone_from_state_and_answers() {
     let world = World::new().await;

@@ -21,6 +21,9 @@ use crate::sh::{Run as _, cmd};
 /// What is measured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// With `--load` or `--starts`: leave the rest out, which is compiled for many minutes.
+    #[arg(long)]
+    skip_core: bool,
     /// Fill an API server of its own and measure the operator under it, too: takes a quarter of an hour on two cores.
     #[arg(long)]
     load: bool,
@@ -59,7 +62,35 @@ struct Figure {
 
 /// Runs the benches; a figure that misses its aim is said and fails nothing.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if options.skip_core && !options.load && !options.starts {
+        bail!("`--skip-core` leaves nothing to measure: add `--load` or `--starts`");
+    }
     let progress = Progress::start("cargo bench");
+    let (mut measured, mut parts) = (Vec::new(), Vec::new());
+    let mut table = String::new();
+    // What was measured is kept, should a later part fail.
+    if !options.skip_core {
+        measured.extend(core(root)?);
+        parts.push(Part::Core);
+        table = report(root, &measured, &parts)?;
+    }
+    if options.load {
+        measured.extend(read(&load::run(root, &options.size)?));
+        parts.push(Part::Load);
+        table = report(root, &measured, &parts)?;
+    }
+    if options.starts {
+        measured.extend(read(&starts::run(root)?));
+        parts.push(Part::Starts);
+        table = report(root, &measured, &parts)?;
+    }
+    progress.done(format!("{} figures in target/bench/report.json", measured.len()));
+    say(table);
+    Ok(())
+}
+
+/// What single programs do.
+fn core(root: &Path) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();
     for (package, bench) in BENCHES {
         let mut command = cmd("cargo", ["bench", "--quiet", "--package", package, "--bench", bench, "--", "--json"]);
@@ -79,22 +110,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         measured.extend(figures);
     }
     measured.extend(image_size(root));
-    // What was measured is kept, should a later part fail.
-    let mut parts = vec![Part::Core];
-    let mut table = report(root, &measured, &parts)?;
-    if options.load {
-        measured.extend(read(&load::run(root, &options.size)?));
-        parts.push(Part::Load);
-        table = report(root, &measured, &parts)?;
-    }
-    if options.starts {
-        measured.extend(read(&starts::run(root)?));
-        parts.push(Part::Starts);
-        table = report(root, &measured, &parts)?;
-    }
-    progress.done(format!("{} figures in target/bench/report.json", measured.len()));
-    say(table);
-    Ok(())
+    Ok(measured)
 }
 
 /// Judges what was measured by the parts that ran and writes it down; returns the table.

@@ -217,9 +217,18 @@ mod tests {
     #[test]
     fn long_tests_are_found_in_whatever_file_they_are() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for (file, long) in [("faults_api", true), ("issuer", true), ("road", false)] {
+        for (file, long) in [("faults_api", true), ("issuer", true), ("hot_path", false)] {
             let path = root.join(format!("e2e/tests/{file}.rs"));
             assert_eq!(has_long_tests(&path).expect("a test file"), long, "{file}");
+        }
+        // Where nobody looks for them.
+        for entry in fs::read_dir(root.join("e2e/tests/undisturbed")).expect("a folder") {
+            let path = entry.expect("a file").path();
+            assert!(
+                !has_long_tests(&path).expect("a test file"),
+                "{}: a soak belongs in a file of e2e/tests",
+                path.display()
+            );
         }
     }
 

@@ -239,7 +239,8 @@ impl<'a> Session<'a> {
                 continue;
             }
             let token_left = context.clock.until(self.expires_at);
-            let next = self.state_due_at.filter(|_| !state_due).unwrap_or(now + token_left).min(now + token_left);
+            let token_ends = now + token_left;
+            let next = self.state_due_at.filter(|_| !state_due).map_or(token_ends, |at| at.min(token_ends));
             if alarm.is_elapsed() || next + SLACK < alarm.deadline() {
                 alarm.as_mut().reset(next);
             }

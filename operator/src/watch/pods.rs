@@ -4,6 +4,7 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use countersign_core::entitlement::PodFacts;
+use countersign_crds::annotation;
 use kube::{
     Api, Client, Resource,
     core::{NamespaceResourceScope, ObjectMeta},
@@ -103,21 +104,14 @@ impl Resource for PodLite {
     }
 }
 
-/// The annotation by which the webhook says how it injected a pod.
-const INJECTED: &str = "countersign.dev/injected";
-
-/// The annotation by which the webhook names, separated by commas, the containers that have a part of their identity
-/// mounted by `subPath`.
-const NEVER_REFRESHES: &str = "countersign.dev/never-refreshes";
-
 impl From<PodLite> for PodRecord {
     fn from(pod: PodLite) -> Self {
         let meta = pod.metadata;
-        let annotation = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
-        let injected = annotation(INJECTED).is_some();
+        let noted = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
+        let injected = noted(annotation::INJECTED).is_some();
         let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
         // Whoever makes a pod may write anything here: what is kept is no more than the names of its containers.
-        let marked = annotation(NEVER_REFRESHES).filter(|_| injected).map_or("", String::as_str);
+        let marked = noted(annotation::NEVER_REFRESHES).filter(|_| injected).map_or("", String::as_str);
         let is_marked = |container: &&ContainerLite| marked.split(',').any(|name| name == container.name);
         let never_refreshes = containers.clone().filter(is_marked).map(|container| container.name.clone()).collect();
         Self {

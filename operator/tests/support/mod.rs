@@ -19,7 +19,7 @@ use countersign_core::{
 };
 use countersign_operator::{
     authorities::{
-        Authorities, Freshness,
+        Authorities, Freshness, Published,
         book::{CONTROL_PLANE_SECRET, DomainFacts, StoredSecret, control_plane_policy, secret_name},
     },
     clock::{Clock, agreement::Agreement},
@@ -40,7 +40,10 @@ use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{io::DuplexStream, sync::mpsc};
+use tokio::{
+    io::DuplexStream,
+    sync::{mpsc, watch},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -222,16 +225,28 @@ impl World {
 
     /// As [`Self::new`], with other limits.
     pub async fn with_limits(limits: StreamLimits) -> Self {
-        Self::made_with(limits, Support::default()).await
+        Self::made_with(limits, Support::default(), None).await
     }
 
     /// As [`Self::new`], with agents that are outdated by this.
     pub async fn with_support(support: Support) -> Self {
-        Self::made_with(StreamLimits::default(), support).await
+        Self::made_with(StreamLimits::default(), support, None).await
     }
 
-    async fn made_with(limits: StreamLimits, support: Support) -> Self {
-        let world = Self::empty_with(limits, support).await;
+    /// As [`Self::new`], with streams that see of the authorities what the test publishes, and are not woken by it.
+    pub async fn with_publisher() -> (Self, watch::Sender<Arc<Published>>) {
+        let (publisher, published) = watch::channel(Arc::default());
+        let world = Self::made_with(StreamLimits::default(), Support::default(), Some(published)).await;
+        publisher.send_replace(world.authorities.subscribe().borrow().clone());
+        (world, publisher)
+    }
+
+    async fn made_with(
+        limits: StreamLimits,
+        support: Support,
+        published: Option<watch::Receiver<Arc<Published>>>,
+    ) -> Self {
+        let world = Self::empty_with(limits, support, published).await;
         world.index.update(|index| {
             index.apply_domain(&trust_domain());
             index.apply_identity(orders());
@@ -243,10 +258,14 @@ impl World {
 
     /// An issuer in a cluster with namespace `shop` only.
     pub async fn empty() -> Self {
-        Self::empty_with(StreamLimits::default(), Support::default()).await
+        Self::empty_with(StreamLimits::default(), Support::default(), None).await
     }
 
-    async fn empty_with(limits: StreamLimits, support: Support) -> Self {
+    async fn empty_with(
+        limits: StreamLimits,
+        support: Support,
+        published: Option<watch::Receiver<Arc<Published>>>,
+    ) -> Self {
         let begin = tokio::time::Instant::now();
         let clock = Clock::new(move || {
             let elapsed = jiff::SignedDuration::try_from(begin.elapsed()).unwrap();
@@ -276,7 +295,7 @@ impl World {
         let context = Arc::new(Context {
             live_pods: LivePods::new(Box::new(live.clone()), index.clone(), metrics.clone()),
             index: index.clone(),
-            published: authorities.subscribe(),
+            published: published.unwrap_or_else(|| authorities.subscribe()),
             freshness: freshness.clone(),
             token_keys,
             registry: Registry::new(limits),

@@ -13,6 +13,7 @@ mod shape;
 mod user;
 mod warnings;
 
+use countersign_crds::annotation;
 use serde_json::Value;
 
 pub use decide::{Asked, Skip};
@@ -25,11 +26,6 @@ use crate::control_plane::Settings;
 
 /// The label on pods and namespaces which asks for injection.
 pub const INJECT_LABEL: &str = "countersign.dev/inject";
-/// The annotation left on pods that were injected.
-pub const INJECTED_ANNOTATION: &str = "countersign.dev/injected";
-/// The annotation left on pods of which a container has a part of its identity mounted by `subPath`, which never refreshes:
-/// the names of these containers, separated by commas.
-pub const NEVER_REFRESHES_ANNOTATION: &str = "countersign.dev/never-refreshes";
 
 /// What becomes of a pod.
 #[derive(Debug, PartialEq)]
@@ -72,11 +68,11 @@ fn annotations(
     options: &AgentOptions,
     settings: &Settings,
 ) -> Vec<(&'static str, String)> {
-    let mut annotations = vec![(INJECTED_ANNOTATION, "sidecar".to_owned())];
+    let mut annotations = vec![(annotation::INJECTED, "sidecar".to_owned())];
     let mut stale: Vec<&str> = arrived::parts(pod, wanted, shape).map(|(container, _)| container).collect();
     stale.dedup();
     if !stale.is_empty() {
-        annotations.push((NEVER_REFRESHES_ANNOTATION, stale.join(",")));
+        annotations.push((annotation::NEVER_REFRESHES, stale.join(",")));
     }
     annotations.extend(mesh::annotations(pod, &options.meshes, settings));
     annotations
