@@ -151,7 +151,7 @@ impl Run<'_> {
         mut streams: Vec<OpenStream>,
     ) -> Result<()> {
         let mut by_two = streams.split_off(streams.len() / 2);
-        let moved = by_two.split_off(by_two.len() / 2).into_iter().map(|stream| stream.proven.clone()).collect();
+        let moved = by_two.split_off(by_two.len() / 2).into_iter().map(|stream| stream.proven).collect();
         by_two.extend(OpenStream::open_all(control_plane, other.issuer, moved, self.dir).await?);
         machine::rest().await?;
         let span = Duration::from_secs(self.options.seconds);
