@@ -1,11 +1,14 @@
-//! `cargo xtask soak`: the long tests of faults, one after the other on a cluster of their own; the counts go into
+//! `cargo xtask soak`: the long tests of faults, one after the other on each of two clusters of their own; the counts go into
 //! `docs/reports/soak.md`.
 
+use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::cluster::{self, Cluster};
@@ -14,8 +17,12 @@ use crate::progress::say;
 use crate::sh::{Run as _, cmd};
 use crate::{deps, product, test};
 
-/// A cluster of its own, beside those of `up` and `test`.
-const CLUSTER: &str = "soak";
+/// Clusters of its own, beside those of `up` and `test`. Two, since what is broken is broken for a whole cluster, and while it
+/// is the tests mostly wait.
+const CLUSTERS: [&str; 2] = ["soak", "soak-2"];
+
+/// Keeps all processors busy by itself: last, when little else can be hurt.
+const LAST: &str = "soak_a_thousand_pods_are_created_at_once";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -25,13 +32,13 @@ pub(crate) struct Options {
     /// Only tests whose names contain this; the report is shown and not written.
     #[arg(long)]
     only: Option<String>,
-    /// Leave the cluster up, and use it again the next time.
+    /// Leave the clusters up, and use them again the next time.
     #[arg(long)]
     keep: bool,
 }
 
 /// A test: the file of `e2e/tests`, and its name in it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Test {
     file: String,
     name: String,
@@ -53,13 +60,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         bail!("KUBECONFIG is set: a soak breaks its cluster, and so runs on one of its own only; unset it");
     }
     deps::for_tests()?;
-    if !options.keep {
-        cluster::down(root, CLUSTER)?;
+    let only = options.only.as_deref().unwrap_or_default();
+    let mut tests: Vec<Test> = tests(root)?.into_iter().filter(|test| test.name.contains(only)).collect();
+    if tests.is_empty() {
+        bail!("no test's name contains `{only}`");
     }
-    let archives = images::make(root, &[Group::Product, Group::Demo])?;
-    let cluster = cluster::up(root, CLUSTER)?;
-    let outcome = soak(root, options, &cluster, &archives);
-    let ended = if options.keep { Ok(()) } else { cluster::down(root, CLUSTER) };
+    tests.sort_by_key(|test| test.name == LAST);
+    let names = CLUSTERS.get(..tests.len()).unwrap_or(&CLUSTERS);
+    let outcome = soak(root, options, names, tests);
+    let ended = if options.keep { Ok(()) } else { names.iter().try_for_each(|name| cluster::down(root, name)) };
     let outcomes = outcome?;
     let report = report(root, options, &outcomes)?;
     say(&report);
@@ -71,22 +80,40 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if failed > 0 {
         bail!("{failed} of {} tests failed", outcomes.len());
     }
-    // Not before the report: what is left of the cluster must not take an hour's counts with it.
+    // Not before the report: what is left of a cluster must not take an hour's counts with it.
     ended
 }
 
-fn soak(root: &Path, options: &Options, cluster: &Cluster, archives: &[PathBuf]) -> Result<Vec<Outcome>> {
-    let changed = cluster.load(archives)?;
-    product::install(root, cluster, changed)?;
-    let only = options.only.as_deref().unwrap_or_default();
-    let mut outcomes = Vec::new();
-    for test in tests(root)?.into_iter().filter(|test| test.name.contains(only)) {
-        say(format!("\n=== {}", test.name));
-        outcomes.push(test.run(root, options, cluster)?);
+/// Each cluster takes the next test when it is done with one.
+fn soak(root: &Path, options: &Options, names: &[&str], tests: Vec<Test>) -> Result<Vec<Outcome>> {
+    let archives = images::make(root, &[Group::Product, Group::Demo])?;
+    let mut clusters = Vec::new();
+    for name in names {
+        if !options.keep {
+            cluster::down(root, name)?;
+        }
+        let cluster = cluster::up(root, name)?;
+        let changed = cluster.load(&archives)?;
+        product::install(root, &cluster, changed)?;
+        clusters.push((name, cluster));
     }
-    if outcomes.is_empty() {
-        bail!("no test's name contains `{only}`");
-    }
+    let queue = Mutex::new(VecDeque::from(tests));
+    let next = || queue.lock().ok()?.pop_front();
+    let one_after_the_other = |name: &str, cluster: &Cluster| {
+        let run = |test: Test| {
+            say(format!("\n=== {} on {name}", test.name));
+            test.run(root, options, name, cluster)
+        };
+        std::iter::from_fn(next).map(run).collect::<Result<Vec<Outcome>>>()
+    };
+    let ended: Vec<Result<Vec<Outcome>>> = thread::scope(|scope| {
+        let work = &one_after_the_other;
+        let running: Vec<_> = clusters.iter().map(|(name, cluster)| scope.spawn(move || work(name, cluster))).collect();
+        let panicked = |_| Err(anyhow!("a thread panicked"));
+        running.into_iter().map(|running| running.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut outcomes: Vec<Outcome> = ended.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    outcomes.sort_by(|one, other| one.test.cmp(&other.test));
     Ok(outcomes)
 }
 
@@ -127,8 +154,8 @@ fn cargo(root: &Path, file: &str) -> std::process::Command {
 }
 
 impl Test {
-    fn run(self, root: &Path, options: &Options, cluster: &Cluster) -> Result<Outcome> {
-        let counts = root.join("target/soak-counts.jsonl");
+    fn run(self, root: &Path, options: &Options, name: &str, cluster: &Cluster) -> Result<Outcome> {
+        let counts = root.join(format!("target/{name}-counts.jsonl"));
         fs::write(&counts, "").with_context(|| format!("writing {}", counts.display()))?;
         let mut command = cargo(root, &self.file);
         command.args(["--ignored", "--exact", "--nocapture", &self.name]);
@@ -152,7 +179,7 @@ fn report(root: &Path, options: &Options, outcomes: &[Outcome]) -> Result<String
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
     let mut text = format!(
         "# Soak, {}\n\n\
-         `cargo xtask soak --minutes {}`, on a machine with {}, commit {commit}{}. Written by that command.\n\n\
+         `cargo xtask soak --minutes {}`, on two clusters at a time, on a machine with {}, commit {commit}{}. Written by that command.\n\n\
          Each row is a test of `e2e/tests`; it passed only if no call failed, every credential seen was that of the pod's own \
          account, and all went on without a hand.\n\n\
          | Fault | Test | Passed | Took | Counted |\n|---|---|---|---|---|\n",
