@@ -260,6 +260,12 @@ mod tests {
     }
 
     #[test]
+    fn the_test_that_comes_last_is_there() {
+        let herd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tests/faults_herd.rs");
+        assert!(fs::read_to_string(herd).expect("a test file").contains(&format!("fn {LAST}(")));
+    }
+
+    #[test]
     fn a_test_programs_list_is_read() {
         let list = "a_b: test\nc: benchmark\n\n1 test, 1 benchmark\n";
         assert_eq!(names(list).collect::<Vec<_>>(), ["a_b"]);
