@@ -1,5 +1,8 @@
 //! Writes what is generated and checked in: Rust from `proto/proto`, custom resource definitions from `crds/`. With
 //! `--check` it writes nothing and fails when a file is stale.
+//!
+//! The definitions come from a program of `countersign-crds`, not from that library: xtask is the first thing a new machine
+//! builds, and the Kubernetes types would be half of it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::progress::Progress;
+use crate::sh::{Run as _, cmd};
 
 /// The `.proto` files, below `proto/proto`.
 const PROTOS: [&str; 3] =
@@ -26,18 +30,26 @@ const SECRET_MESSAGES: [&str; 8] = [
 ];
 
 /// Folders that hold nothing but generated files: what is in them and is no longer generated is removed.
-const OWNED: [&str; 3] = ["proto/src/generated", "crds", "manifests/base/crds"];
+const OWNED_BY_PROTOCOLS: [&str; 1] = ["proto/src/generated"];
+const OWNED_BY_DEFINITIONS: [&str; 2] = ["crds", "manifests/base/crds"];
 
 /// Generated text by path, relative to the repository's root.
 type Files = BTreeMap<PathBuf, String>;
 
 /// Generates everything; writes it, or with `check` compares it with what is checked in.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
-    let mut files = Files::new();
-    rust_from_proto(root, &mut files)?;
-    definitions(&mut files)?;
-    let progress = Progress::start(if check { "codegen --check" } else { "codegen" });
-    let stale = stale(root, &files)?;
+    protocols(root, check)?;
+    write_or_check(root, "definitions", &definitions(root)?, &OWNED_BY_DEFINITIONS, check)
+}
+
+/// As [`run`], without the definitions: that those are current is a test of `countersign-crds`.
+pub(crate) fn protocols(root: &Path, check: bool) -> Result<()> {
+    write_or_check(root, "protocols", &rust_from_proto(root)?, &OWNED_BY_PROTOCOLS, check)
+}
+
+fn write_or_check(root: &Path, what: &str, files: &Files, owned: &[&str], check: bool) -> Result<()> {
+    let progress = Progress::start(format!("codegen{} of {what}", if check { " --check" } else { "" }));
+    let stale = stale(root, files, owned)?;
     if stale.is_empty() {
         progress.done(format!("{} files are as generated", files.len()));
         return Ok(());
@@ -59,7 +71,8 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
 }
 
 /// One Rust file a package: messages, clients and servers (tonic), bytes as `Vec<u8>`, maps in order.
-fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
+fn rust_from_proto(root: &Path) -> Result<Files> {
+    let mut files = Files::new();
     let include = root.join("proto/proto");
     let mut compiler = protox::Compiler::new([&include])?;
     compiler.include_imports(true).include_source_info(true).open_files(PROTOS)?;
@@ -82,26 +95,30 @@ fn rust_from_proto(root: &Path, files: &mut Files) -> Result<()> {
             .with_context(|| format!("no code was generated for the protobuf package `{package}`"))?;
         files.insert(format!("proto/src/generated/{name}.rs").into(), text);
     }
-    Ok(())
+    Ok(files)
 }
 
 /// One YAML file a kind, for `kubectl apply -f crds/`, and a copy for kustomize, which reads nothing outside its folder.
-fn definitions(files: &mut Files) -> Result<()> {
-    for (name, yaml) in countersign_crds::all()? {
-        files.insert(Path::new("crds").join(name), yaml.clone());
+fn definitions(root: &Path) -> Result<Files> {
+    let print = ["run", "--quiet", "--package", "countersign-crds", "--example", "definitions"];
+    let printed = cmd("cargo", print).current_dir(root).read().context("generating the definitions from crds/")?;
+    let definitions: BTreeMap<String, String> = serde_json::from_str(&printed).context("what crds/ printed")?;
+    let mut files = Files::new();
+    for (name, yaml) in definitions {
+        files.insert(Path::new("crds").join(&name), yaml.clone());
         files.insert(Path::new("manifests/base/crds").join(name), yaml);
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Paths whose content differs from what is generated, and those that are generated no longer.
-fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
+fn stale(root: &Path, files: &Files, owned: &[&str]) -> Result<Vec<PathBuf>> {
     let mut stale: Vec<PathBuf> = files
         .iter()
         .filter(|(path, text)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(*text))
         .map(|(path, _)| path.clone())
         .collect();
-    for folder in OWNED {
+    for folder in owned {
         let Ok(entries) = fs::read_dir(root.join(folder)) else {
             continue;
         };

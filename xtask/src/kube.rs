@@ -39,11 +39,8 @@ impl Kubectl {
     }
 
     /// Waits until every CustomResourceDefinition of ours is served.
-    pub(crate) fn wait_for_crds(&self, names: &[String]) -> Result<()> {
-        let mut args = vec!["wait", "--for=condition=Established", "--timeout=60s"];
-        let names: Vec<String> = names.iter().map(|n| format!("customresourcedefinition/{n}")).collect();
-        args.extend(names.iter().map(String::as_str));
-        self.cmd(&args).quiet()
+    pub(crate) fn wait_for_crds(&self, dir: &Path) -> Result<()> {
+        self.cmd(&["wait", "--for=condition=Established", "--timeout=60s", "--filename"]).arg(dir).quiet()
     }
 
     /// Waits until every deployment of a namespace is rolled out; when one is not, the error says what its pods say.

@@ -54,8 +54,7 @@ pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<(
     let progress = Progress::start("install the product");
     let there = kubectl.exists("namespace", SYSTEM);
     kubectl.apply(&root.join("manifests/base"))?;
-    let definitions = definitions()?;
-    kubectl.wait_for_crds(&definitions)?;
+    kubectl.wait_for_crds(&root.join("manifests/base/crds"))?;
     if changed && there {
         kubectl.restart(SYSTEM)?;
     }
@@ -86,13 +85,6 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
         return Ok(());
     }
     cluster::down(root, name)
-}
-
-/// Names of our definitions, as the API server knows them.
-fn definitions() -> Result<Vec<String>> {
-    let files = countersign_crds::all()?;
-    let plural = |file: &str| file.trim_end_matches(".yaml").to_owned();
-    Ok(files.iter().map(|(file, _)| format!("{}.{}", plural(file), countersign_crds::GROUP)).collect())
 }
 
 fn how_to_look_further(kubectl: &Kubectl) {
