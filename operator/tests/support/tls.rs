@@ -86,7 +86,10 @@ impl Road {
     pub async fn tcp(&self, from: IpAddr) -> std::io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
-        socket.connect(self.address).await
+        let stream = socket.connect(self.address).await?;
+        // As agents do.
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     /// TCP and TLS.
