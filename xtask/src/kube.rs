@@ -38,7 +38,7 @@ impl Kubectl {
         self.cmd(&["delete", "--ignore-not-found", "--wait", "--kustomize"]).arg(dir).quiet()
     }
 
-    /// Waits until every CustomResourceDefinition of ours is served.
+    /// Waits until every CustomResourceDefinition in the files of a folder is served.
     pub(crate) fn wait_for_crds(&self, dir: &Path) -> Result<()> {
         self.cmd(&["wait", "--for=condition=Established", "--timeout=60s", "--filename"]).arg(dir).quiet()
     }
