@@ -4,7 +4,7 @@
 //! The definitions come from a program of `countersign-crds`, not from that library: xtask is the first thing a new machine
 //! builds, and the Kubernetes types would be half of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,27 +29,24 @@ const SECRET_MESSAGES: [&str; 8] = [
     ".countersign.issuer.v1.JwtResponse",
 ];
 
-/// Folders that hold nothing but generated files: what is in them and is no longer generated is removed.
-const OWNED_BY_PROTOCOLS: [&str; 1] = ["proto/src/generated"];
-const OWNED_BY_DEFINITIONS: [&str; 2] = ["crds", "manifests/base/crds"];
-
 /// Generated text by path, relative to the repository's root.
 type Files = BTreeMap<PathBuf, String>;
 
 /// Generates everything; writes it, or with `check` compares it with what is checked in.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
-    protocols(root, check)?;
-    write_or_check(root, "definitions", &definitions(root)?, &OWNED_BY_DEFINITIONS, check)
+    let mut files = rust_from_proto(root)?;
+    files.extend(definitions(root)?);
+    write_or_check(root, &files, check)
 }
 
-/// As [`run`], without the definitions: that those are current is a test of `countersign-crds`.
-pub(crate) fn protocols(root: &Path, check: bool) -> Result<()> {
-    write_or_check(root, "protocols", &rust_from_proto(root)?, &OWNED_BY_PROTOCOLS, check)
+/// As [`run`] with `check`, without the definitions: that those are current is a test of `countersign-crds`.
+pub(crate) fn check_protocols(root: &Path) -> Result<()> {
+    write_or_check(root, &rust_from_proto(root)?, true)
 }
 
-fn write_or_check(root: &Path, what: &str, files: &Files, owned: &[&str], check: bool) -> Result<()> {
-    let progress = Progress::start(format!("codegen{} of {what}", if check { " --check" } else { "" }));
-    let stale = stale(root, files, owned)?;
+fn write_or_check(root: &Path, files: &Files, check: bool) -> Result<()> {
+    let progress = Progress::start(if check { "codegen --check" } else { "codegen" });
+    let stale = stale(root, files)?;
     if stale.is_empty() {
         progress.done(format!("{} files are as generated", files.len()));
         return Ok(());
@@ -111,20 +108,21 @@ fn definitions(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// Paths whose content differs from what is generated, and those that are generated no longer.
-fn stale(root: &Path, files: &Files, owned: &[&str]) -> Result<Vec<PathBuf>> {
+/// Paths whose content differs from what is generated, and those that are generated no longer: Rust and YAML in the folders of
+/// generated files is all generated.
+fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
     let mut stale: Vec<PathBuf> = files
         .iter()
         .filter(|(path, text)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(*text))
         .map(|(path, _)| path.clone())
         .collect();
-    for folder in owned {
+    for folder in files.keys().filter_map(|path| path.parent()).collect::<BTreeSet<_>>() {
         let Ok(entries) = fs::read_dir(root.join(folder)) else {
             continue;
         };
         for entry in entries {
             let entry = entry?;
-            let path = Path::new(folder).join(entry.file_name());
+            let path = folder.join(entry.file_name());
             let generated = path.extension().is_some_and(|e| e == "rs" || e == "yaml");
             if generated && entry.file_type()?.is_file() && !files.contains_key(&path) {
                 stale.push(path);
