@@ -8,7 +8,7 @@ use crate::{
     cluster::{Cluster, Collection},
     figures::Progress,
     pod,
-    world::{self, FLIP, FLIPS, NAMESPACES, World},
+    world::{self, CROWD, FLIP, FLIPS, NAMESPACES, World},
 };
 
 /// Creates what is missing of `world`.
@@ -45,6 +45,17 @@ async fn flips(cluster: &Cluster) -> Result<()> {
         cluster.create(&Collection::core(here, "pods"), &pod::object(&world::flip(number))).await?;
     }
     Ok(())
+}
+
+/// A namespace with one pod, and as many identities of it as `size`.
+pub(crate) async fn crowd(cluster: &Cluster, size: usize, parallel: usize) -> Result<()> {
+    let here = Some(CROWD);
+    cluster.create(&Collection::core(None, "namespaces"), &world::namespace_object(CROWD)).await?;
+    cluster.create(&Collection::core(here, "serviceaccounts"), &world::account_object(CROWD)).await?;
+    cluster.create(&Collection::core(here, "pods"), &pod::object(&world::crowd_pod())).await?;
+    let identities = Collection::ours(here, "workloadidentities");
+    let objects = (0..size).map(|number| (identities.clone(), world::crowd_identity_object(number)));
+    Filling { cluster, parallel }.create_all("overlapping WorkloadIdentities", objects).await
 }
 
 struct Filling<'a> {

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command that a person follows")]
 
 mod cluster;
+mod crowd;
 mod figures;
 mod fill;
 mod floor;
@@ -64,6 +65,9 @@ struct Options {
     /// Measure what is there without the few pods first: for a second look at a cluster that is full already.
     #[arg(long)]
     full_only: bool,
+    /// Measure what a namespace with this many overlapping WorkloadIdentities costs a pod elsewhere, and nothing else.
+    #[arg(long, value_name = "IDENTITIES", conflicts_with_all = ["fill_only", "full_only"])]
+    crowd: Option<usize>,
     /// Become a relay between agents and issuer; only this program starts itself so.
     #[arg(long, hide = true, value_name = "NUMBER")]
     relay: Option<u8>,

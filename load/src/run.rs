@@ -11,6 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::{
     Options,
     cluster::Cluster,
+    crowd::Crowd,
     figures::Figures,
     fill, floor, hostile, install, machine,
     measure::{self, Issued},
@@ -47,6 +48,11 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
         kubeconfig,
         dir: dir.path().to_owned(),
     };
+    if let Some(size) = options.crowd {
+        fill::fill(&cluster, world.first(STREAMS), options.parallel).await?;
+        let (dir, parallel) = (dir.path(), options.parallel);
+        return Crowd { cluster: &cluster, figures, installed: &installed, dir, parallel, size }.measure().await;
+    }
     let run = Run { options, figures, cluster, world, installed, dir: dir.path() };
     if !options.full_only {
         fill::fill(&run.cluster, world.first(STREAMS), options.parallel).await?;

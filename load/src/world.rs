@@ -15,6 +15,9 @@ pub(crate) const FLIP: &str = "load-flip";
 /// How many pods there are in [`FLIP`].
 pub(crate) const FLIPS: usize = 8;
 
+/// The namespace whose WorkloadIdentities all overlap, and the account of its one pod.
+pub(crate) const CROWD: &str = "load-crowd";
+
 /// How much there is of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct World {
@@ -102,13 +105,27 @@ pub(crate) fn identity_object(account: &str, label: Option<(&str, &str)>) -> Val
     })
 }
 
+/// One of many identities of the same pod, each of which could render any other's id.
+pub(crate) fn crowd_identity_object(number: usize) -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
+        "metadata": {"name": format!("crowd-{number:05}")},
+        "spec": {"trustDomain": TRUST_DOMAIN, "path": "/ns/{namespace}/pod/{podName}", "selector": {"serviceAccounts": [CROWD]}},
+    })
+}
+
+/// The pod of [`CROWD`].
+pub(crate) fn crowd_pod() -> PodName {
+    PodName { namespace: CROWD.to_owned(), name: "crowd".to_owned(), account: CROWD.to_owned(), node: node(0), rank: 0 }
+}
+
 pub(crate) fn trust_domain_object() -> Value {
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
         "metadata": {"name": TRUST_DOMAIN},
         "spec": {"authority": {}, "grants": [
             {"namespaces": {"matchLabels": {"countersign-load": "true"}},
-             "paths": ["/ns/{namespace}/sa/{serviceAccount}"]},
+             "paths": ["/ns/{namespace}/sa/{serviceAccount}", "/ns/{namespace}/pod/{podName}"]},
         ]},
     })
 }

@@ -21,7 +21,7 @@ use crate::sh::{Run as _, cmd};
 /// What is measured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// With `--load` or `--starts`: leave the rest out, which is compiled for many minutes.
+    /// With another part: leave the rest out, which is compiled for many minutes.
     #[arg(long)]
     skip_core: bool,
     /// Fill an API server of its own and measure the operator under it, too: takes a quarter of an hour on two cores.
@@ -29,6 +29,9 @@ pub(crate) struct Options {
     load: bool,
     #[command(flatten)]
     size: load::Size,
+    /// Measure what a namespace with 20,000 overlapping WorkloadIdentities costs a pod elsewhere, on an API server of its own.
+    #[arg(long)]
+    crowd: bool,
     /// Start pods with the agent and without, on a cluster of its own: takes a quarter of an hour on two cores.
     #[arg(long)]
     starts: bool,
@@ -62,8 +65,8 @@ struct Figure {
 
 /// Runs the benches; a figure that misses its aim is said and fails nothing.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    if options.skip_core && !options.load && !options.starts {
-        bail!("`--skip-core` leaves nothing to measure: add `--load` or `--starts`");
+    if options.skip_core && !options.load && !options.crowd && !options.starts {
+        bail!("`--skip-core` leaves nothing to measure: add `--load`, `--crowd` or `--starts`");
     }
     let progress = Progress::start("cargo bench");
     let (mut measured, mut parts) = (Vec::new(), Vec::new());
@@ -77,6 +80,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if options.load {
         measured.extend(read(&load::run(root, &options.size)?));
         parts.push(Part::Load);
+        table = report(root, &measured, &parts)?;
+    }
+    if options.crowd {
+        measured.extend(read(&load::crowd(root)?));
+        parts.push(Part::Crowd);
         table = report(root, &measured, &parts)?;
     }
     if options.starts {

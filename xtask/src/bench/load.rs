@@ -27,17 +27,28 @@ pub(super) struct Size {
     agents: usize,
 }
 
-/// Returns what the driver printed.
+/// How many WorkloadIdentities a crowded namespace has.
+const CROWD: usize = 20_000;
+
+/// Measures the operator under load; returns what the driver printed.
 pub(super) fn run(root: &Path, size: &Size) -> Result<String> {
+    let arguments =
+        [("pods", size.pods), ("identities", size.identities), ("nodes", size.nodes), ("agents", size.agents)];
+    drive(root, &arguments.map(|(name, count)| format!("--{name}={count}")))
+}
+
+/// Measures what a crowded namespace costs a pod elsewhere; returns what the driver printed.
+pub(super) fn crowd(root: &Path) -> Result<String> {
+    drive(root, &[format!("--crowd={CROWD}")])
+}
+
+fn drive(root: &Path, arguments: &[String]) -> Result<String> {
     // The operator as it is in its image: with that allocator, and that C library.
     let programs = ["countersign-operator", "countersign-load"];
     images::build_static(root, &programs.map(|program| (program, program)))?;
     let built = root.join("target").join(MUSL).join("release");
     cluster::down_own(root, NAME)?;
     let cluster = cluster::up_api_server(root, NAME)?;
-    let arguments =
-        [("pods", size.pods), ("identities", size.identities), ("nodes", size.nodes), ("agents", size.agents)];
-    let arguments = arguments.map(|(name, count)| format!("--{name}={count}"));
     let measured = cmd(built.join("countersign-load"), ["--json"])
         .arg(format!("--operator={}", built.join("countersign-operator").display()))
         .args(arguments)

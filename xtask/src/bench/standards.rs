@@ -34,6 +34,8 @@ pub(super) enum Part {
     Core,
     /// `--load`.
     Load,
+    /// `--crowd`.
+    Crowd,
     /// `--starts`.
     Starts,
 }
@@ -44,6 +46,7 @@ impl Part {
         match self {
             Self::Core => CORE,
             Self::Load => LOAD,
+            Self::Crowd => CROWD,
             Self::Starts => STARTS,
         }
     }
@@ -109,6 +112,19 @@ const LOAD: &[Standard] = &[
     value("operator memory a stream", 32.0),
     value("change of a pod to the push on its stream, p99", 10.0),
     value("re-connection of all agents after a roll-out", 30.0),
+];
+
+const CROWD: &[Standard] = &[
+    ratio("time to identity, beside a crowded namespace, p50", "time to identity, undisturbed, p50", 1.5),
+    ratio("time to identity, beside a crowded namespace, p99", "time to identity, undisturbed, p99", 2.0),
+    // The API server and its clients have both processors then.
+    beside(
+        "time to identity, while identities are created elsewhere, p99",
+        "time to identity, undisturbed, p99",
+        1000.0,
+    ),
+    value("operator memory, beside a crowded namespace", 300.0),
+    value("operator start to ready, crowded", 10.0),
 ];
 
 const STARTS: &[Standard] = &[
