@@ -39,7 +39,9 @@ fn keep_to_itself() -> nix::Result<()> {
 /// Better no identity than one that other processes of the pod can take.
 #[expect(clippy::print_stderr, reason = "there is no log before its filter is known")]
 fn without_protection(error: nix::errno::Errno) -> ExitCode {
-    eprintln!("error: cannot keep other processes from this one's memory and files (prctl PR_SET_DUMPABLE: {error}); does a seccomp profile of the container forbid prctl?");
+    eprintln!(
+        "error: cannot keep other processes from this one's memory and files (prctl PR_SET_DUMPABLE: {error}); does a seccomp profile of the container forbid prctl?"
+    );
     ExitCode::FAILURE
 }
 

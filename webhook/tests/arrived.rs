@@ -203,7 +203,14 @@ fn something_else_mounted_at_our_place_is_refused() {
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
         assert_eq!(refusal(&pod).reason(), "MountTaken", "{path}");
     }
-    for path in ["/run", "/run/countersigned", "/var/run", "/data/run/countersign", "/run/countersign/..", "/run/var/run/countersign"] {
+    for path in [
+        "/run",
+        "/run/countersigned",
+        "/var/run",
+        "/data/run/countersign",
+        "/run/countersign/..",
+        "/run/var/run/countersign",
+    ] {
         let mut pod = pod();
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
         assert!(outcome(&pod).is_ok(), "{path}");
