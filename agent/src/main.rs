@@ -10,6 +10,9 @@ use countersign_agent::config::{Config, WaitConfig};
 use countersign_agent::{run, telemetry, wait};
 
 fn main() -> ExitCode {
+    if let Err(error) = keep_to_itself() {
+        return without_protection(error);
+    }
     let command = match arguments::read(lexopt::Parser::from_env()) {
         Ok(Arguments::Do(command)) => command,
         Ok(Arguments::Say(text)) => return said(&text),
@@ -23,6 +26,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Makes this process not dumpable, before it holds anything: other processes of the same user cannot follow
+/// `/proc/<pid>/root` to the token, nor read the memory that holds keys, and no core is written. In its image the program is
+/// executable but not readable (mode 0111), which has the kernel do the same from the first instruction; this holds for any
+/// other file too, and where `fs.suid_dumpable` is set.
+fn keep_to_itself() -> nix::Result<()> {
+    nix::sys::prctl::set_dumpable(false)
+}
+
+/// Better no identity than one that other processes of the pod can take.
+#[expect(clippy::print_stderr, reason = "there is no log before its filter is known")]
+fn without_protection(error: nix::errno::Errno) -> ExitCode {
+    eprintln!(
+        "error: cannot keep other processes from this one's memory and files (prctl PR_SET_DUMPABLE: {error}); does a seccomp profile of the container forbid prctl?"
+    );
+    ExitCode::FAILURE
 }
 
 /// For people: the answer to `--help` and `--version`.

@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -78,6 +82,45 @@ async fn wait_leaves_its_reason_as_the_termination_message() {
     assert_eq!(waited.code(), Some(1));
     assert_eq!(std::fs::read_to_string(message).unwrap(), "no identity after 50ms: no WorkloadIdentity selects it");
     assert_eq!(issuer.inner.hellos.load(Ordering::Relaxed), 1, "a pod without identity keeps its stream");
+}
+
+/// What the kernel gives to root of a process that is not dumpable is out of reach for its own user, and no core is written
+/// for it (prctl(2), core(5)). Both commands hold the token's volume, and so must keep to themselves.
+#[tokio::test]
+async fn no_other_process_of_its_user_reads_its_memory_or_files_and_it_leaves_no_core() {
+    let place = Place::new();
+    // Readable, so that what the image's mode 0111 does is not what is seen here.
+    let program = place.path("agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_countersign-agent"), &program).unwrap();
+    std::fs::set_permissions(place.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(place.path("private"), Permissions::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(place.path("identity"), Permissions::from_mode(0o777)).unwrap();
+    let issuer = FakeIssuer::start(Vec::new()).await;
+    for arguments in [["run"].as_slice(), &["wait", "--timeout", "1m"]] {
+        // As a user that is not root, whoever runs the test, with a core as large as may be.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", r#"ulimit -c "$(ulimit -H -c)" && exec "$0" "$@""#]).arg(&program).args(arguments);
+        command.env_clear().envs(place.environment(&issuer)).current_dir(place.path("private")).kill_on_drop(true);
+        if nix::unistd::Uid::effective().is_root() {
+            command.uid(65532).gid(65532);
+        }
+        let mut running = command.spawn().unwrap();
+        let process = PathBuf::from(format!("/proc/{}", running.id().unwrap()));
+        let is_apart = async {
+            let mut look = tokio::time::interval(Duration::from_millis(5));
+            // Until its program runs, it is what forked it.
+            while std::fs::read_to_string(process.join("comm")).unwrap() != "agent\n"
+                || std::fs::symlink_metadata(process.join("environ")).unwrap().uid() != 0
+            {
+                look.tick().await;
+            }
+        };
+        let apart = tokio::time::timeout(Duration::from_secs(20), is_apart).await;
+        assert!(apart.is_ok(), "{arguments:?}: its own user may look into it");
+        kill(Pid::from_raw(running.id().unwrap().cast_signed()), Signal::SIGABRT).unwrap();
+        let ended = end(&mut running).await;
+        assert_eq!((ended.signal(), ended.core_dumped()), (Some(6), false), "{arguments:?}");
+    }
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ struct Flags {
     listen_http: SocketAddr,
 
     /// Image of the agent.
-    #[arg(long, default_value = "countersign.local/agent:dev")]
+    #[arg(long, env = "COUNTERSIGN_AGENT_IMAGE", default_value = "countersign.local/agent:dev")]
     agent_image: String,
 
     /// When the agent's image is pulled.

@@ -186,12 +186,31 @@ fn a_container_left_out_cannot_mount_the_identity() {
 
 #[test]
 fn something_else_mounted_at_our_place_is_refused() {
-    for path in ["/run/countersign", "/run/countersign/", "/run/countersign/credentials"] {
+    for path in [
+        "/run/countersign",
+        "/run/countersign/",
+        "/run/countersign/credentials",
+        "run/countersign",
+        "/run//countersign",
+        "//run/./countersign/.",
+        "/run/other/../countersign",
+        "/../run/countersign",
+        "/var/run/countersign",
+        "/var/./run//countersign/credentials",
+        "/var/run/../run/countersign",
+    ] {
         let mut pod = pod();
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
         assert_eq!(refusal(&pod).reason(), "MountTaken", "{path}");
     }
-    for path in ["/run", "/run/countersigned"] {
+    for path in [
+        "/run",
+        "/run/countersigned",
+        "/var/run",
+        "/data/run/countersign",
+        "/run/countersign/..",
+        "/run/var/run/countersign",
+    ] {
         let mut pod = pod();
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
         assert!(outcome(&pod).is_ok(), "{path}");

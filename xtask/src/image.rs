@@ -20,6 +20,12 @@ const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// Not root, and a number: `runAsNonRoot` accepts no name.
 const USER: &str = "65532:65532";
 
+/// To be read and executed by all.
+pub(crate) const READABLE: u32 = 0o755;
+/// To be executed by all and read by nobody: the kernel makes such a process not dumpable from its first instruction, so that
+/// what it holds cannot be read through `/proc` by others of its user.
+pub(crate) const EXECUTABLE_ONLY: u32 = 0o111;
+
 /// What an image holds, and how it is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
@@ -34,15 +40,17 @@ pub(crate) struct Content {
 struct Entry {
     path: PathBuf,
     source: PathBuf,
+    /// That of the source where there is none.
+    mode: Option<u32>,
 }
 
 impl Content {
-    /// `FROM scratch` with one static binary at `/<its name>`, which is the entrypoint.
-    pub(crate) fn binary(file: &Path) -> Self {
+    /// `FROM scratch` with one static binary at `/<its name>` with this mode, which is the entrypoint.
+    pub(crate) fn binary(file: &Path, mode: u32) -> Self {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self {
             entrypoint: vec![format!("/{name}")],
-            entries: vec![Entry { path: name.into(), source: file.to_owned() }],
+            entries: vec![Entry { path: name.into(), source: file.to_owned(), mode: Some(mode) }],
             env: Vec::new(),
         }
     }
@@ -139,7 +147,7 @@ fn layer(content: &Content) -> Result<Vec<u8>> {
 
 fn append_entry(tar: &mut tar::Builder<Vec<u8>>, entry: &Entry) -> Result<()> {
     let metadata = fs::symlink_metadata(&entry.source)?;
-    let mut header = header(metadata.permissions().mode() & 0o7777);
+    let mut header = header(entry.mode.unwrap_or_else(|| metadata.permissions().mode() & 0o7777));
     if metadata.is_symlink() {
         header.set_entry_type(tar::EntryType::Symlink);
         tar.append_link(&mut header, &entry.path, fs::read_link(&entry.source)?)?;
@@ -184,7 +192,7 @@ fn collect(root: &Path, below: &Path, entries: &mut Vec<Entry>) -> Result<()> {
         let path = below.join(name);
         let source = root.join(&path);
         let is_dir = fs::symlink_metadata(&source)?.is_dir();
-        entries.push(Entry { path: path.clone(), source });
+        entries.push(Entry { path: path.clone(), source, mode: None });
         if is_dir {
             collect(root, &path, entries)?;
         }
@@ -239,13 +247,25 @@ mod tests {
         assert_eq!(found, expected.map(|(path, link)| (path.to_owned(), link)));
     }
 
+    /// Whatever the build left on the disk, and readable by nobody: the kernel then makes the process not dumpable.
+    #[test]
+    fn a_binary_has_the_mode_that_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        fs::write(&program, "#!").unwrap();
+        let layer = layer(&Content::binary(&program, EXECUTABLE_ONLY)).unwrap();
+        let mut archive = tar::Archive::new(layer.as_slice());
+        let modes: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().header().mode().unwrap()).collect();
+        assert_eq!(modes, [0o111]);
+    }
+
     #[test]
     fn an_index_names_the_image_and_the_manifest_it_holds() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
         fs::write(&program, "#!").unwrap();
         let archive = dir.path().join("x.tar");
-        write(&archive, "countersign.local/x:dev", &Content::binary(&program)).unwrap();
+        write(&archive, "countersign.local/x:dev", &Content::binary(&program, READABLE)).unwrap();
         let mut tar = tar::Archive::new(fs::File::open(&archive).unwrap());
         let files: HashMap<String, Vec<u8>> = tar
             .entries()

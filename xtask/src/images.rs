@@ -1,5 +1,5 @@
 //! The images: a table of what they are made from, and how each kind is made. Written to `target/images/<name>.tar`, to be
-//! loaded as `countersign.local/<name>:dev`.
+//! loaded as `countersign.local/<name>:dev`; agents of earlier builds as `countersign.local/agent:<version>`.
 
 mod stored;
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::image::{self, Content};
+use crate::image::{self, Content, EXECUTABLE_ONLY, READABLE};
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
 use crate::{build, deps, python};
@@ -33,22 +33,22 @@ struct Image {
 
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    /// A binary of this workspace, linked statically.
-    Rust { package: &'static str, bin: &'static str },
+    /// A binary of this workspace, linked statically, and its mode in the image.
+    Rust { package: &'static str, bin: &'static str, mode: u32 },
     /// A folder with a Go module and its main package.
     Go { dir: &'static str },
     /// A folder with `requirements.txt` and the script.
     Python { dir: &'static str, script: &'static str },
-    /// A binary of an earlier build, in an archive.
-    Stored { archive: &'static str, bin: &'static str },
+    /// A binary of an earlier build, in an archive; the image has the name of today's, and this tag.
+    Stored { archive: &'static str, bin: &'static str, of: &'static str, tag: &'static str },
 }
 
 /// To add an image: a line here.
 const IMAGES: [Image; 7] = [
-    rust("operator", Group::Product, "countersign-operator", "countersign-operator"),
-    rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook"),
-    rust("agent", Group::Product, "countersign-agent", "countersign-agent"),
-    rust("demo", Group::Demo, "countersign-e2e", "countersign-demo"),
+    rust("operator", Group::Product, "countersign-operator", "countersign-operator", READABLE),
+    rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook", READABLE),
+    rust("agent", Group::Product, "countersign-agent", "countersign-agent", EXECUTABLE_ONLY),
+    rust("demo", Group::Demo, "countersign-e2e", "countersign-demo", READABLE),
     Image { name: "client-go", group: Group::Test, source: Source::Go { dir: "e2e/workloads/go" } },
     Image {
         name: "client-python",
@@ -58,12 +58,17 @@ const IMAGES: [Image; 7] = [
     Image {
         name: "agent-0.1.0",
         group: Group::Test,
-        source: Source::Stored { archive: "e2e/agents/0.1.0-x86_64.tar.xz", bin: "countersign-agent" },
+        source: Source::Stored {
+            archive: "e2e/agents/0.1.0-x86_64.tar.xz",
+            bin: "countersign-agent",
+            of: "agent",
+            tag: "0.1.0",
+        },
     },
 ];
 
-const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'static str) -> Image {
-    Image { name, group, source: Source::Rust { package, bin } }
+const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'static str, mode: u32) -> Image {
+    Image { name, group, source: Source::Rust { package, bin, mode } }
 }
 
 /// Makes the images of these groups; returns their archives.
@@ -99,25 +104,28 @@ fn make_all(root: &Path, wanted: Vec<&Image>) -> Result<Vec<PathBuf>> {
 
 impl Image {
     fn reference(&self) -> String {
-        format!("countersign.local/{}:dev", self.name)
+        match self.source {
+            Source::Stored { of, tag, .. } => format!("countersign.local/{of}:{tag}"),
+            _ => format!("countersign.local/{}:dev", self.name),
+        }
     }
 
     fn content(&self, root: &Path) -> Result<Content> {
         match self.source {
-            Source::Rust { bin, .. } => {
-                Ok(Content::binary(&root.join("target").join(deps::MUSL).join("release").join(bin)))
+            Source::Rust { bin, mode, .. } => {
+                Ok(Content::binary(&root.join("target").join(deps::MUSL).join("release").join(bin), mode))
             }
             Source::Go { dir } => {
                 let binary = root.join("target/images/go").join(self.name);
                 build::static_go(&root.join(dir), &binary)?;
-                Ok(Content::binary(&binary))
+                Ok(Content::binary(&binary, READABLE))
             }
             Source::Python { dir, script } => {
                 python::content(&root.join(dir), script, &root.join("target/images").join(self.name))
             }
-            Source::Stored { archive, bin } => {
+            Source::Stored { archive, bin, .. } => {
                 let dir = root.join("target/images/stored").join(self.name);
-                Ok(Content::binary(&stored::unpack(root, archive, &dir, bin)?))
+                Ok(Content::binary(&stored::unpack(root, archive, &dir, bin)?, READABLE))
             }
         }
     }
@@ -125,7 +133,7 @@ impl Image {
 
 fn build_rust(root: &Path, images: &[&Image]) -> Result<()> {
     let programs = images.iter().filter_map(|image| match image.source {
-        Source::Rust { package, bin } => Some((package, bin)),
+        Source::Rust { package, bin, .. } => Some((package, bin)),
         _ => None,
     });
     build_static(root, &programs.collect::<Vec<_>>())
@@ -148,4 +156,15 @@ pub(crate) fn build_static(root: &Path, programs: &[(&str, &str)]) -> Result<()>
         .run()?;
     progress.done("built");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_that_holds_keys_of_workloads_is_not_readable() {
+        let agent = IMAGES.iter().find(|image| image.name == "agent").unwrap();
+        assert!(matches!(agent.source, Source::Rust { mode: EXECUTABLE_ONLY, .. }));
+    }
 }

@@ -104,14 +104,16 @@ async fn a_pod_without_identity_is_denied_and_an_event_says_why() {
     .await;
 }
 
-/// An agent that reaches no issuer cannot know whether there is an identity.
+/// An agent that reaches no issuer which it may believe cannot know whether there is an identity.
 #[tokio::test]
 async fn before_readiness_the_workload_api_is_unavailable() {
     scenario("early", async |world| {
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("early", "")).await?;
         let spec = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("early") };
-        world.shaped_by_hand(&spec, &[("COUNTERSIGN_ISSUER", "127.0.0.1:1")]).await?;
+        // Roots that did not sign the issuer's certificate.
+        let roots = rcgen::CertificateParams::new(Vec::new())?.self_signed(&rcgen::KeyPair::generate()?)?.pem();
+        world.shaped_by_hand(&spec, &[("COUNTERSIGN_ROOTS", &roots)]).await?;
         world.ready("early").await?;
         answers(world, "early", "Unavailable").await.map(drop)
     })

@@ -17,7 +17,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 /// Images of stored agents (`e2e/agents/`), and how their version is counted.
-const STORED: [(&str, &str); 1] = [("countersign.local/agent-0.1.0:dev", "0.1")];
+const STORED: [(&str, &str); 1] = [("countersign.local/agent:0.1.0", "0.1")];
 
 /// Handshakes between a workload with a stored agent and one with today's.
 const HANDSHAKES: u64 = 600;

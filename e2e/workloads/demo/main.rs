@@ -14,6 +14,7 @@ mod call;
 mod files;
 mod first;
 mod look;
+mod proc;
 mod report;
 mod serve;
 mod tls;
@@ -98,6 +99,12 @@ enum Command {
         /// The files.
         files: Vec<PathBuf>,
     },
+    /// Say what of other processes can be looked into through `/proc`.
+    LookInto {
+        /// Names of the programs whose processes are looked for.
+        #[arg(required = true)]
+        programs: Vec<String>,
+    },
     /// Call the Workload API by hand and print the gRPC status code.
     WorkloadApi {
         /// The method, such as FetchX509SVID.
@@ -146,6 +153,7 @@ async fn run(command: Command, first: Option<first::Sight>) -> Result<()> {
         Command::Cat { files } => look::cat(&files),
         Command::Ls { folder } => look::ls(&folder),
         Command::Stat { files } => look::stat(&files),
+        Command::LookInto { programs } => proc::look_into(&programs),
         Command::WorkloadApi { method, without_metadata } => workload_api::call(&method, !without_metadata).await,
         Command::Token { audience } => watch::token(&audience).await,
     }

@@ -146,10 +146,26 @@ fn misused(expected: &Value, mount: &Value, at: &str) -> Option<String> {
     }
 }
 
-/// Whether one of the paths is the other, or below it. What is mounted above `/run` hides nothing, so it is none of ours.
+/// Whether `found` is `ours`, or below it. What is mounted above `/run` hides nothing, so it is none of ours.
 fn overlap(found: &str, ours: &str) -> bool {
-    let found = found.trim_end_matches('/');
-    found.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    resolved(found).strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The place in the container to which a mount's path leads: absolute, without empty, `.` and `..` segments, and below `/run`
+/// where it is below `/var/run`, which is a link to it in most images. Other links of the image are not known here.
+fn resolved(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+        if segments == ["var", "run"] {
+            segments = vec!["run"];
+        }
+    }
+    segments.iter().fold(String::new(), |path, segment| path + "/" + segment)
 }
 
 fn taken(difference: Option<String>, what: impl FnOnce() -> String) -> Result<(), Refusal> {

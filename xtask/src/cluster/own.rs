@@ -147,7 +147,7 @@ fn child_of(parent: u32) -> Option<u32> {
 
 fn pause_image(layout: &Layout) -> Result<PathBuf> {
     let tar = layout.dir().join("pause.tar");
-    image::write(&tar, PAUSE, &Content::binary(&layout.bin().join("pause")))?;
+    image::write(&tar, PAUSE, &Content::binary(&layout.bin().join("pause"), image::READABLE))?;
     Ok(tar)
 }
 

@@ -1,0 +1,202 @@
+//! Mounts at our places, however their paths are written.
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{World, scenario::scenario_without_namespace};
+use serde_json::{Value, json};
+
+use super::{agent, app, made, mounts, open_namespace, refusal};
+
+/// Each leads to where an application looks for its identity, or below.
+const OURS: [&str; 12] = [
+    "/run/countersign/",
+    "/run//countersign",
+    "//run/countersign",
+    "/run/./countersign",
+    "/./run/countersign/.",
+    "run/countersign",
+    "./run/countersign",
+    "/var/run/countersign",
+    "/var//run/./countersign",
+    "var/run/countersign/credentials",
+    "/run//countersign/credentials/tls.crt",
+    "/run/./countersign/workload.sock",
+];
+
+/// Each leads to a place of the agent's, or below.
+const AGENTS: [&str; 14] = [
+    "/countersign-agent",
+    "/./countersign-agent",
+    "countersign-agent",
+    "/",
+    "//",
+    "/.",
+    "/private/",
+    "//private/ready",
+    "/sessions",
+    "/sessions/app",
+    "/run/countersign/credentials",
+    "/var/run/secrets/countersign.dev/token",
+    "/run/secrets/countersign.dev",
+    "/var/run//secrets/kubernetes.io/serviceaccount/",
+];
+
+const WITH_PARENTS: [&str; 4] =
+    ["/run/other/../countersign", "/run/countersign/../countersign", "/../run/countersign", "/mine/.."];
+
+type Container = fn(&mut Value) -> &mut Value;
+
+/// Mounts a volume of its own there, `part` of it if that is not empty.
+async fn mounted(world: &World, made: &Value, of: Container, path: &str, part: &str) -> Result<Option<String>> {
+    let mut pod = made.clone();
+    pod["spec"]["volumes"].as_array_mut().context("volumes")?.push(json!({ "name": "mine", "emptyDir": {} }));
+    mounts(of(&mut pod)).push(json!({ "name": "mine", "mountPath": path, "subPath": part }));
+    refusal(world, pod).await
+}
+
+#[tokio::test]
+async fn nothing_is_mounted_over_an_identity_however_the_path_is_written() {
+    scenario_without_namespace("policy-paths", async |world| {
+        open_namespace(world).await?;
+        let made = made(world, "made").await?;
+        for path in OURS {
+            for part in ["", "part"] {
+                let message =
+                    mounted(world, &made, app, path, part).await?.with_context(|| format!("{path} passes"))?;
+                ensure!(message.contains("at /run/countersign (or"), "{path}: {message}");
+            }
+            // Nor is the identity itself mounted so: what looks at paths elsewhere would not know it.
+            let mut pod = made.clone();
+            mounts(app(&mut pod)).iter_mut().filter(|mount| mount["name"] == "countersign-identity").for_each(
+                |mount| {
+                    mount["mountPath"] = json!(path);
+                },
+            );
+            let message = refusal(world, pod).await?.with_context(|| format!("the identity at {path} passes"))?;
+            ensure!(message.contains("at /run/countersign (or"), "{path}: {message}");
+        }
+        for path in WITH_PARENTS {
+            for of in [app as Container, agent] {
+                let message = mounted(world, &made, of, path, "").await?.with_context(|| format!("{path} passes"))?;
+                ensure!(message.contains("segment `..`"), "{path}: {message}");
+            }
+        }
+        let mut last_words = made.clone();
+        app(&mut last_words)["terminationMessagePath"] = json!("/run/./countersign/credentials/tls.crt");
+        let message = refusal(world, last_words).await?.context("a termination message over a file of ours passes")?;
+        ensure!(message.contains("at /run/countersign (or"), "{message}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_mounted_over_what_is_the_agents_however_the_path_is_written() {
+    scenario_without_namespace("policy-agents-paths", async |world| {
+        open_namespace(world).await?;
+        let made = made(world, "made").await?;
+        for path in AGENTS {
+            for part in ["", "part"] {
+                let message =
+                    mounted(world, &made, agent, path, part).await?.with_context(|| format!("{path} passes"))?;
+                ensure!(message.contains("in its place, and no other volume"), "{path}: {message}");
+            }
+        }
+        for (name, path, part) in [
+            ("countersign-private", "/elsewhere", ""),
+            ("countersign-token", "/elsewhere", ""),
+            ("countersign-identity", "/sessions/app", ""),
+            ("countersign-private", "/mine", "part"),
+        ] {
+            let mut pod = made.clone();
+            mounts(agent(&mut pod)).push(json!({ "name": name, "mountPath": path, "subPath": part }));
+            let message = refusal(world, pod).await?.with_context(|| format!("{name} at {path} passes"))?;
+            ensure!(message.contains("mounted whole and in its place"), "{name} at {path}: {message}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// The runtime mounts in the order of depth; `/var/run`, a link to `/run` in most images, is as deep as `/run/countersign`.
+#[tokio::test]
+async fn what_is_mounted_at_var_run_comes_before_the_identity() {
+    scenario_without_namespace("policy-var-run", async |world| {
+        open_namespace(world).await?;
+        let made = made(world, "made").await?;
+        for path in ["/var/run", "/var//run/", "var/./run/."] {
+            let message = mounted(world, &made, app, path, "").await?.with_context(|| format!("{path} passes"))?;
+            ensure!(message.contains("at /var/run after the identity"), "{path}: {message}");
+            let mut before = made.clone();
+            before["spec"]["volumes"]
+                .as_array_mut()
+                .context("volumes")?
+                .push(json!({ "name": "mine", "emptyDir": {} }));
+            mounts(app(&mut before)).insert(0, json!({ "name": "mine", "mountPath": path }));
+            assert_eq!(refusal(world, before).await?, None, "{path}, before");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn paths_that_only_look_like_ours_pass() {
+    scenario_without_namespace("policy-near", async |world| {
+        open_namespace(world).await?;
+        let made = made(world, "made").await?;
+        for path in
+            ["/run", "/run/countersigned", "/data/run/countersign", "/run/var/run/countersign", "/run/.countersign"]
+        {
+            assert_eq!(mounted(world, &made, app, path, "").await?, None, "{path}");
+        }
+        for path in ["/countersign-agents", "/run/secrets/cloud.example", "/data/private", "/var/run/secrets"] {
+            assert_eq!(mounted(world, &made, agent, path, "").await?, None, "{path}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Without the label, the volumes and the agent of ours: the path is all there is to see.
+#[tokio::test]
+async fn a_pod_that_pretends_by_another_spelling_of_the_path_is_refused() {
+    scenario_without_namespace("policy-spelling", async |world| {
+        open_namespace(world).await?;
+        let made = made(world, "made").await?;
+        for path in OURS.into_iter().chain(["/run/other/../countersign"]) {
+            let mut pod = json!({
+                "metadata": { "name": "lie", "labels": { "countersign.dev/inject": "false" } },
+                "spec": { "containers": [{ "name": "app", "image": "app", "volumeMounts": [{ "name": "mine", "mountPath": path }] }],
+                    "volumes": [{ "name": "mine", "emptyDir": {} }] },
+            });
+            pod["spec"]["serviceAccountName"] = made["spec"]["serviceAccountName"].clone();
+            let message = refusal(world, pod).await?.with_context(|| format!("{path} passes"))?;
+            ensure!(message.contains("needs the container countersign-agent"), "{path}: {message}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// The API server gives each expression, and all of a policy, a budget: a large pod must not exceed it.
+#[tokio::test]
+async fn a_pod_of_fifty_containers_with_forty_mounts_each_is_within_the_policies_budget() {
+    scenario_without_namespace("policy-large", async |world| {
+        open_namespace(world).await?;
+        let mut pod = made(world, "made").await?;
+        for number in 0..40 {
+            let volume = json!({ "name": format!("volume-{number}"), "emptyDir": {} });
+            pod["spec"]["volumes"].as_array_mut().context("volumes")?.push(volume);
+            let path = format!("/var/lib/an/application/with/countersign/and/more/{number}");
+            mounts(app(&mut pod)).insert(0, json!({ "name": format!("volume-{number}"), "mountPath": path }));
+        }
+        for number in 1..50 {
+            let mut another = app(&mut pod).clone();
+            another["name"] = json!(format!("another-{number}"));
+            pod["spec"]["containers"].as_array_mut().context("containers")?.push(another);
+        }
+        assert_eq!(refusal(world, pod).await?, None);
+        Ok(())
+    })
+    .await;
+}
