@@ -6,6 +6,8 @@
 //! requests can neither change the configurations nor write a Secret.
 
 mod configurations;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -260,16 +262,5 @@ fn served(secret: Option<&Secret>, names: &[String], state: &CaState, now: Times
             tracing::warn!(%error, "another serving certificate is issued");
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_without_its_key_is_damaged_and_not_overwritten() {
-        assert!(stored(Some(&Secret::default())).is_err());
-        assert_eq!(stored(None).unwrap(), CaState::default());
     }
 }
