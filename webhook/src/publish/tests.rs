@@ -97,7 +97,9 @@ impl Server {
                 let answer = if code == 200 {
                     answer
                 } else {
-                    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "code": code })
+                    let reason = if code == 404 { "NotFound" } else { "Conflict" };
+                    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason,
+                        "code": code })
                 };
                 let response = Response::builder().status(StatusCode::from_u16(code).unwrap());
                 Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
