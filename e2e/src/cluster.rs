@@ -3,6 +3,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use anyhow::{Context as _, Result};
+use http::{HeaderName, HeaderValue};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{ConfigMap, Namespace},
@@ -34,6 +35,28 @@ impl Cluster {
     /// # Errors
     /// `KUBECONFIG` is not set or leads nowhere.
     pub async fn connect() -> Result<Self> {
+        Self::with(Self::config().await?)
+    }
+
+    /// Connects as [`Self::connect`], and has the API server take each request for that of `user`, with these groups beside
+    /// those that every user of its kind has.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], or the name cannot be sent.
+    pub async fn impersonating(user: &str, groups: &[&str]) -> Result<Self> {
+        let mut config = Self::config().await?;
+        config.headers.push((HeaderName::from_static("impersonate-user"), HeaderValue::from_str(user)?));
+        for group in groups {
+            config.headers.push((HeaderName::from_static("impersonate-group"), HeaderValue::from_str(group)?));
+        }
+        Self::with(config)
+    }
+
+    fn with(config: Config) -> Result<Self> {
+        Ok(Self { client: Client::try_from(config).context("make a client from KUBECONFIG")? })
+    }
+
+    async fn config() -> Result<Config> {
         // Several crates bring a provider along; kube takes the process's.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         std::env::var_os("KUBECONFIG")
@@ -42,7 +65,7 @@ impl Cluster {
         // Watches are quiet for minutes.
         config.read_timeout = None;
         config.connect_timeout = Some(Duration::from_secs(10));
-        Ok(Self { client: Client::try_from(config).context("make a client from KUBECONFIG")? })
+        Ok(config)
     }
 
     /// Namespaced objects of a kind known at compile time.

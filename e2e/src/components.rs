@@ -1,4 +1,4 @@
-//! Operator and webhook: how much they log, and when they are rolled out.
+//! Operator, webhook and the webhook's CA: how much they log, and when they are rolled out.
 
 use anyhow::Result;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -12,13 +12,14 @@ use crate::{
 };
 
 /// Our Deployments, their containers, and the variables that say how much is logged.
-const COMPONENTS: [(&str, &str, &[&str]); 2] = [
+const COMPONENTS: [(&str, &str, &[&str]); 3] = [
     ("countersign-operator", "operator", &["COUNTERSIGN_LOG"]),
     ("countersign-webhook", "webhook", &["COUNTERSIGN_LOG", "COUNTERSIGN_AGENT_LOG"]),
+    ("countersign-webhook-ca", "webhook-ca", &["COUNTERSIGN_LOG"]),
 ];
 
 impl Cluster {
-    /// Has operator, webhook and agents of pods made from now on log at this level, or at their own with none. What runs is
+    /// Has operator, webhook, its CA and agents of pods made from now on log at this level, or at their own with none. What runs is
     /// replaced; [`Self::rolled_out`] waits for that.
     ///
     /// # Errors
@@ -40,7 +41,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until operator and webhook run as wanted, and only so.
+    /// Waits until they run as wanted, and only so.
     ///
     /// # Errors
     /// They do not, in time.

@@ -20,16 +20,18 @@ use crate::{
 pub const OPERATOR: &str = "countersign-operator";
 /// The webhook's Deployment.
 pub const WEBHOOK: &str = "countersign-webhook";
+/// The Deployment of the webhook's CA.
+pub const WEBHOOK_CA: &str = "countersign-webhook-ca";
 /// The Lease of the replica that writes.
 const LEASE: &str = "countersign-operator";
 
 impl World {
-    /// Waits until operator and webhook are there in their number, and ready.
+    /// Waits until operator, webhook and the webhook's CA are there in their number, and ready.
     ///
     /// # Errors
     /// They were not in time.
     pub async fn settled(&self) -> Result<()> {
-        for name in [OPERATOR, WEBHOOK] {
+        for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             // A killed container may have to wait for its turn.
             until(&format!("{name} serves"), PATIENCE * 2, async || {
                 let wanted = usize::try_from(self.replicas(name).await?)?;

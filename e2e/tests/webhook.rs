@@ -19,9 +19,12 @@ use countersign_e2e::{
     apply::{delete, documents},
     cluster::SYSTEM,
     fixture::PodSpec,
+    pods::is_ready,
+    replicas::{WEBHOOK, WEBHOOK_CA},
     scenario,
     until::{PATIENCE, until},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apps::v1::Deployment,
@@ -38,8 +41,9 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-const WEBHOOK: &str = "countersign-webhook";
 const CONFIGURATION: &str = "countersign";
+/// The Secret of the serving certificate.
+const CERTIFICATE: &str = "countersign-webhook-tls";
 /// The annotation of what was injected.
 const INJECTED: &str = "countersign.dev/injected";
 /// An authority every twenty seconds.
@@ -61,6 +65,7 @@ async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_c
         let outcome = rotate(world, &load).await;
         // Back to what was: the manifests, whole, and once more all replicas are replaced under load.
         kubectl(&["apply", "--server-side", "--force-conflicts", "-k"], "base")?;
+        restart(&world.cluster).await?;
         replicas_serve(&world.cluster).await?;
         let admitted = load.end().await?;
         outcome?;
@@ -70,7 +75,7 @@ async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_c
     .await;
 }
 
-/// What nobody should do and somebody will: `caBundle` is cleared, the Secret is deleted.
+/// What nobody should do and somebody will: `caBundle` is cleared, the Secrets are deleted.
 #[tokio::test]
 async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a_hand() {
     let _alone = ALONE.lock().await;
@@ -85,7 +90,16 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
             until("caBundle is back", Duration::from_secs(10), async || self::bundle(&world.cluster).await.map(Some));
         assert_eq!(back.await?, bundle);
 
-        delete(&world.cluster.api::<Secret>(SYSTEM), "countersign-webhook-ca").await?;
+        let secrets = world.cluster.api::<Secret>(SYSTEM);
+        let before = secrets.get(CERTIFICATE).await?.metadata.uid;
+        delete(&secrets, CERTIFICATE).await?;
+        until("there is another certificate", Duration::from_secs(10), async || {
+            Ok(secrets.get_opt(CERTIFICATE).await?.filter(|now| now.metadata.uid != before))
+        })
+        .await?;
+        assert_eq!(self::bundle(&world.cluster).await?, bundle, "of the same CA");
+
+        delete(&secrets, "countersign-webhook-ca").await?;
         until("there is another CA", PATIENCE, async || {
             Ok(self::bundle(&world.cluster).await.ok().filter(|now| *now != bundle))
         })
@@ -102,17 +116,47 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
     .await;
 }
 
+/// Certificates outlast the controller of the CA: without it replicas serve on, and new ones begin to.
+#[tokio::test]
+async fn without_the_controller_of_its_ca_the_webhook_serves_on_and_new_replicas_too() {
+    let _alone = ALONE.lock().await;
+    scenario("no-ca", async |world| {
+        replicas_serve(&world.cluster).await?;
+        let pod = pod(world, "without").await?;
+        let wanted = world.replicas(WEBHOOK_CA).await?;
+        let outcome = async {
+            world.scale(WEBHOOK_CA, 0).await?;
+            admit(&world.pods(), &pod).await?;
+            let old: Vec<_> = world.product(WEBHOOK).await?.into_iter().map(|pod| pod.metadata.name).collect();
+            restart(&world.cluster).await?;
+            until("all replicas are new and serve", PATIENCE, async || {
+                let now = world.product(WEBHOOK).await?;
+                let new = now.iter().filter(|pod| is_ready(pod) && !old.contains(&pod.metadata.name)).count();
+                Ok((new == now.len() && new >= 2).then_some(()))
+            })
+            .await?;
+            admit(&world.pods(), &pod).await
+        };
+        let outcome = outcome.await;
+        world.scale(WEBHOOK_CA, wanted).await?;
+        replicas_serve(&world.cluster).await?;
+        outcome
+    })
+    .await;
+}
+
 /// Short lives, and authorities that come, sign and go, with the configuration applied again in the middle of it.
 async fn rotate(world: &World, load: &Load) -> Result<()> {
     let deployments = world.cluster.api::<Deployment>(SYSTEM);
-    let deployment = deployments.get(WEBHOOK).await?;
+    let deployment = deployments.get(WEBHOOK_CA).await?;
     let container = deployment.spec.template.spec.and_then(|spec| spec.containers.into_iter().next());
-    let container = container.context("the webhook's container")?;
+    let container = container.context("the CA's container")?;
     let mut args = container.args.unwrap_or_default();
     args.extend(SHORT_LIVES.map(str::to_owned));
     let patch =
         json!({ "spec": { "template": { "spec": { "containers": [{ "name": container.name, "args": args }] } } } });
-    deployments.patch(WEBHOOK, &PatchParams::default(), &Patch::Strategic(patch)).await.context("set short lives")?;
+    deployments.patch(WEBHOOK_CA, &PatchParams::default(), &Patch::Strategic(patch)).await.context("set short lives")?;
+    restart(&world.cluster).await?;
     replicas_serve(&world.cluster).await?;
 
     let (mut seen, mut lost, mut applied) = (BTreeSet::new(), Vec::new(), false);
@@ -218,22 +262,34 @@ async fn bundle(cluster: &Cluster) -> Result<BTreeSet<String>> {
     Ok(last)
 }
 
-/// Waits until two replicas and more serve, and no other is left.
+/// Has the webhook's replicas replaced, as `kubectl rollout restart` does.
+async fn restart(cluster: &Cluster) -> Result<()> {
+    let annotations = json!({ "kubectl.kubernetes.io/restartedAt": Timestamp::now().to_string() });
+    let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+    let deployments = cluster.api::<Deployment>(SYSTEM);
+    deployments.patch(WEBHOOK, &PatchParams::default(), &Patch::Merge(patch)).await.context("restart the webhook")?;
+    Ok(())
+}
+
+/// Waits until two replicas and more of the webhook and of its CA serve, and no other is left.
 async fn replicas_serve(cluster: &Cluster) -> Result<()> {
     let deployments = cluster.api::<Deployment>(SYSTEM);
-    until("the webhook's replicas serve", Duration::from_secs(180), async || {
-        let deployment = deployments.get(WEBHOOK).await?;
-        let generation = deployment.metadata.generation;
-        let wanted = deployment.spec.replicas.unwrap_or(1);
-        ensure!(wanted >= 2, "the webhook has {wanted} replicas");
-        let status = deployment.status.unwrap_or_default();
-        let serving = [status.updated_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
-        let named = ListParams::default().labels(&format!("app.kubernetes.io/name={WEBHOOK}"));
-        let pods = cluster.api::<Pod>(SYSTEM).list(&named).await?.items.len();
-        let rolled_out = status.observed_generation >= generation && serving == [wanted, wanted];
-        Ok((rolled_out && i32::try_from(pods)? == wanted).then_some(()))
-    })
-    .await
+    for name in [WEBHOOK, WEBHOOK_CA] {
+        until(&format!("the replicas of {name} serve"), Duration::from_secs(180), async || {
+            let deployment = deployments.get(name).await?;
+            let generation = deployment.metadata.generation;
+            let wanted = deployment.spec.replicas.unwrap_or(1);
+            ensure!(wanted >= 2, "{name} has {wanted} replicas");
+            let status = deployment.status.unwrap_or_default();
+            let serving = [status.updated_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
+            let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+            let pods = cluster.api::<Pod>(SYSTEM).list(&named).await?.items.len();
+            let rolled_out = status.observed_generation >= generation && serving == [wanted, wanted];
+            Ok((rolled_out && i32::try_from(pods)? == wanted).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Runs `kubectl` (that of the variable `KUBECTL`, if set) on our manifests.

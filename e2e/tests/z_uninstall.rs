@@ -122,7 +122,7 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
 /// Waits until the product serves again.
 async fn serves(cluster: &Cluster) -> Result<()> {
     let deployments = cluster.api::<Deployment>(SYSTEM);
-    for name in ["countersign-operator", "countersign-webhook"] {
+    for name in ["countersign-operator", "countersign-webhook", "countersign-webhook-ca"] {
         let available = |deployment: &Deployment| {
             deployment.status.as_ref().is_some_and(|status| status.available_replicas >= Some(1))
         };

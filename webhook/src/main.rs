@@ -1,4 +1,7 @@
-//! The webhook's program: reads its flags, and starts what the library holds.
+//! The webhook's program: reads its flags, and starts what the library holds. One image, two Deployments: without a command it
+//! answers admission requests; `ca` runs the controller of its CA.
+
+mod run_ca;
 
 use std::{
     net::SocketAddr,
@@ -11,14 +14,14 @@ use std::{
 
 use anyhow::Context;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use countersign_webhook::{
-    ca::Lives,
     control_plane::{self, Current},
     inject::{AgentOptions, AgentResources, Mesh, MilliCpu, PullPolicy},
     metrics::Metrics,
-    publish::Publisher,
+    publish::names,
     server::{self, App},
+    serving::Reader,
     tls,
 };
 use kube::Client;
@@ -35,7 +38,24 @@ const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
 /// Puts the means into pods, and refuses what one object alone proves wrong.
 #[derive(Debug, Parser)]
-#[command(name = "countersign-webhook", version)]
+#[command(name = "countersign-webhook", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the controller of the webhook's CA: writes `caBundle` and the serving certificate. It has no port.
+    Ca(run_ca::Flags),
+    /// Succeeds if the controller that `ca` runs is as asked: for exec probes.
+    ProbeCa(run_ca::ProbeFlags),
+}
+
+#[derive(Debug, Args)]
 struct Flags {
     /// Namespace of the operator and the webhook.
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign-system")]
@@ -86,19 +106,6 @@ struct Flags {
     #[arg(long, value_enum)]
     mesh: Vec<Mesh>,
 
-    /// How long an authority of the webhook's own CA lives, in hours and smaller units such as `2160h`; at half of it a
-    /// successor is prepared. At least twice the sum of --serving-life and --ca-notice.
-    #[arg(long, default_value = "2160h", value_parser = span)]
-    ca_life: Duration,
-
-    /// How long an authority is in `caBundle` before it signs: more than API servers take to notice, and than clocks differ.
-    #[arg(long, default_value = "2h", value_parser = span)]
-    ca_notice: Duration,
-
-    /// How long a serving certificate lives; at half of it a new one is issued.
-    #[arg(long, default_value = "24h", value_parser = span)]
-    serving_life: Duration,
-
     /// How long a replica that is asked to end still answers as before, until no API server sends requests here.
     #[arg(long, default_value = "5s", value_parser = span)]
     drain: Duration,
@@ -112,18 +119,30 @@ struct Flags {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let flags = Flags::parse();
+fn main() -> anyhow::Result<()> {
+    let Cli { command, serve: flags } = Cli::parse();
+    match command {
+        None => serve(flags),
+        Some(Command::Ca(flags)) => run_ca::run(flags),
+        Some(Command::ProbeCa(flags)) => run_ca::probe(&flags),
+    }
+}
+
+/// What every long-running command begins with.
+fn start(log: &str) -> anyhow::Result<()> {
     // The allocator asks for huge pages, of which most would never be written to.
     let _ = nix::sys::prctl::set_thp_disable(true);
-    let filter =
-        EnvFilter::try_new(&flags.log).with_context(|| format!("--log: `{}` is no tracing filter", flags.log))?;
+    let filter = EnvFilter::try_new(log).with_context(|| format!("--log: `{log}` is no tracing filter"))?;
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("another TLS provider is installed already");
     }
+    Ok(())
+}
 
+#[tokio::main]
+async fn serve(flags: Flags) -> anyhow::Result<()> {
+    start(&flags.log)?;
     let resources = AgentResources {
         cpu: flags.agent_cpu,
         cpu_limit: flags.agent_cpu_limit,
@@ -131,10 +150,10 @@ async fn main() -> anyhow::Result<()> {
         memory_limit_mib: flags.agent_memory_limit_mib,
     };
     resources.check().map_err(anyhow::Error::msg)?;
-    let lives = Lives::new(flags.ca_life, flags.serving_life, flags.ca_notice)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
     let (settings, certificate) = (Current::default(), Arc::new(tls::Certificate::default()));
     let (until, serves_until) = watch::channel(None);
+    let name = names(&flags.namespace, &flags.service).into_iter().next().context("the Service has a name")?;
     let options = AgentOptions {
         image: flags.agent_image,
         pull_policy: flags.agent_pull_policy,
@@ -143,8 +162,8 @@ async fn main() -> anyhow::Result<()> {
         meshes: flags.mesh,
     };
     let metrics = Metrics::new();
-    let place = (flags.namespace.as_str(), flags.service.as_str());
-    let publisher = Publisher::new(client.clone(), place, lives, certificate.clone(), metrics.certificate());
+    let reader =
+        Reader { name, certificate: certificate.clone(), serves_until: until, metrics: metrics.certificate() };
     let draining = AtomicBool::new(false);
     let app = Arc::new(App { options, settings: settings.clone(), metrics, serves_until, draining });
 
@@ -159,7 +178,7 @@ async fn main() -> anyhow::Result<()> {
         // Ends well once it has drained.
         served = https.serve(server::admission(app.clone()).into_make_service()) => served.context("the admission server ended")?,
         served = http.serve(server::observation(app.clone()).into_make_service()) => served.context("the HTTP server ended")?,
-        () = publisher.run(until) => {}
+        () = reader.watch(client.clone(), &flags.namespace) => anyhow::bail!("the watch of the serving certificate ended"),
         () = control_plane::watch(client, &flags.namespace, settings) => anyhow::bail!("the watch of the control plane's settings ended"),
         ended = drain(&app, &handle, flags.drain) => ended?,
     }
@@ -170,17 +189,23 @@ async fn main() -> anyhow::Result<()> {
 /// Waits for the signal to end. Then readiness goes, and everything is answered as before until no API server knows of this
 /// replica any more; then connections are told to go elsewhere, and what is being answered is answered.
 async fn drain(app: &App, handle: &Handle<SocketAddr>, span: Duration) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    asked_to_end().await?;
     tracing::info!(?span, "countersign-webhook drains");
     app.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(span).await;
     handle.graceful_shutdown(Some(LAST_ANSWERS_WITHIN));
     // The admission server ends now, and the program with it.
     std::future::pending().await
+}
+
+/// Waits for the signal to end.
+async fn asked_to_end() -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 fn span(text: &str) -> anyhow::Result<Duration> {

@@ -18,22 +18,16 @@ pub struct Metrics {
     certificate: CertificateMetrics,
 }
 
-/// What is to be seen of the webhook's certificates.
+/// What is to be seen of the serving certificate.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateMetrics {
     expires: Gauge,
-    authorities: Gauge,
 }
 
 impl CertificateMetrics {
     /// When the serving certificate ends.
     pub fn expires(&self, at: Timestamp) {
         self.expires.set(at.as_second());
-    }
-
-    /// How many authorities `caBundle` holds.
-    pub fn authorities(&self, count: usize) {
-        self.authorities.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -64,11 +58,10 @@ impl Metrics {
             "When this replica's serving certificate ends, in seconds since 1970",
             certificate.expires.clone(),
         );
-        registry.register("authorities", "Authorities in caBundle", certificate.authorities.clone());
         Self { registry, admissions, seconds, certificate }
     }
 
-    /// Those of the certificates.
+    /// Those of the serving certificate.
     #[must_use]
     pub fn certificate(&self) -> CertificateMetrics {
         self.certificate.clone()
@@ -124,9 +117,7 @@ mod tests {
     fn the_end_of_the_certificate_is_told() {
         let metrics = Metrics::new();
         metrics.certificate().expires("2026-01-01T00:00:00Z".parse().unwrap());
-        metrics.certificate().authorities(2);
         let text = metrics.text();
         assert!(text.contains("countersign_webhook_serving_certificate_expiry_seconds 1767225600"), "{text}");
-        assert!(text.contains("countersign_webhook_authorities 2"), "{text}");
     }
 }

@@ -38,7 +38,7 @@ pub struct App {
     pub settings: Current,
     /// Counts.
     pub metrics: Metrics,
-    /// When the certificate that is served ends; `None` until it and `caBundle` are in place.
+    /// When the certificate that is served ends; `None` until there is one.
     pub serves_until: watch::Receiver<Option<Timestamp>>,
     /// Whether this replica is about to end: it still answers, and asks not to be asked.
     pub draining: AtomicBool,
@@ -157,8 +157,12 @@ fn waiting(app: &App, now: Timestamp) -> Option<&'static str> {
     }
     match *app.serves_until.borrow() {
         Some(until) if now < until => None,
-        Some(_) => Some("not ready: the serving certificate has expired and could not be renewed; see the log\n"),
-        None => Some("not ready: the serving certificate or caBundle is not in place; see the log\n"),
+        Some(_) => Some(
+            "not ready: the serving certificate has expired; Deployment countersign-webhook-ca renews it, see its log\n",
+        ),
+        None => Some(
+            "not ready: Secret countersign-webhook-tls has not been seen; Deployment countersign-webhook-ca writes it\n",
+        ),
     }
 }
 

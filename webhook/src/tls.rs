@@ -11,7 +11,7 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::ca::Serving;
+use crate::serving::ServingCertificate;
 
 /// The serving certificate of now; handshakes fail until there is one.
 #[derive(Debug, Default)]
@@ -19,13 +19,8 @@ pub struct Certificate(ArcSwapOption<CertifiedKey>);
 
 impl Certificate {
     /// Serves this one from the next handshake on.
-    ///
-    /// # Errors
-    /// When key and certificate do not belong together.
-    pub fn publish(&self, serving: Serving) -> Result<(), rustls::Error> {
-        let certified = CertifiedKey::from_der(serving.chain, serving.key, &aws_lc_rs::default_provider())?;
-        self.0.store(Some(Arc::new(certified)));
-        Ok(())
+    pub fn publish(&self, serving: ServingCertificate) {
+        self.0.store(Some(Arc::new(serving.into_certified_key())));
     }
 
     /// Whether there is one.
@@ -78,7 +73,8 @@ mod tests {
     }
 
     fn publish(certificate: &Certificate, authority: &CaState) {
-        certificate.publish(authority.issue(&[NAME.to_owned()], Timestamp::now()).unwrap()).unwrap();
+        let issued = authority.issue(&[NAME.to_owned()], Timestamp::now()).unwrap();
+        certificate.publish(ServingCertificate::read(issued.certificate.as_bytes(), issued.key.as_bytes()).unwrap());
     }
 
     fn handshake(

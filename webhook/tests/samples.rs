@@ -1,6 +1,6 @@
 //! What is shipped to be applied is admitted, without a warning.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{fs, path::Path};
 
@@ -25,4 +25,26 @@ fn samples_and_demo_are_admitted() {
         }
     }
     assert_eq!(seen, 4);
+}
+
+/// Whoever reaches it over the network finds nothing to talk to, and it shares no account with what can be reached.
+#[test]
+fn the_controller_of_the_ca_has_no_port_and_an_account_of_its_own() {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base/webhook");
+    let documents = |file: &str| -> Vec<Value> {
+        serde_saphyr::from_multiple(&fs::read_to_string(manifests.join(file)).unwrap()).unwrap()
+    };
+    let pod = |file: &str| {
+        let mut all = documents(file).into_iter().filter(|document| document["kind"] == "Deployment");
+        all.next().unwrap()["spec"]["template"]["spec"].clone()
+    };
+    let (ca, webhook) = (pod("ca.yaml"), pod("deployment.yaml"));
+    assert!(documents("ca.yaml").iter().all(|document| document["kind"] != "Service"));
+    assert_ne!(ca["serviceAccountName"], webhook["serviceAccountName"]);
+    let container = &ca["containers"][0];
+    assert!(container["ports"].is_null());
+    for probe in ["readinessProbe", "livenessProbe"] {
+        assert!(container[probe]["exec"].is_object() && container[probe]["httpGet"].is_null(), "{probe}");
+    }
+    assert_eq!(container["image"], webhook["containers"][0]["image"]);
 }

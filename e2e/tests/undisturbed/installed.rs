@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     apply::documents,
     cluster::SYSTEM,
-    replicas::{OPERATOR, WEBHOOK},
+    replicas::{OPERATOR, WEBHOOK, WEBHOOK_CA},
     scenario,
     until::{PATIENCE, until},
 };
@@ -21,7 +21,7 @@ async fn a_drain_may_not_take_all_replicas_at_once() {
     scenario("budgets", async |world| {
         world.settled().await?;
         let budgets = world.cluster.api::<PodDisruptionBudget>(SYSTEM);
-        for name in [OPERATOR, WEBHOOK] {
+        for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             let replicas = world.replicas(name).await?;
             // The status says of which pods: a budget that selects nothing guards nothing.
             let (stay, may_go) = until(&format!("the budget of {name} counts its pods"), PATIENCE, async || {
@@ -43,7 +43,7 @@ async fn a_drain_may_not_take_all_replicas_at_once() {
 #[tokio::test]
 async fn replicas_are_spread_over_nodes_where_that_can_be() {
     scenario("spread", async |world| {
-        for name in [OPERATOR, WEBHOOK] {
+        for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             let spec = world.cluster.api::<Deployment>(SYSTEM).get(name).await?.spec.template;
             let labels = spec.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
             let constraints = spec.spec.and_then(|spec| spec.topology_spread_constraints).unwrap_or_default();

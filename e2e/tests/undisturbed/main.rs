@@ -1,6 +1,7 @@
 //! What pods meet in a cluster that is well: these tests leave the product and the cluster as they are, each has namespaces and
 //! a trust domain of its own, and most of their time they wait. So they run beside each other, in one program.
 
+mod accounts;
 mod admission;
 mod clients;
 mod held;

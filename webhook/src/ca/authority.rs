@@ -4,17 +4,17 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{CaError, Lives};
 
 /// Certificates begin this much before now, for API servers whose clocks are behind.
-const BACKDATE: Duration = Duration::from_secs(2 * 3600);
+pub(super) const BACKDATE: Duration = Duration::from_secs(2 * 3600);
 /// What certificates lived for before it was stored.
 const EARLIER_SERVING_SECONDS: u64 = 24 * 3600;
 
@@ -69,7 +69,7 @@ impl Authority {
         names: &[String],
         now: Timestamp,
         not_after: Timestamp,
-    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CaError> {
+    ) -> Result<(Certificate, KeyPair), CaError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = DistinguishedName::new();
@@ -78,8 +78,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let leaf = params.signed_by(&key, &self.issuer()?)?;
-        Ok((leaf.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+        Ok((params.signed_by(&key, &self.issuer()?)?, key))
     }
 
     pub(super) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CaError> {

@@ -7,14 +7,18 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::serving::ServingCertificate;
 
 pub use authority::Authority;
 pub use lives::Lives;
@@ -38,7 +42,7 @@ pub enum CaError {
     Damaged(&'static str),
     /// What was issued does not verify.
     #[error(
-        "a certificate just issued does not verify against caBundle ({0}), and is not served: Secret countersign-webhook-ca \
+        "a certificate just issued does not verify against caBundle ({0}), and is not stored: Secret countersign-webhook-ca \
          is damaged, or this machine's clock is wrong; if its clock is right, delete the Secret, and a new CA is made"
     )]
     Untrusted(rustls::Error),
@@ -50,21 +54,21 @@ pub enum CaError {
     Time,
 }
 
-/// A serving certificate of one replica. Its key is never stored.
+/// A serving certificate that was just issued, for the Secret from which the replicas read it.
 pub struct Serving {
-    /// Leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's key.
-    pub key: PrivateKeyDer<'static>,
-    /// What is remembered of it.
+    /// The leaf, PEM.
+    pub certificate: String,
+    /// The leaf's key, PKCS#8 as PEM.
+    pub key: String,
+    /// What is known of it.
     pub served: Served,
 }
 
-/// What is remembered of a certificate that is served.
-#[derive(Clone, Debug)]
+/// What is known of a certificate that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     leaf: CertificateDer<'static>,
-    /// The certificate of its authority, PEM.
+    /// The certificate of its authority, PEM; empty if no authority of the CA signed it.
     authority: String,
     /// When to have the next one, should the authority not change before.
     pub renew_at: Timestamp,
@@ -123,10 +127,25 @@ impl CaState {
         let signing = self.signing(now).ok_or(CaError::Damaged("no authority signs now"))?;
         let life = signing.serving_life();
         let not_after = (now + life).min(signing.not_after);
-        let (leaf, key) = signing.sign(names, now, not_after)?;
-        let served =
-            Served { leaf: leaf.clone(), authority: signing.certificate.clone(), renew_at: now + life / 2, not_after };
-        Ok(Serving { chain: vec![leaf], key, served })
+        let (certificate, key) = signing.sign(names, now, not_after)?;
+        let (leaf, certificate) = (certificate.der().clone(), certificate.pem());
+        let served = Served { leaf, authority: signing.certificate.clone(), renew_at: now + life / 2, not_after };
+        Ok(Serving { certificate, key: key.serialize_pem(), served })
+    }
+
+    /// What is known of a certificate that was stored. One that no authority of this CA signed is due at once.
+    #[must_use]
+    pub fn served(&self, stored: &ServingCertificate, now: Timestamp) -> Served {
+        let signed_by = |authority: &&Authority| verify(stored.leaf(), &authority.certificate, None, now).is_ok();
+        let authority = self.authorities.iter().find(signed_by).map(|authority| authority.certificate.clone());
+        let issued_at = stored.not_before() + authority::BACKDATE;
+        let life = Duration::try_from(issued_at.duration_until(stored.not_after())).unwrap_or_default();
+        Served {
+            leaf: stored.leaf().clone(),
+            authority: authority.unwrap_or_default(),
+            renew_at: issued_at + life / 2,
+            not_after: stored.not_after(),
+        }
     }
 
     /// Whether another certificate is to be served in the place of `served`: half its life is over, or it is another
@@ -153,15 +172,13 @@ impl Served {
     pub fn verify(&self, bundle: &str, now: Timestamp) -> Result<(), CaError> {
         verify(&self.leaf, bundle, None, now)
     }
-}
 
-impl Serving {
     /// Verifies the certificate as the API server does with `bundle` in `caBundle` (PEM), called by `name`.
     ///
     /// # Errors
     /// When it does not verify.
-    pub fn verify(&self, bundle: &str, name: &str, now: Timestamp) -> Result<(), CaError> {
-        verify(&self.served.leaf, bundle, Some(name), now)
+    pub fn verify_for(&self, bundle: &str, name: &str, now: Timestamp) -> Result<(), CaError> {
+        verify(&self.leaf, bundle, Some(name), now)
     }
 }
 
@@ -176,7 +193,7 @@ fn verify(leaf: &CertificateDer<'_>, bundle: &str, name: Option<&str>, now: Time
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
         .build()
         .map_err(|_| unusable("caBundle is empty"))?;
-    let since = std::time::Duration::from_secs(u64::try_from(now.as_second()).map_err(|_| CaError::Time)?);
+    let since = Duration::from_secs(u64::try_from(now.as_second()).map_err(|_| CaError::Time)?);
     let server = ServerName::try_from(name.unwrap_or("localhost")).map_err(|_| unusable("the name is no DNS name"))?;
     match verifier.verify_server_cert(leaf, &[], &server, &[], UnixTime::since_unix_epoch(since)) {
         Ok(_) => Ok(()),

@@ -162,14 +162,26 @@ fn the_bundle_verifies_what_is_served() {
     let state = made(lives());
     let serving = issued(&state, start());
     let bundle = state.bundle();
-    assert!(serving.verify(&bundle, NAME, start()).is_ok());
-    assert!(serving.verify(&bundle, NAME, start() - HOUR).is_ok(), "an API server whose clock is behind");
-    assert!(serving.verify(&bundle, "another.svc", start()).is_err());
-    assert!(serving.verify(&bundle, NAME, start() + DAY * 2).is_err());
-    assert!(serving.verify(&made(lives()).bundle(), NAME, start()).is_err());
-    assert!(serving.verify("", NAME, start()).is_err());
+    assert!(serving.served.verify_for(&bundle, NAME, start()).is_ok());
+    assert!(serving.served.verify_for(&bundle, NAME, start() - HOUR).is_ok(), "an API server whose clock is behind");
+    assert!(serving.served.verify_for(&bundle, "another.svc", start()).is_err());
+    assert!(serving.served.verify_for(&bundle, NAME, start() + DAY * 2).is_err());
+    assert!(serving.served.verify_for(&made(lives()).bundle(), NAME, start()).is_err());
+    assert!(serving.served.verify_for("", NAME, start()).is_err());
     assert!(serving.served.verify(&bundle, start()).is_ok());
     assert!(serving.served.verify(&made(lives()).bundle(), start()).is_err());
+}
+
+#[test]
+fn of_a_stored_certificate_is_known_what_was_when_it_was_issued() {
+    let state = settled(made(lives()), lives(), start() + DAY * 45);
+    let now = start() + DAY * 46;
+    let issued = issued(&state, now);
+    let stored = ServingCertificate::read(issued.certificate.as_bytes(), issued.key.as_bytes()).unwrap();
+    assert_eq!(state.served(&stored, now + HOUR), issued.served);
+    let without = state.after(&Plan::Drop { places: vec![1] }, lives(), now).unwrap();
+    assert!(without.is_due(&without.served(&stored, now), now), "its authority is gone");
+    assert!(state.is_due(&state.served(&stored, now + DAY), now + DAY), "it has expired");
 }
 
 /// A key of one authority beside the certificate of another, as after a Secret mended by hand.
@@ -178,7 +190,7 @@ fn a_certificate_that_nobody_would_trust_is_not_served() {
     let mut state = made(lives());
     let other = made(lives());
     state.authorities[0].certificate = other.authorities[0].certificate.clone();
-    let error = issued(&state, start()).verify(&state.bundle(), NAME, start()).unwrap_err();
+    let error = issued(&state, start()).served.verify_for(&state.bundle(), NAME, start()).unwrap_err();
     assert!(error.to_string().contains("delete the Secret"), "{error}");
 }
 

@@ -1,0 +1,503 @@
+//! What the product's accounts may do, and who else may write what it relies on: by RBAC and by the policies of
+//! `manifests/base/policies`. Everything that must be refused is asked for, as an attacker would, and tried out only (dry run).
+
+#![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
+
+use std::fmt::Debug;
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    Cluster, World,
+    cluster::{AUTHORITIES, SYSTEM},
+    replicas::{OPERATOR, WEBHOOK, WEBHOOK_CA},
+    scenario,
+    until::{PATIENCE, until},
+};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingWebhookConfiguration,
+        },
+        authorization::v1::{ResourceRule, SelfSubjectRulesReview},
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Secret},
+    },
+};
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+/// The name of both webhook configurations.
+const CONFIGURATION: &str = "countersign";
+/// What the operator publishes for the webhook.
+const SETTINGS: &str = "countersign-control-plane";
+const CERTIFICATE: &str = "countersign-webhook-tls";
+/// How the refusals of our policies begin.
+const OURS: &str = "countersign: ";
+
+fn account(name: &str) -> String {
+    format!("system:serviceaccount:{SYSTEM}:{name}")
+}
+
+fn dry() -> PatchParams {
+    PatchParams { dry_run: true, ..PatchParams::default() }
+}
+
+/// Why a request was refused; none if it was not, or for another reason than who asked for what.
+fn refusal<T>(result: kube::Result<T>) -> Result<Option<String>> {
+    match result {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) if [403, 422].contains(&status.code) => Ok(Some(status.message.clone())),
+        // An object of this name is there: that comes after all policies.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Fails unless a request was refused by a policy of ours which says this.
+fn refused<T>(what: &str, result: kube::Result<T>, named: &str) -> Result<()> {
+    let message = refusal(result)?.with_context(|| format!("{what}: it was let through"))?;
+    ensure!(message.contains(OURS) && message.contains(named), "{what}: {message}");
+    Ok(())
+}
+
+/// Fails unless a request was refused by RBAC.
+fn forbidden<T>(what: &str, result: kube::Result<T>) -> Result<()> {
+    let message = refusal(result)?.with_context(|| format!("{what}: it was let through"))?;
+    ensure!(message.contains(" cannot ") && !message.contains(OURS), "{what}: {message}");
+    Ok(())
+}
+
+fn passes<T>(what: &str, result: kube::Result<T>) -> Result<()> {
+    let message = refusal(result)?;
+    ensure!(message.is_none(), "{what}: {}", message.unwrap_or_default());
+    Ok(())
+}
+
+/// A Secret as JSON.
+fn secret(name: &str, kind: &str) -> Result<Secret> {
+    let annotations = json!({ "kubernetes.io/service-account.name": OPERATOR });
+    let data = json!({ "tls.crt": "", "tls.key": "" });
+    let metadata = json!({ "name": name, "annotations": annotations });
+    Ok(serde_json::from_value(json!({ "metadata": metadata, "type": kind, "data": data }))?)
+}
+
+/// What an account may do in a namespace and every other account of its namespace may not.
+async fn own_rules(user: &str, namespace: &str) -> Result<Vec<ResourceRule>> {
+    let rules = async |user: &str| -> Result<Vec<ResourceRule>> {
+        let reviews = Api::<SelfSubjectRulesReview>::all(Cluster::impersonating(user, &[]).await?.client);
+        let review = serde_json::from_value(json!({ "metadata": {}, "spec": { "namespace": namespace } }))?;
+        let answer = reviews.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.context("no answer")?.resource_rules)
+    };
+    let everybody = rules(&account("nobody")).await?;
+    let mut own = rules(user).await?;
+    own.retain(|rule| !everybody.contains(rule));
+    Ok(own)
+}
+
+#[tokio::test]
+async fn the_webhooks_account_reads_its_settings_and_its_certificate_and_nothing_else() {
+    scenario("webhooks-account", async |world| {
+        let user = account(WEBHOOK);
+        let mut may = Vec::new();
+        for rule in own_rules(&user, SYSTEM).await? {
+            let named = rule.resource_names.unwrap_or_default().join(",");
+            may.push(format!("{} {}/{named}", rule.verbs.join(","), rule.resources.unwrap_or_default().join(",")));
+        }
+        may.sort();
+        let wanted = [format!("get,list,watch configmaps/{SETTINGS}"), format!("get,list,watch secrets/{CERTIFICATE}")];
+        assert_eq!(may, wanted);
+        for namespace in [AUTHORITIES, "kube-system", &world.namespace] {
+            assert_eq!(own_rules(&user, namespace).await?, [], "in {namespace}");
+        }
+
+        // What was found on a cluster, of whoever has taken the webhook over.
+        let webhook = Cluster::impersonating(&user, &[]).await?;
+        let configurations = Api::<MutatingWebhookConfiguration>::all(webhook.client.clone());
+        let patch = Patch::Merge(json!({ "webhooks": [everything()] }));
+        forbidden("a webhook for everything", configurations.patch(CONFIGURATION, &dry(), &patch).await)?;
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
+        forbidden("any change", configurations.patch(CONFIGURATION, &dry(), &patch).await)?;
+        let secrets = webhook.api::<Secret>(SYSTEM);
+        let token = secret("token", "kubernetes.io/service-account-token")?;
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        forbidden("a token of the operator's account", secrets.create(&dry, &token).await)?;
+        forbidden("the CA", secrets.get(WEBHOOK_CA).await)?;
+        forbidden("the Secrets", secrets.list(&ListParams::default()).await)
+    })
+    .await;
+}
+
+/// A webhook that is sent every request of the cluster.
+fn everything() -> Value {
+    json!({
+        "name": "everything.attacker.test", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "clientConfig": { "url": "https://attacker.test/" }, "failurePolicy": "Ignore",
+        "rules": [{ "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"], "scope": "*" }],
+    })
+}
+
+/// A change of a configuration, and what the refusal must name.
+type Change = (&'static str, fn(&mut Value), &'static str);
+
+const ALONE: &str = "clientConfig.caBundle of a webhook and nothing else";
+const ADDED: &str = "add, remove, rename or move";
+const LABELS: &str = "labels, annotations, finalizers or owners";
+
+const CHANGES: [Change; 19] = [
+    ("a webhook for everything", |one| webhooks(one).push(everything()), ADDED),
+    ("no webhooks", |one| webhooks(one).clear(), ADDED),
+    ("another name", |one| webhooks(one)[0]["name"] = json!("other.countersign.dev"), ADDED),
+    ("another URL", |one| webhooks(one)[0]["clientConfig"] = json!({ "url": "https://attacker.test/" }), ALONE),
+    ("another service", |one| webhooks(one)[0]["clientConfig"]["service"]["name"] = json!("attacker"), ALONE),
+    ("another namespace", |one| webhooks(one)[0]["clientConfig"]["service"]["namespace"] = json!("attacker"), ALONE),
+    ("another path", |one| webhooks(one)[0]["clientConfig"]["service"]["path"] = json!("/steal"), ALONE),
+    ("another port", |one| webhooks(one)[0]["clientConfig"]["service"]["port"] = json!(444), ALONE),
+    ("rules for everything", |one| webhooks(one)[0]["rules"] = everything()["rules"].clone(), ALONE),
+    ("ignored failures", |one| webhooks(one)[0]["failurePolicy"] = json!("Ignore"), ALONE),
+    ("exact matches", |one| webhooks(one)[0]["matchPolicy"] = json!("Exact"), ALONE),
+    ("all namespaces", |one| webhooks(one)[0]["namespaceSelector"] = json!({}), ALONE),
+    ("other namespaces", |one| webhooks(one)[0]["namespaceSelector"] = json!({ "matchLabels": { "a": "b" } }), ALONE),
+    ("other objects", |one| webhooks(one)[0]["objectSelector"] = json!({ "matchLabels": { "a": "b" } }), ALONE),
+    ("another time", |one| webhooks(one)[0]["timeoutSeconds"] = json!(30), ALONE),
+    (
+        "a condition",
+        |one| webhooks(one)[0]["matchConditions"] = json!([{ "name": "never", "expression": "false" }]),
+        ALONE,
+    ),
+    ("a label", |one| one["metadata"]["labels"]["a"] = json!("b"), LABELS),
+    ("an annotation", |one| one["metadata"]["annotations"] = json!({ "a": "b" }), LABELS),
+    ("a finalizer", |one| one["metadata"]["finalizers"] = json!(["attacker.test/stays"]), LABELS),
+];
+
+fn webhooks(configuration: &mut Value) -> &mut Vec<Value> {
+    configuration["webhooks"].as_array_mut().expect("webhooks")
+}
+
+/// Fails unless the account of the CA can change `caBundle` of a configuration and nothing else.
+async fn changes_ca_bundle_alone<K>(ca: &Cluster) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let configurations = Api::<K>::all(ca.client.clone());
+    let read = serde_json::to_value(configurations.get(CONFIGURATION).await?)?;
+    let change = async |change: &dyn Fn(&mut Value)| {
+        let mut changed = read.clone();
+        let metadata = changed["metadata"].as_object_mut().expect("metadata");
+        metadata.remove("managedFields");
+        change(&mut changed);
+        let patch = Patch::Merge(json!({ "metadata": changed["metadata"], "webhooks": changed["webhooks"] }));
+        configurations.patch(CONFIGURATION, &dry(), &patch).await
+    };
+    for (what, one, named) in CHANGES {
+        refused(&format!("{}: {what}", K::kind(&())), change(&one).await, named)?;
+    }
+    let twice = |one: &mut Value| {
+        for webhook in webhooks(one) {
+            let bundle = webhook["clientConfig"]["caBundle"].as_str().expect("a caBundle").to_owned();
+            webhook["clientConfig"]["caBundle"] = json!(bundle.clone() + &bundle);
+        }
+    };
+    passes("another caBundle", change(&twice).await)?;
+    let both = |one: &mut Value| {
+        twice(one);
+        webhooks(one)[0]["timeoutSeconds"] = json!(29);
+    };
+    refused("another caBundle, and more", change(&both).await, ALONE)?;
+    passes("nothing at all", change(&|_| {}).await)
+}
+
+#[tokio::test]
+async fn the_account_of_the_webhooks_ca_changes_ca_bundle_alone() {
+    scenario("ca-account", async |world| {
+        let ca = Cluster::impersonating(&account(WEBHOOK_CA), &[]).await?;
+        changes_ca_bundle_alone::<MutatingWebhookConfiguration>(&ca).await?;
+        changes_ca_bundle_alone::<ValidatingWebhookConfiguration>(&ca).await?;
+
+        let mutating = Api::<MutatingWebhookConfiguration>::all(world.cluster.client.clone());
+        let read = serde_json::to_value(mutating.get(CONFIGURATION).await?)?;
+        let configurations = Api::<MutatingWebhookConfiguration>::all(ca.client.clone());
+        let patch = |change: fn(&mut Value)| {
+            let mut changed = read.clone();
+            change(&mut changed);
+            Patch::Merge(json!({ "webhooks": changed["webhooks"] }))
+        };
+        let moved = patch(|one| webhooks(one).reverse());
+        refused("another order", configurations.patch(CONFIGURATION, &dry(), &moved).await, ADDED)?;
+        let once = patch(|one| webhooks(one)[0]["reinvocationPolicy"] = json!("Never"));
+        refused("no second call", configurations.patch(CONFIGURATION, &dry(), &once).await, ALONE)?;
+
+        let other = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
+        forbidden("another's configuration", configurations.patch("other", &dry(), &other).await)?;
+        let new: MutatingWebhookConfiguration =
+            serde_json::from_value(json!({ "metadata": { "name": "new" }, "webhooks": [everything()] }))?;
+        let create = PostParams { dry_run: true, ..PostParams::default() };
+        forbidden("a configuration of its own", configurations.create(&create, &new).await)?;
+        forbidden("none at all", configurations.delete(CONFIGURATION, &DeleteParams::default().dry_run()).await)
+    })
+    .await;
+}
+
+/// A field that a later Kubernetes adds to webhooks must be compared as well: the policy names each.
+#[tokio::test]
+async fn the_policy_for_the_account_of_the_webhooks_ca_compares_every_field_of_a_webhook() {
+    scenario("ca-fields", async |world| {
+        let client = &world.cluster.client;
+        let policies = Api::<ValidatingAdmissionPolicy>::all(client.clone());
+        let policy = policies.get("countersign-webhook-ca-configurations").await?;
+        let validations = policy.spec.and_then(|spec| spec.validations).unwrap_or_default();
+        let compared: String = validations.into_iter().map(|validation| validation.expression).collect();
+        let request = http::Request::get("/openapi/v3/apis/admissionregistration.k8s.io/v1").body(Vec::new())?;
+        let served: Value = client.request(request).await.context("what the API server serves")?;
+        let schemas = &served["components"]["schemas"];
+        for (kind, of, but) in [
+            ("MutatingWebhook", "o", ["name", "clientConfig"].as_slice()),
+            ("ValidatingWebhook", "o", &["name", "clientConfig"]),
+            ("WebhookClientConfig", "o.clientConfig", &["caBundle"]),
+        ] {
+            let fields = schemas[format!("io.k8s.api.admissionregistration.v1.{kind}")]["properties"].as_object();
+            let fields = fields.with_context(|| format!("the API server does not describe {kind}"))?;
+            ensure!(fields.len() > 2, "{kind} has {} fields", fields.len());
+            for field in fields.keys().filter(|field| !but.contains(&field.as_str())) {
+                ensure!(compared.contains(&format!("{of}.?{field} == ")), "{kind}: {field} is not compared");
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_account_of_the_webhooks_ca_writes_its_own_secrets_alone() {
+    scenario("ca-secrets", async |world| {
+        let ca = Cluster::impersonating(&account(WEBHOOK_CA), &[]).await?;
+        let secrets = ca.api::<Secret>(SYSTEM);
+        let create = PostParams { dry_run: true, ..PostParams::default() };
+        for (name, kind) in [
+            ("token", "kubernetes.io/service-account-token"),
+            (CERTIFICATE, "kubernetes.io/service-account-token"),
+            (WEBHOOK_CA, "kubernetes.io/service-account-token"),
+            (WEBHOOK_CA, "kubernetes.io/tls"),
+            (CERTIFICATE, "Opaque"),
+            ("control-plane", "countersign.dev/journal"),
+            ("countersign-webhook-tls-2", "kubernetes.io/tls"),
+        ] {
+            let what = format!("{name} of type {kind}");
+            refused(&what, secrets.create(&create, &secret(name, kind)?).await, "may write the Secrets")?;
+        }
+        for (name, kind) in [(WEBHOOK_CA, "countersign.dev/webhook-ca"), (CERTIFICATE, "kubernetes.io/tls")] {
+            passes(name, secrets.create(&create, &secret(name, kind)?).await)?;
+            let read = secrets.get(name).await?;
+            ensure!(read.type_.as_deref() == Some(kind), "{name} is of type {:?}", read.type_);
+            passes(name, secrets.replace(name, &create, &read).await)?;
+            forbidden(name, secrets.delete(name, &DeleteParams::default().dry_run()).await)?;
+        }
+        for namespace in [AUTHORITIES, "kube-system", &world.namespace] {
+            let elsewhere = ca.api::<Secret>(namespace);
+            let made = secret(CERTIFICATE, "kubernetes.io/tls")?;
+            forbidden(namespace, elsewhere.create(&create, &made).await)?;
+            forbidden(namespace, elsewhere.list(&ListParams::default()).await)?;
+        }
+        forbidden("the control plane's settings", ca.api::<ConfigMap>(SYSTEM).get(SETTINGS).await)
+    })
+    .await;
+}
+
+/// Roles for a user of this test, in namespaces of the product: everything that `admin` of a namespace may, and the status of our
+/// resources. They are taken away afterwards.
+struct Roles {
+    user: String,
+    made: String,
+}
+
+impl Roles {
+    fn new(world: &World, name: &str, more: &str) -> Self {
+        let (user, role) = (format!("{name}@{}", world.namespace), format!("{name}-{}", world.namespace));
+        let subject = format!("[{{apiGroup: rbac.authorization.k8s.io, kind: User, name: '{user}'}}]");
+        let binding = |scope: &str, at: &str, role_kind: &str, to: &str, suffix: &str| {
+            format!(
+                "---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {scope}
+metadata: {{name: {role}{suffix}{at}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {role_kind}, name: {to}}}
+subjects: {subject}
+"
+            )
+        };
+        let mut made = format!(
+            "---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: {role}}}
+rules:
+- apiGroups: [countersign.dev]
+  resources: [trustdomains, trustdomains/status, workloadidentities, workloadidentities/status]
+  verbs: [get, list, watch, create, update, patch, delete]
+{more}"
+        );
+        made += &binding("ClusterRoleBinding", "", "ClusterRole", &role, "");
+        for namespace in [SYSTEM, AUTHORITIES, &world.namespace] {
+            made += &binding("RoleBinding", &format!(", namespace: {namespace}"), "ClusterRole", "admin", "-admin");
+            // Whoever rules a namespace may have every verb in it: that is not the verb cluster-wide.
+            made += &format!(
+                "---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: {role}, namespace: {namespace}}}
+rules: [{{apiGroups: ['*'], resources: ['*'], verbs: ['*']}}]
+"
+            );
+            made += &binding("RoleBinding", &format!(", namespace: {namespace}"), "Role", &role, "-all");
+        }
+        Self { user, made }
+    }
+
+    /// Runs `test` as the user, once it has its roles.
+    async fn run(&self, world: &World, test: impl AsyncFnOnce(&Cluster) -> Result<()>) -> Result<()> {
+        let outcome = async {
+            world.cluster.apply(&self.made).await?;
+            let user = Cluster::impersonating(&self.user, &[]).await?;
+            let may = async || -> Result<()> {
+                for namespace in [SYSTEM, AUTHORITIES, &world.namespace] {
+                    user.api::<ConfigMap>(namespace).create(&create(), &map("mine")?).await?;
+                    user.api::<Lease>(namespace).list(&ListParams::default()).await?;
+                }
+                user.trust_domains().await?.list(&ListParams::default()).await?;
+                Ok(())
+            };
+            until("the user has its roles", PATIENCE, async || may().await.map(Some)).await?;
+            test(&user).await
+        };
+        let outcome = outcome.await;
+        for object in countersign_e2e::apply::documents(&self.made)? {
+            world.cluster.delete(&object).await?;
+        }
+        outcome
+    }
+}
+
+fn create() -> PostParams {
+    PostParams { dry_run: true, ..PostParams::default() }
+}
+
+fn map(name: &str) -> Result<ConfigMap> {
+    Ok(serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "issuer": "192.0.2.1:8443" } }))?)
+}
+
+/// How a user fares with each of the writes that decide what the product does.
+async fn writes(world: &World, user: &Cluster, judge: impl Fn(&str, kube::Result<()>) -> Result<()>) -> Result<()> {
+    let maps = user.api::<ConfigMap>(SYSTEM);
+    let leases = user.api::<Lease>(SYSTEM);
+    let (journals, secrets) = (user.api::<Secret>(AUTHORITIES), user.api::<Secret>(SYSTEM));
+    judge("where tokens are sent", patched(&maps, SETTINGS, json!({ "data": { "issuer": "192.0.2.1:8443" } })).await)?;
+    judge("a label of it", patched(&maps, SETTINGS, json!({ "metadata": { "labels": { "a": "b" } } })).await)?;
+    judge("an owner of it", patched(&maps, SETTINGS, owned()).await)?;
+    judge("its deletion", deleted(&maps, SETTINGS).await)?;
+    judge("the deletion of all of its name", all_deleted(&maps, SETTINGS).await)?;
+    judge("who leads", patched(&leases, OPERATOR, json!({ "spec": { "holderIdentity": "me" } })).await)?;
+    judge("the Lease's deletion", deleted(&leases, OPERATOR).await)?;
+    judge("a journal", patched(&journals, "control-plane", json!({ "data": { "journal": "" } })).await)?;
+    judge("a journal's annotation", patched(&journals, "control-plane", json!({ "metadata": { "annotations": { "a": "b" } } })).await)?;
+    judge("a journal's deletion", deleted(&journals, "control-plane").await)?;
+    judge("the deletion of all journals", all_deleted(&journals, "control-plane").await)?;
+    judge("a new journal", journals.create(&create(), &secret("trust-domain.new", "countersign.dev/journal")?).await.map(drop))?;
+    judge("a Secret in a journal's place", journals.create(&create(), &secret("trust-domain.new", "Opaque")?).await.map(drop))?;
+    let elsewhere = user.api::<Secret>(&world.namespace);
+    judge("a journal elsewhere", elsewhere.create(&create(), &secret("mine", "countersign.dev/journal")?).await.map(drop))?;
+    judge("the webhook's CA", patched(&secrets, WEBHOOK_CA, json!({ "data": { "ca": "" } })).await)?;
+    judge("the webhook's certificate", patched(&secrets, CERTIFICATE, json!({ "data": { "tls.crt": "" } })).await)?;
+    judge("its deletion", deleted(&secrets, CERTIFICATE).await)?;
+    let status = Patch::Merge(json!({ "status": { "observedGeneration": 99 } }));
+    let (domains, identities) = (user.trust_domains().await?, user.workload_identities(&world.namespace).await?);
+    judge("a domain's status", domains.patch_status(&world.trust_domain, &dry(), &status).await.map(drop))?;
+    judge("an identity's status", identities.patch_status("mine", &dry(), &status).await.map(drop))
+}
+
+async fn patched<K>(api: &Api<K>, name: &str, patch: Value) -> kube::Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    api.patch(name, &dry(), &Patch::Merge(patch)).await.map(drop)
+}
+
+fn owned() -> Value {
+    let owner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "0" });
+    json!({ "metadata": { "ownerReferences": [owner] } })
+}
+
+async fn deleted<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) -> kube::Result<()> {
+    api.delete(name, &DeleteParams::default().dry_run()).await.map(drop)
+}
+
+/// As a deletion of a whole collection, whose request names no object.
+async fn all_deleted<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) -> kube::Result<()> {
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    api.delete_collection(&DeleteParams::default().dry_run(), &named).await.map(drop)
+}
+
+#[tokio::test]
+async fn no_other_account_writes_what_the_product_relies_on_unless_it_may_override() {
+    scenario("others-accounts", async |world| {
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        world.cluster.apply(&world.identity_yaml("mine", "")).await?;
+        let identities = world.cluster.workload_identities(&world.namespace).await?;
+        until("the status is written", PATIENCE, async || {
+            Ok((!identities.get("mine").await?.data["status"].is_null()).then_some(()))
+        })
+        .await?;
+
+        // Who rules the namespaces, and may write any status by RBAC.
+        Roles::new(world, "editor", "")
+            .run(world, async |user| {
+                writes(world, user, |what, result| refused(what, result, "the verb override")).await?;
+                let maps = user.api::<ConfigMap>(SYSTEM);
+                passes("what changes nothing", patched(&maps, SETTINGS, json!({ "metadata": {} })).await)?;
+                let read = maps.get(SETTINGS).await?;
+                passes("what changes nothing", maps.replace(SETTINGS, &create(), &read).await)?;
+                passes("another ConfigMap", maps.create(&create(), &map("mine")?).await)?;
+                let spec = Patch::Merge(json!({ "spec": { "hint": "mine" } }));
+                let identities = user.workload_identities(&world.namespace).await?;
+                passes("an identity's spec", identities.patch("mine", &dry(), &spec).await)
+            })
+            .await?;
+        // As for a restore.
+        let may = "- {apiGroups: [countersign.dev], resources: [trustdomains], verbs: [override]}\n";
+        Roles::new(world, "restorer", may).run(world, async |user| writes(world, user, passes).await).await?;
+        writes(world, &world.cluster, passes).await.context("the cluster's admin")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_operators_account_and_the_controllers_that_clean_up_are_let_through_and_no_further() {
+    scenario("own-accounts", async |_| {
+        let operator = Cluster::impersonating(&account(OPERATOR), &[]).await?;
+        let settings = json!({ "data": { "issuer": "192.0.2.1:8443" } });
+        passes("the settings", patched(&operator.api::<ConfigMap>(SYSTEM), SETTINGS, settings.clone()).await)?;
+        let lease = operator.api::<Lease>(SYSTEM);
+        passes("the Lease", lease.replace(OPERATOR, &create(), &lease.get(OPERATOR).await?).await)?;
+        let journals = operator.api::<Secret>(AUTHORITIES);
+        let mut journal = journals.get("control-plane").await?;
+        journal.metadata.annotations.get_or_insert_default().insert("a".to_owned(), "b".to_owned());
+        passes("a journal", journals.replace("control-plane", &create(), &journal).await)?;
+
+        let controller = async |name: &str| Cluster::impersonating(&format!("system:serviceaccount:kube-system:{name}"), &[]).await;
+        let namespaces = controller("namespace-controller").await?;
+        let collector = controller("generic-garbage-collector").await?;
+        for user in [&namespaces, &collector] {
+            passes("a deletion", deleted(&user.api::<ConfigMap>(SYSTEM), SETTINGS).await)?;
+            passes("a journal's deletion", deleted(&user.api::<Secret>(AUTHORITIES), "control-plane").await)?;
+        }
+        passes("a deletion of all", all_deleted(&namespaces.api::<Lease>(SYSTEM), OPERATOR).await)?;
+        let maps = collector.api::<ConfigMap>(SYSTEM);
+        passes("owners", patched(&maps, SETTINGS, owned()).await)?;
+        refused("the settings", patched(&maps, SETTINGS, settings).await, "the verb override")
+    })
+    .await;
+}
