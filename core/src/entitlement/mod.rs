@@ -26,7 +26,7 @@ mod properties;
 #[cfg(test)]
 mod separation_tests;
 
-pub use audience::{AudienceError, AudiencePattern};
+pub use audience::{AudienceError, AudiencePattern, check_requested};
 pub use conflict::{Claimant, Claims, overlaps, wins};
 pub use decide::{Entitled, NoIdentity, Unrenderable, identities_for};
 pub use dns::{NameError, NamePattern, NameTemplate};
@@ -36,6 +36,6 @@ pub use judge::{Judged, Refusal, grantable, judge, judge_all};
 pub use pattern::PathPattern;
 pub use segment::{Placeholder, Scope, Segment, SegmentError};
 pub use selector::{Condition, LabelSelector, NamespaceSelector, Requirement, Selector, SelectorError};
-pub use separation::{Example, GrantedPath, PathOverlap, path_overlaps};
+pub use separation::{Example, GrantedPath, PathOverlap, UnseparatedName, path_overlaps};
 pub use spec::{DomainSpec, Grant, IdentitySpec, JwtSpec, Lives, X509Spec};
 pub use template::{PathTemplate, RenderError, TemplateError};

@@ -1,8 +1,9 @@
-//! Whether the path patterns of a trust domain keep namespaces apart. `{namespace}` in each of two patterns is not enough:
+//! Whether the grants of a trust domain keep namespaces apart. `{namespace}` in each of two patterns is not enough:
 //! under `/{namespace}/**` a namespace called `ns` can claim what `/ns/{namespace}/**` grants to others.
 
 use std::fmt;
 
+use super::dns::NamePattern;
 use super::pattern::{PathPattern, Term};
 use super::segment::{Placeholder, check_dns_label, check_path_segment};
 use super::spec::DomainSpec;
@@ -59,6 +60,29 @@ pub struct Example {
     pub namespaces: [String; 2],
 }
 
+/// A DNS name of a grant that is not shared, under which several namespaces can claim the same name.
+#[derive(Clone, Copy, Debug)]
+pub struct UnseparatedName<'a> {
+    /// Position of the grant in `spec.grants`.
+    pub grant: usize,
+    /// Position of the name in the grant's `dnsNames`.
+    pub index: usize,
+    /// The name.
+    pub pattern: &'a NamePattern,
+}
+
+impl fmt::Display for UnseparatedName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "spec.grants[{}].dnsNames[{}] ({}) has no label {{namespace}} and its grant is not for one namespace by name, so \
+             several namespaces can claim the same name; add the label, restrict the grant by matchNames to one namespace, or \
+             write `shared: true` in the grant if that is meant",
+            self.grant, self.index, self.pattern
+        )
+    }
+}
+
 /// The pairs of `paths` under which two different namespaces can claim the same path, each pair once, in order.
 /// `cluster` is what `{cluster}` stands for; empty: not known, and then taken to differ from every literal. Pairs of
 /// positions that `consider` declines are passed over. Found lazily: each pair costs a comparison of two patterns.
@@ -82,11 +106,28 @@ impl DomainSpec {
         unshared
             .flat_map(|(position, each)| {
                 let paths = each.paths.iter().enumerate().filter(|(_, pattern)| pattern.is_namespaced());
-                paths.map(move |(index, pattern)| {
-                    GrantedPath { grant: position, index, pattern, names: &each.namespaces.names }
+                paths.map(move |(index, pattern)| GrantedPath {
+                    grant: position,
+                    index,
+                    pattern,
+                    names: &each.namespaces.names,
                 })
             })
             .collect()
+    }
+
+    /// Its DNS names under which several namespaces can claim the same name.
+    pub fn unseparated_names(&self) -> impl Iterator<Item = UnseparatedName<'_>> {
+        let unshared = self.grants.iter().enumerate().filter(|(_, grant)| !grant.shared);
+        unshared.flat_map(|(position, each)| {
+            let names = each.dns_names.iter().enumerate();
+            let apart = |(_, name): &(usize, &NamePattern)| name.keeps_namespaces_apart(&each.namespaces.names);
+            names.filter(move |name| !apart(name)).map(move |(index, pattern)| UnseparatedName {
+                grant: position,
+                index,
+                pattern,
+            })
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 
 use super::fixtures::{domain, path_grant};
 use super::separation::{Example, GrantedPath, path_overlaps};
-use super::{Grant, PathPattern};
+use super::{Grant, NamePattern, NamespaceSelector, PathPattern};
 
 /// The example for one pair of patterns, each with the only namespaces that can use it.
 fn shared(first: (&str, &[&str]), second: (&str, &[&str]), cluster: &str) -> Option<Example> {
@@ -87,7 +87,10 @@ fn only_the_namespaces_that_can_use_a_grant_count() {
 #[test]
 fn the_clusters_name_is_a_literal() {
     let of_cluster = ("/{cluster}/{namespace}/**", &[][..]);
-    assert_eq!(shared(of_cluster, ("/*/*/{namespace}", &[]), "prod").map(|found| found.path).unwrap(), "/prod/shop/bank");
+    assert_eq!(
+        shared(of_cluster, ("/*/*/{namespace}", &[]), "prod").map(|found| found.path).unwrap(),
+        "/prod/shop/bank"
+    );
     assert_eq!(shared(of_cluster, ("/eu/*/{namespace}", &[]), "prod"), None);
     assert!(shared(of_cluster, ("/eu/*/{namespace}", &[]), "eu").is_some());
     assert_eq!(shared(of_cluster, ("/{namespace}/prod/**", &[]), "prod"), None, "both would be namespace prod");
@@ -122,6 +125,30 @@ fn a_pair_is_told_with_both_positions_and_what_to_do() {
     assert_eq!(path_overlaps(&paths, "prod", |_, _| false).count(), 0);
 }
 
+// A DNS name has its namespace in it, or is for one namespace by name, or the owner says that it is shared.
+#[test]
+fn a_dns_name_for_several_namespaces_needs_their_name_in_it() {
+    let named =
+        |names: &[&str]| NamespaceSelector { names: names.iter().map(|&name| name.into()).collect(), labels: None };
+    let grant = |text: &str| Grant { dns_names: vec![NamePattern::parse(text).unwrap()], ..path_grant("/{namespace}") };
+    let found = |grant: Grant| {
+        domain(vec![path_grant("/{namespace}"), grant]).unseparated_names().map(|name| name.to_string()).next()
+    };
+
+    for text in ["*.shop.example.org", "api.example.org", "{serviceAccount}.example.org", "{cluster}.example.org"] {
+        assert!(
+            found(grant(text))
+                .is_some_and(|told| told.starts_with(&format!("spec.grants[1].dnsNames[0] ({text}) has no label")))
+        );
+        assert!(found(Grant { namespaces: named(&["a", "b"]), ..grant(text) }).is_some(), "{text} for two");
+        assert_eq!(found(Grant { namespaces: named(&["a"]), ..grant(text) }), None, "{text} for one");
+        assert_eq!(found(Grant { shared: true, ..grant(text) }), None, "{text} shared");
+    }
+    for text in ["*.{namespace}.svc", "{namespace}.example.org", "api.{namespace}.example.org"] {
+        assert_eq!(found(grant(text)), None, "{text}");
+    }
+}
+
 /// Small alphabets, in which what is a name of one kind is often one of another too.
 const NAMESPACES: [&str; 3] = ["a", "b", "ns"];
 const NAMES: [&str; 3] = ["a", "ns", "a.b"];
@@ -152,7 +179,8 @@ fn side() -> impl Strategy<Value = Side> {
 /// Every path of at most four segments that a namespace can claim, with `extra` as a further name of everything.
 fn rendered(side: &Side, namespace: &str, cluster: &str, extra: &[&str]) -> BTreeSet<String> {
     let names: Vec<&str> = NAMES.iter().chain(extra).copied().collect();
-    let all: Vec<&str> = LITERALS.iter().chain(&NAMESPACES).chain(extra).copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let all: Vec<&str> =
+        LITERALS.iter().chain(&NAMESPACES).chain(extra).copied().collect::<BTreeSet<_>>().into_iter().collect();
     let mut segments: Vec<&str> = side.pattern.split('/').skip(1).collect();
     let rest = segments.last() == Some(&"**");
     segments.truncate(segments.len() - usize::from(rest));
@@ -170,7 +198,8 @@ fn rendered(side: &Side, namespace: &str, cluster: &str, extra: &[&str]) -> BTre
                     Some("{cluster}") => vec![cluster],
                     Some(literal) => vec![literal],
                 };
-                paths = paths.iter().flat_map(|path| values.iter().map(move |value| format!("{path}/{value}"))).collect();
+                paths =
+                    paths.iter().flat_map(|path| values.iter().map(move |value| format!("{path}/{value}"))).collect();
             }
             found.extend(paths);
         }
@@ -180,7 +209,8 @@ fn rendered(side: &Side, namespace: &str, cluster: &str, extra: &[&str]) -> BTre
 
 /// Whether a namespace can claim a path by a pattern, whatever the pods are called.
 fn can_claim(side: &Side, namespace: &str, path: &str, cluster: &str) -> bool {
-    let is_label = |text: &str| text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !text.is_empty();
+    let is_label =
+        |text: &str| text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !text.is_empty();
     let is_name = |text: &str| text.split('.').all(is_label);
     let mut facts = BTreeMap::new();
     let mut path = path.split('/').skip(1);

@@ -3,6 +3,7 @@
 
 mod admission;
 mod clients;
+mod grants;
 mod held;
 mod installed;
 mod permissions;
