@@ -127,7 +127,7 @@ mod tests {
         assert_eq!((found.problems.len(), found.warnings.len()), (1, 0));
 
         let one_grant =
-            created(&[(labelled(), &["/ns/{namespace}/**", "/x/{namespace}", "/{namespace}/*"], json!({}))]);
+            created(&[(labelled(), &["/ns/{namespace}/**", "/x/{namespace}/a", "/{namespace}/**"], json!({}))]);
         assert_eq!(one_grant.problems.len(), 2, "each pair is told: {one_grant:?}");
 
         let only_shop = created(&[(named(&["shop"]), BELOW, json!({})), (labelled(), BELOW_NS, json!({}))]);
