@@ -43,6 +43,8 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// What lives in streams was asked of every replica.
     pub const COUNTED: &str = "Counted";
+    /// Grants of a TrustDomain that are not shared keep namespaces apart.
+    pub const NAMESPACES_SEPARATED: &str = "NamespacesSeparated";
     /// What every pod has of a WorkloadIdentity is renewed in time.
     pub const REFRESHING: &str = "Refreshing";
 }

@@ -40,7 +40,9 @@ use crate::{Lifetime, NamespaceSelector};
         .message("spec.trustDomain is immutable: every identity is named after it"),
 )]
 pub struct TrustDomainSpec {
-    /// The trust domain's name; that of the object if absent.
+    /// The trust domain's name; that of the object if absent. Two clusters with the same name are two authorities that
+    /// give the same ids, and nothing tells these apart once somebody trusts both: give each cluster its own name, or put
+    /// `{cluster}` into every path that is granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$"))]
     pub trust_domain: Option<String>,
@@ -152,19 +154,22 @@ pub struct Grant {
     /// The namespaces to which this is granted.
     pub namespaces: NamespaceSelector,
     /// Path patterns: segments are literals, `{namespace}`, `{serviceAccount}`, `{podName}`, `{cluster}`, `*` (any one
-    /// segment), and at the end `**` (one or more).
+    /// segment), and at the end `**` (one or more). Patterns of grants that are not shared must keep namespaces apart:
+    /// `/{namespace}/**` beside `/ns/{namespace}/**` would let a namespace called `ns` claim ids of others.
     #[schemars(
         length(min = 1, max = 64),
         inner(length(min = 2, max = 1024), regex(pattern = r"^(/([a-zA-Z0-9._-]+|\{[a-zA-Z]+\}|\*\*?))+$"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub paths: Vec<String>,
-    /// DNS names: exact, `*.` and one label's rest, or with `{namespace}` and `{serviceAccount}` as whole labels.
+    /// DNS names: exact, `*.` and one label's rest, or with `{namespace}` and `{serviceAccount}` as whole labels. Each has
+    /// the label `{namespace}`, unless the grant is for one namespace by `matchNames` or is shared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub dns_names: Vec<String>,
-    /// Audiences: exact, or a prefix ending in `*`.
+    /// Audiences: exact, or a prefix ending in `*`. A prefix ends at a boundary: `https://a.org*` also covers
+    /// `https://a.org.evil.com`, `https://a.org/*` does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -177,8 +182,8 @@ pub struct Grant {
     /// Whether pods may be selected by labels alone. Whoever may label a pod then chooses its identity.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_label_only: bool,
-    /// Whether path patterns may do without `{namespace}`, so that ids need not name the namespace. Each id still has one
-    /// holder: of two that claim it the oldest holds.
+    /// Whether paths and DNS names may do without `{namespace}`, and may be claimed by several namespaces. Each id and each
+    /// name still has one holder: of two that claim it the oldest holds.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared: bool,
 }
@@ -187,7 +192,8 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustDomainStatus {
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// `Ready`, `Reconciling`, `Stalled`; `NamespacesSeparated`, which is false while grants that were stored before this was
+    /// checked let two namespaces claim the same path or DNS name. They are honoured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

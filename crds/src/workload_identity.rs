@@ -31,7 +31,8 @@ use crate::{Lifetime, PodSelector};
     printcolumn(name = "Served", type_ = "integer", json_path = ".status.pods.served"),
     printcolumn(name = "Not Injected", type_ = "integer", json_path = ".status.pods.notInjected", priority = 1),
     printcolumn(name = "Outdated Agents", type_ = "integer", json_path = ".status.outdatedAgents", priority = 1),
-    printcolumn(name = "Next Expiry", type_ = "date", json_path = ".status.nextExpiry", priority = 1),
+    // A column of type `date` is printed as an age, and one that is to come as `<invalid>`.
+    printcolumn(name = "Next Expiry", type_ = "string", json_path = ".status.nextExpiry", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

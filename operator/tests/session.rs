@@ -219,6 +219,16 @@ async fn an_audience_outside_the_identitys_is_refused() {
         assert_eq!(code, Code::PermissionDenied);
         assert!(message.contains("may not ask for audience") && answer.token.is_empty(), "{message}");
     }
+    // What is in place of a `*` the workload chooses, of plain characters and in bounds.
+    assert_eq!(stream.jwt(&["billing/eu?of=a%20b"], world.token()).await.refusal, None);
+    let long = format!("billing/{}", "a".repeat(505));
+    for audience in ["billing/a b", "billing/*", "billing/a\n", "billing/\u{202e}", "billing/ö", "", &long] {
+        let answer = stream.jwt(&["payments", audience], world.token()).await;
+        let (code, message) = refused(answer.refusal);
+        assert_eq!(code, Code::InvalidArgument, "{audience:?}");
+        assert!(message.contains("is not acceptable: an audience") && answer.token.is_empty(), "{message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
     assert_eq!(refused(stream.jwt(&[], world.token()).await.refusal).0, Code::InvalidArgument);
     assert_eq!(refused(stream.jwt(&["payments"; 17], world.token()).await.refusal).0, Code::InvalidArgument);
 }

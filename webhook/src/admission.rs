@@ -33,6 +33,9 @@ pub struct Request {
     /// The object as it would be stored; null on deletion.
     #[serde(default)]
     pub object: Value,
+    /// The object as it is stored; null on creation.
+    #[serde(default)]
+    pub old_object: Value,
 }
 
 /// A kind in its group and version.
@@ -175,7 +178,7 @@ pub fn check(request: &Request) -> Answer {
         return Answer::Allow { operations: vec![], warnings: vec![], audit: None };
     }
     let verdict = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
-        ("countersign.dev", "TrustDomain") => validate::trust_domain(&request.object),
+        ("countersign.dev", "TrustDomain") => validate::trust_domain(&request.object, &request.old_object),
         ("countersign.dev", "WorkloadIdentity") => validate::workload_identity(&request.object),
         (group, kind) => validate::Verdict {
             problems: vec![format!(

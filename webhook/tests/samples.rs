@@ -16,7 +16,7 @@ fn samples_and_demo_are_admitted() {
         let documents: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&path).unwrap()).unwrap();
         for document in &documents {
             let verdict = match document.get("kind").and_then(Value::as_str) {
-                Some("TrustDomain") => validate::trust_domain(document),
+                Some("TrustDomain") => validate::trust_domain(document, &Value::Null),
                 Some("WorkloadIdentity") => validate::workload_identity(document),
                 _ => continue,
             };

@@ -43,14 +43,54 @@ impl AudiencePattern {
         (!self.prefix).then_some(&self.text)
     }
 
-    /// Whether a token for `audience` is covered.
+    /// Whether a token for `audience` is covered. What a workload puts in place of the `*` is as long and of such characters
+    /// as [`check_requested`] allows.
     pub fn matches(&self, audience: &str) -> bool {
-        if self.prefix { audience.starts_with(&*self.text) } else { audience == &*self.text }
+        if !self.prefix {
+            return audience == &*self.text;
+        }
+        let chosen = audience.strip_prefix(&*self.text);
+        chosen.is_some_and(|chosen| check_length(audience).and(check_characters(chosen)).is_ok())
+    }
+
+    /// Whether it is exact, or what it covers ends where a name ends: a prefix stops after one of `/ : ? # = &`, and that of
+    /// a URL after its host and port. `https://a.org*` covers `https://a.org.evil.com` too.
+    pub fn ends_at_boundary(&self) -> bool {
+        let text = &*self.text;
+        if !self.prefix || text.is_empty() {
+            return true;
+        }
+        let host_ends = text.split_once("://").is_none_or(|(_, rest)| rest.contains(['/', '?', '#']));
+        host_ends && text.ends_with(['/', ':', '?', '#', '=', '&'])
     }
 
     /// Whether every audience that `claimed` covers is covered.
     pub fn admits(&self, claimed: &Self) -> bool {
         if self.prefix { claimed.text.starts_with(&*self.text) } else { self == claimed }
+    }
+}
+
+/// Checks an audience that a workload asks for: 1 to 512 bytes, of the characters of a URI (RFC 3986) without `*`. Others have
+/// no place in a URL nor in an identifier, and some who read them would not see or not compare them as they were signed.
+///
+/// An audience that a WorkloadIdentity names exactly may have others.
+pub fn check_requested(audience: &str) -> Result<(), AudienceError> {
+    check_length(audience).and(check_characters(audience))
+}
+
+fn check_length(audience: &str) -> Result<(), AudienceError> {
+    match audience.len() {
+        0 => Err(AudienceError::Empty),
+        1..=LONGEST => Ok(()),
+        _ => Err(AudienceError::TooLong),
+    }
+}
+
+fn check_characters(text: &str) -> Result<(), AudienceError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()+,;=%".contains(c);
+    match text.chars().find(|&c| !allowed(c)) {
+        Some(character) => Err(AudienceError::Character { character }),
+        None => Ok(()),
     }
 }
 
@@ -98,6 +138,15 @@ pub enum AudienceError {
     WildcardNotLast {
         /// As it was written.
         text: String,
+    },
+    /// A character that a workload may not put in place of a `*`.
+    #[error(
+        "an audience asked for has the character {character:?}; allowed are letters, digits and -._~:/?#[]@!$&'()+,;=%, others only \
+         where the WorkloadIdentity names the audience exactly"
+    )]
+    Character {
+        /// The first one that is not allowed.
+        character: char,
     },
     /// A blank or a control character.
     #[error("the audience {text:?} has white space or a control character")]
@@ -149,6 +198,66 @@ mod tests {
     fn only_what_is_no_prefix_names_an_audience() {
         assert_eq!(pattern("payments").exact(), Some("payments"));
         assert_eq!(pattern("payments*").exact(), None);
+    }
+
+    // What is in place of the `*` is chosen by whoever runs in the pod.
+    #[test]
+    fn a_prefix_covers_only_audiences_of_plain_characters() {
+        let api = pattern("https://api.example.org/");
+        let under = AudiencePattern { prefix: true, ..api };
+        for chosen in ["", "orders", "a/b?c=d&e=%20#f", "~[::1]:80", "(a)+b,c;d!e$f'g@h"] {
+            let audience = format!("https://api.example.org/{chosen}");
+            assert!(under.matches(&audience) && check_requested(&audience).is_ok(), "{audience}");
+        }
+        let refused = [
+            " ", "a b", "a\n", "a\0", "\u{7f}", "\u{a0}", "\u{200b}", "\u{202e}", "*", "a*", "ö", "\"", "\\", "<", "{",
+            "|", "^", "`",
+        ];
+        for chosen in refused {
+            let audience = format!("https://api.example.org/{chosen}");
+            assert!(!under.matches(&audience) && !pattern("*").matches(&audience), "{audience:?}");
+            assert!(matches!(check_requested(&audience), Err(AudienceError::Character { .. })), "{audience:?}");
+        }
+        // What is granted by name is as it was written.
+        assert!(pattern("ö|x").matches("ö|x") && pattern("ö/*").matches("ö/x"));
+    }
+
+    #[test]
+    fn an_audience_asked_for_has_a_length() {
+        let of = |length: usize| "a".repeat(length);
+        assert!(pattern("*").matches(&of(512)) && pattern("a*").matches(&of(512)));
+        assert!(!pattern("*").matches(&of(513)) && !pattern("a*").matches(&of(513)) && !pattern("*").matches(""));
+        assert_eq!(check_requested(&of(513)), Err(AudienceError::TooLong));
+        assert_eq!(check_requested(""), Err(AudienceError::Empty));
+    }
+
+    #[test]
+    fn a_prefix_without_a_boundary_is_known() {
+        for open in [
+            "https://a.org*",
+            "https://a.org:*",
+            "https://a.org:80*",
+            "https://*",
+            "https://a.org/pay*",
+            "spiffe://a.org*",
+            "team-*",
+            "urn*",
+            "a.*",
+        ] {
+            assert!(!pattern(open).ends_at_boundary(), "{open}");
+        }
+        for closed in [
+            "*",
+            "https://a.org",
+            "https://a.org/*",
+            "https://a.org/pay/*",
+            "https://a.org/?for=*",
+            "urn:a:*",
+            "spiffe://a.org/ns/*",
+            "https://a.org?*",
+        ] {
+            assert!(pattern(closed).ends_at_boundary(), "{closed}");
+        }
     }
 
     #[test]

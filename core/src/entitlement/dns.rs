@@ -63,6 +63,12 @@ impl NamePattern {
         Ok(Self { any_first, labels })
     }
 
+    /// Whether a grant of it keeps namespaces apart: it has the label `{namespace}`, or only one namespace can use the grant.
+    /// `names` are the only ones that can (`matchNames`); empty: any.
+    pub fn keeps_namespaces_apart(&self, names: &[String]) -> bool {
+        names.len() == 1 || self.labels.contains(&Segment::Fact(Placeholder::Namespace))
+    }
+
     /// Whether every name that `template` can render within `scope` is admitted.
     pub fn admits(&self, template: &NameTemplate, scope: &Scope<'_>) -> bool {
         let claimed = match (self.any_first, template.0.split_first()) {

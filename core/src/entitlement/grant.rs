@@ -13,10 +13,16 @@ use super::spec::{DomainSpec, Grant, IdentitySpec};
 use crate::id::TrustDomain;
 
 /// Checks every claim of `identity` against the grants of `domain` for the identity's namespace, which has
-/// `namespace_labels`. The first claim that no remaining grant admits is told.
-pub fn admit(identity: &IdentitySpec, domain: &DomainSpec, namespace_labels: &Labels) -> Result<(), GrantError> {
+/// `namespace_labels`; absent: the namespace is not known, and granted nothing, as its labels may be any. The first claim
+/// that no remaining grant admits is told.
+pub fn admit(
+    identity: &IdentitySpec,
+    domain: &DomainSpec,
+    namespace_labels: Option<&Labels>,
+) -> Result<(), GrantError> {
     admit_selector(identity)?;
-    let rules = Rules::for_namespace(identity, domain, namespace_labels)?;
+    let unknown = || GrantError::UnknownNamespace { namespace: identity.namespace.clone() };
+    let rules = Rules::for_namespace(identity, domain, namespace_labels.ok_or_else(unknown)?)?;
     let rules = admit_path(identity, rules)?;
     let rules = admit_dns_names(identity, rules)?;
     let rules = admit_audiences(identity, rules)?;
@@ -29,6 +35,15 @@ pub fn admit(identity: &IdentitySpec, domain: &DomainSpec, namespace_labels: &La
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum GrantError {
+    /// The namespace is not known.
+    #[error(
+        "namespace {namespace} is not known here, and so no grant can be for it: it is being created or deleted, or the operator \
+         has not been told of it yet; if this stays, see whether the namespace exists"
+    )]
+    UnknownNamespace {
+        /// The identity's namespace.
+        namespace: String,
+    },
     /// No grant is for the namespace.
     #[error(
         "TrustDomain {domain} grants nothing to namespace {namespace}: ask its owner for a grant whose `namespaces` select it"
@@ -112,6 +127,7 @@ impl GrantError {
     /// A CamelCase reason for conditions.
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::UnknownNamespace { .. } => "NamespaceUnknown",
             Self::NoGrant { .. } | Self::NotGranted { .. } => "NotGranted",
             Self::LabelOnly { .. } => "LabelOnlyNotGranted",
             Self::SelectsEverything { .. } => "SelectsEverything",

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::fixtures::{domain, identity, labels, path_grant};
 use super::grant::{Claim, GrantError, GrantedList, RuleList, admit};
-use super::{AudiencePattern, DomainSpec, Grant, IdentitySpec, LabelSelector, Selector};
+use super::{AudiencePattern, Condition, DomainSpec, Grant, IdentitySpec, LabelSelector, Requirement, Selector};
 use super::{NamePattern, NameTemplate, NamespaceSelector, PathPattern, PathTemplate};
 
 fn check(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
-    admit(identity, domain, &labels(&[]))
+    admit(identity, domain, Some(&labels(&[])))
 }
 
 fn refused(identity: &IdentitySpec, domain: &DomainSpec) -> (Claim, String) {
@@ -39,6 +39,32 @@ fn grants_nothing_by_default() {
     let mut elsewhere = path_grant("/ns/{namespace}/**");
     elsewhere.namespaces = NamespaceSelector { names: vec!["bank".into()], labels: None };
     assert!(matches!(check(&identity, &domain(vec![elsewhere])), Err(GrantError::NoGrant { .. })));
+}
+
+// R48: of an unknown namespace nothing is known, not that it has no labels.
+#[test]
+fn an_unknown_namespace_is_granted_nothing() {
+    let identity = identity("shop", "orders");
+    let without = |condition| {
+        let labels = LabelSelector {
+            match_expressions: vec![Requirement { key: "team".into(), condition }],
+            ..LabelSelector::default()
+        };
+        NamespaceSelector { names: Vec::new(), labels: Some(labels) }
+    };
+    for namespaces in [
+        without(Condition::NotIn(vec!["bank".into()])),
+        without(Condition::DoesNotExist),
+        NamespaceSelector { names: Vec::new(), labels: Some(LabelSelector::default()) },
+        NamespaceSelector { names: vec!["shop".into()], labels: None },
+    ] {
+        let domain = domain(vec![Grant { namespaces, ..path_grant("/ns/{namespace}/**") }]);
+        assert_eq!(check(&identity, &domain), Ok(()), "known and without labels");
+        let refused = admit(&identity, &domain, None).unwrap_err();
+        assert_eq!(refused, GrantError::UnknownNamespace { namespace: "shop".into() });
+        assert_eq!(refused.reason(), "NamespaceUnknown");
+        assert!(refused.to_string().starts_with("namespace shop is not known here"));
+    }
 }
 
 #[test]

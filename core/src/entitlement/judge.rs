@@ -98,12 +98,12 @@ impl Refusal {
     }
 }
 
-/// Judges one identity: the domain it names (if there is one), the labels of its namespace, and the granted claims of
-/// all (its own may be among them).
+/// Judges one identity: the domain it names (if there is one), the labels of its namespace (if that is known), and the
+/// granted claims of all (its own may be among them).
 pub fn judge(
     identity: Arc<IdentitySpec>,
     domain: Option<Arc<DomainSpec>>,
-    namespace_labels: &Labels,
+    namespace_labels: Option<&Labels>,
     claims: &Claims,
 ) -> Judged {
     let outcome =
@@ -119,7 +119,7 @@ pub fn judge(
 }
 
 /// Judges all identities there are, in the order given. `domain` finds the domain an identity names; `namespace_labels`
-/// has the labels of each namespace that has any.
+/// has the labels of each namespace that has any: every namespace is known here.
 pub fn judge_all(
     identities: impl IntoIterator<Item = Arc<IdentitySpec>>,
     domain: impl Fn(&IdentitySpec) -> Option<Arc<DomainSpec>>,
@@ -128,7 +128,7 @@ pub fn judge_all(
     let no_labels = Labels::new();
     let identities: Vec<_> = identities.into_iter().collect();
     let facts =
-        |identity: &IdentitySpec| (domain(identity), namespace_labels.get(&identity.namespace).unwrap_or(&no_labels));
+        |identity: &IdentitySpec| (domain(identity), namespace_labels.get(&identity.namespace).or(Some(&no_labels)));
 
     let mut claims = Claims::default();
     for identity in &identities {
@@ -150,7 +150,7 @@ pub fn judge_all(
 pub fn grantable(
     identity: &IdentitySpec,
     domain: Option<Arc<DomainSpec>>,
-    namespace_labels: &Labels,
+    namespace_labels: Option<&Labels>,
 ) -> Result<Arc<DomainSpec>, Refusal> {
     let named = domain.filter(|domain| domain.trust_domain == identity.trust_domain);
     let domain = named.ok_or_else(|| Refusal::NoTrustDomain { domain: identity.trust_domain.clone() })?;
@@ -213,7 +213,7 @@ mod tests {
         let late = younger(&old, "late", 5);
         let mut claims = Claims::default();
         claims.insert(&old);
-        let judged = judge(Arc::new(late), Some(Arc::new(standard_domain())), &labels(&[]), &claims);
+        let judged = judge(Arc::new(late), Some(Arc::new(standard_domain())), Some(&labels(&[])), &claims);
         assert!(!judged.is_admitted());
         assert_eq!(
             judged.message(),

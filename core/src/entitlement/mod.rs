@@ -11,6 +11,7 @@ mod judge;
 mod pattern;
 mod segment;
 mod selector;
+mod separation;
 mod spec;
 mod template;
 
@@ -22,8 +23,10 @@ mod fixtures;
 mod grant_tests;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod separation_tests;
 
-pub use audience::{AudienceError, AudiencePattern};
+pub use audience::{AudienceError, AudiencePattern, check_requested};
 pub use conflict::{Claimant, Claims, overlaps, wins};
 pub use decide::{Entitled, NoIdentity, Unrenderable, identities_for};
 pub use dns::{NameError, NamePattern, NameTemplate};
@@ -33,5 +36,6 @@ pub use judge::{Judged, Refusal, grantable, judge, judge_all};
 pub use pattern::PathPattern;
 pub use segment::{Placeholder, Scope, Segment, SegmentError};
 pub use selector::{Condition, LabelSelector, NamespaceSelector, Requirement, Selector, SelectorError};
+pub use separation::{Example, GrantedPath, PathOverlap, UnseparatedName, path_overlaps};
 pub use spec::{DomainSpec, Grant, IdentitySpec, JwtSpec, Lives, X509Spec};
 pub use template::{PathTemplate, RenderError, TemplateError};

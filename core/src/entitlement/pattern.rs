@@ -44,6 +44,22 @@ impl PathPattern {
         self.segments.contains(&PatternSegment::One(Segment::Fact(Placeholder::Namespace)))
     }
 
+    /// Its segments; beyond the fixed ones, where it ends with `**`, any segment without end.
+    pub(super) fn terms(&self) -> impl Iterator<Item = Term<'_>> {
+        let rest = std::iter::repeat_n(Term::Any, if self.rest { usize::MAX } else { 0 });
+        self.segments.iter().map(PatternSegment::term).chain(rest)
+    }
+
+    /// How many segments it has before a `**`.
+    pub(super) fn fixed_segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether it ends with `**`.
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest
+    }
+
     /// Whether every path that `template` can render within `scope` is admitted.
     pub fn admits(&self, template: &PathTemplate, scope: &Scope<'_>) -> bool {
         let claimed = template.segments();
@@ -82,6 +98,14 @@ impl fmt::Display for PathPattern {
     }
 }
 
+/// A segment of a pattern, for whoever compares patterns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Term<'a> {
+    Literal(&'a str),
+    Fact(Placeholder),
+    Any,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum PatternSegment {
     One(Segment),
@@ -94,6 +118,14 @@ impl PatternSegment {
             "*" => Ok(Self::Any),
             "**" => Err(SegmentError::RestNotLast),
             _ => Segment::parse(raw, check_path_segment).map(Self::One),
+        }
+    }
+
+    fn term(&self) -> Term<'_> {
+        match self {
+            Self::Any => Term::Any,
+            Self::One(Segment::Literal(literal)) => Term::Literal(literal),
+            Self::One(Segment::Fact(fact)) => Term::Fact(*fact),
         }
     }
 

@@ -10,7 +10,7 @@ use proptest::sample::select;
 
 use super::fixtures::{domain, identity, path_grant, pod};
 use super::{Claims, IdentitySpec, Judged, PathPattern, PathTemplate, Placeholder, PodFacts, Scope};
-use super::{identities_for, judge_all, overlaps, wins};
+use super::{GrantedPath, identities_for, judge_all, overlaps, path_overlaps, wins};
 use crate::id::SpiffeId;
 
 const CLUSTER: &str = "prod";
@@ -155,6 +155,17 @@ proptest! {
         let admitted = |spec: &IdentitySpec| pattern.admits(&spec.path, &scope(spec));
         if pattern.is_namespaced() && a.namespace != b.namespace && admitted(&a) && admitted(&b) {
             let (pod_a, pod_b) = (PodFacts { namespace: a.namespace.clone(), ..facts }, PodFacts { namespace: b.namespace.clone(), ..others });
+            prop_assert!(a.path.render(&pod_a, CLUSTER) != b.path.render(&pod_b, CLUSTER));
+        }
+    }
+
+    // R32, R48: nor do two patterns that are found to keep namespaces apart.
+    #[test]
+    fn separate_patterns_keep_namespaces_apart((a, one, pod_a) in claim_pattern_and_pod(), (b, other, pod_b) in claim_pattern_and_pod()) {
+        let granted = [&one, &other].map(|pattern| GrantedPath { grant: 0, index: 0, pattern, names: &[] });
+        let separate = path_overlaps(&granted, CLUSTER, |_, _| true).next().is_none();
+        let admitted = one.admits(&a.path, &scope(&a)) && other.admits(&b.path, &scope(&b));
+        if separate && admitted && a.namespace != b.namespace {
             prop_assert!(a.path.render(&pod_a, CLUSTER) != b.path.render(&pod_b, CLUSTER));
         }
     }

@@ -108,6 +108,17 @@ impl VerificationKey {
         Some(Self { material, only })
     }
 
+    /// Whether it can have made a signature by `algorithm`.
+    pub(crate) fn fits(&self, algorithm: Algorithm) -> bool {
+        let made = match &self.material {
+            Material::Rsa { .. } => !matches!(algorithm, Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512),
+            Material::P256(_) => algorithm == Algorithm::Es256,
+            Material::P384(_) => algorithm == Algorithm::Es384,
+            Material::P521(_) => algorithm == Algorithm::Es512,
+        };
+        made && self.only.is_none_or(|only| only == algorithm)
+    }
+
     pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
         use jsonwebtoken::Algorithm as Jose;
         if self.only.is_some_and(|only| only != algorithm) {

@@ -13,6 +13,9 @@ use crate::jws::{self, Algorithm, Compact, CompactError, MAX_TOKEN_LENGTH, Numer
 /// How far a clock may be behind the issuer's before `nbf` is held against a token.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(10);
 
+/// How many keys are tried for a token that names none: each is a signature to verify, for whoever sends a token.
+const KEYS_TRIED: usize = 32;
+
 /// What a verified JWT-SVID says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JwtClaims {
@@ -53,9 +56,6 @@ pub enum JwtSvidError {
         /// Quoted and shortened.
         typ: String,
     },
-    /// `kid` is missing.
-    #[error("token's header has no kid")]
-    NoKeyId,
     /// The claims cannot be read, one is there twice, or a required one is missing.
     #[error("token's claims are not a JSON object with sub, aud and exp, each once and of its type")]
     Claims,
@@ -73,8 +73,28 @@ pub enum JwtSvidError {
         /// Quoted and shortened.
         kid: String,
     },
-    /// Not signed by that key, or by an algorithm that does not fit it.
-    #[error("token's signature is not by the key that it names")]
+    /// The token names no key, and none of the bundle fits its algorithm.
+    #[error("token names no key, and the bundle of {trust_domain} has no JWT key for its alg {alg}")]
+    NoKeyFits {
+        /// Of `sub`.
+        trust_domain: TrustDomain,
+        /// Quoted and shortened.
+        alg: String,
+    },
+    /// The token names no key, and more keys fit than are tried.
+    #[error(
+        "token names no key, and {found} JWT keys of the bundle of {trust_domain} fit its alg, of which at most {KEYS_TRIED} are \
+         tried: have it issued with a kid"
+    )]
+    TooManyKeysFit {
+        /// Of `sub`.
+        trust_domain: TrustDomain,
+        /// How many fit.
+        found: usize,
+    },
+    /// Not signed by the key that it names, or by an algorithm that does not fit that key; of a token that names none: by no
+    /// key of the bundle.
+    #[error("token's signature is not by the key that it names, or, where it names none, by no key of the bundle")]
     Signature,
     /// `exp` has passed.
     #[error("token expired at {0}")]
@@ -100,7 +120,8 @@ struct Registered {
     nbf: Option<NumericDate>,
 }
 
-/// Verifies a token for `audience` at `now`. The trust domain of `sub` alone selects the bundle.
+/// Verifies a token for `audience` at `now`. The trust domain of `sub` alone selects the bundle. Of a token without `kid`, which
+/// is optional (JWT-SVID, section 2.2), every key of the bundle that fits its algorithm is tried.
 ///
 /// # Errors
 /// With the first rule of JWT-SVID that the token breaks.
@@ -117,18 +138,27 @@ pub fn verify_jwt_svid(
         None | Some("JWT" | "JOSE") => {}
         Some(typ) => return Err(JwtSvidError::Type { typ: quoted(typ) }),
     }
-    let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(JwtSvidError::NoKeyId)?;
     let claims: Registered = jws::read_json(&compact.payload).ok_or(JwtSvidError::Claims)?;
     let id: SpiffeId = claims.sub.parse()?;
 
     let trust_domain = id.trust_domain();
     let bundle = bundles.get(trust_domain).ok_or_else(|| JwtSvidError::UntrustedDomain(trust_domain.clone()))?;
-    let key = bundle
-        .jwt_authorities
-        .iter()
-        .find(|key| key.kid() == kid)
-        .ok_or_else(|| JwtSvidError::UnknownKey { trust_domain: trust_domain.clone(), kid: quoted(kid) })?;
-    compact.verify(key.verifier(), algorithm).map_err(|_| JwtSvidError::Signature)?;
+    let unknown = |kid| JwtSvidError::UnknownKey { trust_domain: trust_domain.clone(), kid: quoted(kid) };
+    let keys: Vec<_> = match compact.header.kid.as_deref() {
+        Some(kid) => vec![bundle.jwt_authorities.iter().find(|key| key.kid() == kid).ok_or_else(|| unknown(kid))?],
+        None => bundle.jwt_authorities.iter().filter(|key| key.verifier().fits(algorithm)).collect(),
+    };
+    match keys.len() {
+        0 => {
+            let alg = quoted(&compact.header.alg);
+            return Err(JwtSvidError::NoKeyFits { trust_domain: trust_domain.clone(), alg });
+        }
+        1..=KEYS_TRIED => {}
+        found => return Err(JwtSvidError::TooManyKeysFit { trust_domain: trust_domain.clone(), found }),
+    }
+    if !keys.iter().any(|key| compact.verify(key.verifier(), algorithm).is_ok()) {
+        return Err(JwtSvidError::Signature);
+    }
 
     if claims.exp.0 <= now {
         return Err(JwtSvidError::Expired(claims.exp.0));

@@ -4,6 +4,7 @@
 mod accounts;
 mod admission;
 mod clients;
+mod grants;
 mod held;
 mod installed;
 mod permissions;

@@ -190,6 +190,10 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
         return Ok(Action::await_change());
     };
     let now = context.clock.now();
+    let accepted = match &verdict {
+        DomainVerdict::Accepted(spec) => Some(spec),
+        DomainVerdict::Invalid(_) | DomainVerdict::Duplicate { .. } => None,
+    };
     let (standing, next_look) = match &verdict {
         DomainVerdict::Accepted(spec) if spec.local => {
             let facts = facts(&domain, spec.trust_domain.clone());
@@ -207,7 +211,9 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
             (Standing::Duplicate { of: of.clone(), trust_domain: trust_domain.to_string() }, None)
         }
     };
-    write_status(&domain, status(&domain, &standing, now), context).await?;
+    let mut status = status(&domain, &standing, now);
+    status.conditions.extend(accepted.map(|spec| separation::condition(spec, &domain, now)));
+    write_status(&domain, status, context).await?;
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
     // A moment after the switch, so that it has happened when we look.
     Ok(Action::requeue(wait + Duration::from_millis(10)))
@@ -373,5 +379,6 @@ async fn write_status(
     }
 }
 
+mod separation;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ mod refreshing;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use countersign_core::entitlement::{DomainSpec, Judged, Refusal};
+use countersign_core::entitlement::{DomainSpec, GrantError, Judged, Refusal};
 use countersign_crds::{PodCounts, WorkloadIdentity, WorkloadIdentityStatus};
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
@@ -249,7 +249,9 @@ fn health(view: &IdentityView, usable: Option<&Usable>) -> Health {
         ),
         Ok(_) => Health::ready(judged.reason(), judged.message()),
         // It may come at any time: objects are applied in any order.
-        Err(Refusal::NoTrustDomain { .. }) => Health::reconciling(judged.reason(), judged.message()),
+        Err(Refusal::NoTrustDomain { .. } | Refusal::NotGranted(GrantError::UnknownNamespace { .. })) => {
+            Health::reconciling(judged.reason(), judged.message())
+        }
         Err(_) => Health::stalled(judged.reason(), judged.message()),
     }
 }

@@ -305,9 +305,9 @@ fn unjudged() -> FieldError {
     FieldError { field: "spec".to_owned(), reason: "not judged yet".to_owned() }
 }
 
-fn labels<'a>(around: &'a Surroundings<'_>, key: &IdentityKey) -> &'a Labels {
-    static NONE: Labels = Labels::new();
-    around.namespaces.get(&key.namespace).unwrap_or(&NONE)
+/// The labels of its namespace; `None` while that is not known.
+fn labels<'a>(around: &'a Surroundings<'_>, key: &IdentityKey) -> Option<&'a Labels> {
+    around.namespaces.get(&key.namespace)
 }
 
 /// The object as `core` reads it; the same `Arc` as before when nothing changed, so that comparing is cheap.

@@ -87,6 +87,30 @@ fn now(index: &SharedIndex, pod: &str) -> Vec<String> {
 
 const ID: &str = "spiffe://example.org/ns/shop/sa/sa";
 
+// R48: a namespace of which nothing is known is not one without labels.
+#[test]
+fn an_identity_whose_namespace_is_not_known_is_granted_nothing() {
+    let selectors = [
+        json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["b"]}]}),
+        json!({"matchExpressions": [{"key": "banned", "operator": "DoesNotExist"}]}),
+        json!({"matchNames": ["shop"]}),
+    ];
+    for namespaces in selectors {
+        let index = SharedIndex::new(Index::default());
+        let grants = json!([{"namespaces": namespaces, "paths": ["/ns/{namespace}/**"]}]);
+        index.update(|index| {
+            index.apply_domain(&domain("example.org", &json!({"authority": {}, "grants": grants})));
+            index.apply_identity(identity("shop", "one", 0, &json!({})));
+            index.apply_pod(pod("shop", "p"));
+        });
+        assert_eq!(now(&index, "p"), ["none: NamespaceUnknown"], "{namespaces}");
+        index.update(|index| index.apply_namespace("shop", [].into()));
+        assert_eq!(now(&index, "p"), [ID], "known, and without labels: {namespaces}");
+        index.update(|index| index.remove_namespace("shop"));
+        assert_eq!(now(&index, "p"), ["none: NamespaceUnknown"], "{namespaces}");
+    }
+}
+
 // Objects may be applied in any order: the outcome is the same.
 #[test]
 fn every_order_of_applying_publishes_the_same() {

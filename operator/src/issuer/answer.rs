@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use countersign_core::{
     csr::Csr,
-    entitlement::{Entitled, IdentitySpec},
+    entitlement::{Entitled, IdentitySpec, check_requested},
     id::SpiffeId,
     jwt::JwtRequest,
     x509::LeafRequest,
@@ -87,9 +87,12 @@ pub fn jwt(request: &v1::JwtRequest, basis: Basis<'_>) -> Result<v1::JwtResponse
         return Err(Refused::AudienceCount { found, most: MAX_AUDIENCES });
     }
     let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
-    if let Some(audience) = request.audiences.iter().find(|audience| !entitled.allows_audience(audience)) {
-        let audience = audience.chars().take(256).collect();
-        return Err(Refused::Audience { audience, id: entitled.id.to_string() });
+    if let Some(refused) = request.audiences.iter().find(|audience| !entitled.allows_audience(audience)) {
+        let audience = refused.chars().take(256).collect();
+        return Err(match check_requested(refused) {
+            Ok(()) => Refused::Audience { audience, id: entitled.id.to_string() },
+            Err(problem) => Refused::AudienceMalformed { audience, problem },
+        });
     }
     let (authority, time_left) =
         domain.jwt.as_ref().ok_or_else(|| Refused::NoAuthority(entitled.id.trust_domain().clone()))?;

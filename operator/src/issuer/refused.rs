@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use countersign_core::{csr::CsrError, id::TrustDomain, jwt::JwtIssueError, x509::IssueError};
+use countersign_core::{
+    csr::CsrError, entitlement::AudienceError, id::TrustDomain, jwt::JwtIssueError, x509::IssueError,
+};
 use countersign_proto::issuer::v1;
 use tonic::{Code, Status, metadata::MetadataValue};
 
@@ -84,6 +86,14 @@ pub enum Refused {
         /// The identity.
         id: String,
     },
+    /// An audience that only a WorkloadIdentity which names it exactly could allow.
+    #[error("audience {audience:?} is not acceptable: {problem}")]
+    AudienceMalformed {
+        /// The audience.
+        audience: String,
+        /// What is wrong.
+        problem: AudienceError,
+    },
     /// None, or too many.
     #[error("a JWT-SVID is for 1 to {most} audiences, {found} were asked for")]
     AudienceCount {
@@ -140,6 +150,7 @@ impl Refused {
             | Self::UnknownSession { .. }
             | Self::Csr(_)
             | Self::KeyReused(_)
+            | Self::AudienceMalformed { .. }
             | Self::AudienceCount { .. } => Code::InvalidArgument,
             Self::NoIdentity(_) | Self::NotHeld(_) | Self::Audience { .. } => Code::PermissionDenied,
             Self::Displaced => Code::Aborted,
@@ -187,7 +198,7 @@ impl Refused {
             Self::UnknownSession { .. } => Reason::UnknownSession,
             Self::NoIdentity(_) | Self::NotHeld(_) => Reason::NoIdentity,
             Self::Csr(_) | Self::KeyReused(_) => Reason::Csr,
-            Self::Audience { .. } | Self::AudienceCount { .. } => Reason::Audience,
+            Self::Audience { .. } | Self::AudienceMalformed { .. } | Self::AudienceCount { .. } => Reason::Audience,
             Self::NoAuthority(_) | Self::Stale(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
             Self::Starting(_)
             | Self::Undecided

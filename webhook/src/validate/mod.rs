@@ -1,11 +1,13 @@
 //! What one object alone proves wrong, beyond what its schema says. What depends on other objects is a condition, so that
 //! objects may be applied in any order.
 
+mod separation;
 mod trust_domain;
 mod workload_identity;
 
 use std::{collections::HashSet, fmt::Display};
 
+use countersign_core::entitlement::AudiencePattern;
 pub use trust_domain::trust_domain;
 pub use workload_identity::workload_identity;
 
@@ -16,6 +18,15 @@ pub struct Verdict {
     pub problems: Vec<String>,
     /// Shown to whoever applies it.
     pub warnings: Vec<String>,
+}
+
+/// Prefixes of audiences that cover more than is perhaps meant.
+fn warn_of_open_prefixes(field: &str, audiences: &[(usize, AudiencePattern)], verdict: &mut Verdict) {
+    for (index, audience) in audiences.iter().filter(|(_, audience)| !audience.ends_at_boundary()) {
+        verdict.warnings.push(format!(
+            "{field}[{index}]: the prefix {audience} does not end at a boundary: as https://a.org* covers https://a.org.evil.com, it may cover audiences of others; end it with / or :, after the host and port of a URL"
+        ));
+    }
 }
 
 impl Verdict {

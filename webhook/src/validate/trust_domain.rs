@@ -10,14 +10,15 @@ use countersign_crds::{Authority, Grant, TrustDomain};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Verdict;
+use super::{Verdict, separation::separation, warn_of_open_prefixes};
 
 /// The shortest life of an SVID.
 pub(super) const SHORTEST: Duration = Duration::from_secs(10);
 
-/// Judges the raw JSON of a TrustDomain.
+/// Judges the raw JSON of a TrustDomain. `stored` is what it replaces, null on creation: a grant which is there already and
+/// would be refused today is warned of, so that the rest of the object can be edited.
 #[must_use]
-pub fn trust_domain(object: &Value) -> Verdict {
+pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
     let object = match TrustDomain::deserialize(object) {
         Ok(object) => object,
         Err(error) => return Verdict::malformed("TrustDomain", &error),
@@ -31,9 +32,12 @@ pub fn trust_domain(object: &Value) -> Verdict {
         Some(authority) => lives(authority, &mut verdict),
         None => verdict.problems.push("spec.authority: it must be given; `{}` takes every default".to_owned()),
     }
-    for (index, granted) in object.spec.grants.iter().enumerate() {
-        grant(&format!("spec.grants[{index}]"), granted, name.as_ref().ok(), &mut verdict);
-    }
+    let stored = TrustDomain::deserialize(stored).map(|stored| stored.spec.grants).unwrap_or_default();
+    let grants = object.spec.grants.iter().enumerate();
+    let patterns: Vec<_> = grants
+        .map(|(index, granted)| grant(&format!("spec.grants[{index}]"), granted, name.as_ref().ok(), &mut verdict))
+        .collect();
+    separation(&object.spec.grants, &patterns, &stored, &mut verdict);
     if object.spec.grants.is_empty() {
         verdict
             .warnings
@@ -68,15 +72,22 @@ fn lives(authority: &Authority, verdict: &mut Verdict) {
     }
 }
 
-fn grant(field: &str, grant: &Grant, own: Option<&Name>, verdict: &mut Verdict) {
+/// The patterns of a grant that can be read, with their positions.
+pub(super) struct Patterns {
+    pub(super) paths: Vec<(usize, PathPattern)>,
+    pub(super) dns_names: Vec<(usize, NamePattern)>,
+}
+
+fn grant(field: &str, grant: &Grant, own: Option<&Name>, verdict: &mut Verdict) -> Patterns {
     let paths = verdict.parse(&format!("{field}.paths"), &grant.paths, PathPattern::parse);
     for (index, _) in paths.iter().filter(|(_, path)| !grant.shared && !path.is_namespaced()) {
         verdict.problems.push(format!(
             "{field}.paths[{index}]: it has no segment {{namespace}}, so several namespaces could hold the same id; add it, or write `shared: true` in the grant if that is meant"
         ));
     }
-    verdict.parse(&format!("{field}.dnsNames"), &grant.dns_names, NamePattern::parse);
-    verdict.parse(&format!("{field}.audiences"), &grant.audiences, AudiencePattern::parse);
+    let dns_names = verdict.parse(&format!("{field}.dnsNames"), &grant.dns_names, NamePattern::parse);
+    let audiences = verdict.parse(&format!("{field}.audiences"), &grant.audiences, AudiencePattern::parse);
+    warn_of_open_prefixes(&format!("{field}.audiences"), &audiences, verdict);
     let foreign = verdict.parse(&format!("{field}.federatesWith"), &grant.federates_with, str::parse::<Name>);
     for (index, _) in foreign.iter().filter(|(_, foreign)| Some(foreign) == own) {
         verdict
@@ -93,6 +104,7 @@ fn grant(field: &str, grant: &Grant, own: Option<&Name>, verdict: &mut Verdict) 
     if grant.allow_label_only {
         verdict.warnings.push(format!("{field}.allowLabelOnly: whoever may label a pod there chooses its identity"));
     }
+    Patterns { paths, dns_names }
 }
 
 #[cfg(test)]
@@ -113,16 +125,19 @@ mod tests {
     }
 
     fn problems(object: &Value) -> String {
-        trust_domain(object).problems.join("\n")
+        trust_domain(object, &Value::Null).problems.join("\n")
     }
 
     #[test]
     fn a_good_one_is_allowed_without_warnings() {
         assert_eq!(
-            trust_domain(&domain(
-                json!({}),
-                json!({ "dnsNames": ["*.{namespace}.svc"], "audiences": ["https://a/*"], "federatesWith": ["b.org"] })
-            )),
+            trust_domain(
+                &domain(
+                    json!({}),
+                    json!({ "dnsNames": ["*.{namespace}.svc", "a.org"], "audiences": ["https://a/*", "*"], "federatesWith": ["b.org"] })
+                ),
+                &Value::Null
+            ),
             Verdict::default()
         );
     }
@@ -178,9 +193,9 @@ mod tests {
     #[test]
     fn what_is_perhaps_not_meant_is_a_warning() {
         let object = domain(json!({}), json!({ "allowLabelOnly": true }));
-        assert_eq!(trust_domain(&object).warnings.len(), 1);
+        assert_eq!(trust_domain(&object, &Value::Null).warnings.len(), 1);
         let mut object = domain(json!({}), json!({}));
         object["spec"]["grants"] = json!([]);
-        assert!(trust_domain(&object).warnings[0].contains("spec.grants is empty"));
+        assert!(trust_domain(&object, &Value::Null).warnings[0].contains("spec.grants is empty"));
     }
 }

@@ -8,7 +8,7 @@ use countersign_crds::WorkloadIdentity;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Verdict, trust_domain::SHORTEST};
+use super::{Verdict, trust_domain::SHORTEST, warn_of_open_prefixes};
 
 /// Judges the raw JSON of a WorkloadIdentity.
 #[must_use]
@@ -30,7 +30,8 @@ pub fn workload_identity(object: &Value) -> Verdict {
     let x509 = spec.x509.unwrap_or_default();
     let jwt = spec.jwt.unwrap_or_default();
     verdict.parse("spec.x509.dnsNames", &x509.dns_names, NameTemplate::parse);
-    verdict.parse("spec.jwt.audiences", &jwt.audiences, AudiencePattern::parse);
+    let audiences = verdict.parse("spec.jwt.audiences", &jwt.audiences, AudiencePattern::parse);
+    warn_of_open_prefixes("spec.jwt.audiences", &audiences, &mut verdict);
     verdict.parse("spec.federatesWith", &spec.federates_with, str::parse::<Name>);
     for (kind, ttl) in [("x509", x509.ttl), ("jwt", jwt.ttl)] {
         if let Some(ttl) = ttl.filter(|ttl| ttl.duration() < SHORTEST) {
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_good_one_is_allowed_without_warnings() {
-        let spec = json!({ "x509": { "ttl": "10s", "dnsNames": ["{serviceAccount}.{namespace}.svc"] }, "jwt": { "audiences": ["a", "b*"] }, "federatesWith": ["b.org"], "hint": "main" });
+        let spec = json!({ "x509": { "ttl": "10s", "dnsNames": ["{serviceAccount}.{namespace}.svc"] }, "jwt": { "audiences": ["a", "b:*"] }, "federatesWith": ["b.org"], "hint": "main" });
         assert_eq!(workload_identity(&identity(spec)), Verdict::default());
         assert_eq!(workload_identity(&identity(json!({}))), Verdict::default());
     }
@@ -110,6 +111,15 @@ mod tests {
         ] {
             assert!(problems(spec.clone()).contains(field), "{spec}");
         }
+    }
+
+    #[test]
+    fn an_audience_prefix_without_a_boundary_is_warned_of() {
+        let verdict =
+            workload_identity(&identity(json!({ "jwt": { "audiences": ["https://a.org/*", "https://a.org*"] } })));
+        assert_eq!(verdict.problems, [""; 0]);
+        assert!(verdict.warnings[0].starts_with("spec.jwt.audiences[1]: the prefix https://a.org* does not end"));
+        assert_eq!(verdict.warnings.len(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod claims;
 mod header;
+mod no_key_id;
 mod signature;
 
 use countersign_core::bundle::BundleSet;

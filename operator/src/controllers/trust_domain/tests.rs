@@ -7,14 +7,14 @@ use std::{
 
 use countersign_core::journal::{Journal, JournalError, KeySource, RandomKeys};
 use countersign_core::key::{KeyError, PrivateKey};
-use countersign_crds::TrustDomain;
+use countersign_crds::{TrustDomain, TrustDomainStatus};
 use http::Method;
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
+use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use super::{Context, Due, Problem, ReconcileError, Standing, decide, facts, on_error, reconcile, status};
+use super::{Context, Due, Problem, ReconcileError, Standing, decide, facts, on_error, reconcile, separation, status};
 use crate::{
     authorities::{
         Authorities,
@@ -23,7 +23,7 @@ use crate::{
     canned::{Asked, Questions, answering, leading, refusal},
     clock::Clock,
     controllers::usable::UsableDomains,
-    index::{Index, SharedIndex},
+    index::{DomainVerdict, Index, SharedIndex},
     leader::Leadership,
     metrics::Metrics,
 };
@@ -126,6 +126,67 @@ fn a_status_is_written_only_when_it_means_something_else() {
     assert_eq!(again, first);
 }
 
+/// A TrustDomain with these grants to namespaces that a label selects, and the condition that says whether they keep these apart.
+fn separated(grants: &Value, cluster: &str, now: Timestamp, old: Option<Condition>) -> Condition {
+    let mut domain = domain();
+    domain.spec.grants = serde_json::from_value(grants.clone()).unwrap();
+    domain.status = old.map(|old| TrustDomainStatus { conditions: vec![old], ..TrustDomainStatus::default() });
+    let mut index = Index::new(cluster.to_owned());
+    index.apply_domain(&domain);
+    let Some(DomainVerdict::Accepted(spec)) = index.domain("example.org") else { panic!("not accepted: {grants}") };
+    separation::condition(&spec, &domain, now)
+}
+
+fn grant(paths: &[&str], dns_names: &[&str]) -> Value {
+    json!({"namespaces": {"matchLabels": {"team": "shop"}}, "paths": paths, "dnsNames": dns_names})
+}
+
+// R32, R48: admission refuses such grants now; what was stored before goes on working and is told.
+#[test]
+fn stored_grants_that_do_not_keep_namespaces_apart_are_honoured_and_told() {
+    let apart = json!([grant(&["/ns/{namespace}/**"], &["*.{namespace}.svc"])]);
+    let good = separated(&apart, "", at(5), None);
+    assert_eq!((good.status.as_str(), good.reason.as_str()), ("True", "Separated"));
+    assert_eq!((good.type_.as_str(), good.observed_generation), ("NamespacesSeparated", Some(3)));
+
+    let overlapping = json!([grant(&["/{namespace}/**"], &["api.example.org"]), grant(&["/ns/{namespace}/**"], &[])]);
+    let found = separated(&overlapping, "", at(9), Some(good.clone()));
+    assert_eq!((found.status.as_str(), found.reason.as_str()), ("False", "OverlappingGrants"));
+    assert_eq!(found.last_transition_time.0, at(9));
+    for part in [
+        "spec.grants[0].paths[0] (/{namespace}/**) and spec.grants[1].paths[0] (/ns/{namespace}/**)",
+        "namespace ns can claim \"/ns/shop/x\"",
+        "spec.grants[0].dnsNames[0] (api.example.org) has no label {namespace}",
+        "these grants are honoured",
+    ] {
+        assert!(found.message.contains(part), "{part}: {}", found.message);
+    }
+    assert_eq!(separated(&overlapping, "", at(20), Some(found.clone())), found, "nothing changed, nothing is written");
+
+    let names = separated(&json!([grant(&["/ns/{namespace}/**"], &["api.example.org"])]), "", at(9), None);
+    assert_eq!((names.status.as_str(), names.reason.as_str()), ("False", "UnseparatedDNSNames"));
+}
+
+// Admission does not know it.
+#[test]
+fn what_overlaps_by_the_clusters_name_is_told() {
+    let grants = json!([grant(&["/{cluster}/*/{namespace}"], &[]), grant(&["/eu/{namespace}/**"], &[])]);
+    assert_eq!(separated(&grants, "eu", at(0), None).reason, "OverlappingGrants");
+    for other in ["us", ""] {
+        assert_eq!(separated(&grants, other, at(0), None).reason, "Separated", "{other}");
+    }
+}
+
+#[test]
+fn a_few_of_many_overlaps_are_told_in_the_status() {
+    let paths: Vec<_> =
+        (0..6).flat_map(|i| [format!("/{{namespace}}/{i}/*"), format!("/*/{i}/{{namespace}}")]).collect();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+    let message = separated(&json!([grant(&paths, &[])]), "", at(0), None).message;
+    assert_eq!(message.matches("do not keep namespaces apart").count(), 4, "{message}");
+    assert!(message.contains("there are more of this kind"));
+}
+
 /// An API server with a journal in version 7 and its TrustDomain in version 8, at a time when a successor is due.
 struct Server {
     context: Arc<Context>,
@@ -191,6 +252,8 @@ async fn a_journal_and_a_status_are_written_over_the_versions_that_were_read() {
     assert_eq!(asked[1].body["metadata"]["resourceVersion"], "7", "the journal's");
     assert!(asked[1].body["data"]["journal"].is_string());
     assert!(asked[2].path.ends_with("/trustdomains/example.org/status"), "{}", asked[2].path);
+    let conditions = asked[2].body["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|one| one["type"] == "NamespacesSeparated"), "{conditions:?}");
     assert_eq!(
         (&asked[2].body["metadata"]["resourceVersion"], &asked[2].body["metadata"]["uid"]),
         (&json!("8"), &json!("u"))

@@ -11,11 +11,14 @@ use kube::runtime::{controller::Action, reflector, watcher};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Context, DEBOUNCE, Seen, StatusError, Usable, counted_anew, on_error, reconcile, status, write_status};
+use super::{
+    Context, DEBOUNCE, Seen, StatusError, Usable, counted_anew, health, on_error, reconcile, status, write_status,
+};
 use crate::{
     authorities::Authorities,
     canned::{Asked, Questions, answering, leading, refusal},
     clock::Clock,
+    controllers::conditions::HealthKind,
     index::{IdentityKey, Index, PodRecord, SharedIndex},
     inspect::tally::{Answer, Ledger, Totals},
     metrics::Metrics,
@@ -96,6 +99,19 @@ fn ready(usable: Option<Usable>) -> (String, String, String) {
     let status = status(&identity("admitted", &spec), &index.identity(&key).unwrap(), &seen, now);
     let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
     (truths.join(" "), status.conditions[0].reason.clone(), status.conditions[0].message.clone())
+}
+
+// It may come at any time, as a TrustDomain may.
+#[test]
+fn an_identity_whose_namespace_is_not_known_waits() {
+    let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
+    let mut index = index();
+    index.remove_namespace("shop");
+    index.apply_identity(identity("early", &spec));
+    let key = IdentityKey { namespace: "shop".to_owned(), name: "early".to_owned() };
+    let health = health(&index.identity(&key).unwrap(), Some(&Usable::Yes));
+    assert_eq!((health.kind, health.reason.as_str()), (HealthKind::Reconciling, "NamespaceUnknown"));
+    assert!(health.message.starts_with("namespace shop is not known here"), "{}", health.message);
 }
 
 #[test]

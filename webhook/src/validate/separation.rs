@@ -1,0 +1,232 @@
+//! Whether the grants of a TrustDomain keep namespaces apart. What is stored already is warned of and not refused, so that
+//! the rest of the object can be edited; the operator honours it and says so in the status.
+
+use countersign_core::entitlement::{GrantedPath, UnseparatedName, path_overlaps};
+use countersign_crds::Grant;
+
+use super::{Verdict, trust_domain::Patterns};
+
+/// How many overlaps of a kind are told.
+const TOLD: usize = 8;
+
+/// Judges what the `grants` allow together. `patterns` are those of each grant that can be read, `stored` the grants of the
+/// object that is replaced.
+pub(super) fn separation(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
+    dns_names(grants, patterns, stored, verdict);
+    paths(grants, patterns, stored, verdict);
+}
+
+/// A DNS name for several namespaces has their name in it, or the grant says that they share it.
+fn dns_names(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
+    let unshared = grants.iter().zip(patterns).enumerate().filter(|(_, (granted, _))| !granted.shared);
+    for (grant, (granted, Patterns { dns_names, .. })) in unshared {
+        let names = &granted.namespaces.match_names;
+        for (index, pattern) in dns_names.iter().filter(|(_, pattern)| !pattern.keeps_namespaces_apart(names)) {
+            let told = UnseparatedName { grant, index: *index, pattern }.to_string();
+            let text = pattern.to_string();
+            let is_stored = unshared_for(stored, granted).any(|stored| stored.dns_names.contains(&text));
+            if is_stored { &mut verdict.warnings } else { &mut verdict.problems }.push(told);
+        }
+    }
+}
+
+/// Whether two namespaces can claim the same path. What a pair of patterns allows follows from their texts and namespaces
+/// alone, so that one of which both are stored already is nothing new.
+fn paths(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
+    let mut paths = Vec::new();
+    let mut kinds = Vec::new();
+    for (grant, (granted, patterns)) in grants.iter().zip(patterns).enumerate() {
+        let readable = patterns.paths.iter();
+        for (index, pattern) in readable.filter(|(_, pattern)| granted.shared || pattern.is_namespaced()) {
+            let text = pattern.to_string();
+            paths.push(GrantedPath { grant, index: *index, pattern, names: &granted.namespaces.match_names });
+            kinds.push(match granted.shared {
+                true => Kind::Shared,
+                false if unshared_for(stored, granted).any(|stored| stored.paths.contains(&text)) => Kind::Stored,
+                false => Kind::New,
+            });
+        }
+    }
+    let pair = |one: usize, other: usize| Some((*kinds.get(one)?, *kinds.get(other)?));
+    // The operator knows the cluster's name, and tells of overlaps that come by it in the status.
+    let overlaps = |which: fn((Kind, Kind)) -> bool| {
+        path_overlaps(&paths, "", move |one, other| pair(one, other).is_some_and(which)).take(TOLD)
+    };
+    let refused = overlaps(|pair| matches!(pair, (Kind::New, Kind::New | Kind::Stored) | (Kind::Stored, Kind::New)));
+    verdict.problems.extend(refused.map(|overlap| overlap.to_string()));
+    let known = overlaps(|pair| pair == (Kind::Stored, Kind::Stored));
+    verdict.warnings.extend(known.map(|overlap| overlap.to_string()));
+    let shared = overlaps(|(one, other)| (one == Kind::Shared) != (other == Kind::Shared));
+    verdict.warnings.extend(shared.map(|overlap| {
+        format!(
+            "{} and {}: one of the two grants is shared and covers ids of the other, such as {:?}, of which then the oldest \
+             claim of any namespace holds",
+            overlap.first, overlap.second, overlap.example.path
+        )
+    }));
+}
+
+/// What a path pattern is to the check of separation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Its grant says that namespaces share it.
+    Shared,
+    /// It is in the stored object for the same namespaces.
+    Stored,
+    New,
+}
+
+/// The stored grants for the same namespaces that are not shared.
+fn unshared_for<'a>(stored: &'a [Grant], granted: &Grant) -> impl Iterator<Item = &'a Grant> {
+    stored.iter().filter(|stored| !stored.shared && stored.namespaces == granted.namespaces)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::{Verdict, trust_domain};
+
+    /// A TrustDomain of these grants, each a selector of namespaces, paths, and what else it says.
+    fn domain(grants: &[(Value, &[&str], Value)]) -> Value {
+        let grant = |(namespaces, paths, more): &(Value, &[&str], Value)| {
+            let mut grant = json!({ "namespaces": namespaces, "paths": paths });
+            for (key, value) in more.as_object().unwrap() {
+                grant[key] = value.clone();
+            }
+            grant
+        };
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": { "name": "example.org" },
+            "spec": { "authority": {}, "grants": grants.iter().map(grant).collect::<Vec<_>>() },
+        })
+    }
+
+    fn labelled() -> Value {
+        json!({ "matchLabels": { "team": "shop" } })
+    }
+
+    fn named(names: &[&str]) -> Value {
+        json!({ "matchNames": names })
+    }
+
+    fn created(grants: &[(Value, &[&str], Value)]) -> Verdict {
+        trust_domain(&domain(grants), &Value::Null)
+    }
+
+    const BELOW: &[&str] = &["/{namespace}/**"];
+    const BELOW_NS: &[&str] = &["/ns/{namespace}/**"];
+
+    // R32, R48
+    #[test]
+    fn grants_by_which_two_namespaces_can_claim_one_path_are_refused() {
+        let found = created(&[(labelled(), BELOW, json!({})), (named(&["a", "ns", "b"]), BELOW_NS, json!({}))]);
+        let expected = "spec.grants[0].paths[0] (/{namespace}/**) and spec.grants[1].paths[0] (/ns/{namespace}/**) do not keep \
+                        namespaces apart: namespace ns can claim \"/ns/a/x\" by the first and namespace a by the second";
+        assert!(found.problems[0].starts_with(expected), "{found:?}");
+        assert_eq!((found.problems.len(), found.warnings.len()), (1, 0));
+
+        let one_grant =
+            created(&[(labelled(), &["/ns/{namespace}/**", "/x/{namespace}/a", "/{namespace}/**"], json!({}))]);
+        assert_eq!(one_grant.problems.len(), 2, "each pair is told: {one_grant:?}");
+
+        let only_shop = created(&[(named(&["shop"]), BELOW, json!({})), (labelled(), BELOW_NS, json!({}))]);
+        assert_eq!(only_shop, Verdict::default(), "no namespace but shop can use the first");
+    }
+
+    #[test]
+    fn what_is_wrong_otherwise_is_told_with_the_overlaps() {
+        let found = created(&[
+            (labelled(), BELOW, json!({ "audiences": ["a b"] })),
+            (labelled(), &["/ns/{namespace}/**", "/a//b"], json!({ "dnsNames": ["a..b", "api.example.org"] })),
+        ]);
+        for field in [
+            "grants[0].audiences[0]",
+            "grants[1].paths[1]",
+            "grants[1].dnsNames[0]",
+            "grants[1].dnsNames[1]",
+            "keep namespaces",
+        ] {
+            assert!(found.problems.iter().any(|problem| problem.contains(field)), "{field}: {found:?}");
+        }
+        assert_eq!(found.problems.len(), 5);
+    }
+
+    // No outage on upgrade: what was stored before this was checked stays, until somebody changes it.
+    #[test]
+    fn stored_grants_that_overlap_do_not_hinder_other_edits() {
+        let stored =
+            [(labelled(), BELOW, json!({})), (labelled(), BELOW_NS, json!({ "dnsNames": ["api.example.org"] }))];
+        let edited = |grants: &[(Value, &[&str], Value)]| trust_domain(&domain(grants), &domain(&stored));
+        let [first, second] = stored.clone();
+
+        let mut more =
+            [second.clone(), first.clone(), (labelled(), &["/x/y/{namespace}"][..], json!({ "audiences": ["a"] }))];
+        more[1].2 = json!({ "audiences": ["b"] });
+        let found = edited(&more);
+        assert_eq!(found.problems.len(), 1, "the third pattern is new: {found:?}");
+        assert!(found.problems[0].contains("spec.grants[1].paths[0] (/{namespace}/**) and spec.grants[2].paths[0]"));
+        more[2].1 = &["/ns/{namespace}/a"];
+        let found = edited(&more);
+        assert_eq!(found.problems.len(), 1, "that with the new pattern alone: {found:?}");
+        let found = edited(&more[..2]);
+        assert_eq!(found.problems, [""; 0]);
+        assert!(
+            found.warnings[0].contains("dnsNames[0] (api.example.org)")
+                && found.warnings[1].contains("do not keep namespaces apart")
+        );
+        assert_eq!(found.warnings.len(), 2);
+
+        // Another pattern, other namespaces, no longer shared: that is a change.
+        for changed in [
+            (labelled(), &["/ns/{namespace}/sa/**"][..], json!({})),
+            (json!({ "matchLabels": { "team": "bank" } }), BELOW_NS, json!({})),
+        ] {
+            assert_eq!(edited(&[first.clone(), changed.clone()]).problems.len(), 1, "{changed:?}");
+        }
+        let shared = domain(&[first.clone(), (labelled(), BELOW_NS, json!({ "shared": true }))]);
+        assert_eq!(trust_domain(&domain(&[first, second]), &shared).problems.len(), 2);
+    }
+
+    #[test]
+    fn a_dns_name_for_several_namespaces_has_theirs_in_it_or_is_shared() {
+        let of = |namespaces: Value, name: &str, shared: bool| {
+            created(&[(namespaces, BELOW_NS, json!({ "dnsNames": [name], "shared": shared }))]).problems
+        };
+        for name in ["*.shop.example.org", "api.example.org", "{serviceAccount}.example.org"] {
+            for several in [labelled(), named(&["a", "b"])] {
+                let problems = of(several, name, false);
+                assert!(
+                    problems[0].starts_with(&format!("spec.grants[0].dnsNames[0] ({name}) has no label {{namespace}}"))
+                );
+            }
+            assert!(of(labelled(), name, true).is_empty() && of(named(&["a"]), name, false).is_empty(), "{name}");
+        }
+        assert!(of(labelled(), "*.{namespace}.svc", false).is_empty());
+    }
+
+    #[test]
+    fn a_shared_grant_over_ids_of_another_is_warned_of() {
+        let shared = (labelled(), &["/ns/*/frontend"][..], json!({ "shared": true }));
+        let found = created(&[(labelled(), BELOW_NS, json!({})), shared]);
+        assert_eq!(found.problems, [""; 0]);
+        assert!(
+            found.warnings[0].contains("one of the two grants is shared")
+                && found.warnings[0].contains("/ns/shop/frontend")
+        );
+        assert_eq!(found.warnings.len(), 1);
+        let apart = (labelled(), &["/svc/*"][..], json!({ "shared": true }));
+        assert_eq!(created(&[(labelled(), BELOW_NS, json!({})), apart.clone(), apart]), Verdict::default());
+    }
+
+    // A TrustDomain of the greatest size is judged, and not everything about it is told.
+    #[test]
+    fn a_few_of_many_overlaps_are_told() {
+        let texts: Vec<_> = (0..20)
+            .map(|i| format!("/{{namespace}}/{i}/*"))
+            .chain((0..20).map(|i| format!("/*/{i}/{{namespace}}")))
+            .collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        assert_eq!(created(&[(labelled(), &texts, json!({}))]).problems.len(), 8);
+    }
+}
