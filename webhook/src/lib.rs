@@ -3,11 +3,17 @@
 //! request waits.
 
 pub mod admission;
+mod body;
 pub mod ca;
 pub mod control_plane;
+mod head;
 pub mod inject;
+pub mod large_reviews;
 pub mod metrics;
+mod projection;
 pub mod publish;
 pub mod server;
 pub mod tls;
 pub mod validate;
+
+pub use projection::Unreadable;

@@ -16,6 +16,7 @@ use countersign_webhook::{
     ca::Lives,
     control_plane::{self, Current},
     inject::{AgentOptions, AgentResources, Mesh, MilliCpu, PullPolicy},
+    large_reviews::LargeReviews,
     metrics::Metrics,
     publish::Publisher,
     server::{self, App},
@@ -146,7 +147,8 @@ async fn main() -> anyhow::Result<()> {
     let place = (flags.namespace.as_str(), flags.service.as_str());
     let publisher = Publisher::new(client.clone(), place, lives, certificate.clone(), metrics.certificate());
     let draining = AtomicBool::new(false);
-    let app = Arc::new(App { options, settings: settings.clone(), metrics, serves_until, draining });
+    let (settings_read, large_reviews) = (settings.clone(), LargeReviews::new());
+    let app = Arc::new(App { options, settings: settings_read, metrics, large_reviews, serves_until, draining });
 
     let handle = Handle::new();
     let config = RustlsConfig::from_config(tls::config(certificate).context("TLS 1.3 cannot be set up")?);
