@@ -5,20 +5,21 @@ use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// Longer than any uid or name of a namespace, in bytes.
-const LONGEST: usize = 63;
+/// The longest uid or name of a namespace that is read, in bytes. Kubernetes has none longer.
+pub const LONGEST: usize = 63;
 
 /// What the beginning of a review says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Head {
+pub struct Head {
     /// To be repeated in the answer; none where it is not there, or too long to be one.
-    pub(crate) uid: Option<String>,
+    pub uid: Option<String>,
     /// The object's namespace; "" where it is not there, or the object is in none.
-    pub(crate) namespace: String,
+    pub namespace: String,
 }
 
 /// Reads as much as there is. What is malformed ends it: that is said once the whole review is read.
-pub(crate) fn head(beginning: &[u8]) -> Head {
+#[must_use]
+pub fn head(beginning: &[u8]) -> Head {
     let mut head = Head::default();
     let mut document = serde_json::Deserializer::from_slice(beginning);
     // The beginning ends somewhere within, so this always fails.

@@ -6,7 +6,7 @@ pub mod admission;
 mod body;
 pub mod ca;
 pub mod control_plane;
-mod head;
+pub mod head;
 pub mod inject;
 pub mod large_reviews;
 pub mod metrics;

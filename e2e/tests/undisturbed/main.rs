@@ -5,6 +5,7 @@ mod admission;
 mod clients;
 mod held;
 mod installed;
+mod large_reviews;
 mod permissions;
 mod policy;
 mod refusals;

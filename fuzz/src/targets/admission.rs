@@ -6,6 +6,7 @@ use countersign_core::entitlement::{NameTemplate, PathTemplate};
 use countersign_crds::WorkloadIdentity;
 use countersign_webhook::admission::{self, Answer, Request};
 use countersign_webhook::control_plane::Settings;
+use countersign_webhook::head::{Head, LONGEST, head};
 use countersign_webhook::inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, inject};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ pub(crate) fn mutate(input: &[u8]) {
     let Ok(request) = admission::read(&body) else {
         return;
     };
+    assert_begins_alike(&body, &request);
     let answer = admission::mutate(&request, asked, &options(), Some(&settings()));
     assert_is_response(&answer, &request.uid);
     assert!(matches!(admission::mutate(&request, asked, &options(), None), Answer::Deny { code: 503, .. }));
@@ -45,6 +47,20 @@ pub(crate) fn mutate(input: &[u8]) {
             assert!(more.is_empty(), "{object} after {operations:?}: {more:?}");
         }
         Answer::Deny { messages, .. } => panic!("what we made of {object} is refused: {messages:?}"),
+    }
+}
+
+/// What the beginning of a review says is what the whole says.
+fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
+    if request.uid.len() > LONGEST || request.namespace.len() > LONGEST {
+        return;
+    }
+    let whole = Head { uid: Some(request.uid.to_string()), namespace: request.namespace.to_string() };
+    assert_eq!(head(body), whole);
+    for end in (0..body.len()).step_by(body.len().div_ceil(16)) {
+        let beginning = head(&body[..end]);
+        assert!(beginning.uid.is_none() || beginning.uid == whole.uid);
+        assert!(beginning.namespace.is_empty() || beginning.namespace == whole.namespace);
     }
 }
 
