@@ -28,6 +28,15 @@ pub(crate) const INTERMEDIATE_LEAF: &[u8] = include_bytes!("../fixtures/leaf-of-
 /// Where the scalar of the intermediate's key begins.
 pub(crate) const INTERMEDIATE_KEY: u8 = 101;
 
+/// A review whose container has two names.
+const ONE_FIELD_TWICE: &[u8] = concat!(
+    "\0",
+    r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","namespace":"shop","#,
+    r#""kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","#,
+    r#""object":{"metadata":{},"spec":{"containers":[{"name":"a","name":"countersign-agent"}]}}}}"#,
+)
+.as_bytes();
+
 /// A target's name, the seed's name, and the seed.
 pub type Seed = (&'static str, String, Vec<u8>);
 
@@ -92,6 +101,7 @@ fn refused() -> Vec<Seed> {
         // Eleven bits of padding after 0; and a table of 8 KiB.
         named("authority-filter", "padding-too-long", frames(&[0x00, 0x01, b'a', 0x82, 0x07, 0xff])),
         named("authority-filter", "table-too-large", frames(&[0x3f, 0xe1, 0x3f, 0x82])),
+        named("admission-mutate", "one-field-twice", ONE_FIELD_TWICE.to_vec()),
         named("admission-mutate", "busy-container", [&[0x80][..], lifecycle.to_string().as_bytes()].concat()),
     ]
 }

@@ -1,55 +1,68 @@
-//! AdmissionReview (`admission.k8s.io/v1`) in and out, as raw JSON: what is not known here must not be lost.
+//! AdmissionReview (`admission.k8s.io/v1`) in and out. The request borrows from its body; of the object in it only what is
+//! needed is built, see [`crate::projection`].
+
+use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     control_plane::Settings,
-    inject::{AgentOptions, Asked, Outcome, Refusal, inject},
+    inject::{AgentOptions, Asked, Outcome, POD, Refusal, inject},
+    projection::project,
     validate,
 };
 
-/// The longest AdmissionReview read, in bytes. The API server's own limit on an object is 3 MiB in JSON.
+/// The longest AdmissionReview read, in bytes. The API server takes requests of up to 3 MiB and stores objects of up to
+/// 1.5 MiB: what is longer than this holds an object that could not be stored, or was not sent by an API server. A review of an
+/// update holds two objects, of which the old one was stored.
 pub const LONGEST_REVIEW: usize = 3 * 1024 * 1024;
+
+/// How many messages of a refusal go back, and how long each may be, in characters: they may repeat what the object's author
+/// wrote.
+const MOST_MESSAGES: usize = 32;
+const LONGEST_MESSAGE: usize = 1024;
 
 /// What the API server asks.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct Request<'a> {
     /// To be repeated in the answer.
-    pub uid: String,
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
     /// The kind of `object`.
-    pub kind: Kind,
+    #[serde(borrow)]
+    pub kind: Kind<'a>,
     /// The object's name, where it has one yet.
-    #[serde(default)]
-    pub name: String,
+    #[serde(borrow, default)]
+    pub name: Cow<'a, str>,
     /// The object's namespace, if it is in one.
-    #[serde(default)]
-    pub namespace: String,
+    #[serde(borrow, default)]
+    pub namespace: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    #[serde(default)]
-    pub operation: String,
-    /// The object as it would be stored; null on deletion.
-    #[serde(default)]
-    pub object: Value,
-    /// The object as it is stored; null on creation.
-    #[serde(default)]
-    pub old_object: Value,
+    #[serde(borrow, default)]
+    pub operation: Cow<'a, str>,
+    /// The object as it would be stored; none on deletion.
+    #[serde(borrow, default)]
+    pub object: Option<&'a RawValue>,
+    /// The object as it is stored; none on creation.
+    #[serde(borrow, default)]
+    pub old_object: Option<&'a RawValue>,
 }
 
 /// A kind in its group and version.
 #[derive(Debug, Deserialize)]
-pub struct Kind {
+pub struct Kind<'a> {
     /// "" for the core group.
-    #[serde(default)]
-    pub group: String,
+    #[serde(borrow, default)]
+    pub group: Cow<'a, str>,
     /// The version.
-    #[serde(default)]
-    pub version: String,
+    #[serde(borrow, default)]
+    pub version: Cow<'a, str>,
     /// The kind.
-    #[serde(default)]
-    pub kind: String,
+    #[serde(borrow, default)]
+    pub kind: Cow<'a, str>,
 }
 
 /// Why a body is not answered with a review.
@@ -110,16 +123,7 @@ impl Answer {
     pub fn review(&self, uid: &str) -> Value {
         let mut response = match self {
             Self::Allow { operations, warnings, audit } => allowed(operations, warnings, *audit),
-            Self::Deny { code, reason, messages } => json!({
-                "allowed": false,
-                "status": {
-                    "status": "Failure",
-                    "code": code,
-                    "reason": if *code == 403 { "Forbidden" } else { "ServiceUnavailable" },
-                    "message": format!("countersign: {}", messages.join("; ")),
-                    "details": { "causes": messages.iter().map(|message| json!({ "reason": reason, "message": message })).collect::<Vec<_>>() },
-                },
-            }),
+            Self::Deny { code, reason, messages } => denied(*code, reason, messages),
         };
         if let Some(fields) = response.as_object_mut() {
             fields.insert("uid".to_owned(), json!(uid));
@@ -132,17 +136,18 @@ impl Answer {
 ///
 /// # Errors
 /// When it is none.
-pub fn read(body: &[u8]) -> Result<Request, ReadError> {
+pub fn read(body: &[u8]) -> Result<Request<'_>, ReadError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Review {
-        #[serde(default)]
-        api_version: String,
-        #[serde(default)]
-        kind: String,
-        request: Option<Request>,
+    struct Review<'a> {
+        #[serde(borrow, default)]
+        api_version: Cow<'a, str>,
+        #[serde(borrow, default)]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        request: Option<Request<'a>>,
     }
-    let review: Review = serde_json::from_slice(body)?;
+    let review: Review<'_> = serde_json::from_slice(body)?;
     match review.request {
         Some(request) if review.api_version == "admission.k8s.io/v1" && review.kind == "AdmissionReview" => Ok(request),
         _ => Err(ReadError::Other { version: shortened(&review.api_version), kind: shortened(&review.kind) }),
@@ -151,7 +156,7 @@ pub fn read(body: &[u8]) -> Result<Request, ReadError> {
 
 /// Answers for a pod. `settings` are `None` until they have been seen.
 #[must_use]
-pub fn mutate(request: &Request, asked: Asked, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
+pub fn mutate(request: &Request<'_>, asked: Asked, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
     let Some(settings) = settings else {
         return Answer::Deny {
             code: 503,
@@ -159,7 +164,7 @@ pub fn mutate(request: &Request, asked: Asked, options: &AgentOptions, settings:
             messages: vec!["the webhook has not seen ConfigMap countersign-control-plane yet, which the operator writes: see whether the operator runs".to_owned()],
         };
     };
-    let outcome = pod(request).and_then(|pod| inject(pod, asked, options, settings));
+    let outcome = pod(request).and_then(|pod| inject(&pod, asked, options, settings));
     match outcome {
         Ok(Outcome::Skip(skip)) => {
             Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) }
@@ -173,13 +178,21 @@ pub fn mutate(request: &Request, asked: Asked, options: &AgentOptions, settings:
 
 /// Answers for a resource of ours.
 #[must_use]
-pub fn check(request: &Request) -> Answer {
+pub fn check(request: &Request<'_>) -> Answer {
     if request.operation == "DELETE" {
         return Answer::Allow { operations: vec![], warnings: vec![], audit: None };
     }
-    let verdict = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
-        ("countersign.dev", "TrustDomain") => validate::trust_domain(&request.object, &request.old_object),
-        ("countersign.dev", "WorkloadIdentity") => validate::workload_identity(&request.object),
+    let read =
+        |object: Option<&RawValue>| object.map_or(Ok(Value::Null), |object| project(object, &validate::RESOURCE));
+    let (object, old_object) = match read(request.object).and_then(|object| Ok((object, read(request.old_object)?))) {
+        Ok(both) => both,
+        Err(unreadable) => {
+            return Answer::Deny { code: 403, reason: unreadable.reason(), messages: vec![unreadable.to_string()] };
+        }
+    };
+    let verdict = match (&*request.kind.group, &*request.kind.kind) {
+        ("countersign.dev", "TrustDomain") => validate::trust_domain(&object, &old_object),
+        ("countersign.dev", "WorkloadIdentity") => validate::workload_identity(&object),
         (group, kind) => validate::Verdict {
             problems: vec![format!(
                 "the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it",
@@ -196,18 +209,43 @@ pub fn check(request: &Request) -> Answer {
     }
 }
 
-fn pod(request: &Request) -> Result<&Value, Refusal> {
-    let says = |key: &str| request.object.get(key).and_then(Value::as_str);
-    let asked = (request.kind.group.as_str(), request.kind.version.as_str(), request.kind.kind.as_str());
-    let is_pod = asked == ("", "v1", "Pod")
+fn pod(request: &Request<'_>) -> Result<Value, Refusal> {
+    let object = request.object.map_or(Ok(Value::Null), |object| project(object, &POD))?;
+    let says = |key: &str| object.get(key).and_then(Value::as_str);
+    let is_pod = (&*request.kind.group, &*request.kind.version, &*request.kind.kind) == ("", "v1", "Pod")
         && says("kind").is_none_or(|kind| kind == "Pod")
         && says("apiVersion").is_none_or(|version| version == "v1")
-        && ["/metadata", "/spec"].iter().all(|part| request.object.pointer(part).is_some_and(Value::is_object));
+        && ["/metadata", "/spec"].iter().all(|part| object.pointer(part).is_some_and(Value::is_object));
     if is_pod {
-        return Ok(&request.object);
+        return Ok(object);
     }
     let kind = says("kind").unwrap_or(&request.kind.kind);
     Err(Refusal::NotAPod { found: format!("`{}`", shortened(kind)) })
+}
+
+fn denied(code: u16, reason: &str, messages: &[String]) -> Value {
+    let mut repeated: Vec<String> =
+        messages.iter().take(MOST_MESSAGES).map(|message| message.chars().take(LONGEST_MESSAGE).collect()).collect();
+    if messages.len() > MOST_MESSAGES {
+        repeated.push(format!("and {} more", messages.len() - MOST_MESSAGES));
+    }
+    let causes: Vec<Value> = repeated.iter().map(|message| json!({ "reason": reason, "message": message })).collect();
+    let reason = match code {
+        403 => "Forbidden",
+        413 => "RequestEntityTooLarge",
+        429 => "TooManyRequests",
+        _ => "ServiceUnavailable",
+    };
+    json!({
+        "allowed": false,
+        "status": {
+            "status": "Failure",
+            "code": code,
+            "reason": reason,
+            "message": format!("countersign: {}", repeated.join("; ")),
+            "details": { "causes": causes },
+        },
+    })
 }
 
 fn allowed(operations: &[Value], warnings: &[String], audit: Option<(&str, &str)>) -> Value {
@@ -251,11 +289,19 @@ mod tests {
         Settings { roots: "R".into(), issuer: "10.0.0.1:8443".into(), issuer_name: "n".into(), audience: "a".into() }
     }
 
-    fn request(kind: &Value, object: &Value) -> Request {
-        let body = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+    fn review(kind: &Value, object: &Value) -> String {
+        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
             "uid": "u", "kind": kind, "operation": "CREATE", "object": object,
-        } });
-        read(body.to_string().as_bytes()).unwrap()
+        } })
+        .to_string()
+    }
+
+    fn mutated(kind: &Value, object: &Value, asked: Asked, settings: Option<&Settings>) -> Answer {
+        mutate(&read(review(kind, object).as_bytes()).unwrap(), asked, &options(), settings)
+    }
+
+    fn checked(kind: &Value, object: &Value) -> Answer {
+        check(&read(review(kind, object).as_bytes()).unwrap())
     }
 
     fn pod_kind() -> Value {
@@ -272,7 +318,7 @@ mod tests {
             (pod_kind(), json!([1])),
             (pod_kind(), Value::Null),
         ] {
-            let answer = mutate(&request(&kind, &object), Asked::ByNamespace, &options(), Some(&settings()));
+            let answer = mutated(&kind, &object, Asked::ByNamespace, Some(&settings()));
             assert_eq!(answer.outcome(), ("denied", "NotAPod"), "{kind} {object}");
         }
     }
@@ -280,11 +326,10 @@ mod tests {
     #[test]
     fn nothing_is_injected_before_the_settings_are_seen() {
         let pod = json!({ "metadata": {}, "spec": { "containers": [{ "name": "app" }] } });
-        let request = request(&pod_kind(), &pod);
-        let answer = mutate(&request, Asked::ByNamespace, &options(), None);
+        let answer = mutated(&pod_kind(), &pod, Asked::ByNamespace, None);
         assert_eq!(answer.outcome(), ("denied", "NotReady"));
         assert_eq!(answer.review("u")["response"]["status"]["code"], 503);
-        assert_eq!(mutate(&request, Asked::ByNamespace, &options(), Some(&settings())).outcome().0, "patched");
+        assert_eq!(mutated(&pod_kind(), &pod, Asked::ByNamespace, Some(&settings())).outcome().0, "patched");
     }
 
     #[test]
@@ -304,7 +349,7 @@ mod tests {
     #[test]
     fn a_skip_says_why_in_the_audit_log() {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "false" } }, "spec": { "containers": [{ "name": "app" }] } });
-        let answer = mutate(&request(&pod_kind(), &pod), Asked::ByNamespace, &options(), Some(&settings()));
+        let answer = mutated(&pod_kind(), &pod, Asked::ByNamespace, Some(&settings()));
         let review = answer.review("u");
         assert_eq!(
             review["response"],
@@ -315,7 +360,7 @@ mod tests {
     #[test]
     fn a_denial_names_its_reason() {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "node" } }, "spec": { "containers": [{ "name": "app" }] } });
-        let review = mutate(&request(&pod_kind(), &pod), Asked::ByPod, &options(), Some(&settings())).review("u");
+        let review = mutated(&pod_kind(), &pod, Asked::ByPod, Some(&settings())).review("u");
         let status = &review["response"]["status"];
         assert_eq!(status["code"], 403);
         assert_eq!(status["details"]["causes"][0]["reason"], "ModeNotOffered");
@@ -324,7 +369,14 @@ mod tests {
 
     #[test]
     fn a_resource_of_others_is_refused() {
-        let answer = check(&request(&pod_kind(), &json!({})));
-        assert_eq!(answer.outcome().0, "denied");
+        assert_eq!(checked(&pod_kind(), &json!({})).outcome().0, "denied");
+    }
+
+    #[test]
+    fn a_refusal_repeats_only_part_of_what_the_author_wrote() {
+        let answer = Answer::Deny { code: 403, reason: "Invalid", messages: vec!["a".repeat(1 << 20); 1 << 10] };
+        let review = answer.review("u");
+        assert!(review.to_string().len() < 3 * MOST_MESSAGES * LONGEST_MESSAGE);
+        assert!(review["response"]["status"]["message"].as_str().unwrap().ends_with("; and 992 more"));
     }
 }

@@ -6,13 +6,19 @@
 //! `caBundle`, and has no port.
 
 pub mod admission;
+mod body;
 pub mod ca;
 pub mod control_plane;
+pub mod head;
 pub mod health;
 pub mod inject;
+pub mod large_reviews;
 pub mod metrics;
+mod projection;
 pub mod publish;
 pub mod server;
 pub mod serving;
 pub mod tls;
 pub mod validate;
+
+pub use projection::Unreadable;

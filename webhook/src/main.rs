@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use countersign_webhook::{
     control_plane::{self, Current},
     inject::{AgentOptions, AgentResources, Mesh, MilliCpu, PullPolicy},
+    large_reviews::LargeReviews,
     metrics::Metrics,
     publish::names,
     server::{self, App},
@@ -162,10 +163,10 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         meshes: flags.mesh,
     };
     let metrics = Metrics::new();
-    let reader =
-        Reader { name, certificate: certificate.clone(), serves_until: until, metrics: metrics.certificate() };
+    let reader = Reader { name, certificate: certificate.clone(), serves_until: until, metrics: metrics.certificate() };
     let draining = AtomicBool::new(false);
-    let app = Arc::new(App { options, settings: settings.clone(), metrics, serves_until, draining });
+    let (settings_read, large_reviews) = (settings.clone(), LargeReviews::new());
+    let app = Arc::new(App { options, settings: settings_read, metrics, large_reviews, serves_until, draining });
 
     let handle = Handle::new();
     let config = RustlsConfig::from_config(tls::config(certificate).context("TLS 1.3 cannot be set up")?);

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::Body,
     extract::{Request, State},
     http::{
         HeaderValue, StatusCode, Version,
@@ -21,12 +21,14 @@ use axum::{
     routing::{get, post},
 };
 use jiff::Timestamp;
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     admission::{self, Answer, LONGEST_REVIEW},
+    body::{self, Read, Unread},
     control_plane::Current,
     inject::{AgentOptions, Asked},
+    large_reviews::LargeReviews,
     metrics::Metrics,
 };
 
@@ -38,14 +40,13 @@ pub struct App {
     pub settings: Current,
     /// Counts.
     pub metrics: Metrics,
+    /// The budget of large reviews, of both kinds of admission.
+    pub large_reviews: LargeReviews,
     /// When the certificate that is served ends; `None` until there is one.
     pub serves_until: watch::Receiver<Option<Timestamp>>,
     /// Whether this replica is about to end: it still answers, and asks not to be asked.
     pub draining: AtomicBool,
 }
-
-/// How long a request's body may take to arrive: API servers give a webhook 5 s for all.
-const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Admission.
 pub fn admission(app: Arc<App>) -> Router {
@@ -85,59 +86,84 @@ pub fn observation(app: Arc<App>) -> Router {
 }
 
 async fn mutate(State(app): State<Arc<App>>, asked: Asked, body: Body) -> Response {
-    let settings = app.settings.load();
-    answer(&app, "mutate", body, |request| admission::mutate(request, asked, &app.options, settings.as_deref())).await
+    let decide = move |app: &App, request: &admission::Request<'_>| {
+        admission::mutate(request, asked, &app.options, app.settings.load().as_deref())
+    };
+    answer(&app, "mutate", body, decide).await
 }
 
 async fn validate(State(app): State<Arc<App>>, body: Body) -> Response {
-    answer(&app, "validate", body, admission::check).await
+    answer(&app, "validate", body, |_, request| admission::check(request)).await
 }
 
 async fn answer(
-    app: &App,
+    app: &Arc<App>,
     endpoint: &'static str,
     body: Body,
-    decide: impl FnOnce(&admission::Request) -> Answer,
+    decide: impl FnOnce(&App, &admission::Request<'_>) -> Answer + Send + 'static,
 ) -> Response {
-    let body = match read(body).await {
-        Ok(body) => body,
-        Err(refused) => {
-            let (reason, response) = *refused;
-            app.metrics.answered(endpoint, ("denied", reason), Duration::ZERO);
-            return response;
+    match body::read(body, &app.large_reviews).await {
+        Ok(Read::Ordinary(bytes)) => judge(app, endpoint, &bytes, decide),
+        Ok(Read::Large(bytes, place)) => {
+            let (app, turn) = (app.clone(), app.large_reviews.judge().await);
+            // It goes on when the caller has gone, so what it holds goes with it.
+            let judged = spawn_blocking(move || {
+                let response = judge(&app, endpoint, &bytes, decide);
+                drop((bytes, place, turn));
+                response
+            });
+            judged.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
         }
-    };
+        Err(unread) => refuse(app, endpoint, unread),
+    }
+}
+
+fn judge(
+    app: &App,
+    endpoint: &'static str,
+    body: &[u8],
+    decide: impl FnOnce(&App, &admission::Request<'_>) -> Answer,
+) -> Response {
     let begun = Instant::now();
-    let request = match admission::read(&body) {
+    let request = match admission::read(body) {
         Ok(request) => request,
         Err(error) => {
             app.metrics.answered(endpoint, ("denied", "Malformed"), begun.elapsed());
             return (StatusCode::BAD_REQUEST, format!("countersign: {error}\n")).into_response();
         }
     };
-    let answer = decide(&request);
+    let answer = decide(app, &request);
     let (outcome, reason) = answer.outcome();
     app.metrics.answered(endpoint, (outcome, reason), begun.elapsed());
-    tracing::debug!(endpoint, outcome, reason, namespace = request.namespace, name = request.name, "answered");
-    ([(CONTENT_TYPE, "application/json")], answer.review(&request.uid).to_string()).into_response()
+    tracing::debug!(endpoint, outcome, reason, namespace = &*request.namespace, name = &*request.name, "answered");
+    review(&answer, &request.uid)
 }
 
-/// The body, or the reason for metrics with an answer.
-async fn read(body: Body) -> Result<Bytes, Box<(&'static str, Response)>> {
-    let refused = |reason, status: StatusCode, text: String| Box::new((reason, (status, text).into_response()));
-    match timeout(BODY_WITHIN, to_bytes(body, LONGEST_REVIEW)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(refused(
-            "TooLarge",
+/// Answers for a review that was not read: with a review where its beginning named its uid, so that whoever made the object
+/// is shown the reason.
+fn refuse(app: &App, endpoint: &'static str, unread: Unread) -> Response {
+    let (status, reason, head, message) = match unread {
+        Unread::TooLarge(head) => (
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("countersign: the AdmissionReview is longer than {LONGEST_REVIEW} bytes, or ended early\n"),
-        )),
-        Err(_) => Err(refused(
-            "Late",
-            StatusCode::REQUEST_TIMEOUT,
-            format!("countersign: the AdmissionReview did not arrive within {BODY_WITHIN:?}\n"),
-        )),
+            "TooLarge",
+            Some(head),
+            format!("the AdmissionReview is longer than {LONGEST_REVIEW} bytes: make the object smaller"),
+        ),
+        Unread::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, "Busy", Some(head), busy.to_string()),
+        Unread::Late => {
+            (StatusCode::REQUEST_TIMEOUT, "Late", None, "the AdmissionReview did not arrive in time".to_owned())
+        }
+        Unread::Broken => (StatusCode::BAD_REQUEST, "Broken", None, "the AdmissionReview ended early".to_owned()),
+    };
+    app.metrics.answered(endpoint, ("denied", reason), Duration::ZERO);
+    match head.and_then(|head| head.uid) {
+        Some(uid) => review(&Answer::Deny { code: status.as_u16(), reason, messages: vec![message] }, &uid),
+        None => (status, format!("countersign: {message}\n")).into_response(),
     }
+}
+
+fn review(answer: &Answer, uid: &str) -> Response {
+    ([(CONTENT_TYPE, "application/json")], answer.review(uid).to_string()).into_response()
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{apply, outcome, patch, with_defaults};
-use countersign_webhook::inject::Outcome;
+use common::{answer, apply, outcome, patch, with_defaults};
+use countersign_webhook::{admission::Answer, inject::Outcome};
+use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 use serde_json::{Value, json};
 
@@ -75,7 +76,105 @@ fn grew(before: &Value, after: &Value) -> bool {
     }
 }
 
+/// Every place in a value.
+fn pointers(value: &Value) -> Vec<String> {
+    let below =
+        |key: &str, value: &Value| pointers(value).into_iter().map(|rest| format!("/{key}{rest}")).collect::<Vec<_>>();
+    let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
+    let mut all: Vec<String> = match value {
+        Value::Object(fields) => fields.iter().flat_map(|(key, value)| below(&escaped(key), value)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(index, item)| below(&index.to_string(), item)).collect()
+        }
+        _ => vec![],
+    };
+    all.push(String::new());
+    all
+}
+
+const NAMES: &[&str] =
+    &["countersign-agent", "countersign-identity", "countersign-token", "SPIFFE_ENDPOINT_SOCKET", "app0", "", "true"];
+const PATHS: &[&str] = &["/run/countersign", "/run/countersign/a", "/data"];
+const KEYS: &[&str] = &[
+    "name",
+    "mountPath",
+    "readOnly",
+    "subPath",
+    "limits",
+    "requests",
+    "cpu",
+    "memory",
+    "env",
+    "kubernetes.io/os",
+    "x",
+];
+
+/// Any JSON, of ours more often than chance would have it.
+fn values() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-1..8_i64).prop_map(Value::from),
+        prop::sample::select(NAMES).prop_map(Value::from),
+        prop::sample::select(PATHS).prop_map(Value::from),
+    ];
+    scalar.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(prop::sample::select(KEYS), inner, 0..4).prop_map(|fields| json!(fields)),
+        ]
+    })
+}
+
+/// Pods as they are made, as they arrive again, and with anything in any place: valid ones and others.
+fn arriving() -> impl Strategy<Value = Value> {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<Option<bool>>(), values()), 0..4);
+    (pods(), any::<bool>(), changes).prop_map(|(mut pod, again, changes)| {
+        if again {
+            pod = with_defaults(apply(&pod, &patch(&pod)));
+        }
+        for (place, new, value) in changes {
+            let pointers = pointers(&pod);
+            let place = pod.pointer_mut(place.get::<String>(&pointers)).unwrap();
+            match (new, place) {
+                (Some(_), Value::Object(fields)) => drop(fields.insert("invented".to_owned(), value)),
+                (Some(true), Value::Array(items)) => items.push(value),
+                (Some(false), Value::Array(items)) => items.insert(0, value),
+                (_, place) => *place = value,
+            }
+        }
+        pod
+    })
+}
+
 proptest! {
+    // The webhook builds only a part of each pod: it must be all that decides.
+    #[test]
+    fn the_part_that_is_read_decides_as_the_whole_pod_would(pod in arriving()) {
+        let is_pod = ["metadata", "spec"].iter().all(|key| pod.get(key).is_some_and(Value::is_object))
+            && pod.get("kind").is_none_or(|kind| kind == "Pod" || !kind.is_string())
+            && pod.get("apiVersion").is_none_or(|version| version == "v1" || !version.is_string());
+        match (answer(&pod), outcome(&pod)) {
+            (answer, _) if !is_pod => prop_assert_eq!(answer.outcome(), ("denied", "NotAPod")),
+            (Answer::Allow { operations, warnings, .. }, Ok(Outcome::Inject { operations: all, warnings: warned })) => {
+                prop_assert_eq!((operations, warnings), (all, warned));
+            }
+            (answer, Ok(Outcome::Skip(skip))) => prop_assert_eq!(answer.outcome(), ("skipped", skip.reason())),
+            (Answer::Deny { messages, .. }, Err(refusal)) => prop_assert_eq!(messages, [refusal.to_string()]),
+            (answer, outcome) => panic!("{answer:?} but {outcome:?}"),
+        }
+    }
+
+    // Whatever else the API server writes into a pod of its own types.
+    #[test]
+    fn a_pod_as_the_kubernetes_types_write_it_is_answered_alike(pod in pods()) {
+        let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
+        prop_assert_eq!(answer(&serde_json::to_value(&typed).unwrap()), answer(&pod));
+        let patched: Pod = serde_json::from_value(apply(&pod, &patch(&pod))).unwrap();
+        let Answer::Allow { operations, .. } = answer(&serde_json::to_value(&patched).unwrap()) else { panic!("{patched:?}") };
+        prop_assert_eq!(operations, Vec::<Value>::new());
+    }
+
     #[test]
     fn a_patched_pod_needs_no_patch(pod in pods()) {
         let patched = apply(&pod, &patch(&pod));

@@ -14,9 +14,11 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, StatusCode},
 };
+use common::review;
 use countersign_webhook::{
     admission::LONGEST_REVIEW,
     control_plane::Current,
+    large_reviews::LargeReviews,
     metrics::Metrics,
     server::{self, App},
 };
@@ -40,6 +42,7 @@ fn app_until(settings: bool, until: Option<&str>) -> Arc<App> {
         settings: current,
         metrics: Metrics::new(),
         serves_until: watch::channel(until.map(|until| until.parse().unwrap())).1,
+        large_reviews: LargeReviews::new(),
         draining: AtomicBool::new(false),
     })
 }
@@ -49,13 +52,6 @@ async fn call(router: &mut Router, method: &str, path: &str, body: Vec<u8>) -> (
     let response = router.call(request).await.unwrap();
     let status = response.status();
     (status, String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
-}
-
-fn review(pod: &Value) -> Vec<u8> {
-    let request = json!({ "uid": "u1", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": "CREATE", "object": pod });
-    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
-        .to_string()
-        .into_bytes()
 }
 
 #[tokio::test]
@@ -96,9 +92,12 @@ async fn what_is_no_review_is_a_bad_request() {
 
 #[tokio::test]
 async fn readiness_waits_for_settings_and_certificates() {
-    for (settings, published, expected) in
-        [(false, false, "ConfigMap"), (false, true, "ConfigMap"), (true, false, "countersign-webhook-tls"), (true, true, "ok")]
-    {
+    for (settings, published, expected) in [
+        (false, false, "ConfigMap"),
+        (false, true, "ConfigMap"),
+        (true, false, "countersign-webhook-tls"),
+        (true, true, "ok"),
+    ] {
         let mut router = server::observation(app(settings, published));
         let (status, body) = call(&mut router, "GET", "/readyz", vec![]).await;
         assert_eq!(status == StatusCode::OK, settings && published);

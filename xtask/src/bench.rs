@@ -135,6 +135,7 @@ fn report(root: &Path, measured: &[Measured], parts: &[Part]) -> Result<String> 
 const BENCHES: &[(&str, &str)] = &[
     ("countersign-core", "issue"),
     ("countersign-webhook", "inject"),
+    ("countersign-webhook", "large_reviews"),
     ("countersign-operator", "index"),
     ("countersign-operator", "stream"),
     ("countersign-agent", "start"),

@@ -403,13 +403,25 @@ async fn writes(world: &World, user: &Cluster, judge: impl Fn(&str, kube::Result
     judge("who leads", patched(&leases, OPERATOR, json!({ "spec": { "holderIdentity": "me" } })).await)?;
     judge("the Lease's deletion", deleted(&leases, OPERATOR).await)?;
     judge("a journal", patched(&journals, "control-plane", json!({ "data": { "journal": "" } })).await)?;
-    judge("a journal's annotation", patched(&journals, "control-plane", json!({ "metadata": { "annotations": { "a": "b" } } })).await)?;
+    judge(
+        "a journal's annotation",
+        patched(&journals, "control-plane", json!({ "metadata": { "annotations": { "a": "b" } } })).await,
+    )?;
     judge("a journal's deletion", deleted(&journals, "control-plane").await)?;
     judge("the deletion of all journals", all_deleted(&journals, "control-plane").await)?;
-    judge("a new journal", journals.create(&create(), &secret("trust-domain.new", "countersign.dev/journal")?).await.map(drop))?;
-    judge("a Secret in a journal's place", journals.create(&create(), &secret("trust-domain.new", "Opaque")?).await.map(drop))?;
+    judge(
+        "a new journal",
+        journals.create(&create(), &secret("trust-domain.new", "countersign.dev/journal")?).await.map(drop),
+    )?;
+    judge(
+        "a Secret in a journal's place",
+        journals.create(&create(), &secret("trust-domain.new", "Opaque")?).await.map(drop),
+    )?;
     let elsewhere = user.api::<Secret>(&world.namespace);
-    judge("a journal elsewhere", elsewhere.create(&create(), &secret("mine", "countersign.dev/journal")?).await.map(drop))?;
+    judge(
+        "a journal elsewhere",
+        elsewhere.create(&create(), &secret("mine", "countersign.dev/journal")?).await.map(drop),
+    )?;
     judge("the webhook's CA", patched(&secrets, WEBHOOK_CA, json!({ "data": { "ca": "" } })).await)?;
     judge("the webhook's certificate", patched(&secrets, CERTIFICATE, json!({ "data": { "tls.crt": "" } })).await)?;
     judge("its deletion", deleted(&secrets, CERTIFICATE).await)?;
@@ -487,7 +499,8 @@ async fn the_operators_account_and_the_controllers_that_clean_up_are_let_through
         journal.metadata.annotations.get_or_insert_default().insert("a".to_owned(), "b".to_owned());
         passes("a journal", journals.replace("control-plane", &create(), &journal).await)?;
 
-        let controller = async |name: &str| Cluster::impersonating(&format!("system:serviceaccount:kube-system:{name}"), &[]).await;
+        let controller =
+            async |name: &str| Cluster::impersonating(&format!("system:serviceaccount:kube-system:{name}"), &[]).await;
         let namespaces = controller("namespace-controller").await?;
         let collector = controller("generic-garbage-collector").await?;
         for user in [&namespaces, &collector] {

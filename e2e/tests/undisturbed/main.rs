@@ -7,6 +7,7 @@ mod clients;
 mod grants;
 mod held;
 mod installed;
+mod large_reviews;
 mod permissions;
 mod policy;
 mod refusals;

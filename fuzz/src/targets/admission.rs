@@ -4,13 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::entitlement::{NameTemplate, PathTemplate};
 use countersign_crds::WorkloadIdentity;
-use countersign_webhook::admission::{self, Answer};
+use countersign_webhook::admission::{self, Answer, Request};
 use countersign_webhook::control_plane::Settings;
-use countersign_webhook::inject::{AgentOptions, AgentResources, Asked, PullPolicy};
+use countersign_webhook::head::{Head, LONGEST, head};
+use countersign_webhook::inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, inject};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-/// The patch of an accepted pod applies, takes nothing away, and leaves a pod that needs none. The first byte chooses the
+/// What is answered is what reading the whole pod says; the patch of an accepted pod applies, takes nothing away, and leaves a
+/// pod that needs none. The first byte chooses the
 /// entry; then an AdmissionReview, or with the byte's highest bit a pod.
 pub(crate) fn mutate(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
@@ -28,21 +30,62 @@ pub(crate) fn mutate(input: &[u8]) {
     let Ok(request) = admission::read(&body) else {
         return;
     };
+    assert_begins_alike(&body, &request);
     let answer = admission::mutate(&request, asked, &options(), Some(&settings()));
     assert_is_response(&answer, &request.uid);
     assert!(matches!(admission::mutate(&request, asked, &options(), None), Answer::Deny { code: 503, .. }));
+    let object = whole(&request);
+    assert_reads_enough(&answer, &request, &object, asked);
     let Answer::Allow { operations, .. } = answer else {
         return;
     };
-    let patched = apply(&request.object, &operations);
-    assert!(grew(&request.object, &patched), "{operations:?} takes something away from {}", request.object);
+    let patched = apply(&object, &operations);
+    assert!(grew(&object, &patched), "{operations:?} takes something away from {object}");
     let again = admission::read(&review("", "v1", "Pod", &patched)).unwrap();
     match admission::mutate(&again, asked, &options(), Some(&settings())) {
         Answer::Allow { operations: more, .. } => {
-            assert!(more.is_empty(), "{} after {operations:?}: {more:?}", request.object);
+            assert!(more.is_empty(), "{object} after {operations:?}: {more:?}");
         }
-        Answer::Deny { messages, .. } => panic!("what we made of {} is refused: {messages:?}", request.object),
+        Answer::Deny { messages, .. } => panic!("what we made of {object} is refused: {messages:?}"),
     }
+}
+
+/// What the beginning of a review says is what the whole says.
+fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
+    if request.uid.len() > LONGEST || request.namespace.len() > LONGEST {
+        return;
+    }
+    let whole = Head { uid: Some(request.uid.to_string()), namespace: request.namespace.to_string() };
+    assert_eq!(head(body), whole);
+    for end in (0..body.len()).step_by(body.len().div_ceil(16)) {
+        let beginning = head(&body[..end]);
+        assert!(beginning.uid.is_none() || beginning.uid == whole.uid);
+        assert!(beginning.namespace.is_empty() || beginning.namespace == whole.namespace);
+    }
+}
+
+/// Of the pod only a part is read: unless that is refused, the answer is that of reading all of it.
+fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, asked: Asked) {
+    let refusal = match answer {
+        Answer::Deny { reason, .. } => *reason,
+        Answer::Allow { .. } => "",
+    };
+    if ["NotAPod", "LimitExceeded", "Malformed"].contains(&refusal) {
+        return;
+    }
+    match (answer, inject(object, asked, &options(), &settings())) {
+        (Answer::Allow { operations, .. }, Ok(Outcome::Skip(_))) => assert!(operations.is_empty()),
+        (Answer::Allow { operations, warnings, .. }, Ok(Outcome::Inject { operations: all, warnings: warned })) => {
+            assert_eq!((operations, warnings), (&all, &warned), "{}", request.uid);
+        }
+        (Answer::Deny { messages, .. }, Err(refusal)) => assert_eq!(messages, &[refusal.to_string()]),
+        (answer, outcome) => panic!("{answer:?} but {outcome:?} for the whole of {object}"),
+    }
+}
+
+/// The whole object.
+fn whole(request: &Request<'_>) -> Value {
+    request.object.map_or(Value::Null, |object| serde_json::from_str(object.get()).unwrap_or_default())
 }
 
 /// A resource is allowed or every problem is named; what is allowed can be read and parsed. The first byte: 0, a review; 1 a
@@ -68,7 +111,7 @@ pub(crate) fn validate(input: &[u8]) {
     assert_eq!(answer, admission::check(&request));
     let ours = request.kind.group == "countersign.dev" && request.operation != "DELETE";
     if ours && request.kind.kind == "WorkloadIdentity" && matches!(answer, Answer::Allow { .. }) {
-        let spec = WorkloadIdentity::deserialize(&request.object).expect("what is allowed can be read").spec;
+        let spec = WorkloadIdentity::deserialize(whole(&request)).expect("what is allowed can be read").spec;
         PathTemplate::parse(&spec.path).expect("an allowed path is a path");
         for name in spec.x509.iter().flat_map(|x509| &x509.dns_names) {
             NameTemplate::parse(name).expect("an allowed name is a name");

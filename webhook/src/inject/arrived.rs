@@ -110,7 +110,8 @@ fn part(mount: &Value) -> Option<&'static str> {
     ["subPath", "subPathExpr"].into_iter().find(|key| field(mount, key).is_some_and(|path| !path.is_empty()))
 }
 
-fn is_ours(volume: &str) -> bool {
+/// Whether a volume's name is one of ours.
+pub(super) fn is_ours(volume: &str) -> bool {
     let per_container = volume.strip_prefix(IDENTITY).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
     per_container || [TOKEN, PRIVATE, NO_API_TOKEN].contains(&volume)
 }
@@ -144,6 +145,11 @@ fn misused(expected: &Value, mount: &Value, at: &str) -> Option<String> {
         Some(_) if name(mount) != name(expected) => Some("name".to_owned()),
         Some(_) => (mount.get("readOnly") != Some(&Value::Bool(true))).then(|| "readOnly".to_owned()),
     }
+}
+
+/// Whether something is mounted where the identity goes, or below.
+pub(super) fn overlaps_identity(mount: &Value) -> bool {
+    overlap(field(mount, "mountPath").unwrap_or_default(), IDENTITY_PATH)
 }
 
 /// Whether `found` is `ours`, or below it. What is mounted above `/run` hides nothing, so it is none of ours.

@@ -1,5 +1,7 @@
 //! Whether a pod is injected, and how it asks for it: labels and annotations, read once and typed.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{
@@ -155,7 +157,8 @@ fn containers(pod: &Value) -> Result<Vec<Container>, Refusal> {
         return Err(Refusal::NoContainers);
     }
     let Some(names) = annotation(pod, CONTAINERS) else { return Ok(all) };
-    let names: Vec<&str> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    // Of those named twice one is kept: then each step below is bounded by the number of containers there are.
+    let names: BTreeSet<&str> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
         return Err(Refusal::Annotation {
             annotation: CONTAINERS,
@@ -167,7 +170,7 @@ fn containers(pod: &Value) -> Result<Vec<Container>, Refusal> {
         let have = all.into_iter().map(|container| container.name).collect();
         return Err(Refusal::NoSuchContainer { name: (*unknown).to_owned(), have });
     }
-    Ok(all.into_iter().filter(|container| names.contains(&container.name.as_str())).collect())
+    Ok(all.into_iter().filter(|container| names.contains(container.name.as_str())).collect())
 }
 
 #[cfg(test)]

@@ -27,12 +27,30 @@ pub(super) fn named<'a>(items: &'a [Value], wanted: &str) -> Option<&'a Value> {
     items.iter().find(|item| name(item) == wanted)
 }
 
-/// The pod's value of a label.
+/// The beginnings of the labels and annotations that are read of a pod.
+const READ: [&str; 7] = [
+    "countersign.dev/",
+    "kubernetes.io/config.",
+    "sidecar.istio.io/",
+    "traffic.sidecar.istio.io/",
+    "istio.io/",
+    "linkerd.io/",
+    "config.linkerd.io/",
+];
+
+/// Whether a label or annotation is read of a pod.
+pub(super) fn is_read(key: &str) -> bool {
+    READ.iter().any(|read| key.starts_with(read))
+}
+
+/// The pod's value of a label that is read.
 pub(super) fn label<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+    debug_assert!(is_read(key), "{key} is skipped when a pod is read: add it to READ");
     pod.pointer("/metadata/labels")?.get(key)?.as_str()
 }
 
-/// The pod's value of an annotation.
+/// The pod's value of an annotation that is read.
 pub(super) fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+    debug_assert!(is_read(key), "{key} is skipped when a pod is read: add it to READ");
     pod.pointer("/metadata/annotations")?.get(key)?.as_str()
 }

@@ -1,5 +1,5 @@
 //! What becomes of a pod: left alone with a reason, refused with a reason, or given the agent by a patch. All of it is a
-//! pure function of the pod's raw JSON, so that fields this program has never heard of survive.
+//! pure function of the pod's raw JSON, so that fields this program has never heard of survive; [`POD`] names those it reads.
 
 mod agent;
 mod arrived;
@@ -7,6 +7,7 @@ mod decide;
 mod fields;
 mod mesh;
 mod patch;
+mod read;
 mod refusal;
 mod resources;
 mod shape;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use decide::{Asked, Skip};
 pub use mesh::Mesh;
+pub(crate) use read::POD;
 pub use refusal::Refusal;
 pub use resources::{AgentResources, MilliCpu, NoMilliCpu};
 pub use shape::{AgentOptions, PullPolicy};

@@ -6,7 +6,7 @@ use super::{
     arrived::{Arrived, has_mount},
     decide::Wanted,
     fields::{annotation, list, name, named},
-    shape::{Shape, application_env},
+    shape::{APPLICATION_ENV, Shape},
 };
 
 /// What makes of the pod one that has all of `shape`, in the order of application. Indices are those of the pod as it
@@ -25,7 +25,8 @@ pub(super) fn operations(
         let mounts = if has_mount(raw, &mount) { vec![] } else { vec![mount] };
         append(&mut operations, raw, &pointer, "volumeMounts", mounts);
         let have = list(raw, "/env");
-        let env = application_env().into_iter().filter(|variable| named(have, name(variable)).is_none()).collect();
+        let missing = APPLICATION_ENV.iter().filter(|(variable, _)| named(have, variable).is_none());
+        let env = missing.map(|(variable, value)| json!({ "name": variable, "value": value })).collect();
         append(&mut operations, raw, &pointer, "env", env);
     }
     let spec = pod.get("spec").unwrap_or(&Value::Null);

@@ -1,5 +1,7 @@
 //! Why a pod is refused.
 
+use crate::projection::Unreadable;
+
 /// Why a pod is refused. Each says what was wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -67,6 +69,9 @@ pub enum Refusal {
         /// The first difference.
         difference: String,
     },
+    /// What must be read of the pod exceeds a limit, or is malformed.
+    #[error("the pod is not accepted: {0}")]
+    Unreadable(#[from] Unreadable),
     /// A container has something else mounted where the identity goes.
     #[error(
         "container `{container}` mounts volume `{volume}` at {path}, where its identity goes: mount it elsewhere, or leave the container out with countersign.dev/containers"
@@ -96,6 +101,7 @@ impl Refusal {
             Self::NoContainers => "NoContainers",
             Self::NameTaken { .. } => "NameTaken",
             Self::MountTaken { .. } => "MountTaken",
+            Self::Unreadable(unreadable) => unreadable.reason(),
         }
     }
 }

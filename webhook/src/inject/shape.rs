@@ -103,13 +103,11 @@ impl Shape {
     }
 }
 
-/// What an application's environment gets, unless it has a variable of that name.
-pub(super) fn application_env() -> [Value; 2] {
-    [
-        json!({ "name": "SPIFFE_ENDPOINT_SOCKET", "value": "unix:///run/countersign/workload.sock" }),
-        json!({ "name": "SPIFFE_CREDENTIAL_FOLDER", "value": "/run/countersign/credentials" }),
-    ]
-}
+/// What an application's environment gets, unless it has a variable of that name: names and values.
+pub(super) const APPLICATION_ENV: [(&str, &str); 2] = [
+    ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/countersign/workload.sock"),
+    ("SPIFFE_CREDENTIAL_FOLDER", "/run/countersign/credentials"),
+];
 
 fn sessions(wanted: &Wanted) -> Vec<Session> {
     if !wanted.per_container {

@@ -16,6 +16,9 @@ const SHARED_PROCESSES: &str = "countersign: shareProcessNamespace is true: thro
 const HOST_PROCESSES: &str = "countersign: hostPID is true: through /proc this pod's containers and the node's processes of \
     the same user can read each other's files and memory, identities too; leave it out";
 
+/// Of how many mounts with a part of an identity there is a warning: the API server passes on 4 KiB of warnings in all.
+const MOST_PARTS: usize = 16;
+
 /// Warnings about the pod, and for `shape` in it.
 pub(super) fn warnings(pod: &Value, wanted: &Wanted, shape: &Shape, user: User) -> Vec<String> {
     let is_set = |pointer: &str| pod.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
@@ -29,7 +32,7 @@ pub(super) fn warnings(pod: &Value, wanted: &Wanted, shape: &Shape, user: User) 
     if is_set("/spec/hostPID") {
         warnings.push(HOST_PROCESSES.to_owned());
     }
-    for (container, path) in arrived::parts(pod, wanted, shape) {
+    for (container, path) in arrived::parts(pod, wanted, shape).take(MOST_PARTS) {
         warnings.push(format!(
             "countersign: container `{container}` mounts a part of its identity at {path}: a subPath never refreshes, and the \
              credential there expires; read it below /run/countersign, or link to it"

@@ -1,6 +1,7 @@
 //! What one object alone proves wrong, beyond what its schema says. What depends on other objects is a condition, so that
 //! objects may be applied in any order.
 
+mod read;
 mod separation;
 mod trust_domain;
 mod workload_identity;
@@ -8,6 +9,8 @@ mod workload_identity;
 use std::{collections::HashSet, fmt::Display};
 
 use countersign_core::entitlement::AudiencePattern;
+pub(crate) use read::RESOURCE;
+
 pub use trust_domain::trust_domain;
 pub use workload_identity::workload_identity;
 

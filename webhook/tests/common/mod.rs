@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use countersign_webhook::{
+    admission::{self, Answer},
     control_plane::Settings,
     inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, Refusal, inject},
 };
@@ -50,6 +51,20 @@ pub(crate) fn container(name: &str) -> Value {
 
 pub(crate) fn outcome(pod: &Value) -> Result<Outcome, Refusal> {
     inject(pod, Asked::ByNamespace, &options(), &settings())
+}
+
+/// An AdmissionReview of the pod, as bytes.
+pub(crate) fn review(pod: &Value) -> Vec<u8> {
+    let request = json!({ "uid": "u1", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": "CREATE", "object": pod });
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
+        .to_string()
+        .into_bytes()
+}
+
+/// What is answered to a review of the pod, of which only a part is read.
+pub(crate) fn answer(pod: &Value) -> Answer {
+    let review = review(pod);
+    admission::mutate(&admission::read(&review).unwrap(), Asked::ByNamespace, &options(), Some(&settings()))
 }
 
 pub(crate) fn patch(pod: &Value) -> Vec<Value> {

@@ -61,6 +61,15 @@ const CORE: &[Standard] = &[
         yardstick: Some("parse and write the same review, p50"),
         aim: None,
     },
+    // Half of the webhook's limit.
+    value("webhook memory, 64 large reviews at once", 64.0),
+    // API servers give a webhook 5 s.
+    beside("ordinary review among 64 large ones, p99", "ordinary review over TLS, at rest, p99", 1000.0),
+    Standard {
+        figure: "ordinary review among 64 large ones, p50",
+        yardstick: Some("ordinary review over TLS, at rest, p50"),
+        aim: None,
+    },
     ratio(
         "index: change of one pod, 10,000 identities, p50",
         "index: change of one pod, a hundredth of the pods, p50",
@@ -148,25 +157,41 @@ mod tests {
 
     use serde_json::Value;
 
+    use super::{Aim, CORE};
+
     /// As many agents as the load driver connects unless told otherwise.
     const STREAMS: u64 = 10_000;
 
     #[test]
     fn the_operators_limit_leaves_room_for_what_all_streams_may_take() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base/operator/deployment.yaml");
+        let limit = memory_limit("operator");
+        let allowed = 300 + STREAMS * 32 / 1024;
+        assert!(
+            limit >= allowed,
+            "{limit} MiB is less than the {allowed} MiB that one replica may take with all streams"
+        );
+    }
+
+    #[test]
+    fn large_reviews_may_take_half_of_the_webhooks_limit() {
+        let figure = "webhook memory, 64 large reviews at once";
+        let standard = CORE.iter().find(|standard| standard.figure == figure).unwrap();
+        let Some(Aim::Value(most)) = standard.aim else { panic!("{figure} has no aim") };
+        assert!(most * 2.0 <= memory_limit("webhook") as f64);
+    }
+
+    /// The memory limit of a component's container in its manifest, in MiB.
+    fn memory_limit(component: &str) -> u64 {
+        let path = format!("../manifests/base/{component}/deployment.yaml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let documents: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap();
         let deployment = documents.iter().find(|document| document["kind"] == "Deployment").unwrap();
         let limit = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"].as_str();
         let limit = limit.unwrap();
-        let mebibytes = match (limit.strip_suffix("Gi"), limit.strip_suffix("Mi")) {
+        match (limit.strip_suffix("Gi"), limit.strip_suffix("Mi")) {
             (Some(number), _) => number.parse::<u64>().unwrap() * 1024,
             (_, Some(number)) => number.parse().unwrap(),
             _ => panic!("the limit is {limit}"),
-        };
-        let allowed = 300 + STREAMS * 32 / 1024;
-        assert!(
-            mebibytes >= allowed,
-            "{limit} is less than the {allowed} MiB that one replica may take with all streams"
-        );
+        }
     }
 }
