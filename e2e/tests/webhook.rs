@@ -155,7 +155,10 @@ async fn rotate(world: &World, load: &Load) -> Result<()> {
     args.extend(SHORT_LIVES.map(str::to_owned));
     let patch =
         json!({ "spec": { "template": { "spec": { "containers": [{ "name": container.name, "args": args }] } } } });
-    deployments.patch(WEBHOOK_CA, &PatchParams::default(), &Patch::Strategic(patch)).await.context("set short lives")?;
+    deployments
+        .patch(WEBHOOK_CA, &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .context("set short lives")?;
     restart(&world.cluster).await?;
     replicas_serve(&world.cluster).await?;
 

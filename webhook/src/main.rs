@@ -162,8 +162,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         meshes: flags.mesh,
     };
     let metrics = Metrics::new();
-    let reader =
-        Reader { name, certificate: certificate.clone(), serves_until: until, metrics: metrics.certificate() };
+    let reader = Reader { name, certificate: certificate.clone(), serves_until: until, metrics: metrics.certificate() };
     let draining = AtomicBool::new(false);
     let app = Arc::new(App { options, settings: settings.clone(), metrics, serves_until, draining });
 

@@ -149,7 +149,8 @@ impl Publisher {
 
     /// Whenever another writes what this reads: manifests applied again, another replica, a person.
     fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
-        let secrets = stream::select(touched(self.touched.clone(), SECRET), touched(self.touched.clone(), serving::SECRET));
+        let secrets =
+            stream::select(touched(self.touched.clone(), SECRET), touched(self.touched.clone(), serving::SECRET));
         stream::select(secrets, self.configurations.changes())
     }
 
@@ -158,7 +159,8 @@ impl Publisher {
         loop {
             let observed = self.configurations.observe().await?;
             let what = "read Secret countersign-webhook-tls";
-            let served = self.secrets.get_opt(serving::SECRET).await.map_err(|source| PublishError::Api { what, source })?;
+            let served =
+                self.secrets.get_opt(serving::SECRET).await.map_err(|source| PublishError::Api { what, source })?;
             let what = "read Secret countersign-webhook-ca";
             let secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
             let state = stored(secret.as_ref())?;
@@ -166,7 +168,8 @@ impl Publisher {
                 Plan::Keep => return self.publish(&observed, served, &state, now).await,
                 plan => {
                     tracing::info!(?plan, "changing the webhook's CA");
-                    let data = BTreeMap::from([(KEY.to_owned(), ByteString(state.after(&plan, self.lives, now)?.to_bytes()))]);
+                    let data =
+                        BTreeMap::from([(KEY.to_owned(), ByteString(state.after(&plan, self.lives, now)?.to_bytes()))]);
                     let what = "Secret countersign-webhook-ca";
                     self.store(secret, (SECRET, SECRET_TYPE), data, what).await?;
                 }
@@ -223,8 +226,7 @@ impl Publisher {
             }
             None => {
                 let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-                let secret =
-                    Secret { metadata, data: Some(data), type_: Some(kind.to_owned()), ..Secret::default() };
+                let secret = Secret { metadata, data: Some(data), type_: Some(kind.to_owned()), ..Secret::default() };
                 self.secrets.create(&parameters, &secret).await
             }
         };

@@ -84,7 +84,8 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
 /// Reads a file and a clock, and nothing else: kubelets run it every few seconds.
 pub(crate) fn probe(flags: &ProbeFlags) -> anyhow::Result<()> {
     let file = &flags.health_file;
-    let health = Health::read(file).with_context(|| format!("the CA's controller has not written {}", file.display()))?;
+    let health =
+        Health::read(file).with_context(|| format!("the CA's controller has not written {}", file.display()))?;
     let probe = match flags.probe {
         Probe::Live => health::Probe::Live,
         Probe::Ready => health::Probe::Ready,

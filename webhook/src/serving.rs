@@ -75,7 +75,8 @@ impl ServingCertificate {
         let certified =
             CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(ServingError::Mismatch)?;
         let (_, parsed) = parse_x509_certificate(&leaf).map_err(|_| unreadable())?;
-        let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|_| unreadable());
+        let time =
+            |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|_| unreadable());
         let (not_before, not_after) = (time(parsed.validity().not_before)?, time(parsed.validity().not_after)?);
         Ok(Self { certified, leaf, not_before, not_after })
     }

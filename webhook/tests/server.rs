@@ -96,9 +96,12 @@ async fn what_is_no_review_is_a_bad_request() {
 
 #[tokio::test]
 async fn readiness_waits_for_settings_and_certificates() {
-    for (settings, published, expected) in
-        [(false, false, "ConfigMap"), (false, true, "ConfigMap"), (true, false, "countersign-webhook-tls"), (true, true, "ok")]
-    {
+    for (settings, published, expected) in [
+        (false, false, "ConfigMap"),
+        (false, true, "ConfigMap"),
+        (true, false, "countersign-webhook-tls"),
+        (true, true, "ok"),
+    ] {
         let mut router = server::observation(app(settings, published));
         let (status, body) = call(&mut router, "GET", "/readyz", vec![]).await;
         assert_eq!(status == StatusCode::OK, settings && published);

@@ -241,7 +241,8 @@ async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
         let publisher = server.publisher(lives());
         publisher.once(start()).await.unwrap();
         if what == "a configuration" {
-            server.stored(|stored| stored.objects.get_mut(MUTATING).unwrap()["webhooks"][0]["clientConfig"] = json!({}));
+            server
+                .stored(|stored| stored.objects.get_mut(MUTATING).unwrap()["webhooks"][0]["clientConfig"] = json!({}));
         }
         server.writes();
         server.stored(|stored| stored.meanwhile = Some((format!("{SECRETS}/{SECRET}"), write)));
