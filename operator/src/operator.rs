@@ -78,6 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let token_keys = Arc::new(TokenKeys::new(
         Box::new(ApiServer(client.clone())),
         audience.clone(),
+        config.max_token_life,
         readiness.clone(),
         metrics.clone(),
     ));
@@ -98,6 +99,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     {
         let (client, index, readiness, metrics) = shared.clone();
         part!("watch of namespaces", watch::namespaces::watch(client, index, readiness, metrics));
+    }
+    {
+        let (index, clock, agreement) = (index.clone(), clock.clone(), agreement.clone());
+        part!("end of deleted pods", watch::deletions::follow(index, clock, agreement));
     }
     let (domains, domain_writer) = Stored::new();
     {

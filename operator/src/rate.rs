@@ -34,6 +34,16 @@ impl Bucket {
     /// # Errors
     /// The time to wait until there is.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.has_one(now)?;
+        self.tokens -= 1;
+        Ok(())
+    }
+
+    /// Whether there is one to take.
+    ///
+    /// # Errors
+    /// The time to wait until there is.
+    pub fn has_one(&mut self, now: Instant) -> Result<(), Duration> {
         let counted = *self.counted.get_or_insert(now);
         let elapsed = now.saturating_duration_since(counted);
         let earned = u32::try_from(elapsed.as_nanos() / self.rate.each.as_nanos().max(1)).unwrap_or(u32::MAX);
@@ -44,7 +54,6 @@ impl Bucket {
         if self.tokens == 0 {
             return Err(self.rate.each.saturating_sub(now.saturating_duration_since(self.counted.unwrap_or(now))));
         }
-        self.tokens -= 1;
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ pub use domains::DomainVerdict;
 use domains::Domains;
 use identities::{Identities, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
-pub use pods::PodRecord;
+pub use pods::{DELETION_GRACE, PodRecord};
 use pods::Pods;
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
@@ -113,7 +113,19 @@ impl Index {
         self.pods.alive(uid, now)
     }
 
-    /// A pod by uid.
+    /// Whether a pod is known and has ended, so that it never comes back.
+    #[must_use]
+    pub fn ended(&self, uid: &str, now: Timestamp) -> bool {
+        self.pods.has_ended(uid, now)
+    }
+
+    /// When the next pod ends by its deletion.
+    #[must_use]
+    pub fn next_deletion(&self) -> Option<Timestamp> {
+        self.pods.next_deletion()
+    }
+
+    /// A pod by uid; it has ended if it has by the time as last told.
     #[must_use]
     pub fn pod(&self, uid: &str) -> Option<PodRecord> {
         self.pods.record(uid)
@@ -203,6 +215,15 @@ impl Index {
         }
         self.match_pod(&uid);
         self.publish(&uid);
+    }
+
+    /// Tells the time. Pods whose deletion is over by then have ended, though nothing else tells of it: a finalizer or a node
+    /// that is gone keeps such a pod for as long as it likes.
+    pub fn tell_time(&mut self, now: Timestamp) {
+        for uid in self.pods.tell_time(now) {
+            self.match_pod(&uid);
+            self.publish(&uid);
+        }
     }
 
     /// A pod is gone.

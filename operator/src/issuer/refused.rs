@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use countersign_core::{csr::CsrError, id::TrustDomain, jwt::JwtIssueError, x509::IssueError};
+use countersign_core::{
+    csr::CsrError, id::TrustDomain, jwt::JwtIssueError, service_account::TokenError, x509::IssueError,
+};
 use countersign_proto::issuer::v1;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use super::registry::Full;
+use super::{connection::NotOpened, registry::Full};
 use crate::{clock::agreement::ClockOff, jwks::VerifyError, metrics::Reason};
 
 /// The metadata key of the time to wait before asking again, milliseconds.
@@ -22,6 +24,12 @@ pub enum Refused {
     /// The first message was another one.
     #[error("the first message of a stream must be Hello")]
     NotHello,
+    /// The connection takes no further stream for now.
+    #[error("{}", match .0 {
+        NotOpened::TooMany(_) => "too many streams were opened on this connection of late",
+        NotOpened::Failing(_) => "too many streams of this connection failed of late; the reasons are in their status",
+    })]
+    NotOpened(NotOpened),
     /// A message that has no meaning where it came.
     #[error("{0}")]
     Protocol(&'static str),
@@ -153,6 +161,7 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NotOpened(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => Code::Unavailable,
         }
@@ -162,7 +171,7 @@ impl Refused {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooFast(wait) => Some((*wait).max(Duration::from_millis(1))),
+            Self::TooFast(wait) | Self::NotOpened(NotOpened::TooMany(wait) | NotOpened::Failing(wait)) => Some((*wait).max(Duration::from_millis(1))),
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
                 Some(Duration::from_millis(500))
@@ -193,8 +202,46 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NotOpened(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => Reason::Overload,
+        }
+    }
+
+    /// Whether a stream that ends so before it has proven a pod does so by the peer's own fault. What this replica lacks, or
+    /// the API server does not answer, is not.
+    #[must_use]
+    pub fn is_peers_fault(&self) -> bool {
+        match self {
+            // The keys may have been rotated, and the API server not have told yet.
+            Self::Token(VerifyError::NoKeys | VerifyError::Token(TokenError::UnknownKey { .. })) => false,
+            Self::NoHello(_)
+            | Self::NotHello
+            | Self::Protocol(_)
+            | Self::Token(VerifyError::Token(_))
+            | Self::TokenExpired
+            | Self::OtherPod
+            | Self::TokenMismatch
+            | Self::PodGone { .. }
+            | Self::UnknownSession { .. }
+            | Self::Csr(_)
+            | Self::KeyReused(_)
+            | Self::Audience { .. }
+            | Self::AudienceCount { .. } => true,
+            Self::NotOpened(_)
+            | Self::Displaced
+            | Self::NoIdentity(_)
+            | Self::NotHeld(_)
+            | Self::NoAuthority(_)
+            | Self::Stale(_)
+            | Self::X509(_)
+            | Self::Jwt(_)
+            | Self::Starting(_)
+            | Self::Undecided
+            | Self::Full(_)
+            | Self::TooFast(_)
+            | Self::ShuttingDown(_)
+            | Self::Clock(_) => false,
         }
     }
 

@@ -66,12 +66,14 @@ pub async fn serve(
     outbound: Outbound,
 ) {
     context.metrics.sessions.inc();
-    let end = converse(&context, &link, &mut admission, &mut requests, &outbound).await.err();
+    let end = converse(&context, &link, &mut admission, &mut requests, &outbound).await;
     context.metrics.sessions.dec();
-    if !admission.is_proven() && !link.is_leaving() {
-        link.fail();
+    // One that goes without a word costs as much as one that is refused.
+    let at_fault = end.as_ref().map_or_else(Refused::is_peers_fault, |()| true);
+    if !admission.is_proven() && !link.is_leaving() && at_fault {
+        link.fail(Instant::now());
     }
-    if let Some(refused) = end {
+    if let Err(refused) = end {
         context.metrics.refused(Kind::Session, refused.reason());
         tracing::debug!(error = %refused, "stream ended");
         // A reader that does not take even this is gone; its stream ends with the channel.
@@ -89,7 +91,7 @@ async fn converse(
     // A stream lives for months and keeps what its future has room for: how it opens is boxed, and gone then.
     let Some(mut session) = Box::pin(open(context, link, requests)).await? else { return Ok(()) };
     admission.prove();
-    link.prove();
+    let _proven = link.prove();
     session.run(link, requests, outbound).await
 }
 
@@ -423,7 +425,7 @@ async fn ensure_alive(context: &Context, pod: &PodToken, now: Timestamp) -> Resu
     }
     let (namespace, name, uid) = (pod.namespace.clone(), pod.pod_name.clone(), pod.pod_uid.clone());
     // A pod that the index knows as ended does not come back: there is nothing to read.
-    let ended = context.index.read(|index| index.pod(&uid).is_some_and(|pod| pod.ended));
+    let ended = context.index.read(|index| index.ended(&uid, now));
     if ended {
         return Err(Refused::PodGone { namespace, name, uid });
     }

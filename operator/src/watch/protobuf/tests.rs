@@ -17,7 +17,7 @@ use kube::{
 use prost::Message;
 
 use super::messages::{
-    Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, TypeMeta, Unknown,
+    Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, Time, TypeMeta, Unknown,
     WatchEvent,
 };
 use crate::{
@@ -49,6 +49,8 @@ struct WholeMeta {
     uid: String,
     #[prost(string, tag = "6")]
     resource_version: String,
+    #[prost(message, optional, tag = "9")]
+    deletion_timestamp: Option<Time>,
     #[prost(message, repeated, tag = "11")]
     labels: Vec<Entry>,
     #[prost(message, repeated, tag = "12")]
