@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt as _, api::PostParams};
 
 use crate::{cluster::Cluster, figures::Progress, world::PodName};
 
-/// Longer than any run: these agents' files are not replaced.
+/// Longer than any run: these agents' files are not replaced. The operator is started so that it takes them.
 const LIFE: i64 = 12 * 3600;
 
 /// A pod with a token that proves it.

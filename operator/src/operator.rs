@@ -149,8 +149,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         part!("refresh of token keys", async move { token_keys.keep_fresh().await });
     }
     {
-        let (client, metrics) = (client.clone(), metrics.clone());
-        part!("publication of events", events::publish(client, notices, metrics));
+        part!("publication of events", events::publish(client.clone(), notices));
     }
     let leadership = Leadership::new(clock.clone(), agreement.clone());
     let election = Election::new(
@@ -234,6 +233,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         port: config.listen_inspect.port(),
         source,
         credential,
+        index: index.clone(),
+        events: events.clone(),
         leadership,
     };
     part!("counting of what lives in streams", inspect::aggregate::run(rounds, counts));

@@ -39,6 +39,13 @@ impl Bucket {
         Ok(())
     }
 
+    /// Whether it is as a new one would be.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let all = self.rate.each.saturating_mul(self.rate.burst);
+        self.counted.is_none_or(|counted| now.saturating_duration_since(counted) >= all)
+    }
+
     /// Whether there is one to take.
     ///
     /// # Errors
@@ -93,8 +100,7 @@ impl Turnstile {
     /// Whether it is as a new one would be.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
-        let all = self.bucket.rate.each.saturating_mul(self.bucket.rate.burst);
-        self.bucket.counted.is_none_or(|counted| now.saturating_duration_since(counted) >= all)
+        self.bucket.is_full(now)
     }
 }
 

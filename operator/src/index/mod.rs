@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for};
+use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out};
 use countersign_crds as crds;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -28,6 +28,9 @@ use pods::Pods;
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
 pub use translate::FieldError;
+
+/// The name of the agent's container, which the webhook gives it.
+pub const AGENT_CONTAINER: &str = "countersign-agent";
 
 /// What a session's pod is entitled to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +166,17 @@ impl Index {
         }
     }
 
+    /// The WorkloadIdentities, `namespace/name`, that select a session and have no effect for it, since it has
+    /// [`MAX_IDENTITIES`] others.
+    ///
+    /// [`MAX_IDENTITIES`]: countersign_core::entitlement::MAX_IDENTITIES
+    #[must_use]
+    pub fn left_out(&self, uid: &str, session: &str) -> Vec<String> {
+        let Some(pod) = self.pods.record(uid).filter(|pod| !pod.ended) else { return Vec::new() };
+        let (namespace, account) = (pod.facts.namespace.as_str(), pod.facts.service_account.as_str());
+        left_out(&pod.facts, session, self.identities.judged_candidates(namespace, account))
+    }
+
     fn absence(&self, namespace: &str, why: &NoIdentity) -> Absence {
         let mut message = why.to_string();
         if let Some((key, error)) = self.identities.invalid_in(namespace) {
@@ -171,10 +185,11 @@ impl Index {
         Absence { reason: why.reason(), message }
     }
 
-    /// Whether a session name is the pod's own or one of its containers'.
+    /// Whether a session name is the pod's own or one of its containers', the agent's excepted: that serves others, and has no
+    /// identity of its own to ask for.
     #[must_use]
     pub fn has_session(&self, uid: &str, session: &str) -> bool {
-        session.is_empty() || self.pods.containers(uid).iter().any(|container| container == session)
+        session.is_empty() || session != AGENT_CONTAINER && self.pods.containers(uid).iter().any(|container| container == session)
     }
 
     /// All pods are about to be listed.

@@ -58,7 +58,9 @@ pub enum Refused {
         uid: String,
     },
     /// The session names no container.
-    #[error("pod {namespace}/{name} has no container {session:?}; a session is empty or names a container of the pod")]
+    #[error(
+        "pod {namespace}/{name} has no session {session:?}; a session is empty or names a container of the pod other than the agent's"
+    )]
     UnknownSession {
         /// Its namespace.
         namespace: String,
@@ -68,7 +70,7 @@ pub enum Refused {
         session: String,
     },
     /// A newer stream has the session.
-    #[error("a newer stream of the same pod and session took over")]
+    #[error("a newer stream of the same pod took over: of the same session, or of the pod as a whole against its containers")]
     Displaced,
     /// The pod has no identity at all.
     #[error("the pod has no identity: {0}")]
@@ -124,6 +126,9 @@ pub enum Refused {
     /// Faster than one stream may.
     #[error("too many requests on this stream")]
     TooFast(Duration),
+    /// More than the namespace's share.
+    #[error("the pods of this namespace ask for more signatures than their share of what the issuer makes")]
+    NamespaceBusy(Duration),
     /// The process ends.
     #[error("this replica of the issuer is shutting down")]
     ShuttingDown(Duration),
@@ -161,6 +166,7 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NamespaceBusy(_)
             | Self::NotOpened(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => Code::Unavailable,
@@ -171,7 +177,9 @@ impl Refused {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooFast(wait) | Self::NotOpened(NotOpened::TooMany(wait) | NotOpened::Failing(wait)) => Some((*wait).max(Duration::from_millis(1))),
+            Self::TooFast(wait)
+            | Self::NamespaceBusy(wait)
+            | Self::NotOpened(NotOpened::TooMany(wait) | NotOpened::Failing(wait)) => Some((*wait).max(Duration::from_millis(1))),
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
                 Some(Duration::from_millis(500))
@@ -202,6 +210,7 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NamespaceBusy(_)
             | Self::NotOpened(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => Reason::Overload,
@@ -240,6 +249,7 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NamespaceBusy(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => false,
         }
