@@ -8,7 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod controllers;
 pub mod events;
-mod fair;
+pub mod fair;
 pub mod http;
 pub mod index;
 pub mod inspect;

@@ -429,6 +429,7 @@ async fn a_stream_ends_at_its_tokens_expiry_unless_a_newer_one_came() {
     assert_eq!((status.code(), begin.elapsed().as_secs()), (Code::Unauthenticated, 3600));
 
     let mut fresh = claims("orders-0", "p0");
+    fresh["iat"] = json!(EPOCH + 3600);
     fresh["exp"] = json!(EPOCH + 7200);
     let first = world.signer.sign(&fresh);
     fresh["exp"] = json!(EPOCH + 9000);

@@ -59,7 +59,8 @@ pub enum Refused {
     },
     /// The session names no container.
     #[error(
-        "pod {namespace}/{name} has no session {session:?}; a session is empty or names a container of the pod other than the agent's"
+        "pod {namespace}/{name} has no container {session:?} that may have a session; a session is empty or names a container other than the \
+         agent's"
     )]
     UnknownSession {
         /// Its namespace.
