@@ -22,7 +22,7 @@ use countersign_core::csr::Csr;
 use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_core::jwt::JwtVerificationKey;
 use countersign_core::key::{KeyType, PrivateKey, Signer};
-use countersign_core::service_account::{ClusterJwks, verify_token};
+use countersign_core::service_account::{ClusterJwks, Expected, verify_token};
 use countersign_core::x509::{LeafRequest, X509Authority};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -40,7 +40,8 @@ fn main() {
     let csr = Csr::create(&PrivateKey::generate(KeyType::EcP256).unwrap()).unwrap();
     let floor = Floor::new(&cluster);
 
-    let token = || verify_token(&cluster.token, &cluster.jwks, ISSUER, AUDIENCE, now).unwrap();
+    let expected = Expected { issuer: ISSUER, audience: AUDIENCE, max_life: Duration::from_secs(2 * 3600) };
+    let token = || verify_token(&cluster.token, &cluster.jwks, expected, now).unwrap();
     let request = || Csr::verify(&csr).unwrap();
     let sign = |csr: &Csr| {
         let ttl = Duration::from_secs(3600);

@@ -15,7 +15,12 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     version::TLS13,
 };
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -68,6 +73,31 @@ impl Road {
         Ok(Self { connector, name, origin: format!("http://{}", plane.issuer_name), address: plane.issuer })
     }
 
+    /// To the one replica at this address, rather than to any.
+    #[must_use]
+    pub fn to_replica(mut self, address: &str) -> Self {
+        self.address = format!("{address}:8443");
+        self
+    }
+
+    /// A connection on which sessions can be opened, over what leads to the issuer already.
+    ///
+    /// # Errors
+    /// The issuer is not who it should be.
+    pub async fn connect_over<T>(&self, io: T) -> Result<Issuer>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = self.connector.connect(self.name.clone(), io).await.context("the handshake with the issuer")?;
+        let mut stream = Some(TokioIo::new(stream));
+        let hand_over = service_fn(move |_: Uri| {
+            let stream = stream.take();
+            async move { stream.ok_or_else(|| std::io::Error::other("one connection only")) }
+        });
+        let endpoint = Endpoint::from_shared(self.origin.clone())?;
+        Ok(Issuer(endpoint.connect_with_connector(hand_over).await.context("connect to the issuer")?))
+    }
+
     /// TCP and TLS.
     ///
     /// # Errors
@@ -105,8 +135,17 @@ impl Issuer {
     /// # Errors
     /// The issuer refuses before it answers at all.
     pub async fn open(&self, token: &str) -> Result<Session, Status> {
+        self.open_session(token, "").await
+    }
+
+    /// Opens this session of a pod with this token.
+    ///
+    /// # Errors
+    /// The issuer refuses before it answers at all.
+    pub async fn open_session(&self, token: &str, session: &str) -> Result<Session, Status> {
         let (requests, queue) = mpsc::channel(8);
-        let hello = Hello { version: "0.1.0".to_owned(), token: token.to_owned(), ..Hello::default() };
+        let (version, token_said, session) = ("0.1.0".to_owned(), token.to_owned(), session.to_owned());
+        let hello = Hello { version, token: token_said, session, ..Hello::default() };
         let first = SessionRequest { kind: Some(session_request::Kind::Hello(hello)) };
         requests.send(first).await.map_err(|_| Status::internal("nobody listens"))?;
         let responses = IssuerClient::new(self.0.clone()).session(ReceiverStream::new(queue)).await?.into_inner();

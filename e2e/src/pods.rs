@@ -118,17 +118,40 @@ impl World {
         Ok(self.logs(pod, AGENT).await?.matches(words).count())
     }
 
-    /// Makes a pod that exists and never runs: not injected, not scheduled. Nobody but the test has its sessions. Returns its
-    /// name and uid.
+    /// Makes a pod that is on a node and never runs: not injected, and its first container's image is not to be had. Nobody but
+    /// the test has its sessions. Returns its name and uid.
+    ///
+    /// # Errors
+    /// The API server refuses, or the pod was not scheduled in time.
+    pub async fn never_runs(&self, name: &str, account: &str) -> Result<(String, String)> {
+        let never = "initContainers:
+- name: never
+  image: countersign.local/never:none
+  imagePullPolicy: Never
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities: {drop: [ALL]}";
+        self.not_injected(name, account, never).await?;
+        let on_a_node = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        identity_of(&watch(&self.pods(), name, "on a node", on_a_node).await?)
+    }
+
+    /// Makes a pod that is on no node and never will be. Returns its name and uid.
     ///
     /// # Errors
     /// The API server refuses.
-    pub async fn never_runs(&self, name: &str, account: &str) -> Result<(String, String)> {
-        let spec = PodSpec {
-            labels: "countersign.dev/inject: 'false'",
-            more: "nodeSelector: {countersign.dev/no-such-node: 'true'}",
-            ..PodSpec::hold(name).account(account)
-        };
+    pub async fn never_scheduled(&self, name: &str, account: &str) -> Result<(String, String)> {
+        self.not_injected(name, account, "nodeSelector: {countersign.dev/no-such-node: 'true'}").await
+    }
+
+    /// Makes a pod that is not injected, with these further fields of its spec. Returns its name and uid.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn not_injected(&self, name: &str, account: &str, more: &str) -> Result<(String, String)> {
+        let spec =
+            PodSpec { labels: "countersign.dev/inject: 'false'", more, ..PodSpec::hold(name).account(account) };
         let applied = self.cluster.apply(&spec.pod(&self.namespace)).await?;
         identity_of(&applied.last().context("a pod is the last")?.clone().try_parse()?)
     }

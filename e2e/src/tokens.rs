@@ -27,6 +27,20 @@ impl World {
         audiences: &[&str],
         pod: Option<&(String, String)>,
     ) -> Result<String> {
+        self.token_of_life(account, audiences, pod, 600).await
+    }
+
+    /// As [`Self::service_account_token`], of a token that lives so many seconds.
+    ///
+    /// # Errors
+    /// The API server makes none.
+    pub async fn token_of_life(
+        &self,
+        account: &str,
+        audiences: &[&str],
+        pod: Option<&(String, String)>,
+        seconds: i64,
+    ) -> Result<String> {
         let bound = pod.map(|(name, uid)| BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -37,7 +51,7 @@ impl World {
             spec: Some(TokenRequestSpec {
                 audiences: Some(audiences.iter().map(|&audience| audience.to_owned()).collect()),
                 bound_object_ref: bound,
-                expiration_seconds: Some(600),
+                expiration_seconds: Some(seconds),
                 ..TokenRequestSpec::default()
             }),
             ..TokenRequest::default()

@@ -57,7 +57,7 @@ impl Installed {
         let mut command = Command::new(&self.binary);
         command
             .args(["--namespace", SYSTEM, "--listen-issuer", &issuer.to_string(), "--listen-http", &http.to_string()])
-            .args(["--listen-inspect", "127.0.0.1:0"])
+            .args(["--listen-inspect", "127.0.0.1:0", "--max-token-life", "13h"])
             .env("KUBECONFIG", &self.kubeconfig)
             .env("POD_NAME", name)
             .env("POD_NAMESPACE", SYSTEM)

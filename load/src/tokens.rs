@@ -10,8 +10,8 @@ use kube::{Api, ResourceExt as _, api::PostParams};
 
 use crate::{cluster::Cluster, figures::Progress, world::PodName};
 
-/// The longest that the operator accepts by default, and longer than any run: these agents' files are not replaced.
-const LIFE: i64 = 2 * 3600;
+/// Longer than any run: these agents' files are not replaced. The operator is started so that it takes them.
+const LIFE: i64 = 12 * 3600;
 
 /// A pod with a token that proves it.
 #[derive(Clone)]

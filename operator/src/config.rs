@@ -1,8 +1,9 @@
 //! What an operator process is told on its command line or in its environment. Everything that belongs to the installation
 //! (audience, issuer's address, trust domains) is observed in the cluster instead.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 
 /// Options of `countersign-operator`.
@@ -20,6 +21,11 @@ pub struct Config {
     /// What `{cluster}` in paths stands for; without it such paths are not granted.
     #[arg(long, env = "COUNTERSIGN_CLUSTER_NAME", default_value = "")]
     pub cluster_name: String,
+
+    /// The longest life of a service account token that is accepted, such as `2h`. Kubelets ask for an hour; whoever else may
+    /// request tokens may ask for years.
+    #[arg(long, env = "COUNTERSIGN_MAX_TOKEN_LIFE", default_value = "2h", value_parser = token_life)]
+    pub max_token_life: Duration,
 
     /// Where the issuer listens (TLS 1.3, HTTP/2).
     #[arg(long, env = "COUNTERSIGN_LISTEN_ISSUER", default_value = "0.0.0.0:8443")]
@@ -56,6 +62,19 @@ impl Config {
     }
 }
 
+/// The default of `--max-token-life`.
+pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(2 * 3600);
+
+/// The life of the tokens that the webhook has projected into pods: with less, no agent would be served.
+const PROJECTED_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+fn token_life(text: &str) -> anyhow::Result<Duration> {
+    let life: jiff::SignedDuration = text.parse().context("write a span such as 2h or 90m")?;
+    let life = Duration::try_from(life).context("write a span above zero")?;
+    ensure!(life >= PROJECTED_TOKEN_LIFE, "agents' tokens live {PROJECTED_TOKEN_LIFE:?}; write 1h or more");
+    Ok(life)
+}
+
 /// The Service in front of every replica's issuer.
 pub const ISSUER_SERVICE: &str = "countersign-issuer";
 
@@ -67,7 +86,7 @@ pub const FIELD_MANAGER: &str = "countersign-operator";
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Config, MAX_TOKEN_LIFE};
     use clap::{CommandFactory, Parser};
 
     #[test]
@@ -80,5 +99,15 @@ mod tests {
         let config = Config::parse_from(["countersign-operator", "--namespace", "elsewhere"]);
         assert_eq!(config.issuer_name(), "countersign-issuer.elsewhere.svc");
         assert_eq!(config.listen_issuer.port(), 8443);
+    }
+
+    #[test]
+    fn tokens_may_live_two_hours_and_never_less_than_those_of_agents_do() {
+        let config = |life: &[&str]| Config::try_parse_from([&["countersign-operator"], life].concat());
+        assert_eq!(config(&[]).expect("defaults").max_token_life, MAX_TOKEN_LIFE);
+        assert!(config(&["--max-token-life", "1h"]).is_ok());
+        for short in ["59m", "0s", "-2h", "long"] {
+            assert!(config(&["--max-token-life", short]).is_err(), "{short}");
+        }
     }
 }

@@ -1,33 +1,41 @@
-//! Kubernetes events on pods: why one has no identity, when it has one after all, when a session was displaced. One for
-//! each change, within a rate limit: a wave of restarts must not become a wave of writes to the API server.
+//! Kubernetes events on pods: why one has no identity, when it has one after all, when a session was displaced, when its
+//! streams come from several addresses. One for each change, within budgets of the pod and of its namespace, which are asked
+//! before the queue: whoever makes many uses up their own. What is written in all has a rate: a wave of restarts must not
+//! become a wave of writes to the API server.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+mod budget;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
+use self::budget::{Budgets, Verdict};
 use crate::{
     config::FIELD_MANAGER,
+    issuer::registry::Displaced,
     metrics::Metrics,
     rate::{Bucket, Rate},
 };
 
-/// How many notices wait to be written; more are dropped and counted.
+/// How many notices of one urgency wait to be written; more are dropped and counted.
 const QUEUE: usize = 1024;
 
-/// How many pods' last notices are remembered, so that a reconnecting agent does not repeat them.
-const REMEMBERED: usize = 20_000;
+/// Events of one urgency in all: ten a second, fifty at once.
+const RATE: Rate = Rate { each: Duration::from_millis(100), burst: 50 };
 
 /// The longest note the Kubernetes API takes, bytes.
 const MAX_NOTE: usize = 1024;
+
+/// How many addresses or objects a note names.
+const NAMED: usize = 4;
 
 /// Of which pod an event speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,14 +57,87 @@ pub enum Notice {
     Identity(String),
     /// A newer stream took over a session.
     Displaced(String),
+    /// Streams of the pod come from several addresses.
+    SeveralAddresses(String),
+    /// The session is selected by more WorkloadIdentities than it may have.
+    TooManyIdentities(String),
     /// The pod's agent is of a build that is supported no longer.
     Outdated(String),
 }
 
-/// Where sessions leave their notices; never blocks.
+/// How soon a notice must be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    /// It speaks of a token that may have been stolen.
+    Suspicion,
+    /// Anything else.
+    Ordinary,
+}
+
+impl Notice {
+    /// A stream of `session`, from `newer`, took over from an older one.
+    #[must_use]
+    pub fn displaced(session: &str, newer: Option<IpAddr>, older: &Displaced) -> Self {
+        let from = |address: Option<IpAddr>| address.map(|address| format!(" from {address}")).unwrap_or_default();
+        let (newer, earlier) = (from(newer), from(older.address));
+        Self::Displaced(if older.session == session {
+            format!("a newer stream{newer} took over the session of one{earlier}; if this repeats, two agents serve this pod")
+        } else {
+            let kind = |session: &str| match session {
+                "" => "the pod as a whole".to_owned(),
+                container => format!("container {container}"),
+            };
+            format!(
+                "a newer stream{newer} for {} took over from one{earlier} for {}: a pod has one of the two, so one of them is not \
+                 of its agent",
+                kind(session),
+                kind(&older.session)
+            )
+        })
+    }
+
+    /// Streams of a pod come from these addresses, or came within the last minute.
+    #[must_use]
+    pub fn several_addresses(addresses: impl Iterator<Item = IpAddr>) -> Self {
+        let mut addresses: Vec<_> = addresses.collect();
+        addresses.sort_unstable();
+        let more = if addresses.len() > NAMED { " and others" } else { "" };
+        let named: Vec<_> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
+        Self::SeveralAddresses(format!(
+            "streams of this pod came from {}{more} within a minute: unless the network translates addresses, its token is used \
+             outside of it. Delete the pod to make the token worthless",
+            named.join(", ")
+        ))
+    }
+
+    /// A session gets `most` identities, and not these.
+    #[must_use]
+    pub fn too_many_identities(most: usize, left_out: &[String]) -> Self {
+        let more = if left_out.len() > NAMED { ", and others" } else { "" };
+        let named: Vec<_> = left_out.iter().take(NAMED).map(String::as_str).collect();
+        Self::TooManyIdentities(format!(
+            "a session has {most} identities at most, the oldest; without effect for it are the WorkloadIdentities {}{more}: \
+             narrow their selectors",
+            named.join(", ")
+        ))
+    }
+
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::Displaced(_) | Self::SeveralAddresses(_) => Urgency::Suspicion,
+            Self::NoIdentity(_) | Self::Identity(_) | Self::TooManyIdentities(_) | Self::Outdated(_) => Urgency::Ordinary,
+        }
+    }
+}
+
+type Queued = (PodRef, String, Notice);
+
+/// Where notices are left; never blocks.
 #[derive(Clone, Debug)]
 pub struct EventSink {
-    queue: mpsc::Sender<(PodRef, String, Notice)>,
+    suspicions: mpsc::Sender<Queued>,
+    ordinary: mpsc::Sender<Queued>,
+    budgets: Arc<Budgets>,
     metrics: Arc<Metrics>,
 }
 
@@ -64,42 +145,73 @@ impl EventSink {
     /// A sink and the receiving end for [`publish`].
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> (Self, Notices) {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        (Self { queue, metrics }, Notices(receiver))
+        let (suspicions, to_suspicions) = mpsc::channel(QUEUE);
+        let (ordinary, to_ordinary) = mpsc::channel(QUEUE);
+        let sink = Self { suspicions, ordinary, budgets: Arc::default(), metrics };
+        (sink, Notices { suspicions: to_suspicions, ordinary: to_ordinary })
     }
 
     /// Leaves a notice about a session (empty: the pod's).
     pub fn notice(&self, pod: PodRef, session: &str, notice: Notice) {
-        if self.queue.try_send((pod, session.to_owned(), notice)).is_err() {
+        let queue = match notice.urgency() {
+            Urgency::Suspicion => &self.suspicions,
+            Urgency::Ordinary => &self.ordinary,
+        };
+        // A place first: what was let through counts as told.
+        let Ok(place) = queue.try_reserve() else {
             self.metrics.events_dropped.inc();
+            return;
+        };
+        match self.budgets.admit(&pod, session, &notice, Instant::now()) {
+            Verdict::Publish => place.send((pod, session.to_owned(), notice)),
+            Verdict::Known => {}
+            Verdict::TooMany => {
+                self.metrics.events_dropped.inc();
+            }
         }
     }
 }
 
 /// The receiving end of an [`EventSink`].
 #[derive(Debug)]
-pub struct Notices(mpsc::Receiver<(PodRef, String, Notice)>);
+pub struct Notices {
+    suspicions: mpsc::Receiver<Queued>,
+    ordinary: mpsc::Receiver<Queued>,
+}
 
 impl Notices {
-    /// The next notice.
-    pub async fn next(&mut self) -> Option<(PodRef, String, Notice)> {
-        self.0.recv().await
+    /// The next notice; what speaks of a stolen token comes first.
+    pub async fn next(&mut self) -> Option<Queued> {
+        tokio::select! {
+            biased;
+            Some(queued) = self.suspicions.recv() => Some(queued),
+            Some(queued) = self.ordinary.recv() => Some(queued),
+            else => None,
+        }
     }
 }
 
-/// Writes notices as events until every sink is gone.
-pub async fn publish(client: Client, mut notices: Notices, metrics: Arc<Metrics>) {
+/// Writes notices as events until every sink is gone, each urgency at its own rate.
+pub async fn publish(client: Client, mut notices: Notices) {
     let recorder = Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None });
-    let mut filter = Filter::new();
-    while let Some((pod, session, notice)) = notices.next().await {
-        match filter.admit(&pod, &session, &notice, Instant::now()) {
-            Verdict::Publish => {}
-            Verdict::Known => continue,
-            Verdict::TooMany => {
-                metrics.events_dropped.inc();
-                continue;
-            }
-        }
+    let (mut suspicions, mut ordinary) = (Bucket::new(RATE), Bucket::new(RATE));
+    loop {
+        let now = Instant::now();
+        let (suspicions_wait, ordinary_wait) = (suspicions.has_one(now).err(), ordinary.has_one(now).err());
+        let (pod, session, notice) = tokio::select! {
+            biased;
+            Some(queued) = notices.suspicions.recv(), if suspicions_wait.is_none() => queued,
+            Some(queued) = notices.ordinary.recv(), if ordinary_wait.is_none() => queued,
+            () = sleep(suspicions_wait.into_iter().chain(ordinary_wait).min().unwrap_or_default()),
+                if suspicions_wait.is_some() || ordinary_wait.is_some() => continue,
+            else => return,
+        };
+        let bucket = match notice.urgency() {
+            Urgency::Suspicion => &mut suspicions,
+            Urgency::Ordinary => &mut ordinary,
+        };
+        // There was one a moment ago.
+        let _ = bucket.take(Instant::now());
         if let Err(error) = recorder.publish(&event(&session, &notice), &reference(&pod)).await {
             tracing::debug!(namespace = pod.namespace, pod = pod.name, %error, "event could not be written");
         }
@@ -111,6 +223,8 @@ fn event(session: &str, notice: &Notice) -> Event {
         Notice::NoIdentity(why) => (EventType::Warning, "NoIdentity", why),
         Notice::Identity(what) => (EventType::Normal, "Identity", what),
         Notice::Displaced(why) => (EventType::Warning, "SessionDisplaced", why),
+        Notice::SeveralAddresses(why) => (EventType::Warning, "StreamsFromSeveralAddresses", why),
+        Notice::TooManyIdentities(why) => (EventType::Warning, "TooManyIdentities", why),
         Notice::Outdated(why) => (EventType::Warning, "AgentOutdated", why),
     };
     let mut note = if session.is_empty() { text.clone() } else { format!("container {session}: {text}") };
@@ -137,120 +251,70 @@ fn reference(pod: &PodRef) -> ObjectReference {
     }
 }
 
-/// Ten events a second, fifty at once.
-const RATE: Rate = Rate { each: Duration::from_millis(100), burst: 50 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Publish,
-    Known,
-    TooMany,
-}
-
-/// Which notices become events.
-#[derive(Debug)]
-struct Filter {
-    bucket: Bucket,
-    last: HashMap<(String, String), Notice>,
-    /// Pods of whose outdated agent was told.
-    outdated: HashSet<String>,
-}
-
-impl Filter {
-    fn new() -> Self {
-        Self { bucket: Bucket::new(RATE), last: HashMap::new(), outdated: HashSet::new() }
-    }
-
-    fn admit(&mut self, pod: &PodRef, session: &str, notice: &Notice, now: Instant) -> Verdict {
-        let key = (pod.uid.clone(), session.to_owned());
-        let last = self.last.get(&key);
-        let news = match notice {
-            Notice::NoIdentity(_) => last != Some(notice),
-            // Only worth telling after the opposite was told.
-            Notice::Identity(_) => matches!(last, Some(Notice::NoIdentity(_))),
-            Notice::Displaced(_) => true,
-            Notice::Outdated(_) => !self.outdated.contains(&pod.uid),
-        };
-        if !news {
-            return Verdict::Known;
-        }
-        if self.bucket.take(now).is_err() {
-            return Verdict::TooMany;
-        }
-        match notice {
-            Notice::Displaced(_) => {}
-            Notice::Outdated(_) => {
-                if self.outdated.len() >= REMEMBERED {
-                    self.outdated.clear();
-                }
-                self.outdated.insert(pod.uid.clone());
-            }
-            Notice::NoIdentity(_) | Notice::Identity(_) => {
-                if self.last.len() >= REMEMBERED {
-                    self.last.clear();
-                }
-                self.last.insert(key, notice.clone());
-            }
-        }
-        Verdict::Publish
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Filter, MAX_NOTE, Notice, PodRef, Verdict, event};
-    use std::time::Duration;
+    use super::{EventSink, MAX_NOTE, Notice, PodRef, QUEUE, event, publish};
+    use crate::{canned::answering, issuer::registry::Displaced, metrics::Metrics};
+    use serde_json::json;
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::Arc,
+        time::Duration,
+    };
     use tokio::time::Instant;
 
-    fn pod(uid: &str) -> PodRef {
-        PodRef { namespace: "n".to_owned(), name: "p".to_owned(), uid: uid.to_owned() }
+    fn pod(namespace: &str, uid: &str) -> PodRef {
+        PodRef { namespace: namespace.to_owned(), name: "p".to_owned(), uid: uid.to_owned() }
     }
 
     fn none(why: &str) -> Notice {
         Notice::NoIdentity(why.to_owned())
     }
 
-    #[test]
-    fn a_reason_is_told_once_until_it_changes() {
-        let (mut filter, now) = (Filter::new(), Instant::now());
-        assert_eq!(filter.admit(&pod("a"), "", &none("x"), now), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("a"), "", &none("x"), now), Verdict::Known);
-        assert_eq!(filter.admit(&pod("a"), "", &none("y"), now), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("b"), "", &none("y"), now), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("a"), "app", &none("y"), now), Verdict::Publish);
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
     }
 
-    #[test]
-    fn an_identity_is_news_only_after_there_was_none() {
-        let (mut filter, now) = (Filter::new(), Instant::now());
-        let identity = Notice::Identity("spiffe://a/b".to_owned());
-        assert_eq!(filter.admit(&pod("a"), "", &identity, now), Verdict::Known);
-        filter.admit(&pod("a"), "", &none("x"), now);
-        assert_eq!(filter.admit(&pod("a"), "", &identity, now), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("a"), "", &identity, now), Verdict::Known);
+    #[tokio::test(start_paused = true)]
+    async fn what_speaks_of_a_stolen_token_is_written_before_all_else_and_nothing_faster_than_the_rate() {
+        let (client, questions) = answering(|_| (201, json!({"metadata": {"name": "e"}, "involvedObject": {}})));
+        let (sink, notices) = EventSink::new(Arc::new(Metrics::new()));
+        for number in 0..100 {
+            sink.notice(pod(&number.to_string(), &number.to_string()), "", none("x"));
+        }
+        let begin = Instant::now();
+        sink.notice(pod("n", "stolen"), "", Notice::several_addresses([address(1), address(2)].into_iter()));
+        drop(sink);
+        publish(client, notices).await;
+        let asked = questions.all();
+        assert_eq!(asked.len(), 101, "what exceeds the rate waits");
+        assert!(asked[0].path.contains("/namespaces/n/"), "{}", asked[0].path);
+        let at_once = asked.iter().filter(|asked| asked.at == begin).count();
+        assert_eq!(at_once, 51);
+        assert_eq!(asked.last().map(|asked| asked.at - begin), Some(Duration::from_secs(5)));
     }
 
-    // An agent that reconnects, as after every roll-out of the operator, is not news again.
-    #[test]
-    fn an_outdated_agent_is_told_of_once_a_pod_beside_whatever_else_is() {
-        let (mut filter, now) = (Filter::new(), Instant::now());
-        let outdated = |why: &str| Notice::Outdated(why.to_owned());
-        assert_eq!(filter.admit(&pod("a"), "", &none("x"), now), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("a"), "", &outdated("old"), now), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("a"), "app", &outdated("old"), now), Verdict::Known);
-        assert_eq!(filter.admit(&pod("a"), "", &none("x"), now), Verdict::Known);
-        assert_eq!(filter.admit(&pod("b"), "", &outdated("old"), now), Verdict::Publish);
-    }
-
-    #[test]
-    fn beyond_the_burst_events_come_at_the_rate() {
-        let (mut filter, now) = (Filter::new(), Instant::now());
-        let told = (0..100).filter(|i| filter.admit(&pod(&i.to_string()), "", &none("x"), now) == Verdict::Publish);
-        assert_eq!(told.count(), 50);
-        assert_eq!(filter.admit(&pod("late"), "", &none("x"), now), Verdict::TooMany);
-        let later = now + Duration::from_millis(100);
-        assert_eq!(filter.admit(&pod("late"), "", &none("x"), later), Verdict::Publish);
-        assert_eq!(filter.admit(&pod("later"), "", &none("x"), later), Verdict::TooMany);
+    // Nobody but itself: neither by one pod nor by many.
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_makes_events_without_end_keeps_nobody_elses_out() {
+        let metrics = Arc::new(Metrics::new());
+        let (sink, mut notices) = EventSink::new(metrics.clone());
+        for number in 0..10 * QUEUE {
+            sink.notice(pod("hostile", &number.to_string()), "", none("x"));
+            let notice = Notice::displaced("", Some(address(1)), &Displaced { session: String::new(), address: None });
+            sink.notice(pod("hostile", &number.to_string()), "", notice.clone());
+            sink.notice(pod("hostile", "one"), "", notice);
+        }
+        assert!(metrics.events_dropped.get() > 0);
+        sink.notice(pod("shop", "b"), "", none("x"));
+        sink.notice(pod("shop", "b"), "", Notice::several_addresses([address(1), address(2)].into_iter()));
+        drop(sink);
+        let mut told = Vec::new();
+        while let Some((pod, _, _)) = notices.next().await {
+            told.push(pod.namespace);
+        }
+        assert_eq!(told.iter().filter(|namespace| *namespace == "shop").count(), 2);
+        assert!(told.len() < QUEUE / 4, "{}", told.len());
     }
 
     #[test]
@@ -260,5 +324,24 @@ mod tests {
         let long = event("", &none(&"ä".repeat(2000)));
         assert!(long.note.is_some_and(|note| note.len() <= MAX_NOTE));
         assert_ne!(event("", &none("x")).action, event("", &none("y")).action);
+    }
+
+    #[test]
+    fn what_displaces_says_from_where_and_whether_it_is_of_another_kind() {
+        let told = |session: &str, older: &str| {
+            let older = Displaced { session: older.to_owned(), address: Some(address(1)) };
+            let Notice::Displaced(text) = Notice::displaced(session, Some(address(2)), &older) else { panic!() };
+            text
+        };
+        let same = told("app", "app");
+        assert!(same.contains("a newer stream from 10.0.0.2") && same.contains("one from 10.0.0.1;"), "{same}");
+        let other = told("app", "");
+        assert!(other.contains("for container app took over") && other.contains("the pod as a whole"), "{other}");
+    }
+
+    #[test]
+    fn of_many_addresses_a_few_are_named() {
+        let Notice::SeveralAddresses(text) = Notice::several_addresses((1..=9).rev().map(address)) else { panic!() };
+        assert!(text.contains("10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 and others"), "{text}");
     }
 }

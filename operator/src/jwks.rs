@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use countersign_core::service_account::{ClusterJwks, PodToken, TokenError, verify_token};
+use countersign_core::service_account::{ClusterJwks, Expected, PodToken, TokenError, verify_token};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::Client;
@@ -75,6 +75,7 @@ pub enum VerifyError {
 pub struct TokenKeys {
     source: Box<dyn KeySource>,
     audience: String,
+    max_life: Duration,
     current: ArcSwapOption<Known>,
     last_fetch: Mutex<Option<Instant>>,
     readiness: Readiness,
@@ -87,11 +88,17 @@ struct Known {
 }
 
 impl TokenKeys {
-    /// No keys yet; `audience` is the one every token must be for.
+    /// No keys yet; `audience` is the one every token must be for, and none may live longer than `max_life`.
     #[must_use]
-    pub fn new(source: Box<dyn KeySource>, audience: String, readiness: Readiness, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        source: Box<dyn KeySource>,
+        audience: String,
+        max_life: Duration,
+        readiness: Readiness,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (current, last_fetch) = (ArcSwapOption::empty(), Mutex::new(None));
-        Self { source, audience, current, last_fetch, readiness, metrics }
+        Self { source, audience, max_life, current, last_fetch, readiness, metrics }
     }
 
     /// Verifies a token; the API server is asked only when the key is unknown.
@@ -111,7 +118,8 @@ impl TokenKeys {
     fn verify_locally(&self, token: &str, now: Timestamp) -> Result<PodToken, VerifyError> {
         let known = self.current.load();
         let known = known.as_ref().ok_or(VerifyError::NoKeys)?;
-        Ok(verify_token(token, &known.keys, &known.issuer, &self.audience, now)?)
+        let expected = Expected { issuer: &known.issuer, audience: &self.audience, max_life: self.max_life };
+        Ok(verify_token(token, &known.keys, expected, now)?)
     }
 
     /// Keeps the keys fresh for as long as the process lives.

@@ -78,6 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let token_keys = Arc::new(TokenKeys::new(
         Box::new(ApiServer(client.clone())),
         audience.clone(),
+        config.max_token_life,
         readiness.clone(),
         metrics.clone(),
     ));
@@ -98,6 +99,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     {
         let (client, index, readiness, metrics) = shared.clone();
         part!("watch of namespaces", watch::namespaces::watch(client, index, readiness, metrics));
+    }
+    {
+        let (index, clock, agreement) = (index.clone(), clock.clone(), agreement.clone());
+        part!("end of deleted pods", watch::deletions::follow(index, clock, agreement));
     }
     let (domains, domain_writer) = Stored::new();
     {
@@ -144,8 +149,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         part!("refresh of token keys", async move { token_keys.keep_fresh().await });
     }
     {
-        let (client, metrics) = (client.clone(), metrics.clone());
-        part!("publication of events", events::publish(client, notices, metrics));
+        part!("publication of events", events::publish(client.clone(), notices));
     }
     let leadership = Leadership::new(clock.clone(), agreement.clone());
     let election = Election::new(
@@ -229,6 +233,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         port: config.listen_inspect.port(),
         source,
         credential,
+        index: index.clone(),
+        events: events.clone(),
         leadership,
     };
     part!("counting of what lives in streams", inspect::aggregate::run(rounds, counts));

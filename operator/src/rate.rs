@@ -34,6 +34,23 @@ impl Bucket {
     /// # Errors
     /// The time to wait until there is.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.has_one(now)?;
+        self.tokens -= 1;
+        Ok(())
+    }
+
+    /// Whether it is as a new one would be.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let all = self.rate.each.saturating_mul(self.rate.burst);
+        self.counted.is_none_or(|counted| now.saturating_duration_since(counted) >= all)
+    }
+
+    /// Whether there is one to take.
+    ///
+    /// # Errors
+    /// The time to wait until there is.
+    pub fn has_one(&mut self, now: Instant) -> Result<(), Duration> {
         let counted = *self.counted.get_or_insert(now);
         let elapsed = now.saturating_duration_since(counted);
         let earned = u32::try_from(elapsed.as_nanos() / self.rate.each.as_nanos().max(1)).unwrap_or(u32::MAX);
@@ -44,7 +61,6 @@ impl Bucket {
         if self.tokens == 0 {
             return Err(self.rate.each.saturating_sub(now.saturating_duration_since(self.counted.unwrap_or(now))));
         }
-        self.tokens -= 1;
         Ok(())
     }
 }
@@ -84,8 +100,7 @@ impl Turnstile {
     /// Whether it is as a new one would be.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
-        let all = self.bucket.rate.each.saturating_mul(self.bucket.rate.burst);
-        self.bucket.counted.is_none_or(|counted| now.saturating_duration_since(counted) >= all)
+        self.bucket.is_full(now)
     }
 }
 

@@ -20,6 +20,7 @@ use countersign_operator::{
         skew::Support,
     },
 };
+use countersign_proto::inspect::v1::PodAddresses;
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
@@ -70,10 +71,13 @@ async fn is_let_in(address: SocketAddr, config: Arc<ClientConfig>) -> bool {
 async fn a_replica_tells_another_what_it_serves() {
     let published = control_plane();
     let (address, registry) = replica(named(REPLICA, &published)).await;
-    let _stream = registry.hold("p1", "", AgentInfo::new("0.1.0", &[])).unwrap();
+    let from = std::net::IpAddr::from([10, 0, 0, 1]);
+    let agent = AgentInfo::new("0.1.0", &[]);
+    let _stream = registry.hold("p1", "", Some(from), agent, tokio::time::Instant::now()).unwrap();
     let report = ask(address, &named(REPLICA, &published)).await.unwrap();
     assert_eq!(report.replica, "operator-b");
     assert_eq!(report.agents.iter().map(|one| (one.version.as_str(), one.pods)).collect::<Vec<_>>(), [("0.1.0", 1)]);
+    assert_eq!(report.pods, [PodAddresses { uid: "p1".to_owned(), addresses: vec![vec![10, 0, 0, 1]] }]);
 }
 
 // Only replicas of this control plane: not who has no certificate, nor one of another root, nor one with another name.

@@ -111,6 +111,44 @@ async fn streams_that_prove_nothing_end_their_connection() {
     world.opened().await;
 }
 
+// One bad token must not cost the healthy streams beside it theirs.
+#[tokio::test(start_paused = true)]
+async fn streams_that_fail_beside_a_healthy_one_are_refused_for_a_while_and_it_goes_on() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let hello = |token: String| v1::Hello { token, ..v1::Hello::default() };
+    let mut healthy = client.hello(hello(world.token())).await.unwrap();
+    healthy.state().await;
+    let refused = loop {
+        let Ok(stream) = client.hello(hello("no token".to_owned())).await else { break client.stream().await.err() };
+        assert_eq!(stream.end().await.code(), Code::Unauthenticated);
+    };
+    let status = refused.expect("the budget is used up");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let wait: u64 = status.metadata().get("retry-after-ms").expect("a delay").to_str().unwrap().parse().unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(healthy.x509(Vec::new(), world.token()).await.id, 7, "the healthy one goes on");
+    assert!(wait <= 1250, "{wait}");
+    world.index.update(|index| index.apply_pod(pod("orders-1", "p1")));
+    let mut second = client.hello(hello(world.signer.sign(&claims("orders-1", "p1")))).await.unwrap();
+    second.state().await;
+}
+
+// What the issuer lacks is not its peers' fault.
+#[tokio::test(start_paused = true)]
+async fn streams_that_fail_by_the_issuers_fault_never_end_their_connection() {
+    let world = World::new().await;
+    world.live.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let client = world.client().await;
+    for _ in 0..20 {
+        let token = world.signer.sign(&claims("unknown-0", "u0"));
+        let stream = client.hello(v1::Hello { token, ..v1::Hello::default() }).await.expect("a connection of one life");
+        assert_eq!(stream.end().await.code(), Code::Unavailable);
+    }
+    let mut stream = client.hello(v1::Hello { token: world.token(), ..v1::Hello::default() }).await.unwrap();
+    stream.state().await;
+}
+
 // "Rapid reset", CVE-2023-44487: what is opened and taken back at once costs the server, and the client nothing.
 #[tokio::test(start_paused = true)]
 async fn opening_and_resetting_streams_without_end_ends_the_connection() {

@@ -152,8 +152,32 @@ pub enum Unrenderable {
     Id(#[from] IdError),
 }
 
+/// The most identities of one session. Each is a certificate to renew, and a place in every push.
+pub const MAX_IDENTITIES: usize = 32;
+
+/// The WorkloadIdentities, `namespace/name`, that are admitted and select the session beyond [`MAX_IDENTITIES`]: the youngest.
+pub fn left_out<'a>(pod: &PodFacts, session: &str, judged: impl IntoIterator<Item = &'a Judged>) -> Vec<String> {
+    let judged = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
+    let selected = selected(pod, session, judged);
+    selected.iter().skip(MAX_IDENTITIES).map(|(identity, _)| identity.full_name()).collect()
+}
+
+/// Those that are admitted and select the session, the oldest first, then by uid.
+fn selected<'a>(
+    pod: &PodFacts,
+    session: &str,
+    candidates: impl Iterator<Item = &'a Judged>,
+) -> Vec<(&'a Arc<IdentitySpec>, &'a Arc<DomainSpec>)> {
+    let mut selected: Vec<_> = candidates
+        .filter(|judged| selects(judged.identity(), pod, session))
+        .filter_map(|judged| Some((judged.identity(), judged.outcome().ok()?)))
+        .collect();
+    selected.sort_by(|(a, _), (b, _)| a.precedence().cmp(&b.precedence()));
+    selected
+}
+
 /// The identities of `pod` for a session (a container's name, or "" for the pod's own): the oldest first, then by uid;
-/// the first is the default. `judged` are the identities of the pod's namespace, admitted or not, in any order; those of
+/// the first is the default, and there are [`MAX_IDENTITIES`] at most. `judged` are the identities of the pod's namespace, admitted or not, in any order; those of
 /// other namespaces are passed over. Never empty when `Ok`.
 pub fn identities_for<'a, I>(pod: &PodFacts, session: &str, judged: I) -> Result<Vec<Entitled>, NoIdentity>
 where
@@ -166,18 +190,16 @@ where
         return Err(NoIdentity::NoSuchContainer { namespace, pod, container });
     }
     let mut unrenderable = None;
-    let mut entitled: Vec<Entitled> = candidates
-        .clone()
-        .filter(|judged| selects(judged.identity(), pod, session))
-        .filter_map(|judged| Some((judged.identity(), judged.outcome().ok()?)))
+    let mut entitled: Vec<Entitled> = selected(pod, session, candidates.clone())
+        .into_iter()
         .filter_map(|(identity, domain)| {
             render(identity, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
         })
+        .take(MAX_IDENTITIES)
         .collect();
     if entitled.is_empty() {
         return Err(unrenderable.unwrap_or_else(|| nearest_reason(pod, session, candidates)));
     }
-    entitled.sort_by(|a, b| a.identity.precedence().cmp(&b.identity.precedence()));
     keep_first_of_each_hint(&mut entitled);
     Ok(entitled)
 }

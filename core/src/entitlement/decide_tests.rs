@@ -10,7 +10,7 @@ use super::fixtures::{domain, identity, labels, path_grant, pod};
 use super::{
     AudiencePattern, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts,
 };
-use super::{NamePattern, identities_for, judge_all};
+use super::{MAX_IDENTITIES, NamePattern, identities_for, judge_all, left_out};
 
 fn open_domain() -> DomainSpec {
     let mut grant = path_grant("/**");
@@ -71,6 +71,23 @@ fn all_replicas_get_the_same_id() {
     let replica = |name: &str| PodFacts { name: name.into(), uid: name.into(), ..pod("shop", "orders") };
     let get = |name| ids(&identities_for(&replica(name), "", &judged).unwrap());
     assert_eq!(get("orders-0"), get("orders-1"));
+}
+
+// Which of too many a session gets is certain: the oldest.
+#[test]
+fn a_session_gets_so_many_identities_the_oldest_of_them_and_the_others_are_named() {
+    let uid = |number: i64| format!("i{number:03}");
+    let many = |count: i64| {
+        (0..count).map(move |number| also(&format!("/{number}"), count - number, &uid(number))).collect::<Vec<_>>()
+    };
+    let most = i64::try_from(MAX_IDENTITIES).unwrap();
+    let (pod, enough, judged) = (pod("shop", "orders"), judged(many(most)), judged(many(most + 3)));
+    assert_eq!(identities_for(&pod, "", &enough).unwrap().len(), MAX_IDENTITIES);
+    assert_eq!(left_out(&pod, "", &enough), [""; 0]);
+    let entitled = identities_for(&pod, "", &judged).unwrap();
+    assert_eq!(entitled.len(), MAX_IDENTITIES);
+    assert_eq!(entitled[0].identity.uid, uid(most + 2), "the last of them is the oldest");
+    assert_eq!(left_out(&pod, "", &judged), [2, 1, 0].map(|number| format!("shop/{}", uid(number))));
 }
 
 #[test]

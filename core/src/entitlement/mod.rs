@@ -28,7 +28,7 @@ mod separation_tests;
 
 pub use audience::{AudienceError, AudiencePattern, check_requested};
 pub use conflict::{Claimant, Claims, overlaps, wins};
-pub use decide::{Entitled, NoIdentity, Unrenderable, identities_for};
+pub use decide::{Entitled, MAX_IDENTITIES, NoIdentity, Unrenderable, identities_for, left_out};
 pub use dns::{NameError, NamePattern, NameTemplate};
 pub use facts::{Labels, PodFacts};
 pub use grant::{Claim, GrantError, GrantedList, RuleList, admit};

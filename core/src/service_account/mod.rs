@@ -5,4 +5,4 @@ mod jwks;
 mod token;
 
 pub use jwks::{ClusterJwks, JwksError, MAX_JWKS_LENGTH};
-pub use token::{Node, PodToken, TokenError, verify_token};
+pub use token::{Expected, Node, PodToken, TokenError, verify_token};

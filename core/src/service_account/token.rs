@@ -25,9 +25,8 @@ pub struct PodToken {
     pub service_account: String,
     /// The service account's uid.
     pub service_account_uid: String,
-    /// The node the pod was bound to when the token was made; clusters before 1.32 may leave it
-    /// out.
-    pub node: Option<Node>,
+    /// The node the pod is bound to. A pod stays on its node, so this is where it runs.
+    pub node: Node,
     /// `exp`.
     pub expires_at: Timestamp,
     /// The token's own id, where it has one.
@@ -104,6 +103,25 @@ pub enum TokenError {
     /// `nbf` or `iat` is to come.
     #[error("service account token is not valid before {0}; check the clocks")]
     NotYetValid(Timestamp),
+    /// `iat` is missing, so its life cannot be judged.
+    #[error("service account token has no iat; use the token projected into the pod")]
+    NoIssuedAt,
+    /// It lives longer than is accepted.
+    #[error(
+        "service account token lives {life:?}, longer than the {most:?} that the operator accepts (--max-token-life); use the \
+         token projected into the pod"
+    )]
+    LivesTooLong {
+        /// From `iat` to `exp`.
+        life: Duration,
+        /// The longest life that is accepted.
+        most: Duration,
+    },
+    /// It names no node: it was made before the pod was scheduled, so nobody on a node could have asked for it.
+    #[error(
+        "service account token names no node; it was requested before its pod was scheduled: use the token projected into the pod"
+    )]
+    NoNode,
     /// Bound to no pod.
     #[error("service account token is not bound to a pod; use the token projected into the pod")]
     NotBoundToPod,
@@ -141,15 +159,26 @@ struct Object {
     uid: String,
 }
 
-/// Verifies a token of `issuer` for `audience` alone at `now`.
+/// What a token must be to be accepted, besides genuine and in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The cluster's token issuer (`iss`).
+    pub issuer: &'a str,
+    /// The one audience.
+    pub audience: &'a str,
+    /// The longest life, from `iat` to `exp`. Whoever may request tokens chooses their life; the API server has no limit of
+    /// its own unless it is told one.
+    pub max_life: Duration,
+}
+
+/// Verifies a token at `now`.
 ///
 /// # Errors
 /// With the first rule that it breaks; [`TokenError::UnknownKey`] asks for a newer key set.
 pub fn verify_token(
     token: &str,
     jwks: &ClusterJwks,
-    issuer: &str,
-    audience: &str,
+    expected: Expected<'_>,
     now: Timestamp,
 ) -> Result<PodToken, TokenError> {
     let compact = Compact::parse(token)?;
@@ -166,11 +195,12 @@ pub fn verify_token(
     let key = jwks.get(kid).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
     compact.verify(key, algorithm).map_err(|_| TokenError::Signature)?;
     let claims: Claims = jws::read_json(&compact.payload).ok_or(TokenError::Claims)?;
-    check(&claims, issuer, audience, now)?;
+    check(&claims, expected, now)?;
     pod(claims)
 }
 
-fn check(claims: &Claims, issuer: &str, audience: &str, now: Timestamp) -> Result<(), TokenError> {
+fn check(claims: &Claims, expected: Expected<'_>, now: Timestamp) -> Result<(), TokenError> {
+    let Expected { issuer, audience, max_life } = expected;
     if claims.iss != issuer {
         return Err(TokenError::Issuer { expected: issuer.to_owned() });
     }
@@ -182,10 +212,18 @@ fn check(claims: &Claims, issuer: &str, audience: &str, now: Timestamp) -> Resul
         return Err(TokenError::Expired { at: claims.exp.0, now });
     }
     let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
-    match [claims.nbf, claims.iat].into_iter().flatten().find(|NumericDate(time)| *time > latest) {
-        Some(NumericDate(time)) => Err(TokenError::NotYetValid(time)),
-        None => Ok(()),
+    if let Some(NumericDate(time)) =
+        [claims.nbf, claims.iat].into_iter().flatten().find(|NumericDate(time)| *time > latest)
+    {
+        return Err(TokenError::NotYetValid(time));
     }
+    let issued_at = claims.iat.ok_or(TokenError::NoIssuedAt)?.0;
+    // Past `exp` and future `iat` are refused above: this is not negative.
+    let life = Duration::try_from(claims.exp.0.duration_since(issued_at)).unwrap_or(Duration::ZERO);
+    if life > max_life {
+        return Err(TokenError::LivesTooLong { life, most: max_life });
+    }
+    Ok(())
 }
 
 fn pod(claims: Claims) -> Result<PodToken, TokenError> {
@@ -200,13 +238,14 @@ fn pod(claims: Claims) -> Result<PodToken, TokenError> {
     if texts.iter().any(|text| text.is_empty()) {
         return Err(TokenError::Claims);
     }
+    let node = kubernetes.node.filter(|node| !node.name.is_empty()).ok_or(TokenError::NoNode)?;
     Ok(PodToken {
         namespace: kubernetes.namespace,
         pod_name: pod.name,
         pod_uid: pod.uid,
         service_account: account.name,
         service_account_uid: account.uid,
-        node: kubernetes.node,
+        node,
         expires_at: claims.exp.0,
         jti: claims.jti,
     })

@@ -8,7 +8,7 @@ use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::csr::Csr;
 use countersign_core::jwt::{JwtAuthority, JwtRequest, verify_jwt_svid};
 use countersign_core::key::{KeyType, PrivateKey, SubjectPublicKeyInfo};
-use countersign_core::service_account::{ClusterJwks, verify_token};
+use countersign_core::service_account::{ClusterJwks, Expected, verify_token};
 use countersign_core::x509::{CaCertificate, LeafRequest, verify_x509_svid};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert, proptest};
@@ -85,10 +85,11 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused_as_a_token([text, header, claims] in any::<[String; 3]>()) {
+        let expected = Expected { issuer: "issuer", audience: "orders", max_life: Duration::from_secs(7200) };
         let parts = format!("{}.{}.{}", part(&json!(header)), part(&json!(claims)), part(&json!(text)));
         for token in [text.as_str(), parts.as_str()] {
             prop_assert!(verify_jwt_svid(token, "orders", &GENUINE.bundles, now()).is_err());
-            prop_assert!(verify_token(token, &GENUINE.jwks, "issuer", "orders", now()).is_err());
+            prop_assert!(verify_token(token, &GENUINE.jwks, expected, now()).is_err());
         }
     }
 

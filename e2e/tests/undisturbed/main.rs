@@ -14,3 +14,4 @@ mod refusals;
 mod renewal;
 mod road;
 mod skew;
+mod stolen_tokens;

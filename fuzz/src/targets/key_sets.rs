@@ -1,7 +1,9 @@
 //! Bundle documents and JWK sets.
 
+use std::time::Duration;
+
 use countersign_core::bundle::Bundle;
-use countersign_core::service_account::{ClusterJwks, verify_token};
+use countersign_core::service_account::{ClusterJwks, Expected, verify_token};
 use countersign_core::x509::CaCertificate;
 use serde_json::Value;
 
@@ -48,7 +50,8 @@ pub(crate) fn jwks(input: &[u8]) {
     let genuine = token(seeds::HEADER.as_bytes(), seeds::POD_CLAIMS.as_bytes());
     let own = KNOWN.jwt.verification_key().jwk();
     let holds = |key: &&Value| key["kid"] == KID && key["x"] == own["x"] && key["y"] == own["y"];
-    if verify_token(&genuine, &set, ISSUER, AUDIENCE, now()).is_ok() {
+    let expected = Expected { issuer: ISSUER, audience: AUDIENCE, max_life: Duration::from_secs(2 * 3600) };
+    if verify_token(&genuine, &set, expected, now()).is_ok() {
         let key = keys.iter().find(holds).expect("accepted by a key that is not in the set");
         assert!(key["use"].is_null() || key["use"] == "sig");
         assert!(key["alg"].is_null() || key["alg"] == "ES256");

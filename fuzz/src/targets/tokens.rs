@@ -1,10 +1,12 @@
 //! Service account tokens and JWT-SVIDs. The first byte: 0, a token in compact form; else a header and claims, a line feed
 //! between, which the known key then signs.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_core::jwt::verify_jwt_svid;
-use countersign_core::service_account::verify_token;
+use countersign_core::service_account::{Expected, verify_token};
 use serde_json::{Value, json};
 
 use crate::known::{AUDIENCE, DOMAIN, ISSUER, KID, KNOWN, is_signed, now, token};
@@ -12,12 +14,15 @@ use crate::known::{AUDIENCE, DOMAIN, ISSUER, KID, KNOWN, is_signed, now, token};
 /// The longest token that is looked at.
 const LONGEST: usize = 16 * 1024;
 
+const EXPECTED: Expected<'static> =
+    Expected { issuer: ISSUER, audience: AUDIENCE, max_life: Duration::from_secs(2 * 3600) };
+
 /// What is accepted is signed by the cluster's key, for us alone, in time, and says what is returned of it.
 pub(crate) fn service_account_token(input: &[u8]) {
     let Some(token) = compact(input) else {
         return;
     };
-    let verdict = verify_token(&token, &KNOWN.jwks, ISSUER, AUDIENCE, now());
+    let verdict = verify_token(&token, &KNOWN.jwks, EXPECTED, now());
     let Ok(pod) = verdict else {
         let error = format!("{:?}", verdict.unwrap_err());
         assert!(error.len() < 512, "an error holds what was sent: {error}");
@@ -38,6 +43,9 @@ pub(crate) fn service_account_token(input: &[u8]) {
     assert_eq!(claims["sub"], format!("system:serviceaccount:{}:{}", pod.namespace, pod.service_account));
     assert!(![pod.namespace, pod.pod_name, pod.pod_uid, pod.service_account].contains(&String::new()));
     assert!(pod.expires_at > now());
+    assert_eq!(kubernetes["node"]["name"], *pod.node.name);
+    let issued_at = claims["iat"].as_f64().unwrap();
+    assert!(claims["exp"].as_f64().unwrap() - issued_at <= EXPECTED.max_life.as_secs_f64() + 0.001, "{claims}");
 }
 
 /// What is accepted is signed by the bundle's key, for us, in time, and its id is of the bundle's trust domain.

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for};
+use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out};
 use countersign_crds as crds;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -23,11 +23,14 @@ pub use domains::DomainVerdict;
 use domains::Domains;
 use identities::{Identities, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
-pub use pods::PodRecord;
+pub use pods::{DELETION_GRACE, PodRecord};
 use pods::Pods;
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
 pub use translate::FieldError;
+
+/// The name of the agent's container, which the webhook gives it.
+pub const AGENT_CONTAINER: &str = "countersign-agent";
 
 /// What a session's pod is entitled to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +116,19 @@ impl Index {
         self.pods.alive(uid, now)
     }
 
-    /// A pod by uid.
+    /// Whether a pod is known and has ended, so that it never comes back.
+    #[must_use]
+    pub fn ended(&self, uid: &str, now: Timestamp) -> bool {
+        self.pods.has_ended(uid, now)
+    }
+
+    /// When the next pod ends by its deletion.
+    #[must_use]
+    pub fn next_deletion(&self) -> Option<Timestamp> {
+        self.pods.next_deletion()
+    }
+
+    /// A pod by uid; it has ended if it has by the time as last told.
     #[must_use]
     pub fn pod(&self, uid: &str) -> Option<PodRecord> {
         self.pods.record(uid)
@@ -151,6 +166,17 @@ impl Index {
         }
     }
 
+    /// The WorkloadIdentities, `namespace/name`, that select a session and have no effect for it, since it has
+    /// [`MAX_IDENTITIES`] others.
+    ///
+    /// [`MAX_IDENTITIES`]: countersign_core::entitlement::MAX_IDENTITIES
+    #[must_use]
+    pub fn left_out(&self, uid: &str, session: &str) -> Vec<String> {
+        let Some(pod) = self.pods.record(uid).filter(|pod| !pod.ended) else { return Vec::new() };
+        let (namespace, account) = (pod.facts.namespace.as_str(), pod.facts.service_account.as_str());
+        left_out(&pod.facts, session, self.identities.judged_candidates(namespace, account))
+    }
+
     fn absence(&self, namespace: &str, why: &NoIdentity) -> Absence {
         let mut message = why.to_string();
         if let Some((key, error)) = self.identities.invalid_in(namespace) {
@@ -159,10 +185,11 @@ impl Index {
         Absence { reason: why.reason(), message }
     }
 
-    /// Whether a session name is the pod's own or one of its containers'.
+    /// Whether a session name is the pod's own or one of its containers', the agent's excepted: that serves others, and has no
+    /// identity of its own to ask for.
     #[must_use]
     pub fn has_session(&self, uid: &str, session: &str) -> bool {
-        session.is_empty() || self.pods.containers(uid).iter().any(|container| container == session)
+        session.is_empty() || session != AGENT_CONTAINER && self.pods.containers(uid).iter().any(|container| container == session)
     }
 
     /// All pods are about to be listed.
@@ -203,6 +230,15 @@ impl Index {
         }
         self.match_pod(&uid);
         self.publish(&uid);
+    }
+
+    /// Tells the time. Pods whose deletion is over by then have ended, though nothing else tells of it: a finalizer or a node
+    /// that is gone keeps such a pod for as long as it likes.
+    pub fn tell_time(&mut self, now: Timestamp) {
+        for uid in self.pods.tell_time(now) {
+            self.match_pod(&uid);
+            self.publish(&uid);
+        }
     }
 
     /// A pod is gone.

@@ -2,12 +2,15 @@
 //! uid only: what is equal among them is kept once.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use countersign_core::entitlement::PodFacts;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// How long after its `deletionTimestamp` a pod's token still proves it, as for Kubernetes' own authenticator.
+pub const DELETION_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// A pod as the index is told of it, and tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,9 @@ pub struct PodRecord {
     pub facts: PodFacts,
     /// Succeeded or Failed: no longer alive.
     pub ended: bool,
+    /// `metadata.deletionTimestamp`: when its grace period is over. From [`DELETION_GRACE`] later it counts as ended, whatever
+    /// keeps the object.
+    pub deleted_at: Option<Timestamp>,
     /// Whether the webhook injected it.
     pub injected: bool,
     /// Those of `facts.containers` that have a part of their identity mounted by `subPath`, where it never refreshes.
@@ -32,6 +38,10 @@ pub(super) struct Pods {
     shapes: HashSet<Arc<Shape>>,
     /// Uids read live and not yet confirmed by the watch.
     provisional: HashSet<Arc<str>>,
+    /// Pods that are being deleted, by when they end.
+    ending: BTreeSet<(Timestamp, Arc<str>)>,
+    /// The time as last told: pods that end by then have ended.
+    now: Timestamp,
     /// Which list is under way, or was last.
     list: u32,
 }
@@ -47,6 +57,7 @@ struct Entry {
     name: Arc<str>,
     shape: Arc<Shape>,
     ended: bool,
+    deleted_at: Option<Timestamp>,
     /// The list in or after which the watch last told of it.
     list: u32,
     /// Until when a pod read live counts; `None` once the watch told of it.
@@ -92,7 +103,16 @@ impl Shape {
 }
 
 impl Entry {
-    fn record(&self, uid: &str) -> PodRecord {
+    /// When it ends by its deletion.
+    fn ends_at(&self) -> Option<Timestamp> {
+        self.deleted_at.map(|at| at.saturating_add(DELETION_GRACE).unwrap_or(Timestamp::MAX))
+    }
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.ended || self.ends_at().is_some_and(|at| at <= now)
+    }
+
+    fn record(&self, uid: &str, now: Timestamp) -> PodRecord {
         let shape = &*self.shape;
         PodRecord {
             facts: PodFacts {
@@ -103,7 +123,8 @@ impl Entry {
                 labels: shape.labels.clone(),
                 containers: shape.containers.clone(),
             },
-            ended: self.ended,
+            ended: self.has_ended(now),
+            deleted_at: self.deleted_at,
             injected: shape.injected,
             never_refreshes: shape.never_refreshes.clone(),
             images: shape.images.clone(),
@@ -129,7 +150,7 @@ impl Pods {
     }
 
     pub(super) fn record(&self, uid: &str) -> Option<PodRecord> {
-        self.by_uid.get(uid).map(|entry| entry.record(uid))
+        self.by_uid.get(uid).map(|entry| entry.record(uid, self.now))
     }
 
     pub(super) fn contains(&self, uid: &str) -> bool {
@@ -153,7 +174,25 @@ impl Pods {
     pub(super) fn alive(&self, uid: &str, now: Timestamp) -> bool {
         self.by_uid
             .get(uid)
-            .is_some_and(|entry| !entry.ended && entry.provisional_until.is_none_or(|until| now < until))
+            .is_some_and(|entry| !entry.has_ended(now) && entry.provisional_until.is_none_or(|until| now < until))
+    }
+
+    pub(super) fn has_ended(&self, uid: &str, now: Timestamp) -> bool {
+        self.by_uid.get(uid).is_some_and(|entry| entry.has_ended(now))
+    }
+
+    /// When the next pod ends by its deletion, as seen from the time as last told.
+    pub(super) fn next_deletion(&self) -> Option<Timestamp> {
+        self.ending.iter().map(|(at, _)| *at).find(|at| *at > self.now)
+    }
+
+    /// Tells the time; the answer is every pod whose end lies between the time as last told and this one, in whichever
+    /// direction that goes: a clock may be set back.
+    pub(super) fn tell_time(&mut self, now: Timestamp) -> Vec<Arc<str>> {
+        let before = std::mem::replace(&mut self.now, now);
+        let (after, until) = (before.min(now), before.max(now));
+        let ends = self.ending.iter().skip_while(|(at, _)| *at <= after).take_while(|(at, _)| *at <= until);
+        ends.map(|(_, uid)| uid.clone()).collect()
     }
 
     /// Every pod of an account, or of the whole namespace.
@@ -172,7 +211,9 @@ impl Pods {
     pub(super) fn confirm(&mut self, record: &PodRecord) -> bool {
         let list = self.list;
         let Some(entry) = self.by_uid.get_mut(record.facts.uid.as_str()) else { return false };
-        if *entry.name != *record.facts.name || entry.ended != record.ended || !entry.shape.is_of(record) {
+        if *entry.name != *record.facts.name || entry.ended != record.ended
+            || entry.deleted_at != record.deleted_at
+            || !entry.shape.is_of(record) {
             return false;
         }
         entry.list = list;
@@ -194,7 +235,7 @@ impl Pods {
             Some((uid, entry)) => (uid, Some(entry)),
             None => (Arc::from(record.facts.uid.as_str()), None),
         };
-        let (name, ended) = (Arc::<str>::from(record.facts.name.as_str()), record.ended);
+        let (name, ended, deleted_at) = (Arc::<str>::from(record.facts.name.as_str()), record.ended, record.deleted_at);
         let here = self.namespaces.entry(record.facts.namespace.clone()).or_default();
         let replaced = here.by_name.insert(name.clone(), uid.clone()).filter(|older| *older != uid);
         here.by_account.entry(record.facts.service_account.clone()).or_default().insert(uid.clone());
@@ -204,7 +245,14 @@ impl Pods {
         };
         let shape = self.shape(record);
         let list = self.list;
-        self.by_uid.insert(uid.clone(), Entry { name, shape, ended, list, provisional_until });
+        let entry = Entry { name, shape, ended, deleted_at, list, provisional_until };
+        if let Some(known) = known.as_ref().and_then(Entry::ends_at) {
+            self.ending.remove(&(known, uid.clone()));
+        }
+        if let Some(ends_at) = entry.ends_at() {
+            self.ending.insert((ends_at, uid.clone()));
+        }
+        self.by_uid.insert(uid.clone(), entry);
         if let Some(known) = known {
             self.forget(known.shape);
         }
@@ -213,8 +261,11 @@ impl Pods {
 
     pub(super) fn remove(&mut self, uid: &str) -> Option<(Arc<str>, PodRecord)> {
         let (uid, entry) = self.by_uid.remove_entry(uid)?;
-        let record = entry.record(&uid);
+        let record = entry.record(&uid, self.now);
         self.provisional.remove(&uid);
+        if let Some(ends_at) = entry.ends_at() {
+            self.ending.remove(&(ends_at, uid.clone()));
+        }
         let shape = &entry.shape;
         if let Some(here) = self.namespaces.get_mut(&shape.namespace) {
             if here.by_name.get(&entry.name).is_some_and(|holder| *holder == uid) {
@@ -290,6 +341,7 @@ mod tests {
         for number in 0..3 {
             pods.remove(&format!("uid-{number}"));
         }
+        assert!(pods.ending.is_empty());
         assert!(pods.shapes.is_empty() && pods.namespaces.is_empty() && pods.by_uid.is_empty());
     }
 
@@ -303,9 +355,10 @@ mod tests {
         let mut contained = pod(0, "app:1");
         contained.facts.containers.push("app".to_owned());
         let ended = PodRecord { ended: true, ..pod(0, "app:1") };
+        let deleted = PodRecord { deleted_at: Some(jiff::Timestamp::UNIX_EPOCH), ..pod(0, "app:1") };
         let injected = PodRecord { injected: true, ..pod(0, "app:1") };
         let stale = PodRecord { never_refreshes: vec!["app".to_owned()], ..pod(0, "app:1") };
-        for changed in [labelled, contained, ended, injected, stale, pod(0, "app:2")] {
+        for changed in [labelled, contained, ended, deleted, injected, stale, pod(0, "app:2")] {
             assert!(!pods.confirm(&changed), "{changed:?}");
         }
     }

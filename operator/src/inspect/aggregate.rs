@@ -10,11 +10,16 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use super::{
     client,
     credential::Credential,
+    elsewhere::seen_apart,
     replicas::{self, Replica},
     report::Source,
     tally::{Answer, Ledger, Totals},
 };
-use crate::leader::{Leadership, gained};
+use crate::{
+    events::{EventSink, Notice, PodRef},
+    index::SharedIndex,
+    leader::{Leadership, gained},
+};
 
 /// The time between rounds.
 pub const EACH: Duration = Duration::from_secs(30);
@@ -35,6 +40,10 @@ pub struct Context {
     pub source: Source,
     /// What we show to the others.
     pub credential: Arc<Credential>,
+    /// For the names of pods.
+    pub index: SharedIndex,
+    /// Where events go.
+    pub events: EventSink,
     /// Whether it is our part.
     pub leadership: Leadership,
 }
@@ -62,11 +71,23 @@ async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>)
         let listed = replicas::others(&context.client, &context.namespace, &context.source.replica, context.port).await;
         match listed {
             Ok(others) => {
-                let totals = ledger.enter(answers(context, others).await);
+                let answers = answers(context, others).await;
+                tell_of_addresses(context, &answers);
+                let totals = ledger.enter(answers);
                 counted.send_replace(Some(Arc::new(totals)));
             }
             Err(error) => tracing::warn!(%error, "the operator's replicas cannot be listed; they are asked later"),
         }
+    }
+}
+
+/// Has an event on each pod whose streams come from different addresses at different replicas.
+fn tell_of_addresses(context: &Context, answers: &[Answer]) {
+    for (uid, addresses) in seen_apart(answers.iter().filter_map(|answer| answer.report.as_ref())) {
+        let Some(pod) = context.index.read(|index| index.pod(&uid)) else { continue };
+        let facts = pod.facts;
+        let pod = PodRef { namespace: facts.namespace, name: facts.name, uid };
+        context.events.notice(pod, "", Notice::several_addresses(addresses.into_iter()));
     }
 }
 
@@ -94,23 +115,74 @@ async fn answer(replica: Replica, credential: &Credential) -> Option<Answer> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, Counted, run};
+    use super::{Answer, Context, Counted, Notice, ReportResponse, SharedIndex, run, tell_of_addresses};
     use crate::{
         canned::{Questions, answering, leading, refusal},
         clock::Clock,
+        events::{EventSink, Notices},
         http::Readiness,
+        index::PodRecord,
         inspect::{credential::Credential, report::Source, tally::Sight},
         issuer::{
             registry::{Registry, StreamLimits},
             skew::Support,
         },
         leader::Leadership,
+        metrics::Metrics,
     };
+    use countersign_proto::inspect::v1::PodAddresses;
     use jiff::Timestamp;
+    use kube::Client;
     use rustls::pki_types::ServerName;
     use serde_json::{Value, json};
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
     use tokio::{sync::watch, time::Instant};
+
+    fn context(client: Client, leadership: Leadership) -> (Context, Notices) {
+        let source = Source {
+            replica: "operator-a".to_owned(),
+            registry: Registry::new(StreamLimits::default()),
+            readiness: Readiness::default(),
+            support: Support::default(),
+        };
+        let (events, notices) = EventSink::new(Arc::new(Metrics::new()));
+        let context = Context {
+            client,
+            namespace: "countersign-system".to_owned(),
+            port: 8444,
+            source,
+            credential: Credential::new(ServerName::try_from("replica").unwrap()),
+            index: SharedIndex::default(),
+            events,
+            leadership,
+        };
+        (context, notices)
+    }
+
+    #[tokio::test]
+    async fn a_pod_with_streams_at_two_replicas_from_two_addresses_gets_an_event() {
+        let clock = Clock::system();
+        let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
+        let mut pod = PodRecord::default();
+        (pod.facts.namespace, pod.facts.name, pod.facts.uid) = ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
+        context.index.update(|index| index.apply_pod(pod));
+        let answer = |replica: &str, pods: &[(&str, u8)]| {
+            let pods = pods.iter().map(|(uid, last)| {
+                PodAddresses { uid: (*uid).to_owned(), addresses: vec![vec![10, 0, 0, *last]] }
+            });
+            let report = ReportResponse { pods: pods.collect(), ..ReportResponse::default() };
+            Answer { replica: replica.to_owned(), report: Some(report) }
+        };
+        let silent = Answer { replica: "c".to_owned(), report: None };
+        let answers = [answer("a", &[("p1", 1), ("unknown", 1)]), answer("b", &[("p1", 2), ("unknown", 2)]), silent];
+        tell_of_addresses(&context, &answers);
+        let (pod, _, notice) = notices.next().await.unwrap();
+        assert_eq!((pod.name.as_str(), pod.uid.as_str()), ("cart-0", "p1"));
+        assert!(matches!(&notice, Notice::SeveralAddresses(text) if text.contains("10.0.0.1, 10.0.0.2")), "{notice:?}");
+        tell_of_addresses(&context, &[answer("a", &[("p1", 1)]), answer("b", &[("p1", 1)])]);
+        drop(context);
+        assert!(notices.next().await.is_none(), "one address is that of the pod");
+    }
 
     /// The rounds of a replica that leads, whose API server lists the others so.
     fn rounds(listed: impl Fn() -> (u16, Value) + Send + Sync + 'static) -> (Leadership, Counted, Questions) {
@@ -118,20 +190,7 @@ mod tests {
         let clock = Clock::new(move || Timestamp::UNIX_EPOCH + begin.elapsed());
         let (client, questions) = answering(move |_| listed());
         let leadership = leading(&clock);
-        let source = Source {
-            replica: "operator-a".to_owned(),
-            registry: Registry::new(StreamLimits::default()),
-            readiness: Readiness::default(),
-            support: Support::default(),
-        };
-        let context = Context {
-            client,
-            namespace: "countersign-system".to_owned(),
-            port: 8444,
-            source,
-            credential: Credential::new(ServerName::try_from("replica").unwrap()),
-            leadership: leadership.clone(),
-        };
+        let (context, _) = context(client, leadership.clone());
         let (counts, counted) = watch::channel(None);
         tokio::spawn(run(context, counts));
         (leadership, counted, questions)

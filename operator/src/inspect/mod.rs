@@ -4,6 +4,7 @@
 pub mod aggregate;
 pub mod client;
 pub mod credential;
+pub mod elsewhere;
 pub mod replicas;
 pub mod report;
 pub mod server;

@@ -2,12 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
 use countersign_core::entitlement::IdentitySpec;
 use countersign_proto::inspect::v1;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::{
     http::Readiness,
@@ -36,11 +38,25 @@ impl Source {
     #[must_use]
     pub fn report(&self) -> v1::ReportResponse {
         let mut response = count(&self.registry.snapshot(), &self.support);
+        response.pods = pods(&self.registry, Instant::now());
         response.replica.clone_from(&self.replica);
         env!("CARGO_PKG_VERSION").clone_into(&mut response.version);
         response.missing = self.readiness.missing().into_iter().map(str::to_owned).collect();
         response
     }
+}
+
+fn pods(registry: &Registry, now: Instant) -> Vec<v1::PodAddresses> {
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let pods = registry.addresses(now).into_iter();
+    pods.map(|(uid, addresses)| v1::PodAddresses {
+        uid: uid.to_string(),
+        addresses: addresses.into_iter().map(bytes).collect(),
+    })
+    .collect()
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +150,8 @@ mod tests {
     }
 
     fn stream(registry: &Registry, pod: &str, session: &str, version: &str, told: &[&Arc<IdentitySpec>]) -> Hold {
-        let (hold, _) = registry.hold(pod, session, AgentInfo::new(version, &[])).unwrap();
+        let held = registry.hold(pod, session, None, AgentInfo::new(version, &[]), tokio::time::Instant::now());
+        let hold = held.unwrap().hold;
         hold.record().told(told.iter().copied());
         hold
     }
@@ -154,7 +171,7 @@ mod tests {
         };
         let (cart, other) = (identity("cart"), identity("other"));
         let registry = &source.registry;
-        let first = stream(registry, "p1", "", "0.1.0", &[&cart]);
+        let first = stream(registry, "p1", "proxy", "0.1.0", &[&cart]);
         issue(&first, &cart, 100, 150);
         issue(&first, &cart, 120, 170);
         let second = stream(registry, "p1", "app", "0.1.0", &[&cart, &other]);

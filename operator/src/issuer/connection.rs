@@ -1,7 +1,15 @@
 //! One connection: HTTP/2 within limits, ended when it is of no use or the process goes. What its streams share with it is
 //! a [`Link`].
 
-use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use countersign_proto::issuer::v1::issuer_server::IssuerServer;
 use hyper::service::service_fn;
@@ -36,8 +44,9 @@ const IDLE: Duration = Duration::from_secs(15);
 /// end ("rapid reset") ends the connection.
 const OPENING: Rate = Rate { each: Duration::from_millis(100), burst: 1024 };
 
-/// Streams that prove nothing, on one connection.
-const FAILURES: u32 = 4;
+/// Streams that may fail by the peer's own fault on one connection. Beyond it new ones are refused until some is earned back;
+/// a connection on which no stream has proven a pod ends.
+const FAILURES: Rate = Rate { each: Duration::from_secs(1), burst: 4 };
 
 /// How long the parting words of a connection without streams may take.
 const PARTING: Duration = Duration::from_secs(1);
@@ -52,8 +61,25 @@ struct Inner {
     open: watch::Sender<usize>,
     leaving: CancellationToken,
     broken: CancellationToken,
-    failures: watch::Sender<u32>,
-    opening: Mutex<Bucket>,
+    /// Open streams that have proven a pod.
+    proven: AtomicUsize,
+    useless: CancellationToken,
+    budgets: Mutex<Budgets>,
+}
+
+#[derive(Debug)]
+struct Budgets {
+    opening: Bucket,
+    failures: Bucket,
+}
+
+/// Why a connection takes no further stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// Too many were opened of late.
+    TooMany(Duration),
+    /// Too many failed of late.
+    Failing(Duration),
 }
 
 impl Link {
@@ -65,8 +91,9 @@ impl Link {
             open: watch::Sender::new(0),
             leaving: CancellationToken::new(),
             broken: CancellationToken::new(),
-            failures: watch::Sender::new(0),
-            opening: Mutex::new(Bucket::new(OPENING)),
+            proven: AtomicUsize::new(0),
+            useless: CancellationToken::new(),
+            budgets: Mutex::new(Budgets { opening: Bucket::new(OPENING), failures: Bucket::new(FAILURES) }),
         }))
     }
 
@@ -76,15 +103,32 @@ impl Link {
         self.0.peer.as_ref().map(Peer::address)
     }
 
-    /// A stream begins. `None`: there were too many of late, and the connection ends.
-    #[must_use]
-    pub fn open(&self, now: Instant) -> Option<OpenStream> {
-        if self.0.opening.lock().take(now).is_err() {
-            self.0.broken.cancel();
-            return None;
+    /// A stream begins.
+    ///
+    /// # Errors
+    /// There were too many of late, or too many failed. A connection of which no stream has proven a pod then ends; those that
+    /// have one go on as they are.
+    pub fn open(&self, now: Instant) -> Result<OpenStream, NotOpened> {
+        let opened = {
+            let Budgets { opening, failures } = &mut *self.0.budgets.lock();
+            opening.take(now).map_err(NotOpened::TooMany).and_then(|()| failures.has_one(now).map_err(NotOpened::Failing))
+        };
+        match opened {
+            Ok(()) => {
+                self.0.open.send_modify(|open| *open += 1);
+                Ok(OpenStream(self.clone()))
+            }
+            Err(why) => {
+                if !self.has_proven() && matches!(why, NotOpened::TooMany(_)) {
+                    self.0.broken.cancel();
+                }
+                Err(why)
+            }
         }
-        self.0.open.send_modify(|open| *open += 1);
-        Some(OpenStream(self.clone()))
+    }
+
+    fn has_proven(&self) -> bool {
+        self.0.proven.load(Ordering::Relaxed) > 0
     }
 
     /// Resolves when the connection's streams shall move to another replica.
@@ -103,17 +147,37 @@ impl Link {
         self.0.leaving.is_cancelled()
     }
 
-    /// A stream has proven its pod.
-    pub fn prove(&self) {
+    /// A stream has proven its pod; it counts for as long as the answer lives.
+    #[must_use]
+    pub fn prove(&self) -> ProvenStream {
         if let Some(peer) = &self.0.peer {
             peer.prove();
         }
-        self.0.failures.send_if_modified(|failures| std::mem::take(failures) > 0);
+        self.0.proven.fetch_add(1, Ordering::Relaxed);
+        ProvenStream(self.clone())
     }
 
-    /// A stream ended without proving a pod.
-    pub fn fail(&self) {
-        self.0.failures.send_modify(|failures| *failures += 1);
+    /// A stream ended without proving a pod, by the peer's own fault.
+    pub fn fail(&self, now: Instant) {
+        let exhausted = {
+            let failures = &mut self.0.budgets.lock().failures;
+            // The last one of the budget is the one too many.
+            let _ = failures.take(now);
+            failures.has_one(now).is_err()
+        };
+        if exhausted && !self.has_proven() {
+            self.0.useless.cancel();
+        }
+    }
+}
+
+/// An open stream that has proven its pod, as its connection counts it.
+#[derive(Debug)]
+pub struct ProvenStream(Link);
+
+impl Drop for ProvenStream {
+    fn drop(&mut self) {
+        self.0.0.proven.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +213,7 @@ where
         }
     };
     let mut evicted = pin!(evicted);
-    let (mut open, mut failures) = (link.0.open.subscribe(), link.0.failures.subscribe());
+    let mut open = link.0.open.subscribe();
     let mut idle_at = Instant::now() + FIRST_STREAM;
     let mut ends_at: Option<Instant> = None;
     loop {
@@ -165,16 +229,18 @@ where
                 link.leave();
                 FAREWELL
             }
-            Ok(_) = failures.wait_for(|failures| *failures >= FAILURES), if ends_at.is_none() => PARTING,
+            () = link.0.useless.cancelled(), if ends_at.is_none() => PARTING,
             Ok(()) = open.changed() => {
                 idle_at = Instant::now() + IDLE;
                 continue;
             }
             () = tokio::time::sleep_until(deadline.unwrap_or(idle_at)), if deadline.is_some() => {
-                if ends_at.is_some() {
-                    return;
+                match ends_at {
+                    // A stream has proven its pod while the connection was told to go: it takes no more, and that one goes on.
+                    Some(_) if link.has_proven() && !link.is_leaving() => IDLE,
+                    Some(_) => return,
+                    None => PARTING,
                 }
-                PARTING
             }
         };
         // GOAWAY: what is open ends by itself, what comes goes elsewhere.
@@ -204,7 +270,7 @@ fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, OPENING};
+    use super::{FAILURES, Link, NotOpened, OPENING};
     use tokio::time::Instant;
 
     #[test]
@@ -213,7 +279,34 @@ mod tests {
         let all: Vec<_> = (0..OPENING.burst).map(|_| link.open(now).expect("within the burst")).collect();
         assert_eq!(*link.0.open.borrow(), all.len());
         drop(all);
-        assert!(link.open(now).is_none() && link.0.broken.is_cancelled());
+        assert!(link.open(now).is_err() && link.0.broken.is_cancelled());
         assert_eq!(*link.0.open.borrow(), 0);
+    }
+
+    #[test]
+    fn failures_use_up_a_budget_that_is_earned_back_and_end_only_a_connection_that_has_proven_nothing() {
+        let (link, now) = (Link::new(None), Instant::now());
+        let healthy = link.prove();
+        for _ in 0..2 * FAILURES.burst {
+            link.fail(now);
+        }
+        assert_eq!(link.open(now).err(), Some(NotOpened::Failing(FAILURES.each)));
+        assert!(!link.0.useless.is_cancelled() && !link.0.broken.is_cancelled());
+        assert!(link.open(now + FAILURES.each).is_ok(), "one is earned back");
+        link.fail(now + FAILURES.each);
+        assert!(link.open(now + FAILURES.each).is_err() && !link.0.useless.is_cancelled());
+        drop(healthy);
+        link.fail(now + FAILURES.each);
+        assert!(link.0.useless.is_cancelled(), "no stream of it is of use");
+    }
+
+    #[test]
+    fn a_connection_with_a_proven_stream_that_opens_too_many_is_refused_more_and_goes_on() {
+        let (link, now) = (Link::new(None), Instant::now());
+        let _healthy = link.prove();
+        (0..OPENING.burst).for_each(|_| drop(link.open(now)));
+        assert_eq!(link.open(now).err(), Some(NotOpened::TooMany(OPENING.each)));
+        assert!(!link.0.broken.is_cancelled());
+        assert!(link.open(now + OPENING.each).is_ok());
     }
 }

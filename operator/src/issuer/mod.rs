@@ -1,6 +1,7 @@
 //! The Issuer API: agents open a stream each, prove who their pod is, and get what it is entitled to. Reads published
 //! state only; the one thing it asks of the API server is a pod which the index does not know yet.
 
+mod addresses;
 pub mod answer;
 pub mod census;
 pub mod connection;
@@ -145,7 +146,7 @@ impl Issuer for Service {
             Status::from(refused)
         };
         let now = Instant::now();
-        let open = link.open(now).ok_or_else(|| refuse(&Refused::Protocol("too many streams on one connection")))?;
+        let open = link.open(now).map_err(|why| refuse(&Refused::NotOpened(why)))?;
         let address = link.address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let admission = context.registry.admit(address, now).map_err(|full| refuse(&Refused::Full(full)))?;
         // One message under way: what changes meanwhile is coalesced rather than queued.

@@ -1,7 +1,7 @@
 //! What is known of one open stream: its agent, the identities it was told of, and what was issued for each. The stream
 //! alone writes its record, so nothing is shared on the way of issuing; whoever inspects this replica reads it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use countersign_core::entitlement::IdentitySpec;
 use jiff::Timestamp;
@@ -58,6 +58,8 @@ pub struct Served {
 pub struct StreamRecord {
     /// The uid of its pod.
     pub pod_uid: String,
+    /// From where it came, as far as that is known.
+    pub address: Option<IpAddr>,
     /// Its agent.
     pub agent: AgentInfo,
     served: Mutex<Vec<Served>>,
@@ -66,8 +68,8 @@ pub struct StreamRecord {
 impl StreamRecord {
     /// Of a stream that was told nothing yet.
     #[must_use]
-    pub fn new(pod_uid: &str, agent: AgentInfo) -> Self {
-        Self { pod_uid: pod_uid.to_owned(), agent, served: Mutex::default() }
+    pub fn new(pod_uid: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
+        Self { pod_uid: pod_uid.to_owned(), address, agent, served: Mutex::default() }
     }
 
     /// The stream was told of these identities, and of no others. What was issued for those that stay is kept.

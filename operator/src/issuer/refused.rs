@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use countersign_core::{
-    csr::CsrError, entitlement::AudienceError, id::TrustDomain, jwt::JwtIssueError, x509::IssueError,
+    csr::CsrError, entitlement::AudienceError, id::TrustDomain, jwt::JwtIssueError, service_account::TokenError,
+    x509::IssueError,
 };
 use countersign_proto::issuer::v1;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use super::registry::Full;
+use super::{connection::NotOpened, registry::Full};
 use crate::{clock::agreement::ClockOff, jwks::VerifyError, metrics::Reason};
 
 /// The metadata key of the time to wait before asking again, milliseconds.
@@ -24,6 +25,12 @@ pub enum Refused {
     /// The first message was another one.
     #[error("the first message of a stream must be Hello")]
     NotHello,
+    /// The connection takes no further stream for now.
+    #[error("{}", match .0 {
+        NotOpened::TooMany(_) => "too many streams were opened on this connection of late",
+        NotOpened::Failing(_) => "too many streams of this connection failed of late; the reasons are in their status",
+    })]
+    NotOpened(NotOpened),
     /// A message that has no meaning where it came.
     #[error("{0}")]
     Protocol(&'static str),
@@ -52,7 +59,10 @@ pub enum Refused {
         uid: String,
     },
     /// The session names no container.
-    #[error("pod {namespace}/{name} has no container {session:?}; a session is empty or names a container of the pod")]
+    #[error(
+        "pod {namespace}/{name} has no container {session:?} that may have a session; a session is empty or names a container other than the \
+         agent's"
+    )]
     UnknownSession {
         /// Its namespace.
         namespace: String,
@@ -62,7 +72,7 @@ pub enum Refused {
         session: String,
     },
     /// A newer stream has the session.
-    #[error("a newer stream of the same pod and session took over")]
+    #[error("a newer stream of the same pod took over: of the same session, or of the pod as a whole against its containers")]
     Displaced,
     /// The pod has no identity at all.
     #[error("the pod has no identity: {0}")]
@@ -126,6 +136,9 @@ pub enum Refused {
     /// Faster than one stream may.
     #[error("too many requests on this stream")]
     TooFast(Duration),
+    /// More than the namespace's share.
+    #[error("the pods of this namespace ask for more signatures than their share of what the issuer makes")]
+    NamespaceBusy(Duration),
     /// The process ends.
     #[error("this replica of the issuer is shutting down")]
     ShuttingDown(Duration),
@@ -164,6 +177,8 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NamespaceBusy(_)
+            | Self::NotOpened(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => Code::Unavailable,
         }
@@ -173,7 +188,9 @@ impl Refused {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooFast(wait) => Some((*wait).max(Duration::from_millis(1))),
+            Self::TooFast(wait)
+            | Self::NamespaceBusy(wait)
+            | Self::NotOpened(NotOpened::TooMany(wait) | NotOpened::Failing(wait)) => Some((*wait).max(Duration::from_millis(1))),
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
                 Some(Duration::from_millis(500))
@@ -204,8 +221,48 @@ impl Refused {
             | Self::Undecided
             | Self::Full(_)
             | Self::TooFast(_)
+            | Self::NamespaceBusy(_)
+            | Self::NotOpened(_)
             | Self::ShuttingDown(_)
             | Self::Clock(_) => Reason::Overload,
+        }
+    }
+
+    /// Whether a stream that ends so before it has proven a pod does so by the peer's own fault. What this replica lacks, or
+    /// the API server does not answer, is not.
+    #[must_use]
+    pub fn is_peers_fault(&self) -> bool {
+        match self {
+            // The keys may have been rotated, and the API server not have told yet.
+            Self::Token(VerifyError::NoKeys | VerifyError::Token(TokenError::UnknownKey { .. })) => false,
+            Self::NoHello(_)
+            | Self::NotHello
+            | Self::Protocol(_)
+            | Self::Token(VerifyError::Token(_))
+            | Self::TokenExpired
+            | Self::OtherPod
+            | Self::TokenMismatch
+            | Self::PodGone { .. }
+            | Self::UnknownSession { .. }
+            | Self::Csr(_)
+            | Self::KeyReused(_)
+            | Self::Audience { .. }
+            | Self::AudienceCount { .. } => true,
+            Self::NotOpened(_)
+            | Self::Displaced
+            | Self::NoIdentity(_)
+            | Self::NotHeld(_)
+            | Self::NoAuthority(_)
+            | Self::Stale(_)
+            | Self::X509(_)
+            | Self::Jwt(_)
+            | Self::Starting(_)
+            | Self::Undecided
+            | Self::Full(_)
+            | Self::TooFast(_)
+            | Self::NamespaceBusy(_)
+            | Self::ShuttingDown(_)
+            | Self::Clock(_) => false,
         }
     }
 

@@ -6,9 +6,12 @@
 //! What is published is read through a [`View`], changes of it come through the stream's own subscription, timers are set
 //! once, counts are each thread's own.
 
-use std::{collections::VecDeque, future::ready, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::ready, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use countersign_core::{entitlement::Entitled, service_account::PodToken};
+use countersign_core::{
+    entitlement::{Entitled, MAX_IDENTITIES},
+    service_account::PodToken,
+};
 use countersign_proto::issuer::v1::{self, session_request, session_response};
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
@@ -23,7 +26,7 @@ use super::{
     live::{Found, Wanted},
     record::AgentInfo,
     refused::Refused,
-    registry::{Admission, Hold},
+    registry::{Admission, Held, Hold, SigningCredit},
     skew::{Counted, Standing},
     state,
     view::View,
@@ -66,12 +69,14 @@ pub async fn serve(
     outbound: Outbound,
 ) {
     context.metrics.sessions.inc();
-    let end = converse(&context, &link, &mut admission, &mut requests, &outbound).await.err();
+    let end = converse(&context, &link, &mut admission, &mut requests, &outbound).await;
     context.metrics.sessions.dec();
-    if !admission.is_proven() && !link.is_leaving() {
-        link.fail();
+    // One that goes without a word costs as much as one that is refused.
+    let at_fault = end.as_ref().map_or_else(Refused::is_peers_fault, |()| true);
+    if !admission.is_proven() && !link.is_leaving() && at_fault {
+        link.fail(Instant::now());
     }
-    if let Some(refused) = end {
+    if let Err(refused) = end {
         context.metrics.refused(Kind::Session, refused.reason());
         tracing::debug!(error = %refused, "stream ended");
         // A reader that does not take even this is gone; its stream ends with the channel.
@@ -89,7 +94,7 @@ async fn converse(
     // A stream lives for months and keeps what its future has room for: how it opens is boxed, and gone then.
     let Some(mut session) = Box::pin(open(context, link, requests)).await? else { return Ok(()) };
     admission.prove();
-    link.prove();
+    let _proven = link.prove();
     session.run(link, requests, outbound).await
 }
 
@@ -99,7 +104,7 @@ async fn open<'a>(
     requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
 ) -> Result<Option<Session<'a>>, Refused> {
     let Some(hello) = first_message(link, requests).await? else { return Ok(None) };
-    let mut session = Session::open(context, &hello).await?;
+    let mut session = Session::open(context, &hello, link.address()).await?;
     if let Some(mut request) = hello.x509 {
         if request.token.is_empty() {
             request.token = hello.token;
@@ -146,6 +151,7 @@ struct Session<'a> {
     expires_at: Timestamp,
     keys_used: KeysUsed,
     pace: Bucket,
+    signing: SigningCredit,
     told: Option<v1::State>,
     /// When the state is looked at again, to be told if it has changed.
     state_due_at: Option<Instant>,
@@ -154,13 +160,14 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    async fn open(context: &'a Context, hello: &v1::Hello) -> Result<Self, Refused> {
+    async fn open(context: &'a Context, hello: &v1::Hello, address: Option<IpAddr>) -> Result<Self, Refused> {
         if !context.readiness.index_complete() {
             return Err(Refused::Starting(context.readiness.missing().join("; ")));
         }
         context.agreement.ensure()?;
         let now = context.clock.now();
         let pod = context.token_keys.verify(&hello.token, now).await?;
+        context.registry.begin(&pod.namespace, Instant::now())?;
         ensure_alive(context, &pod, now).await?;
         let known = context.index.read(|index| {
             let matches = index.pod(&pod.pod_uid).is_some_and(|record| {
@@ -182,11 +189,16 @@ impl<'a> Session<'a> {
         let agent = AgentInfo::new(&hello.version, &hello.capabilities);
         let standing = context.support.judge(&agent);
         let counted = Counted::new(&context.metrics, &agent, &standing);
-        let (hold, displaced) = context.registry.hold(&pod.pod_uid, &hello.session, agent)?;
-        if displaced {
+        let Held { hold, displaced, elsewhere } =
+            context.registry.hold(&pod.pod_uid, &hello.session, address, agent, Instant::now())?;
+        let newer = hold.record().address;
+        for older in &displaced {
             context.metrics.displaced.inc();
-            let text = "a newer stream of the same session took over; if this repeats, two agents serve this pod";
-            context.events.notice(pod_ref(&pod), &hello.session, Notice::Displaced(text.to_owned()));
+            context.events.notice(pod_ref(&pod), &hello.session, Notice::displaced(&hello.session, newer, older));
+        }
+        if !elsewhere.is_empty() {
+            let notice = Notice::several_addresses(newer.into_iter().chain(elsewhere));
+            context.events.notice(pod_ref(&pod), &hello.session, notice);
         }
         if let Standing::Outdated(why) = standing {
             context.events.notice(pod_ref(&pod), &hello.session, Notice::Outdated(why));
@@ -209,6 +221,7 @@ impl<'a> Session<'a> {
             name: hello.session.clone(),
             keys_used: KeysUsed::default(),
             pace: Bucket::new(PACE),
+            signing: SigningCredit::new(context.registry.clone()),
             told: None,
             state_due_at: None,
             opening: None,
@@ -315,6 +328,7 @@ impl<'a> Session<'a> {
             None => Notice::NoIdentity(state.reason.clone()),
         };
         self.context.events.notice(pod_ref(&self.pod), &self.name, notice);
+        self.tell_of_those_left_out();
         self.note_served(&state);
         self.told = Some(state.clone());
         if let Some(request) = self.opening.take() {
@@ -322,6 +336,19 @@ impl<'a> Session<'a> {
             self.answer_x509(request, Instant::now());
         }
         state
+    }
+
+    /// Has an event say so when the session is selected by more WorkloadIdentities than it may have.
+    fn tell_of_those_left_out(&self) {
+        match &*self.subscription.current() {
+            Entitlement::Entitled(entitled) if entitled.len() >= MAX_IDENTITIES => {}
+            _ => return,
+        }
+        let left_out = self.context.index.read(|index| index.left_out(&self.pod.pod_uid, &self.name));
+        if !left_out.is_empty() {
+            let notice = Notice::too_many_identities(MAX_IDENTITIES, &left_out);
+            self.context.events.notice(pod_ref(&self.pod), &self.name, notice);
+        }
     }
 
     /// Leaves in the record for which WorkloadIdentities this stream serves.
@@ -376,7 +403,8 @@ impl<'a> Session<'a> {
     fn answer_x509(&mut self, request: v1::X509Request, begin: Instant) {
         let entitlement = self.subscription.current();
         let basis = basis(self.context, &entitlement, self.published.current());
-        match answer::x509(&request, basis, &mut self.keys_used) {
+        let share = self.signing.take(&self.pod.namespace, begin).map_err(Refused::NamespaceBusy);
+        match share.and_then(|()| answer::x509(&request, basis, &mut self.keys_used)) {
             Ok(signed) => {
                 self.context.metrics.issued(Credential::X509, begin.elapsed());
                 self.hold.record().issued(signed.identity, signed.issuance);
@@ -396,7 +424,9 @@ impl<'a> Session<'a> {
     fn answer_jwt(&mut self, request: &v1::JwtRequest, admitted: Result<(), Refused>, begin: Instant) {
         let entitlement = self.subscription.current();
         let basis = basis(self.context, &entitlement, self.published.current());
-        let answer = admitted.and_then(|()| answer::jwt(request, basis));
+        let answer = admitted
+            .and_then(|()| self.signing.take(&self.pod.namespace, begin).map_err(Refused::NamespaceBusy))
+            .and_then(|()| answer::jwt(request, basis));
         let answer = answer.unwrap_or_else(|refused| {
             self.context.metrics.refused(Kind::Jwt, refused.reason());
             tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "JWT-SVID refused");
@@ -423,7 +453,7 @@ async fn ensure_alive(context: &Context, pod: &PodToken, now: Timestamp) -> Resu
     }
     let (namespace, name, uid) = (pod.namespace.clone(), pod.pod_name.clone(), pod.pod_uid.clone());
     // A pod that the index knows as ended does not come back: there is nothing to read.
-    let ended = context.index.read(|index| index.pod(&uid).is_some_and(|pod| pod.ended));
+    let ended = context.index.read(|index| index.ended(&uid, now));
     if ended {
         return Err(Refused::PodGone { namespace, name, uid });
     }

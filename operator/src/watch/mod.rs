@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 
+pub mod deletions;
 pub mod journals;
 pub mod namespaces;
 pub mod pods;

@@ -124,6 +124,7 @@ impl From<PodLite> for PodRecord {
                 containers: containers.clone().map(|container| container.name.clone()).collect(),
             },
             ended: matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"),
+            deleted_at: meta.deletion_timestamp.map(|time| time.0),
             injected,
             never_refreshes,
             images: containers.map(|container| container.image.clone()).collect(),

@@ -23,6 +23,7 @@ use countersign_operator::{
         book::{CONTROL_PLANE_SECRET, DomainFacts, StoredSecret, control_plane_policy, secret_name},
     },
     clock::{Clock, agreement::Agreement},
+    config::MAX_TOKEN_LIFE,
     events::{EventSink, Notice, Notices, PodRef},
     http::{Part, Readiness},
     index::{Index, PodRecord, SharedIndex},
@@ -288,7 +289,7 @@ impl World {
         let cluster_keys = ClusterKeys::default();
         cluster_keys.keys.lock().unwrap().push(signer.jwk());
         let keys = Box::new(cluster_keys.clone());
-        let token_keys = Arc::new(TokenKeys::new(keys, AUDIENCE.to_owned(), readiness.clone(), metrics.clone()));
+        let token_keys = Arc::new(TokenKeys::new(keys, AUDIENCE.to_owned(), MAX_TOKEN_LIFE, readiness.clone(), metrics.clone()));
         let live = LiveCluster::default();
         let (events, notices) = EventSink::new(metrics.clone());
         let shutdown = CancellationToken::new();

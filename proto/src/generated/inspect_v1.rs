@@ -18,6 +18,18 @@ pub struct ReportResponse {
     /// Pods with an open stream, by the version their agent says it is.
     #[prost(message, repeated, tag = "5")]
     pub agents: ::prost::alloc::vec::Vec<AgentCount>,
+    /// Pods that have an open stream, or had one within the last minute, by the addresses these came from.
+    #[prost(message, repeated, tag = "6")]
+    pub pods: ::prost::alloc::vec::Vec<PodAddresses>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PodAddresses {
+    /// Of the pod.
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    /// Each 4 or 16 bytes, in network byte order.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IdentityReport {

@@ -31,7 +31,7 @@ pub struct Hello {
     /// The pod-bound service account token (JWS compact), audience unique to the installation.
     #[prost(string, tag = "3")]
     pub token: ::prost::alloc::string::String,
-    /// The session within the pod: empty for the pod as a whole, or the name of the container it serves.
+    /// The session within the pod: empty for the pod as a whole, or the name of the container it serves, never the agent's own.
     #[prost(string, tag = "4")]
     pub session: ::prost::alloc::string::String,
     /// Sent along so that the first certificate needs no second round trip; answered like any other. May be absent.
@@ -263,7 +263,8 @@ pub mod issuer_client {
         }
         /// One stream for each (pod uid, session name). The first message is Hello; a stream that sends none within 5 s, or whose
         /// token fails, ends with UNAUTHENTICATED. It ends with UNAUTHENTICATED at its token's `exp` unless a newer token came,
-        /// with ABORTED when a newer stream of the same session displaces it, and with UNAVAILABLE (metadata `retry-after-ms`)
+        /// with ABORTED when a newer stream of the same session displaces it, or one of the pod as a whole those of its containers
+        /// and the other way round, and with UNAVAILABLE (metadata `retry-after-ms`)
         /// when the issuer cannot serve now. A pod without identity keeps its stream: its State says why, and the next State
         /// comes as soon as that changes.
         pub async fn session(
@@ -313,7 +314,8 @@ pub mod issuer_server {
             + 'static;
         /// One stream for each (pod uid, session name). The first message is Hello; a stream that sends none within 5 s, or whose
         /// token fails, ends with UNAUTHENTICATED. It ends with UNAUTHENTICATED at its token's `exp` unless a newer token came,
-        /// with ABORTED when a newer stream of the same session displaces it, and with UNAVAILABLE (metadata `retry-after-ms`)
+        /// with ABORTED when a newer stream of the same session displaces it, or one of the pod as a whole those of its containers
+        /// and the other way round, and with UNAVAILABLE (metadata `retry-after-ms`)
         /// when the issuer cannot serve now. A pod without identity keeps its stream: its State says why, and the next State
         /// comes as soon as that changes.
         async fn session(

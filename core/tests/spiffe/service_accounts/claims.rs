@@ -7,7 +7,7 @@ use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::sign;
 use serde_json::{Value, json};
 
-use super::{AUDIENCE, Cluster, ISSUER, claims, header, refused_with, refused_without, remove};
+use super::{AUDIENCE, Cluster, ISSUER, MAX_LIFE, claims, header, refused_with, refused_without, remove};
 use crate::fixtures::{at, now, part};
 
 #[test]
@@ -18,7 +18,7 @@ fn a_token_says_which_pod_and_account_its_bearer_is() {
         ("shop", "cart-x2x4q", "pod-uid")
     );
     assert_eq!((token.service_account.as_str(), token.service_account_uid.as_str()), ("cart", "account-uid"));
-    let node = token.node.unwrap();
+    let node = token.node;
     assert_eq!((node.name.as_str(), node.uid.as_deref()), ("node-1", Some("node-uid")));
     assert_eq!((token.expires_at, token.jti.as_deref()), (at(3600), Some("token-id")));
 }
@@ -62,6 +62,34 @@ fn an_expired_token_is_refused_without_leeway() {
     let mut claims = claims();
     claims["exp"] = json!(seconds + 1);
     assert!(Cluster::new().verify(&claims).is_ok());
+}
+
+// Whoever may request tokens chooses how long they live: of ten years, if the API server is not told otherwise.
+#[test]
+fn a_token_that_lives_longer_than_is_accepted_is_refused_however_old_it_is() {
+    let (seconds, most) = (now().as_second(), 2 * 3600);
+    for (iat, exp) in [(0, most + 1), (0, 10 * 365 * 86_400), (-most, 1), (10, most + 11)] {
+        let mut claims = claims();
+        (claims["iat"], claims["nbf"]) = (json!(seconds + iat), json!(seconds + iat));
+        claims["exp"] = json!(seconds + exp);
+        let life = std::time::Duration::from_secs((exp - iat).unsigned_abs());
+        let refusal = Cluster::new().verify(&claims).unwrap_err();
+        assert_eq!(refusal, TokenError::LivesTooLong { life, most: MAX_LIFE }, "{iat} {exp}");
+    }
+    for (iat, exp) in [(0, most), (1 - most, 1), (10, most + 10)] {
+        let mut claims = claims();
+        (claims["iat"], claims["exp"]) = (json!(seconds + iat), json!(seconds + exp));
+        assert!(Cluster::new().verify(&claims).is_ok(), "{iat} {exp}");
+    }
+    assert_eq!(refused_without("/iat"), TokenError::NoIssuedAt);
+}
+
+// Requested before the pod was scheduled: no kubelet asked for it.
+#[test]
+fn a_token_that_names_no_node_is_refused() {
+    assert_eq!(refused_without("/kubernetes.io/node"), TokenError::NoNode);
+    assert_eq!(refused_with("/kubernetes.io/node", json!(null)), TokenError::NoNode);
+    assert_eq!(refused_with("/kubernetes.io/node/name", json!("")), TokenError::NoNode);
 }
 
 #[test]
@@ -120,7 +148,7 @@ fn claims_that_are_not_utf_8_throughout_are_refused() {
 
 #[test]
 fn optional_claims_are_optional() {
-    for pointer in ["/jti", "/nbf", "/iat", "/kubernetes.io/node", "/kubernetes.io/node/uid"] {
+    for pointer in ["/jti", "/nbf", "/kubernetes.io/node/uid"] {
         let mut claims = claims();
         remove(&mut claims, pointer);
         assert!(Cluster::new().verify(&claims).is_ok(), "{pointer}");

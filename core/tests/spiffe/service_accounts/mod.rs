@@ -3,9 +3,11 @@
 mod claims;
 mod signature;
 
+use std::time::Duration;
+
 use countersign_core::jwt::JwtVerificationKey;
 use countersign_core::key::{KeyKind, KeyType, PrivateKey};
-use countersign_core::service_account::{ClusterJwks, PodToken, TokenError, verify_token};
+use countersign_core::service_account::{ClusterJwks, Expected, PodToken, TokenError, verify_token};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
@@ -13,6 +15,8 @@ use crate::fixtures::{ec_key, now, rsa_key, token};
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const AUDIENCE: &str = "countersign.dev/6f4f0c1e-6d4c-4d0c-9d52-0a4f6f2f7c11";
+
+const MAX_LIFE: Duration = Duration::from_secs(2 * 3600);
 
 struct Cluster {
     key: PrivateKey,
@@ -46,7 +50,8 @@ impl Cluster {
     }
 
     fn verify_token(&self, token: &str) -> Result<PodToken, TokenError> {
-        verify_token(token, &self.jwks, ISSUER, AUDIENCE, now())
+        let expected = Expected { issuer: ISSUER, audience: AUDIENCE, max_life: MAX_LIFE };
+        verify_token(token, &self.jwks, expected, now())
     }
 }
 

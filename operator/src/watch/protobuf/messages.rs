@@ -82,10 +82,19 @@ pub(super) struct ObjectMeta {
     pub(super) uid: String,
     #[prost(string, tag = "6")]
     pub(super) resource_version: String,
+    #[prost(message, optional, tag = "9")]
+    pub(super) deletion_timestamp: Option<Time>,
     #[prost(message, repeated, tag = "11")]
     pub(super) labels: Vec<Entry>,
     #[prost(message, repeated, tag = "12")]
     pub(super) annotations: Vec<Entry>,
+}
+
+/// `meta.Time`; Kubernetes stores whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Time {
+    #[prost(int64, tag = "1")]
+    pub(super) seconds: i64,
 }
 
 /// Of a map, which on the wire is a list of pairs. Slices of the answer: most annotations are only passed over.

@@ -17,7 +17,7 @@ use kube::{
 use prost::Message;
 
 use super::messages::{
-    Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, TypeMeta, Unknown,
+    Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, Time, TypeMeta, Unknown,
     WatchEvent,
 };
 use crate::{
@@ -49,6 +49,8 @@ struct WholeMeta {
     uid: String,
     #[prost(string, tag = "6")]
     resource_version: String,
+    #[prost(message, optional, tag = "9")]
+    deletion_timestamp: Option<Time>,
     #[prost(message, repeated, tag = "11")]
     labels: Vec<Entry>,
     #[prost(message, repeated, tag = "12")]
@@ -72,6 +74,7 @@ fn whole(uid: &str, phase: &str) -> WholePod {
             namespace: "shop".to_owned(),
             uid: uid.to_owned(),
             resource_version: "7".to_owned(),
+            deletion_timestamp: (uid == "deleted").then_some(Time { seconds: 1_800_000_000 }),
             labels: vec![entry("app", "orders"), entry("empty", "")],
             annotations: vec![
                 entry("countersign.dev/injected", "sidecar"),
@@ -142,6 +145,7 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
     let events = [
         framed("MODIFIED", enveloped("Pod", &whole("a", "Succeeded"))),
         framed("BOOKMARK", enveloped("Pod", &bookmark)),
+        framed("MODIFIED", enveloped("Pod", &whole("deleted", "Running"))),
         framed("DELETED", enveloped("Pod", &whole("b", "Running"))),
     ];
     let (client, asked) =
@@ -149,7 +153,7 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
     let pods: Api<PodLite> = Api::all(client);
     let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
     let mut seen = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         let event = events.next().await.expect("an event").expect("no error");
         let uid = |pod: &PodLite| pod.metadata.uid.clone().unwrap_or_default();
         seen.push(match &event {
@@ -162,6 +166,11 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
         if let Event::Apply(pod) = event {
             assert_eq!(pod.metadata.annotations.as_ref().map(|all| all.len()), Some(2), "only ours are passed on");
             let record = PodRecord::from(pod);
+            if record.facts.uid == "deleted" {
+                assert_eq!(record.deleted_at.map(|at| at.as_second()), Some(1_800_000_000));
+                continue;
+            }
+            assert_eq!(record.deleted_at, None);
             assert_eq!((record.facts.namespace.as_str(), record.facts.name.as_str()), ("shop", "pod-a"));
             assert_eq!(record.facts.service_account, "orders");
             assert_eq!(record.facts.labels.get("empty").map(String::as_str), Some(""));
@@ -171,7 +180,7 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
             assert_eq!(record.never_refreshes, ["app"]);
         }
     }
-    assert_eq!(seen, ["init", "listed a", "listed b", "done", "a is Succeeded", "gone b"]);
+    assert_eq!(seen, ["init", "listed a", "listed b", "done", "a is Succeeded", "deleted is Running", "gone b"]);
     let asked = asked.lock().unwrap();
     assert!(asked.iter().all(|question| question.contains(OBJECT)), "{asked:?}");
     assert!(asked[1].contains("continue=more") && asked[2].contains("resourceVersion=5"), "{asked:?}");

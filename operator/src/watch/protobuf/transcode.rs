@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::{Buf as _, Bytes};
+use jiff::Timestamp;
 use prost::Message as _;
 use serde::Serialize;
 
@@ -84,6 +85,8 @@ struct JsonMeta<'a> {
     namespace: &'a str,
     uid: &'a str,
     resource_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deletion_timestamp: Option<Timestamp>,
     labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
@@ -140,6 +143,7 @@ impl<'a> JsonPod<'a> {
             namespace: &metadata.namespace,
             uid: &metadata.uid,
             resource_version: &metadata.resource_version,
+            deletion_timestamp: metadata.deletion_timestamp.and_then(|time| Timestamp::from_second(time.seconds).ok()),
             labels: metadata.labels.iter().map(pair).collect(),
             annotations: metadata.annotations.iter().filter(|entry| is_read(entry)).map(pair).collect(),
         });
