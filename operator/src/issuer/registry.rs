@@ -50,7 +50,6 @@ const SIGNATURES_PER_PROCESSOR: u32 = 4000;
 /// on the way from a request to its answer.
 const LEASE: u32 = 8;
 
-
 impl Default for StreamLimits {
     fn default() -> Self {
         let rate = |each, burst| Rate { each: Duration::from_millis(each), burst };
@@ -200,7 +199,8 @@ impl Registry {
             return Err(Full::Pod(staying));
         }
         let open = sessions.values().filter_map(|holder| holder.record.address);
-        let mut elsewhere: Vec<_> = open.chain(ended.of(pod_uid, now)).filter(|other| Some(*other) != address).collect();
+        let mut elsewhere: Vec<_> =
+            open.chain(ended.of(pod_uid, now)).filter(|other| Some(*other) != address).collect();
         elsewhere.sort_unstable();
         elsewhere.dedup();
         elsewhere.retain(|_| address.is_some());
