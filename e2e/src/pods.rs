@@ -150,8 +150,7 @@ impl World {
     /// # Errors
     /// The API server refuses.
     pub async fn not_injected(&self, name: &str, account: &str, more: &str) -> Result<(String, String)> {
-        let spec =
-            PodSpec { labels: "countersign.dev/inject: 'false'", more, ..PodSpec::hold(name).account(account) };
+        let spec = PodSpec { labels: "countersign.dev/inject: 'false'", more, ..PodSpec::hold(name).account(account) };
         let applied = self.cluster.apply(&spec.pod(&self.namespace)).await?;
         identity_of(&applied.last().context("a pod is the last")?.clone().try_parse()?)
     }

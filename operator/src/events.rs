@@ -81,7 +81,9 @@ impl Notice {
         let from = |address: Option<IpAddr>| address.map(|address| format!(" from {address}")).unwrap_or_default();
         let (newer, earlier) = (from(newer), from(older.address));
         Self::Displaced(if older.session == session {
-            format!("a newer stream{newer} took over the session of one{earlier}; if this repeats, two agents serve this pod")
+            format!(
+                "a newer stream{newer} took over the session of one{earlier}; if this repeats, two agents serve this pod"
+            )
         } else {
             let kind = |session: &str| match session {
                 "" => "the pod as a whole".to_owned(),
@@ -125,7 +127,9 @@ impl Notice {
     fn urgency(&self) -> Urgency {
         match self {
             Self::Displaced(_) | Self::SeveralAddresses(_) => Urgency::Suspicion,
-            Self::NoIdentity(_) | Self::Identity(_) | Self::TooManyIdentities(_) | Self::Outdated(_) => Urgency::Ordinary,
+            Self::NoIdentity(_) | Self::Identity(_) | Self::TooManyIdentities(_) | Self::Outdated(_) => {
+                Urgency::Ordinary
+            }
         }
     }
 }

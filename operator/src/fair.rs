@@ -113,7 +113,10 @@ mod tests {
     }
 
     /// Those who come at these times, and come back as they are told: when each is through, and how often all asked.
-    fn run(share: &mut FairShare, come: impl IntoIterator<Item = (Instant, &'static str)>) -> (Vec<(Instant, &'static str)>, usize) {
+    fn run(
+        share: &mut FairShare,
+        come: impl IntoIterator<Item = (Instant, &'static str)>,
+    ) -> (Vec<(Instant, &'static str)>, usize) {
         let mut queue: BinaryHeap<_> = come.into_iter().map(Reverse).collect();
         let (mut through, mut asked) = (Vec::new(), 0);
         while let Some(Reverse((now, user))) = queue.pop() {

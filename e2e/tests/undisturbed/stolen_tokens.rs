@@ -65,7 +65,9 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
             assert_eq!(refused.code(), Code::InvalidArgument, "{}", refused.message());
         }
         let named = "for container app took over";
-        world.event("victim", "that a container's session displaced the pod's", says("SessionDisplaced", named)).await?;
+        world
+            .event("victim", "that a container's session displaced the pod's", says("SessionDisplaced", named))
+            .await?;
         world
             .event("victim", "that its streams come from two addresses", says("StreamsFromSeveralAddresses", ""))
             .await?;
@@ -89,10 +91,9 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         let [one, other, ..] = replicas.as_slice() else { anyhow::bail!("there is one replica only") };
         let road = Road::of(&world.cluster).await?;
         let direct = road.clone().to_replica(&address(one)?);
-        let mut agent = until("the pod is served", PATIENCE, async || {
-            served(&direct.connect().await?, &token, "").await.map(Some)
-        })
-        .await?;
+        let mut agent =
+            until("the pod is served", PATIENCE, async || served(&direct.connect().await?, &token, "").await.map(Some))
+                .await?;
 
         // Forwarded by the kubelet a connection comes from the replica's own loopback address.
         let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[8443]).await?;
@@ -117,10 +118,8 @@ async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
         let pod = world.never_runs("scheduled", "account").await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         let good = world.token_of_life("account", &[&audience], Some(&pod), 2 * 3600).await?;
-        until("the issuer accepts a good token", PATIENCE, async || {
-            served(&issuer, &good, "").await.map(|_| Some(()))
-        })
-        .await?;
+        until("the issuer accepts a good token", PATIENCE, async || served(&issuer, &good, "").await.map(|_| Some(())))
+            .await?;
 
         let long = world.token_of_life("account", &[&audience], Some(&pod), TEN_YEARS).await?;
         let unscheduled = world.never_scheduled("unscheduled", "account").await?;
@@ -175,6 +174,9 @@ async fn outlives_its_deletion(world: &World, node: &str) -> Result<()> {
     let (code, message) = issuer.refusal(&token).await?;
     assert_eq!(code, Code::Unauthenticated, "{message}");
     let still_there = world.pods().get("lost").await?;
-    ensure!(still_there.status.and_then(|status| status.phase).as_deref() == Some("Pending"), "something else ended it");
+    ensure!(
+        still_there.status.and_then(|status| status.phase).as_deref() == Some("Pending"),
+        "something else ended it"
+    );
     Ok(())
 }

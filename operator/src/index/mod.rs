@@ -23,8 +23,8 @@ pub use domains::DomainVerdict;
 use domains::Domains;
 use identities::{Identities, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
-pub use pods::{DELETION_GRACE, PodRecord};
 use pods::Pods;
+pub use pods::{DELETION_GRACE, PodRecord};
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
 pub use translate::FieldError;
@@ -189,7 +189,8 @@ impl Index {
     /// identity of its own to ask for.
     #[must_use]
     pub fn has_session(&self, uid: &str, session: &str) -> bool {
-        session.is_empty() || session != AGENT_CONTAINER && self.pods.containers(uid).iter().any(|container| container == session)
+        session.is_empty()
+            || session != AGENT_CONTAINER && self.pods.containers(uid).iter().any(|container| container == session)
     }
 
     /// All pods are about to be listed.

@@ -211,9 +211,11 @@ impl Pods {
     pub(super) fn confirm(&mut self, record: &PodRecord) -> bool {
         let list = self.list;
         let Some(entry) = self.by_uid.get_mut(record.facts.uid.as_str()) else { return false };
-        if *entry.name != *record.facts.name || entry.ended != record.ended
+        if *entry.name != *record.facts.name
+            || entry.ended != record.ended
             || entry.deleted_at != record.deleted_at
-            || !entry.shape.is_of(record) {
+            || !entry.shape.is_of(record)
+        {
             return false;
         }
         entry.list = list;

@@ -164,12 +164,13 @@ mod tests {
         let clock = Clock::system();
         let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
         let mut pod = PodRecord::default();
-        (pod.facts.namespace, pod.facts.name, pod.facts.uid) = ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
+        (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
+            ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
         context.index.update(|index| index.apply_pod(pod));
         let answer = |replica: &str, pods: &[(&str, u8)]| {
-            let pods = pods.iter().map(|(uid, last)| {
-                PodAddresses { uid: (*uid).to_owned(), addresses: vec![vec![10, 0, 0, *last]] }
-            });
+            let pods = pods
+                .iter()
+                .map(|(uid, last)| PodAddresses { uid: (*uid).to_owned(), addresses: vec![vec![10, 0, 0, *last]] });
             let report = ReportResponse { pods: pods.collect(), ..ReportResponse::default() };
             Answer { replica: replica.to_owned(), report: Some(report) }
         };

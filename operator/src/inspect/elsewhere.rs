@@ -57,7 +57,11 @@ mod tests {
 
     #[test]
     fn a_pod_that_replicas_see_at_different_addresses_is_named_with_all_of_them() {
-        let reports = [report(&[("a", &[ONE]), ("b", &[ONE])]), report(&[("a", &[TWO]), ("b", &[ONE])]), report(&[("a", &[SIX])])];
+        let reports = [
+            report(&[("a", &[ONE]), ("b", &[ONE])]),
+            report(&[("a", &[TWO]), ("b", &[ONE])]),
+            report(&[("a", &[SIX])]),
+        ];
         let apart = seen_apart(reports.iter());
         let addresses: [IpAddr; 3] = [
             Ipv4Addr::new(10, 0, 0, 1).into(),

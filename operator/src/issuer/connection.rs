@@ -111,7 +111,10 @@ impl Link {
     pub fn open(&self, now: Instant) -> Result<OpenStream, NotOpened> {
         let opened = {
             let Budgets { opening, failures } = &mut *self.0.budgets.lock();
-            opening.take(now).map_err(NotOpened::TooMany).and_then(|()| failures.has_one(now).map_err(NotOpened::Failing))
+            opening
+                .take(now)
+                .map_err(NotOpened::TooMany)
+                .and_then(|()| failures.has_one(now).map_err(NotOpened::Failing))
         };
         match opened {
             Ok(()) => {

@@ -14,6 +14,7 @@ pub mod refused;
 pub mod registry;
 pub mod serving;
 pub mod session;
+pub mod signing;
 pub mod skew;
 pub mod state;
 pub mod turns;

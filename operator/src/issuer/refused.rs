@@ -72,7 +72,9 @@ pub enum Refused {
         session: String,
     },
     /// A newer stream has the session.
-    #[error("a newer stream of the same pod took over: of the same session, or of the pod as a whole against its containers")]
+    #[error(
+        "a newer stream of the same pod took over: of the same session, or of the pod as a whole against its containers"
+    )]
     Displaced,
     /// The pod has no identity at all.
     #[error("the pod has no identity: {0}")]
@@ -190,7 +192,9 @@ impl Refused {
         match self {
             Self::TooFast(wait)
             | Self::NamespaceBusy(wait)
-            | Self::NotOpened(NotOpened::TooMany(wait) | NotOpened::Failing(wait)) => Some((*wait).max(Duration::from_millis(1))),
+            | Self::NotOpened(NotOpened::TooMany(wait) | NotOpened::Failing(wait)) => {
+                Some((*wait).max(Duration::from_millis(1)))
+            }
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
                 Some(Duration::from_millis(500))

@@ -46,11 +46,6 @@ pub struct StreamLimits {
 /// What the issuer signs a second with one processor, about: the half of what it could.
 const SIGNATURES_PER_PROCESSOR: u32 = 4000;
 
-/// How many signatures a stream takes from its namespace's share together, so that it rarely has to ask: streams share nothing
-/// on the way from a request to its answer.
-const LEASE: u32 = 8;
-
-
 impl Default for StreamLimits {
     fn default() -> Self {
         let rate = |each, burst| Rate { each: Duration::from_millis(each), burst };
@@ -176,6 +171,14 @@ impl Registry {
         self.0.proven.lock().take(namespace, 1, now).map_err(Full::TooSoon)
     }
 
+    /// Takes signatures of a namespace's share. Namespaces get equal shares.
+    ///
+    /// # Errors
+    /// The time after which to come back, when its namespace asks for too many.
+    pub(super) fn lease_signatures(&self, namespace: &str, amount: u32, now: Instant) -> Result<(), Duration> {
+        self.0.signatures.lock().take(namespace, amount, now)
+    }
+
     /// Makes a stream the one of its session. Those that it displaces are told through their tokens, and are in the answer.
     ///
     /// # Errors
@@ -200,7 +203,8 @@ impl Registry {
             return Err(Full::Pod(staying));
         }
         let open = sessions.values().filter_map(|holder| holder.record.address);
-        let mut elsewhere: Vec<_> = open.chain(ended.of(pod_uid, now)).filter(|other| Some(*other) != address).collect();
+        let mut elsewhere: Vec<_> =
+            open.chain(ended.of(pod_uid, now)).filter(|other| Some(*other) != address).collect();
         elsewhere.sort_unstable();
         elsewhere.dedup();
         elsewhere.retain(|_| address.is_some());
@@ -295,34 +299,6 @@ impl Drop for Admission {
     }
 }
 
-/// The signatures that a stream may ask for before it takes more of its namespace's share.
-#[derive(Debug)]
-pub struct SigningCredit {
-    registry: Registry,
-    left: u32,
-}
-
-impl SigningCredit {
-    /// Of a stream that begins: its first certificate and token come with it.
-    #[must_use]
-    pub fn new(registry: Registry) -> Self {
-        Self { registry, left: 2 }
-    }
-
-    /// Takes one; namespaces get equal shares.
-    ///
-    /// # Errors
-    /// The time after which to come back, when its namespace asks for too many.
-    pub fn take(&mut self, namespace: &str, now: Instant) -> Result<(), Duration> {
-        if self.left == 0 {
-            self.registry.0.signatures.lock().take(namespace, LEASE, now)?;
-            self.left = LEASE;
-        }
-        self.left -= 1;
-        Ok(())
-    }
-}
-
 /// A stream's hold on its session; given back when dropped, unless a newer stream has it by then.
 #[derive(Debug)]
 pub struct Hold {
@@ -363,195 +339,4 @@ impl Drop for Hold {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{AgentInfo, Displaced, Full, Held, LEASE, Registry, SigningCredit, StreamLimits};
-    use crate::{issuer::addresses::MEMORY, rate::Rate};
-    use std::{
-        net::{IpAddr, Ipv4Addr},
-        time::Duration,
-    };
-    use tokio::time::Instant;
-
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    fn address(last: u8) -> IpAddr {
-        Ipv4Addr::new(10, 0, 0, last).into()
-    }
-
-    fn hold(registry: &Registry, uid: &str, session: &str) -> Held {
-        registry.hold(uid, session, Some(HERE), AgentInfo::default(), Instant::now()).expect("room")
-    }
-
-    fn sessions(held: &Held) -> Vec<&str> {
-        let mut sessions: Vec<_> = held.displaced.iter().map(|one| one.session.as_str()).collect();
-        sessions.sort_unstable();
-        sessions
-    }
-
-    #[test]
-    fn a_newer_stream_of_a_session_displaces_the_older_and_only_that() {
-        let registry = Registry::new(StreamLimits::default());
-        let first = hold(&registry, "uid", "app");
-        let other = hold(&registry, "uid", "proxy");
-        let elsewhere = hold(&registry, "other", "app");
-        assert!([&first, &other, &elsewhere].iter().all(|held| held.displaced.is_empty()));
-        let second = hold(&registry, "uid", "app");
-        assert_eq!(second.displaced, [Displaced { session: "app".to_owned(), address: Some(HERE) }]);
-        assert!(first.hold.displaced.is_cancelled());
-        assert!([&other, &second, &elsewhere].iter().all(|held| !held.hold.displaced.is_cancelled()));
-        drop(first);
-        let third = hold(&registry, "uid", "app");
-        assert_eq!(sessions(&third), ["app"], "the older stream's end must not free the newer one's session");
-    }
-
-    // A thief that names another session is neither beside the agent nor before it.
-    #[test]
-    fn the_session_of_the_pod_and_those_of_its_containers_displace_each_other() {
-        let registry = Registry::new(StreamLimits { per_pod: 2, ..StreamLimits::default() });
-        let whole = hold(&registry, "uid", "");
-        let app = hold(&registry, "uid", "app");
-        assert_eq!(sessions(&app), [""]);
-        assert!(whole.hold.displaced.is_cancelled() && !app.hold.displaced.is_cancelled());
-        let proxy = hold(&registry, "uid", "proxy");
-        assert!(proxy.displaced.is_empty());
-        let whole = hold(&registry, "uid", "");
-        assert_eq!(sessions(&whole), ["app", "proxy"]);
-        assert!(app.hold.displaced.is_cancelled() && proxy.hold.displaced.is_cancelled());
-        drop((app, proxy));
-        assert_eq!(sessions(&hold(&registry, "uid", "app")), [""], "their ends must not free what is not theirs");
-    }
-
-    #[test]
-    fn streams_of_a_pod_from_several_addresses_are_noticed_also_when_one_has_just_ended() {
-        let (registry, begin) = (Registry::new(StreamLimits::default()), Instant::now());
-        let from = |uid: &str, session: &str, last: u8, now| {
-            registry.hold(uid, session, Some(address(last)), AgentInfo::default(), now).expect("room")
-        };
-        let first = from("uid", "app", 1, begin);
-        let beside = from("uid", "app", 1, begin);
-        let other = from("other", "app", 2, begin);
-        assert!([&first, &beside, &other].iter().all(|held| held.elsewhere.is_empty()));
-        let thief = from("uid", "proxy", 3, begin);
-        assert_eq!(thief.elsewhere, [address(1)]);
-        let mapped = IpAddr::V6(Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped());
-        let again = registry.hold("other", "app", Some(mapped), AgentInfo::default(), begin).expect("room");
-        assert!(again.elsewhere.is_empty(), "it is the same address");
-        let seen: Vec<_> = registry.addresses(begin).remove("uid").into_iter().flatten().collect();
-        assert_eq!(seen, [address(1), address(3)]);
-
-        drop((thief, first, beside));
-        let now = Instant::now();
-        assert_eq!(from("uid", "", 4, now).elsewhere, [address(1), address(3)], "within a minute");
-        assert!(registry.addresses(now).contains_key("uid"));
-        let later = Instant::now() + MEMORY;
-        assert!(from("uid", "", 5, later).elsewhere.is_empty());
-        drop((other, again));
-        assert!(registry.addresses(Instant::now() + MEMORY).is_empty());
-    }
-
-    #[test]
-    fn nothing_is_kept_of_streams_that_ended_but_for_a_minute_their_addresses() {
-        let registry = Registry::new(StreamLimits::default());
-        drop((registry.admit(HERE, Instant::now()).expect("room"), hold(&registry, "uid", "")));
-        assert!(registry.addresses(Instant::now() + MEMORY).is_empty());
-        let state = registry.0.state.lock();
-        assert!(state.by_pod.is_empty() && state.by_address.is_empty() && state.total == 0);
-    }
-
-    #[test]
-    fn a_snapshot_shows_each_session_by_its_newest_stream() {
-        let registry = Registry::new(StreamLimits::default());
-        let hold = |uid: &str, version: &str| {
-            registry.hold(uid, "", None, AgentInfo::new(version, &[]), Instant::now()).expect("room")
-        };
-        let _older = hold("uid", "0.1.0");
-        let _newer = hold("uid", "0.2.0");
-        let _other = hold("other", "0.1.0");
-        let mut seen: Vec<_> =
-            registry.snapshot().iter().map(|one| (one.pod_uid.clone(), one.agent.version.clone())).collect();
-        seen.sort();
-        assert_eq!(seen, [("other".to_owned(), "0.1.0".to_owned()), ("uid".to_owned(), "0.2.0".to_owned())]);
-    }
-
-    #[test]
-    fn caps_hold_for_a_pod_an_address_and_in_all() {
-        let (limits, now) = (StreamLimits::default(), Instant::now());
-        let registry = Registry::new(StreamLimits { per_pod: 1, per_address: 2, total: 3, ..limits });
-        let _kept = (hold(&registry, "uid", "a"), registry.admit(HERE, now), registry.admit(HERE, now));
-        let second = registry.hold("uid", "b", Some(HERE), AgentInfo::default(), now);
-        assert_eq!(second.err(), Some(Full::Pod(1)));
-        hold(&registry, "uid", "a");
-        assert_eq!(registry.admit(HERE, now).err(), Some(Full::Address(2)));
-        let _third = registry.admit(Ipv4Addr::new(10, 0, 0, 1).into(), now).expect("room");
-        assert_eq!(registry.admit(Ipv4Addr::new(10, 0, 0, 2).into(), now).err(), Some(Full::Total));
-    }
-
-    #[test]
-    fn a_stream_that_has_proven_its_pod_counts_no_longer_for_its_address() {
-        let (limits, now) = (StreamLimits::default(), Instant::now());
-        let registry = Registry::new(StreamLimits { per_address: 1, ..limits });
-        let mut first = registry.admit(HERE, now).expect("room");
-        assert_eq!(registry.admit(HERE, now).err(), Some(Full::Address(1)));
-        first.prove();
-        first.prove();
-        let second = registry.admit(HERE, now).expect("room");
-        drop(first);
-        assert_eq!(registry.admit(HERE, now).err(), Some(Full::Address(1)), "the second still counts");
-        drop(second);
-        assert!(registry.0.state.lock().by_address.is_empty());
-    }
-
-    #[test]
-    fn a_namespace_that_asks_for_signatures_without_end_leaves_the_others_their_share() {
-        let now = Instant::now();
-        let signatures = Rate { each: Duration::from_millis(1), burst: 800 };
-        let registry = Registry::new(StreamLimits { signatures, ..StreamLimits::default() });
-        let credit = || SigningCredit::new(registry.clone());
-        let mut herd: Vec<_> = (0..100).map(|_| credit()).collect();
-        let signed: usize =
-            herd.iter_mut().map(|one| (0..100).filter(|_| one.take("hostile", now).is_ok()).count()).sum();
-        assert_eq!(signed, 800 + 100 * 2);
-        let wait = herd[0].take("hostile", now).expect_err("its share is used up");
-        assert!(wait >= Duration::from_millis(u64::from(LEASE)), "{wait:?}");
-        let mut other = credit();
-        assert_eq!((0..100).filter(|_| other.take("shop", now).is_ok()).count(), 100);
-    }
-
-    #[test]
-    fn a_stream_asks_for_its_share_once_for_many_signatures() {
-        let now = Instant::now();
-        let registry = Registry::new(StreamLimits::default());
-        let mut credit = SigningCredit::new(registry.clone());
-        let held = registry.0.signatures.lock();
-        assert!(credit.take("shop", now).is_ok() && credit.take("shop", now).is_ok(), "the first come with the stream");
-        drop(held);
-        assert!(credit.take("shop", now).is_ok());
-        let _held = registry.0.signatures.lock();
-        assert_eq!((1..LEASE).filter(|_| credit.take("shop", now).is_ok()).count(), 7);
-    }
-
-    #[test]
-    fn a_namespaces_herd_of_new_streams_leaves_the_others_their_share() {
-        let now = Instant::now();
-        let begin_proven = Rate { each: Duration::from_millis(1), burst: 100 };
-        let registry = Registry::new(StreamLimits { begin_proven, ..StreamLimits::default() });
-        assert_eq!((0..1000).filter(|_| registry.begin("hostile", now).is_ok()).count(), 100);
-        assert!(matches!(registry.begin("hostile", now), Err(Full::TooSoon(_))));
-        assert_eq!((0..20).filter(|_| registry.begin("shop", now).is_ok()).count(), 20);
-    }
-
-    // One address that comes too often is put off, and the others' share is left to them.
-    #[test]
-    fn new_streams_come_at_a_rate_and_no_address_uses_up_the_others_share() {
-        let now = Instant::now();
-        let rate = |burst| Rate { each: Duration::from_secs(1), burst };
-        let limits = StreamLimits { begin_per_address: rate(2), begin: rate(3), ..StreamLimits::default() };
-        let registry = Registry::new(limits);
-        let other = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-        let begun: Vec<_> = (0..10).filter_map(|_| registry.admit(HERE, now).ok()).collect();
-        assert_eq!(begun.len(), 2);
-        assert!(registry.admit(other, now).is_ok());
-        assert_eq!(registry.admit(other, now).err(), Some(Full::TooSoon(Duration::from_secs(1))));
-        assert!(registry.admit(other, now + Duration::from_secs(1)).is_ok());
-    }
-}
+mod tests;

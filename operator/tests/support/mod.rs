@@ -289,7 +289,8 @@ impl World {
         let cluster_keys = ClusterKeys::default();
         cluster_keys.keys.lock().unwrap().push(signer.jwk());
         let keys = Box::new(cluster_keys.clone());
-        let token_keys = Arc::new(TokenKeys::new(keys, AUDIENCE.to_owned(), MAX_TOKEN_LIFE, readiness.clone(), metrics.clone()));
+        let token_keys =
+            Arc::new(TokenKeys::new(keys, AUDIENCE.to_owned(), MAX_TOKEN_LIFE, readiness.clone(), metrics.clone()));
         let live = LiveCluster::default();
         let (events, notices) = EventSink::new(metrics.clone());
         let shutdown = CancellationToken::new();

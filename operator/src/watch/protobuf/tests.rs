@@ -17,8 +17,8 @@ use kube::{
 use prost::Message;
 
 use super::messages::{
-    Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, Time, TypeMeta, Unknown,
-    WatchEvent,
+    Container, Entry, ListMeta, ObjectMeta, Pod, PodList, PodSpec, PodStatus, RawExtension, Status, Time, TypeMeta,
+    Unknown, WatchEvent,
 };
 use crate::{
     index::PodRecord,
