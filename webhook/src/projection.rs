@@ -106,7 +106,7 @@ pub(crate) fn project(document: &RawValue, part: &'static Part) -> Result<Value,
 struct Reader {
     /// Of [`MOST_MEMORY`].
     left: Cell<usize>,
-    /// The limit that was exceeded; the error that serde carries is then only its herald.
+    /// The limit that was exceeded; serde's own error carries only its text.
     limit: Cell<Option<Unreadable>>,
 }
 

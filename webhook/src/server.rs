@@ -25,7 +25,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     admission::{self, Answer, LONGEST_REVIEW},
-    body::{self, Read, Unread},
+    body::{self, Read, ReadError},
     control_plane::Current,
     inject::{AgentOptions, Asked},
     large_reviews::LargeReviews,
@@ -103,22 +103,22 @@ async fn answer(
     decide: impl FnOnce(&App, &admission::Request<'_>) -> Answer + Send + 'static,
 ) -> Response {
     match body::read(body, &app.large_reviews).await {
-        Ok(Read::Ordinary(bytes)) => judge(app, endpoint, &bytes, decide),
-        Ok(Read::Large(bytes, place)) => {
-            let (app, turn) = (app.clone(), app.large_reviews.judge().await);
+        Ok(Read::Ordinary(bytes)) => evaluate(app, endpoint, &bytes, decide),
+        Ok(Read::Large(bytes, slot)) => {
+            let (app, turn) = (app.clone(), app.large_reviews.evaluate().await);
             // It goes on when the caller has gone, so what it holds goes with it.
-            let judged = spawn_blocking(move || {
-                let response = judge(&app, endpoint, &bytes, decide);
-                drop((bytes, place, turn));
+            let evaluated = spawn_blocking(move || {
+                let response = evaluate(&app, endpoint, &bytes, decide);
+                drop((bytes, slot, turn));
                 response
             });
-            judged.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+            evaluated.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
         }
         Err(unread) => refuse(app, endpoint, unread),
     }
 }
 
-fn judge(
+fn evaluate(
     app: &App,
     endpoint: &'static str,
     body: &[u8],
@@ -141,19 +141,19 @@ fn judge(
 
 /// Answers for a review that was not read: with a review where its beginning named its uid, so that whoever made the object
 /// is shown the reason.
-fn refuse(app: &App, endpoint: &'static str, unread: Unread) -> Response {
+fn refuse(app: &App, endpoint: &'static str, unread: ReadError) -> Response {
     let (status, reason, head, message) = match unread {
-        Unread::TooLarge(head) => (
+        ReadError::TooLarge(head) => (
             StatusCode::PAYLOAD_TOO_LARGE,
             "TooLarge",
             Some(head),
             format!("the AdmissionReview is longer than {LONGEST_REVIEW} bytes: make the object smaller"),
         ),
-        Unread::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, "Busy", Some(head), busy.to_string()),
-        Unread::Late => {
+        ReadError::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, "Busy", Some(head), busy.to_string()),
+        ReadError::Late => {
             (StatusCode::REQUEST_TIMEOUT, "Late", None, "the AdmissionReview did not arrive in time".to_owned())
         }
-        Unread::Broken => (StatusCode::BAD_REQUEST, "Broken", None, "the AdmissionReview ended early".to_owned()),
+        ReadError::Broken => (StatusCode::BAD_REQUEST, "Broken", None, "the AdmissionReview ended early".to_owned()),
     };
     app.metrics.answered(endpoint, ("denied", reason), Duration::ZERO);
     match head.and_then(|head| head.uid) {

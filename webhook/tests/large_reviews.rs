@@ -26,7 +26,7 @@ use common::review;
 use countersign_webhook::{
     admission::LONGEST_REVIEW,
     control_plane::Current,
-    large_reviews::{BYTES, LONGEST_ORDINARY, LargeReviews, MOST_OF_A_NAMESPACE, PLACES, PLACES_OF_A_NAMESPACE},
+    large_reviews::{BYTES, LONGEST_ORDINARY, LargeReviews, MOST_IN_FLIGHT_PER_NAMESPACE, SLOTS, SLOTS_PER_NAMESPACE},
     metrics::Metrics,
     server::{self, App},
 };
@@ -149,14 +149,14 @@ impl Flood {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ordinary_reviews_are_answered_while_every_large_place_is_held() {
+async fn ordinary_reviews_are_answered_while_every_large_slot_is_held() {
     let app = app();
     let mut flood = Flood::new(&app);
     for index in 0..64 {
         flood.begin(&format!("flood-{}", index % 8), if index % 2 == 0 { MUTATE } else { "/validate" }, LONGEST_REVIEW);
     }
     assert_eq!(flood.read().await, BYTES / LONGEST_REVIEW);
-    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.here()), (0, 64));
+    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.in_flight()), (0, 64));
     for _ in 0..100 {
         let response = answered(&app, MUTATE, Body::from(review(&common::pod()))).await;
         assert_eq!(response["auditAnnotations"], json!({ "injected": "sidecar" }));
@@ -164,31 +164,31 @@ async fn ordinary_reviews_are_answered_while_every_large_place_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_large_reviews_are_read_at_once_than_there_are_places() {
+async fn no_more_large_reviews_are_read_at_once_than_there_are_slots() {
     let app = app();
     let mut flood = Flood::new(&app);
     for index in 0..64 {
         flood.begin(&format!("n-{index}"), MUTATE, LONGEST_ORDINARY + 1);
     }
-    assert_eq!(flood.read().await, PLACES);
+    assert_eq!(flood.read().await, SLOTS);
     // Each that ends makes room for one more, and no more.
-    for ended in 1..=64 - PLACES {
+    for ended in 1..=64 - SLOTS {
         flood.go_on.notify_one();
         while flood.answers.iter().filter(|answer| answer.is_finished()).count() < ended {
             yield_now().await;
         }
-        assert_eq!(flood.read().await, PLACES + ended);
+        assert_eq!(flood.read().await, SLOTS + ended);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_floods_leaves_places_for_others() {
+async fn a_namespace_that_floods_leaves_slots_for_others() {
     let app = app();
     let mut flood = Flood::new(&app);
-    for _ in 0..MOST_OF_A_NAMESPACE {
+    for _ in 0..MOST_IN_FLIGHT_PER_NAMESPACE {
         flood.begin("flood", MUTATE, LONGEST_REVIEW);
     }
-    assert_eq!(flood.read().await, PLACES_OF_A_NAMESPACE);
+    assert_eq!(flood.read().await, SLOTS_PER_NAMESPACE);
     let mut pod = common::pod();
     pod["spec"]["tolerations"] = json!(vec![json!({ "key": "a" }); 200_000]);
     let response = answered(&app, MUTATE, Body::from(review(&pod))).await;
@@ -196,7 +196,7 @@ async fn a_namespace_that_floods_leaves_places_for_others() {
     // One more of its own is refused, and told why, by its uid.
     flood.begin("flood", MUTATE, LONGEST_REVIEW);
     // What it sends is received and dropped.
-    assert_eq!(flood.read().await, PLACES_OF_A_NAMESPACE + 1);
+    assert_eq!(flood.read().await, SLOTS_PER_NAMESPACE + 1);
     flood.go_on.notify_waiters();
     let (status, body) = flood.answers.pop().unwrap().await.unwrap();
     let body: Value = serde_json::from_str(&body).unwrap();
@@ -208,19 +208,19 @@ async fn a_namespace_that_floods_leaves_places_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_sends_nothing_more_gives_its_place_back_in_time() {
+async fn one_that_sends_nothing_more_gives_its_slot_back_in_time() {
     let app = app();
     let begun = Instant::now();
     let mut flood = Flood::new(&app);
-    for _ in 0..=PLACES_OF_A_NAMESPACE {
+    for _ in 0..=SLOTS_PER_NAMESPACE {
         flood.begin("flood", MUTATE, LONGEST_REVIEW);
     }
-    assert_eq!(flood.read().await, PLACES_OF_A_NAMESPACE);
+    assert_eq!(flood.read().await, SLOTS_PER_NAMESPACE);
     for answer in flood.answers {
         assert_eq!(answer.await.unwrap().0, StatusCode::REQUEST_TIMEOUT);
     }
     assert!(begun.elapsed() <= Duration::from_secs(5), "API servers wait no longer");
-    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.here()), (BYTES, 0));
+    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.in_flight()), (BYTES, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +232,7 @@ async fn the_attack_is_an_ordinary_pod_with_much_beside_it() {
     assert!(large.len() > 2_700_000 && large.len() < LONGEST_REVIEW);
     let response = answered(&app, MUTATE, Body::from(large)).await;
     assert_eq!(response, answered(&app, MUTATE, Body::from(review(&common::pod()))).await);
-    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.here()), (BYTES, 0));
+    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.in_flight()), (BYTES, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +252,7 @@ async fn a_review_that_is_too_long_is_refused_by_its_uid_with_or_without_a_lengt
         }
     }
     assert!(app.metrics.text().contains(r#"endpoint="mutate",outcome="denied",reason="TooLarge"} 2"#));
-    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.here()), (BYTES, 0));
+    assert_eq!((app.large_reviews.free_bytes(), app.large_reviews.in_flight()), (BYTES, 0));
 }
 
 #[tokio::test(start_paused = true)]
