@@ -251,6 +251,7 @@ impl Refused {
             | Self::Csr(_)
             | Self::KeyReused(_)
             | Self::Audience { .. }
+            | Self::AudienceMalformed { .. }
             | Self::AudienceCount { .. } => true,
             Self::NotOpened(_)
             | Self::Displaced
