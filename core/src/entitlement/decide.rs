@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::claim::{ClaimKey, name_claim, path_claim};
+use super::conflict::LostClaim;
+use super::dns::NameTemplate;
 use super::facts::PodFacts;
-use super::judge::Judged;
+use super::judge::{Judged, Refusal};
 use super::spec::{DomainSpec, IdentitySpec};
 use super::template::RenderError;
 use crate::id::{IdError, SpiffeId};
@@ -169,9 +172,9 @@ where
     let mut entitled: Vec<Entitled> = candidates
         .clone()
         .filter(|judged| selects(judged.identity(), pod, session))
-        .filter_map(|judged| Some((judged.identity(), judged.outcome().ok()?)))
-        .filter_map(|(identity, domain)| {
-            render(identity, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
+        .filter_map(|judged| Some((judged, judged.outcome().ok()?)))
+        .filter_map(|(judged, domain)| {
+            render(judged, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
         })
         .collect();
     if entitled.is_empty() {
@@ -186,11 +189,21 @@ fn selects(identity: &IdentitySpec, pod: &PodFacts, session: &str) -> bool {
     identity.selector.selects_pod(pod) && identity.selector.selects_session(session)
 }
 
-fn render(identity: &Arc<IdentitySpec>, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Entitled, NoIdentity> {
+/// What the pod gets of an admitted identity. A DNS name that another namespace holds is left out.
+fn render(judged: &Judged, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Entitled, NoIdentity> {
+    let identity = judged.identity();
+    let account = &pod.service_account;
+    if let Some(lost) = find_lost(judged, || path_claim(identity, account)) {
+        let (path, namespace, name) = (identity.path.to_string(), lost.namespace.clone(), lost.name.clone());
+        let refusal = Refusal::Conflict { path, namespace, name };
+        let (reason, message) = (refusal.reason(), refusal.to_string());
+        return Err(NoIdentity::Refused { identity: identity.full_name(), reason, message });
+    }
     let failed = |field, problem| NoIdentity::Unrenderable { identity: identity.full_name(), field, problem };
     let path = identity.path.render(pod, &domain.cluster).map_err(|error| failed("path", error.into()))?;
     let id = SpiffeId::new(&domain.trust_domain, &path).map_err(|error| failed("path", error.into()))?;
-    let names = identity.x509.dns_names.iter().map(|name| name.render(pod, &domain.cluster));
+    let held = |name: &&NameTemplate| find_lost(judged, || name_claim(identity, &name.to_string(), account)).is_none();
+    let names = identity.x509.dns_names.iter().filter(held).map(|name| name.render(pod, &domain.cluster));
     let dns_names = names.collect::<Result<_, _>>().map_err(|error| failed("DNS name", error.into()))?;
     Ok(Entitled {
         identity: Arc::clone(identity),
@@ -199,6 +212,15 @@ fn render(identity: &Arc<IdentitySpec>, domain: &Arc<DomainSpec>, pod: &PodFacts
         dns_names,
         hint: identity.hint.clone(),
     })
+}
+
+/// The claim, if another holds it. Most identities have lost none, and then it is not made.
+fn find_lost(judged: &Judged, claim: impl FnOnce() -> Option<ClaimKey>) -> Option<&LostClaim> {
+    if judged.lost().is_empty() {
+        return None;
+    }
+    let claim = claim()?;
+    judged.lost().iter().find(|lost| lost.claim == claim)
 }
 
 /// Hints are unique within a response (Workload API 5.2.1).

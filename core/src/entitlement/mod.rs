@@ -2,6 +2,7 @@
 //! claims holds, and what one pod and session gets. Facts in, decisions out; issuer and status use the same functions.
 
 mod audience;
+mod claim;
 mod conflict;
 mod decide;
 mod dns;
@@ -9,11 +10,15 @@ mod facts;
 mod grant;
 mod judge;
 mod pattern;
+mod rivals;
 mod segment;
 mod selector;
+mod shapes;
 mod spec;
 mod template;
 
+#[cfg(test)]
+mod claims_properties;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
@@ -24,7 +29,8 @@ mod grant_tests;
 mod properties;
 
 pub use audience::{AudienceError, AudiencePattern};
-pub use conflict::{Claimant, Claims, overlaps, wins};
+pub use claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
+pub use conflict::{Claimant, Claims, LostClaim};
 pub use decide::{Entitled, NoIdentity, Unrenderable, identities_for};
 pub use dns::{NameError, NamePattern, NameTemplate};
 pub use facts::{Labels, PodFacts};
