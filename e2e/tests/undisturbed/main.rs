@@ -2,6 +2,7 @@
 //! a trust domain of its own, and most of their time they wait. So they run beside each other, in one program.
 
 mod admission;
+mod claims;
 mod clients;
 mod held;
 mod installed;
