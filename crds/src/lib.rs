@@ -17,7 +17,7 @@ pub use trust_domain::{
     TrustDomainSpec, TrustDomainStatus, X509Authority,
 };
 pub use workload_identity::{
-    JwtClaims, PodCounts, WorkloadIdentity, WorkloadIdentitySpec, WorkloadIdentityStatus, X509Claims,
+    ClaimKind, ClaimRecord, JwtClaims, PodCounts, WorkloadIdentity, WorkloadIdentitySpec, WorkloadIdentityStatus, X509Claims,
 };
 
 /// The group of the API.
@@ -47,4 +47,6 @@ pub mod condition {
     pub const NAMESPACES_SEPARATED: &str = "NamespacesSeparated";
     /// What every pod has of a WorkloadIdentity is renewed in time.
     pub const REFRESHING: &str = "Refreshing";
+    /// Others hold some of what a WorkloadIdentity claims.
+    pub const CONFLICTING: &str = "Conflicting";
 }

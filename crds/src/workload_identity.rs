@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 #![allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,7 +111,8 @@ pub struct WorkloadIdentityStatus {
     /// `Ready`, `Reconciling`, `Stalled`; `Counted`, which is false while a replica of the operator cannot be asked for
     /// its streams: then `pods.served`, `nextExpiry` and `outdatedAgents` are as they were before; `Refreshing`, which is
     /// false while pods have a part of their identity mounted by `subPath`, where it never refreshes, and absent while no
-    /// pod may get the identity.
+    /// pod may get the identity; `Conflicting`, which is true while others hold some of the ids or DNS names that this
+    /// object claims, and absent otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -128,9 +129,38 @@ pub struct WorkloadIdentityStatus {
     /// that pods renew is no news.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_expiry: Option<Time>,
+    /// Which ids and DNS names this object claims, and since when each claim is granted: of two that claim the same the one
+    /// claimed first keeps it, whichever object is older. Written by the operator alone; absent until it has looked at the
+    /// object, empty while nothing is granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1088))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub claims: Option<Vec<ClaimRecord>>,
     /// Served pods whose agent is outdated: restart them. Absent until the operator's replicas were asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated_agents: Option<i64>,
+}
+
+/// One claim and its age.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRecord {
+    /// What is claimed.
+    pub kind: ClaimKind,
+    /// The path of the id or the DNS name, with `*` for each part that differs between pods.
+    #[schemars(length(min = 1, max = 2048))]
+    pub value: String,
+    /// Since when it is granted, by the operator's clock; later where an older claim of another was there before.
+    pub since: MicroTime,
+}
+
+/// What is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimKind {
+    /// The path of a SPIFFE ID, which one WorkloadIdentity holds.
+    Path,
+    /// A DNS name, which the WorkloadIdentities of one namespace hold.
+    DNSName,
 }
 
 /// How many pods an identity is about.

@@ -1,5 +1,6 @@
 //! What a session holds: each credential was verified against its own identity and trust before it came here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use countersign_core::bundle::BundleSet;
@@ -9,7 +10,7 @@ use countersign_core::key::PrivateKey;
 use countersign_core::renewal::renew_at;
 use countersign_core::x509::verify_x509_svid;
 use jiff::Timestamp;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Half a minute: between requests that were refused or brought nothing usable, when the issuer named no delay itself.
@@ -63,9 +64,12 @@ pub struct HeldX509 {
     pub renew_at: Timestamp,
     /// Of the leaf.
     pub authority_key_id: Vec<u8>,
+    /// Of the leaf.
+    pub dns_names: BTreeSet<String>,
     /// It no longer verifies against the newest bundle.
     pub distrusted: bool,
-    /// When its authority was tainted already as it came: not before this is another asked for.
+    /// When its authority was tainted already as it came, or its names were not those told: not before this is another
+    /// asked for.
     pub patient_until: Option<Timestamp>,
 }
 
@@ -95,9 +99,10 @@ impl HeldX509 {
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| unusable(error.to_string()));
         let expires_at = time(leaf.validity().not_after.timestamp())?;
         let authority_key_id = authority_key_id(&leaf);
+        let dns_names = dns_names(&leaf);
         // From now, not from notBefore: leaves are backdated by more than the whole of a very short life.
         let renew_at = renew_at(now, expires_at, jitter);
-        Ok(Self { chain, key, expires_at, renew_at, authority_key_id, distrusted: false, patient_until: None })
+        Ok(Self { chain, key, expires_at, renew_at, authority_key_id, dns_names, distrusted: false, patient_until: None })
     }
 
     /// Whether it verifies against `bundles`, which may have changed since it came.
@@ -165,6 +170,17 @@ fn verify_token(
 fn verify(chain: &[Vec<u8>], bundles: &BundleSet, now: Timestamp) -> Result<SpiffeId, String> {
     let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
     verify_x509_svid(&chain, bundles, now).map_err(|error| error.to_string())
+}
+
+/// RFC 5280, 4.2.1.6.
+fn dns_names(leaf: &X509Certificate<'_>) -> BTreeSet<String> {
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let names = names.into_iter().flat_map(|extension| &extension.value.general_names);
+    let dns = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    dns.collect()
 }
 
 /// RFC 5280, 4.2.1.1; empty when absent.

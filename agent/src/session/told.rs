@@ -1,5 +1,6 @@
 //! What the issuer told a session, parsed: who it is and whom it trusts. Either all of it is usable or none.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_core::bundle::{Bundle, BundleSet};
@@ -49,6 +50,8 @@ pub struct Identity {
     pub federates_with: Vec<TrustDomain>,
     /// Subject key ids of authorities whose certificates must go at once.
     pub tainted: Vec<Vec<u8>>,
+    /// The DNS names that its X509-SVIDs carry now; none where the issuer does not tell them.
+    pub dns_names: Option<BTreeSet<String>>,
 }
 
 impl Told {
@@ -97,6 +100,7 @@ impl Identity {
             exact_audiences: identity.jwt_audiences.into_iter().filter(|audience| !audience.ends_with('*')).collect(),
             federates_with: identity.federates_with.into_iter().filter_map(domain).collect(),
             tainted: identity.tainted_authorities,
+            dns_names: identity.dns_names.map(|told| told.names.into_iter().collect()),
         })
     }
 }

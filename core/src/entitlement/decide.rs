@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::claim::{ClaimKey, name_claim, path_claim};
+use super::conflict::LostClaim;
+use super::dns::NameTemplate;
 use super::facts::PodFacts;
-use super::judge::Judged;
+use super::judge::{Judged, Refusal};
 use super::spec::{DomainSpec, IdentitySpec};
 use super::template::RenderError;
 use crate::id::{IdError, SpiffeId};
@@ -159,7 +162,7 @@ pub const MAX_IDENTITIES: usize = 32;
 pub fn left_out<'a>(pod: &PodFacts, session: &str, judged: impl IntoIterator<Item = &'a Judged>) -> Vec<String> {
     let judged = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
     let selected = selected(pod, session, judged);
-    selected.iter().skip(MAX_IDENTITIES).map(|(identity, _)| identity.full_name()).collect()
+    selected.iter().skip(MAX_IDENTITIES).map(|(judged, _)| judged.identity().full_name()).collect()
 }
 
 /// Those that are admitted and select the session, the oldest first, then by uid.
@@ -167,12 +170,12 @@ fn selected<'a>(
     pod: &PodFacts,
     session: &str,
     candidates: impl Iterator<Item = &'a Judged>,
-) -> Vec<(&'a Arc<IdentitySpec>, &'a Arc<DomainSpec>)> {
+) -> Vec<(&'a Judged, &'a Arc<DomainSpec>)> {
     let mut selected: Vec<_> = candidates
         .filter(|judged| selects(judged.identity(), pod, session))
-        .filter_map(|judged| Some((judged.identity(), judged.outcome().ok()?)))
+        .filter_map(|judged| Some((judged, judged.outcome().ok()?)))
         .collect();
-    selected.sort_by(|(a, _), (b, _)| a.precedence().cmp(&b.precedence()));
+    selected.sort_by(|(a, _), (b, _)| a.identity().precedence().cmp(&b.identity().precedence()));
     selected
 }
 
@@ -192,8 +195,8 @@ where
     let mut unrenderable = None;
     let mut entitled: Vec<Entitled> = selected(pod, session, candidates.clone())
         .into_iter()
-        .filter_map(|(identity, domain)| {
-            render(identity, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
+        .filter_map(|(judged, domain)| {
+            render(judged, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
         })
         .take(MAX_IDENTITIES)
         .collect();
@@ -208,11 +211,21 @@ fn selects(identity: &IdentitySpec, pod: &PodFacts, session: &str) -> bool {
     identity.selector.selects_pod(pod) && identity.selector.selects_session(session)
 }
 
-fn render(identity: &Arc<IdentitySpec>, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Entitled, NoIdentity> {
+/// What the pod gets of an admitted identity. A DNS name that another namespace holds is left out.
+fn render(judged: &Judged, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Entitled, NoIdentity> {
+    let identity = judged.identity();
+    let account = &pod.service_account;
+    if let Some(lost) = find_lost(judged, || path_claim(identity, account)) {
+        let (path, namespace, name) = (identity.path.to_string(), lost.namespace.clone(), lost.name.clone());
+        let refusal = Refusal::Conflict { path, namespace, name };
+        let (reason, message) = (refusal.reason(), refusal.to_string());
+        return Err(NoIdentity::Refused { identity: identity.full_name(), reason, message });
+    }
     let failed = |field, problem| NoIdentity::Unrenderable { identity: identity.full_name(), field, problem };
     let path = identity.path.render(pod, &domain.cluster).map_err(|error| failed("path", error.into()))?;
     let id = SpiffeId::new(&domain.trust_domain, &path).map_err(|error| failed("path", error.into()))?;
-    let names = identity.x509.dns_names.iter().map(|name| name.render(pod, &domain.cluster));
+    let held = |name: &&NameTemplate| find_lost(judged, || name_claim(identity, &name.to_string(), account)).is_none();
+    let names = identity.x509.dns_names.iter().filter(held).map(|name| name.render(pod, &domain.cluster));
     let dns_names = names.collect::<Result<_, _>>().map_err(|error| failed("DNS name", error.into()))?;
     Ok(Entitled {
         identity: Arc::clone(identity),
@@ -221,6 +234,15 @@ fn render(identity: &Arc<IdentitySpec>, domain: &Arc<DomainSpec>, pod: &PodFacts
         dns_names,
         hint: identity.hint.clone(),
     })
+}
+
+/// The claim, if another holds it. Most identities have lost none, and then it is not made.
+fn find_lost(judged: &Judged, claim: impl FnOnce() -> Option<ClaimKey>) -> Option<&LostClaim> {
+    if judged.lost().is_empty() {
+        return None;
+    }
+    let claim = claim()?;
+    judged.lost().iter().find(|lost| lost.claim == claim)
 }
 
 /// Hints are unique within a response (Workload API 5.2.1).

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::fixtures::{domain, identity, labels, path_grant, pod};
 use super::{
-    AudiencePattern, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts,
+    AudiencePattern, ClaimHistory, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts,
 };
 use super::{MAX_IDENTITIES, NamePattern, identities_for, judge_all, left_out};
 
@@ -22,7 +22,8 @@ fn open_domain() -> DomainSpec {
 
 fn judged_by(domain: DomainSpec, identities: impl IntoIterator<Item = IdentitySpec>) -> Vec<Judged> {
     let domain = Arc::new(domain);
-    judge_all(identities.into_iter().map(Arc::new), |_| Some(Arc::clone(&domain)), &BTreeMap::new())
+    let original = |_: &IdentitySpec| ClaimHistory::Original;
+    judge_all(identities.into_iter().map(Arc::new), |_| Some(Arc::clone(&domain)), original, &BTreeMap::new())
 }
 
 fn judged(identities: impl IntoIterator<Item = IdentitySpec>) -> Vec<Judged> {
@@ -187,4 +188,56 @@ fn an_identity_that_cannot_be_rendered_does_not_hide_the_others() {
         identities_for(&pod("shop", "a.b"), "", &judged),
         Err(NoIdentity::Unrenderable { field: "DNS name", .. })
     ));
+}
+
+// An account that is added takes nothing from the accounts that were there, of this identity or of others.
+#[test]
+fn an_account_whose_id_another_holds_does_not_get_it_and_the_others_do() {
+    let at = |account: &str, name: &str, created| IdentitySpec {
+        namespace: name.into(),
+        created: Timestamp::from_second(created).unwrap(),
+        path: PathTemplate::parse("/svc/{serviceAccount}").unwrap(),
+        ..identity(name, account)
+    };
+    let mut both = at("orders", "shop", 500);
+    both.selector.service_accounts.push("payments".into());
+    let judged = judged([both, at("payments", "bank", 100)]);
+    assert_eq!(
+        judged[0].lost().iter().map(|lost| (&*lost.claim.value, lost.namespace.as_str())).collect::<Vec<_>>(),
+        [("/svc/payments", "bank")]
+    );
+    let get = |namespace, account| identities_for(&pod(namespace, account), "", &judged).map(|entitled| ids(&entitled));
+    assert_eq!(get("shop", "orders").unwrap(), ["spiffe://example.org/svc/orders"]);
+    assert_eq!(get("bank", "payments").unwrap(), ["spiffe://example.org/svc/payments"]);
+    let refused = get("shop", "payments").unwrap_err();
+    assert_eq!(refused.reason(), "Conflict");
+    assert!(refused.to_string().contains("WorkloadIdentity bank/payments already holds"), "{refused}");
+}
+
+#[test]
+fn a_dns_name_that_another_namespace_holds_is_left_out_and_the_identity_stays() {
+    let mut grant = path_grant("/ns/{namespace}/**");
+    (grant.shared, grant.dns_names) = (true, vec![NamePattern::parse("*.example.org").unwrap()]);
+    let claiming = |namespace: &str, account: &str, created, names: &[&str]| {
+        let mut claiming = identity(namespace, account);
+        claiming.created = Timestamp::from_second(created).unwrap();
+        claiming.x509.dns_names = names.iter().map(|name| NameTemplate::parse(name).unwrap()).collect();
+        claiming
+    };
+    let judged = judged_by(
+        domain(vec![grant]),
+        [
+            claiming("bank", "first", 1, &["pay.example.org"]),
+            claiming("shop", "late", 2, &["pay.example.org", "{serviceAccount}.example.org"]),
+            claiming("bank", "second", 3, &["pay.example.org"]),
+        ],
+    );
+    assert!(judged.iter().all(Judged::is_admitted));
+    let names = |namespace, account| {
+        identities_for(&pod(namespace, account), "", &judged).unwrap().remove(0).dns_names
+    };
+    assert_eq!(names("bank", "first"), ["pay.example.org"]);
+    assert_eq!(names("shop", "late"), ["late.example.org"]);
+    assert_eq!(names("bank", "second"), ["pay.example.org"], "within a namespace nobody is excluded");
+    assert_eq!((judged[1].lost()[0].namespace.as_str(), judged[1].lost()[0].name.as_str()), ("bank", "first"));
 }

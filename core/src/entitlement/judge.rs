@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::conflict::Claims;
+use super::claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
+use super::conflict::{Claims, LostClaim};
 use super::facts::Labels;
 use super::grant::{GrantError, admit};
 use super::spec::{DomainSpec, IdentitySpec};
 use crate::id::TrustDomain;
 
-/// A WorkloadIdentity and its outcome. Only [`judge`] makes one, so what is admitted here was granted and is free of
-/// conflict.
+/// A WorkloadIdentity and its outcome. Only [`judge`] makes one, so what is admitted here was granted; what others hold of
+/// its claims it does not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     identity: Arc<IdentitySpec>,
     outcome: Result<Arc<DomainSpec>, Refusal>,
+    lost: Box<[LostClaim]>,
 }
 
 impl Judged {
@@ -29,6 +31,20 @@ impl Judged {
     /// The domain under which it is admitted, or why it is not.
     pub fn outcome(&self) -> Result<&Arc<DomainSpec>, &Refusal> {
         self.outcome.as_ref()
+    }
+
+    /// The claims that others hold, those of the oldest holder first: pods get neither these ids nor these DNS names.
+    pub fn lost(&self) -> &[LostClaim] {
+        &self.lost
+    }
+
+    /// How the grants stand to its claims, whoever else claims the same.
+    pub fn standing(&self) -> Standing {
+        match &self.outcome {
+            Ok(_) | Err(Refusal::Conflict { .. }) => Standing::Granted,
+            Err(Refusal::NoTrustDomain { .. }) => Standing::Unknown,
+            Err(Refusal::RemoteTrustDomain { .. } | Refusal::NotGranted(_)) => Standing::NotGranted,
+        }
     }
 
     /// Whether pods may get it.
@@ -71,17 +87,17 @@ pub enum Refusal {
     /// The domain's owner does not grant what is claimed.
     #[error(transparent)]
     NotGranted(#[from] GrantError),
-    /// An older claim has ids in common.
+    /// Older claims of others hold all ids that it can give.
     #[error(
-        "its path {path:?} can give ids that WorkloadIdentity {namespace}/{name} already holds; the older keeps them: change \
-         path or service accounts of one"
+        "its path {path:?} can give ids that WorkloadIdentity {namespace}/{name} already holds; the older claim keeps them: \
+         change path or service accounts of one"
     )]
     Conflict {
         /// The path that overlaps.
         path: String,
-        /// The holder's namespace.
+        /// The namespace of the oldest holder.
         namespace: String,
-        /// The holder's name.
+        /// Its name.
         name: String,
     },
 }
@@ -99,30 +115,45 @@ impl Refusal {
 }
 
 /// Judges one identity: the domain it names (if there is one), the labels of its namespace (if that is known), and the
-/// granted claims of all (its own may be among them).
+/// granted claims of all, its own among them.
 pub fn judge(
     identity: Arc<IdentitySpec>,
     domain: Option<Arc<DomainSpec>>,
     namespace_labels: Option<&Labels>,
     claims: &Claims,
 ) -> Judged {
-    let outcome =
-        grantable(&identity, domain, namespace_labels).and_then(|domain| match claims.conflicting(&identity) {
-            None => Ok(domain),
-            Some(holder) => Err(Refusal::Conflict {
-                path: identity.path.to_string(),
-                namespace: holder.namespace.clone(),
-                name: holder.name.clone(),
-            }),
-        });
-    Judged { identity, outcome }
+    let domain = match grantable(&identity, domain, namespace_labels) {
+        Ok(domain) => domain,
+        Err(refusal) => return Judged { identity, outcome: Err(refusal), lost: Box::default() },
+    };
+    let lost = claims.lost(&identity).into_boxed_slice();
+    let outcome = match conflict(&identity, &lost) {
+        Some(refusal) => Err(refusal),
+        None => Ok(domain),
+    };
+    Judged { identity, outcome, lost }
 }
 
-/// Judges all identities there are, in the order given. `domain` finds the domain an identity names; `namespace_labels`
-/// has the labels of each namespace that has any: every namespace is known here.
+/// The refusal of an identity none of whose ids is left to it.
+fn conflict(identity: &IdentitySpec, lost: &[LostClaim]) -> Option<Refusal> {
+    let is_path = |claim: &ClaimKey| claim.kind == ClaimKind::Path;
+    let oldest = lost.iter().find(|lost| is_path(&lost.claim))?;
+    let lost_paths = lost.iter().filter(|lost| is_path(&lost.claim)).count();
+    let paths = claims_of(identity).into_iter().filter(is_path).count();
+    (lost_paths == paths).then(|| Refusal::Conflict {
+        path: identity.path.to_string(),
+        namespace: oldest.namespace.clone(),
+        name: oldest.name.clone(),
+    })
+}
+
+/// Judges all identities there are, in the order given. `domain` finds the domain an identity names; `history` what is
+/// known of the ages of its claims; `namespace_labels` has the labels of each namespace that has any: every namespace is
+/// known here.
 pub fn judge_all(
     identities: impl IntoIterator<Item = Arc<IdentitySpec>>,
     domain: impl Fn(&IdentitySpec) -> Option<Arc<DomainSpec>>,
+    history: impl Fn(&IdentitySpec) -> ClaimHistory,
     namespace_labels: &BTreeMap<String, Labels>,
 ) -> Vec<Judged> {
     let no_labels = Labels::new();
@@ -134,7 +165,7 @@ pub fn judge_all(
     for identity in &identities {
         let (domain, labels) = facts(identity);
         if grantable(identity, domain, labels).is_ok() {
-            claims.insert(identity);
+            claims.insert(identity, &history(identity));
         }
     }
     identities
@@ -177,7 +208,12 @@ mod tests {
 
     fn reasons(identities: &[IdentitySpec], domain: Option<DomainSpec>) -> Vec<&'static str> {
         let domain = domain.map(Arc::new);
-        judge_all(identities.iter().cloned().map(Arc::new), |_| domain.clone(), &BTreeMap::new())
+        judge_all(
+            identities.iter().cloned().map(Arc::new),
+            |_| domain.clone(),
+            |_| ClaimHistory::Original,
+            &BTreeMap::new(),
+        )
             .iter()
             .map(Judged::reason)
             .collect()
@@ -212,13 +248,13 @@ mod tests {
         let old = identity("shop", "orders");
         let late = younger(&old, "late", 5);
         let mut claims = Claims::default();
-        claims.insert(&old);
+        claims.insert(&old, &ClaimHistory::Original);
         let judged = judge(Arc::new(late), Some(Arc::new(standard_domain())), Some(&labels(&[])), &claims);
         assert!(!judged.is_admitted());
         assert_eq!(
             judged.message(),
             "its path \"/ns/{namespace}/sa/{serviceAccount}\" can give ids that WorkloadIdentity shop/orders already holds; \
-             the older keeps them: change path or service accounts of one"
+             the older claim keeps them: change path or service accounts of one"
         );
     }
 
@@ -242,7 +278,8 @@ mod tests {
         let (first, second, third) =
             (claiming(&["a"], "1", 0), claiming(&["a", "b"], "2", 1), claiming(&["b"], "3", 2));
         let all = [first, second.clone(), third.clone()];
-        assert_eq!(reasons(&all, Some(standard_domain())), ["Admitted", "Conflict", "Conflict"]);
+        // The second has `b`, which nobody claimed before it.
+        assert_eq!(reasons(&all, Some(standard_domain())), ["Admitted", "Admitted", "Conflict"]);
         assert_eq!(reasons(&[second, third], Some(standard_domain())), ["Admitted", "Conflict"]);
     }
 
@@ -256,7 +293,14 @@ mod tests {
         };
         let domain = Arc::new(domain(vec![grant]));
         let judged = |namespaces: &BTreeMap<String, Labels>| {
-            judge_all([Arc::new(identity("shop", "a"))], |_| Some(domain.clone()), namespaces).remove(0).reason()
+            judge_all(
+                [Arc::new(identity("shop", "a"))],
+                |_| Some(domain.clone()),
+                |_| ClaimHistory::Original,
+                namespaces,
+            )
+            .remove(0)
+            .reason()
         };
         assert_eq!(judged(&BTreeMap::from([("shop".into(), team)])), "Admitted");
         assert_eq!(judged(&BTreeMap::new()), "NotGranted");

@@ -2,6 +2,7 @@
 //! claims holds, and what one pod and session gets. Facts in, decisions out; issuer and status use the same functions.
 
 mod audience;
+mod claim;
 mod conflict;
 mod decide;
 mod dns;
@@ -9,12 +10,16 @@ mod facts;
 mod grant;
 mod judge;
 mod pattern;
+mod rivals;
 mod segment;
 mod selector;
 mod separation;
+mod shapes;
 mod spec;
 mod template;
 
+#[cfg(test)]
+mod claims_properties;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
@@ -27,7 +32,8 @@ mod properties;
 mod separation_tests;
 
 pub use audience::{AudienceError, AudiencePattern, check_requested};
-pub use conflict::{Claimant, Claims, overlaps, wins};
+pub use claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
+pub use conflict::{Claimant, Claims, LostClaim};
 pub use decide::{Entitled, MAX_IDENTITIES, NoIdentity, Unrenderable, identities_for, left_out};
 pub use dns::{NameError, NamePattern, NameTemplate};
 pub use facts::{Labels, PodFacts};

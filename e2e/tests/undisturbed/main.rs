@@ -3,6 +3,7 @@
 
 mod accounts;
 mod admission;
+mod claims;
 mod clients;
 mod grants;
 mod held;

@@ -1,13 +1,14 @@
 //! WorkloadIdentities: tells in each one's status what became of it, how many pods it is about and how many are served.
 //! Decides nothing: the issuer acts on the same outcome from the same index.
 
+mod claims;
 mod live;
 mod refreshing;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use countersign_core::entitlement::{DomainSpec, GrantError, Judged, Refusal};
-use countersign_crds::{PodCounts, WorkloadIdentity, WorkloadIdentityStatus};
+use countersign_crds::{ClaimRecord, PodCounts, WorkloadIdentity, WorkloadIdentityStatus};
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -32,7 +33,7 @@ use crate::{
     authorities::Authorities,
     clock::Clock,
     config::FIELD_MANAGER,
-    index::{IdentityKey, IdentityView, SharedIndex},
+    index::{self, IdentityKey, IdentityView, SharedIndex},
     inspect::{aggregate::Counted, tally::Totals},
     leader::{Leadership, NotLeading},
     metrics::{Controller, Metrics, Outcome},
@@ -121,13 +122,13 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains:
         })
     };
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENT);
-    applier(timed, on_error, context, store, queue, config)
-        .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconcile of a WorkloadIdentity");
-            }
-        })
-        .await;
+    let index = context.index.clone();
+    let reconciles = applier(timed, on_error, context, store, queue, config).for_each(|result| async {
+        if let Err(error) = result {
+            tracing::debug!(%error, "reconcile of a WorkloadIdentity");
+        }
+    });
+    tokio::join!(reconciles, index.keep_naming_holders());
 }
 
 fn on_error(_: Arc<WorkloadIdentity>, error: &StatusError, context: Arc<Context>) -> Action {
@@ -169,17 +170,20 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
     context.leadership.ensure()?;
     let namespace = identity.namespace().unwrap_or_default();
     let key = IdentityKey { namespace, name: identity.name_any() };
-    let Some(view) = context.index.read(|index| index.identity(&key)) else {
-        return Ok(Action::await_change());
-    };
-    if view.uid != identity.uid().unwrap_or_default() || Some(view.generation) != identity.meta().generation {
+    let now = context.clock.now();
+    let seen = context.index.update(|index| Some((index.identity(&key)?, index.record_claims(&key, now))));
+    let Some((view, claims)) = seen else { return Ok(Action::await_change()) };
+    let is_of_view = view.uid == identity.uid().unwrap_or_default()
+        && Some(view.generation) == identity.meta().generation
+        && view.history == index::history(&identity);
+    if !is_of_view {
         // The index and the store are fed one after the other; the second wakes us again.
         return Ok(Action::requeue(DEBOUNCE));
     }
     let counted = context.counted.borrow().clone();
     let usable = granting(&view).map(|domain| Usable::of(&context.authorities, &domain.name, &domain.trust_domain));
-    let seen = Seen { usable, totals: counted.as_deref() };
-    let status = status(&identity, &view, &seen, context.clock.now());
+    let seen = Seen { usable, totals: counted.as_deref(), claims: claims.map(claims::records) };
+    let status = status(&identity, &view, &seen, now);
     if identity.status.as_ref() != Some(&status) {
         write_status(&identity, key, status, context).await?;
     }
@@ -193,6 +197,8 @@ struct Seen<'a> {
     usable: Option<Usable>,
     /// None before the first round.
     totals: Option<&'a Totals>,
+    /// Since when the claims are granted; none while nothing is to be recorded.
+    claims: Option<Vec<ClaimRecord>>,
 }
 
 fn granting(view: &IdentityView) -> Option<&DomainSpec> {
@@ -209,12 +215,14 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     let mut conditions = health(view, seen.usable.as_ref()).conditions(generation, &old.conditions, now);
     conditions.extend(live::condition(&live.whole, generation, &old.conditions, now));
     conditions.extend(refreshing::condition(view, generation, &old.conditions, now));
+    conditions.extend(claims::condition(view, generation, &old.conditions, now));
     WorkloadIdentityStatus {
         conditions,
         observed_generation: generation,
         spiffe_id_template: view.outcome.as_ref().ok().map(template),
         pods: Some(PodCounts { matched, not_injected: count(view.not_injected), served: live.served }),
         next_expiry: live.next_expiry.map(Time),
+        claims: seen.claims.clone(),
         outdated_agents: live.outdated,
     }
 }

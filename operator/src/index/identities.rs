@@ -6,13 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::entitlement::{Claims, IdentitySpec, Judged, Labels, grantable, judge};
+use countersign_core::entitlement::{
+    ClaimHistory, ClaimKey, Claimant, Claims, DomainSpec, IdentitySpec, Judged, Labels, Standing, grantable, judge,
+};
 use countersign_crds as crds;
+use jiff::Timestamp;
 
 use super::{FieldError, PodRecord, domains::Domains, pods::Pods, translate};
 
 /// How many of the pods that never refresh are told by name.
 const NAMED: usize = 3;
+
+/// How many are told at a time to whom they lose.
+const NAMED_AT_ONCE: usize = 500;
 
 /// Namespace and name of a WorkloadIdentity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +36,8 @@ pub struct IdentityView {
     pub uid: String,
     /// `metadata.generation`.
     pub generation: i64,
+    /// What is known of the ages of its claims.
+    pub history: ClaimHistory,
     /// Its outcome, or the field that cannot be read.
     pub outcome: Result<Judged, FieldError>,
     /// Pods alive and selected.
@@ -55,11 +63,15 @@ pub(super) struct Identities {
     namespaces: HashMap<String, InNamespace>,
     by_domain: HashMap<String, BTreeSet<IdentityKey>>,
     claims: Claims,
+    /// Those who lose to somebody else than they were told, and are to be judged for that.
+    unnamed: BTreeSet<IdentityKey>,
 }
 
 #[derive(Debug)]
 struct Record {
+    /// Without its status.
     object: Arc<crds::WorkloadIdentity>,
+    history: ClaimHistory,
     outcome: Result<Judged, FieldError>,
     /// Pods alive and selected.
     matched: HashMap<Arc<str>, Match>,
@@ -73,6 +85,15 @@ struct InNamespace {
     names: BTreeSet<IdentityKey>,
     by_account: HashMap<String, BTreeSet<IdentityKey>>,
     label_only: BTreeSet<IdentityKey>,
+}
+
+/// Who was judged.
+#[derive(Debug, Default)]
+pub(super) struct JudgedAnew {
+    /// Whose status may have to change.
+    pub(super) all: BTreeSet<IdentityKey>,
+    /// Those of them whose outcome is another than before.
+    pub(super) changed: BTreeSet<IdentityKey>,
 }
 
 /// Everything an identity's outcome depends on beside itself.
@@ -96,6 +117,7 @@ impl Identities {
         Some(IdentityView {
             uid: record.object.metadata.uid.clone().unwrap_or_default(),
             generation: record.object.metadata.generation.unwrap_or_default(),
+            history: record.history.clone(),
             outcome: record.outcome.clone(),
             matched: record.matched.len(),
             not_injected: record.not_injected,
@@ -166,12 +188,14 @@ impl Identities {
     }
 
     /// Puts an object in place; where the answer is `true`, [`Self::judge`] must follow.
-    pub(super) fn insert(&mut self, key: &IdentityKey, object: crds::WorkloadIdentity) -> bool {
+    pub(super) fn insert(&mut self, key: &IdentityKey, mut object: crds::WorkloadIdentity) -> bool {
+        let history = translate::history(&object);
+        object.status = None;
         if let Some(old) = self.by_key.get_mut(key) {
             let known = &old.object;
             if known.spec == object.spec && known.metadata.uid == object.metadata.uid {
                 old.object = Arc::new(object);
-                return false;
+                return std::mem::replace(&mut old.history, history.clone()) != history;
             }
         }
         let old = self.by_key.remove(key);
@@ -189,10 +213,11 @@ impl Identities {
         }
         let object = Arc::new(object);
         let record = match old {
-            // The old outcome stays until it is judged: it knows whom the old claims concerned.
-            Some(old) => Record { object, ..old },
+            // What was counted of its pods stays until it is judged, and then changes with the outcome.
+            Some(old) => Record { object, history, ..old },
             None => Record {
                 object,
+                history,
                 outcome: Err(unjudged()),
                 matched: HashMap::new(),
                 not_injected: 0,
@@ -206,15 +231,44 @@ impl Identities {
     /// Takes an object out; the answer is whose outcome may change by that.
     pub(super) fn remove(&mut self, key: &IdentityKey) -> Vec<IdentityKey> {
         let Some(record) = self.by_key.remove(key) else { return Vec::new() };
-        let rivals = record.outcome.as_ref().map(|judged| self.rivals(judged.identity())).unwrap_or_default();
         self.unlink(key, &record);
-        rivals
+        keys_of(&self.claims.remove(record.object.metadata.uid.as_deref().unwrap_or_default()))
+    }
+
+    /// Whether some lose to somebody else than they were told.
+    pub(super) fn has_renamed(&self) -> bool {
+        self.claims.has_renamed() || !self.unnamed.is_empty()
+    }
+
+    /// Judges some of those anew who lose to somebody else than they were told; the flag says whether there are more.
+    pub(super) fn name_holders(&mut self, around: &Surroundings<'_>) -> (JudgedAnew, bool) {
+        if self.unnamed.is_empty() {
+            self.unnamed = keys_of(&self.claims.take_renamed()).into_iter().collect();
+        }
+        let some = std::iter::from_fn(|| self.unnamed.pop_first()).take(NAMED_AT_ONCE).collect();
+        (self.judge_against_claims(some, HashMap::new(), around), !self.unnamed.is_empty())
+    }
+
+    /// What the leader is to record of the ages of the claims at `now`; `None`: still nothing.
+    pub(super) fn record_claims(
+        &mut self,
+        key: &IdentityKey,
+        around: &Surroundings<'_>,
+        now: Timestamp,
+    ) -> Option<BTreeMap<ClaimKey, Timestamp>> {
+        let record = self.by_key.get(key)?;
+        let Ok(judged) = &record.outcome else { return Some(BTreeMap::new()) };
+        let standing = match judged.standing() {
+            // Nothing is known of a namespace whose watch event is yet to come: its labels may match.
+            Standing::NotGranted if !around.namespaces.contains_key(&key.namespace) => Standing::Unknown,
+            standing => standing,
+        };
+        self.claims.record(judged.identity(), &record.history, standing, now)
     }
 
     fn unlink(&mut self, key: &IdentityKey, record: &Record) {
         let domain = &record.object.spec.trust_domain;
         remove_from(&mut self.by_domain, domain, key);
-        self.claims.remove(record.object.metadata.uid.as_deref().unwrap_or_default());
         let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { return };
         namespace.names.remove(key);
         namespace.label_only.remove(key);
@@ -226,56 +280,61 @@ impl Identities {
         }
     }
 
-    /// Judges identities anew and, with them, whoever overlaps what they claimed or claim now. The answer is everyone
-    /// that was judged.
+    /// Judges identities anew and, with them, whoever wins or loses something by that.
     pub(super) fn judge(
         &mut self,
         keys: impl IntoIterator<Item = IdentityKey>,
         around: &Surroundings<'_>,
-    ) -> BTreeSet<IdentityKey> {
+    ) -> JudgedAnew {
         let mut specs = HashMap::new();
-        let mut touched = BTreeSet::new();
+        let mut all = BTreeSet::new();
         for key in keys {
             let Some(record) = self.by_key.get(&key) else { continue };
             let old = record.outcome.as_ref().ok().map(|judged| judged.identity().clone());
             let spec = translated(&record.object, around.domains, old.as_ref());
-            if let Some(old) = &old {
-                touched.extend(self.rivals(old));
-                self.claims.remove(&old.uid);
+            let granted = spec.as_ref().ok().filter(|spec| {
+                let domain = around.domains.accepted(&record.object.spec.trust_domain);
+                grantable(spec, domain, labels(around, &key)).is_ok()
+            });
+            if let Some(old) = old.filter(|old| granted.is_none_or(|spec| spec.uid != old.uid)) {
+                all.extend(keys_of(&self.claims.remove(&old.uid)));
             }
-            if let Ok(spec) = &spec {
-                self.claims.remove(&spec.uid);
-                if grantable(spec, self.domain_of(&key, around), labels(around, &key)).is_ok() {
-                    self.claims.insert(spec);
-                }
-                touched.extend(self.rivals(spec));
+            if let Some(spec) = granted {
+                all.extend(keys_of(&self.claims.insert(spec, &record.history)));
             }
-            touched.insert(key.clone());
+            all.insert(key.clone());
             specs.insert(key, spec);
         }
-        for key in &touched {
+        self.judge_against_claims(all, specs, around)
+    }
+
+    /// Judges `all` by the claims as they are entered; `specs` are those that differ from what was judged last.
+    fn judge_against_claims(
+        &mut self,
+        all: BTreeSet<IdentityKey>,
+        mut specs: HashMap<IdentityKey, Result<Arc<IdentitySpec>, FieldError>>,
+        around: &Surroundings<'_>,
+    ) -> JudgedAnew {
+        let mut changed = BTreeSet::new();
+        for key in &all {
             let spec = specs.remove(key).or_else(|| self.spec(key).cloned().map(Ok));
             let Some(spec) = spec else { continue };
             let domain = self.domain_of(key, around);
             let outcome = spec.map(|spec| judge(spec, domain, labels(around, key), &self.claims));
-            if let Some(record) = self.by_key.get_mut(key) {
+            if let Some(record) = self.by_key.get_mut(key).filter(|record| record.outcome != outcome) {
                 record.outcome = outcome;
+                changed.insert(key.clone());
             }
         }
-        touched
+        JudgedAnew { all, changed }
     }
 
     fn domain_of(
         &self,
         key: &IdentityKey,
         around: &Surroundings<'_>,
-    ) -> Option<Arc<countersign_core::entitlement::DomainSpec>> {
+    ) -> Option<Arc<DomainSpec>> {
         around.domains.accepted(&self.by_key.get(key)?.object.spec.trust_domain)
-    }
-
-    fn rivals(&self, spec: &IdentitySpec) -> Vec<IdentityKey> {
-        let key = |namespace: &String, name: &String| IdentityKey { namespace: namespace.clone(), name: name.clone() };
-        self.claims.overlapping(spec).into_iter().map(|rival| key(&rival.namespace, &rival.name)).collect()
     }
 
     /// Records whether an identity selects a living pod; the answer is whether a count changed.
@@ -299,6 +358,11 @@ impl Identities {
     pub(super) fn matched(&self, key: &IdentityKey) -> HashSet<Arc<str>> {
         self.by_key.get(key).map(|record| record.matched.keys().cloned().collect()).unwrap_or_default()
     }
+}
+
+fn keys_of(claimants: &[Arc<Claimant>]) -> Vec<IdentityKey> {
+    let key = |one: &Arc<Claimant>| IdentityKey { namespace: one.namespace.clone(), name: one.name.clone() };
+    claimants.iter().map(key).collect()
 }
 
 fn unjudged() -> FieldError {

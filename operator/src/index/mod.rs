@@ -14,20 +14,21 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::entitlement::{DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out};
+use countersign_core::entitlement::{ClaimKey, DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out};
 use countersign_crds as crds;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use domains::DomainVerdict;
 use domains::Domains;
-use identities::{Identities, Match, Surroundings};
+use identities::{Identities, JudgedAnew, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
 use pods::Pods;
 pub use pods::{DELETION_GRACE, PodRecord};
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
 pub use translate::FieldError;
+pub(crate) use translate::history;
 
 /// The name of the agent's container, which the webhook gives it.
 pub const AGENT_CONTAINER: &str = "countersign-agent";
@@ -361,6 +362,29 @@ impl Index {
         gone.iter().for_each(|key| self.remove_identity(key));
     }
 
+    /// What the leader is to record of the ages of an identity's claims at `now`; `None`: still nothing.
+    pub fn record_claims(&mut self, key: &IdentityKey, now: Timestamp) -> Option<BTreeMap<ClaimKey, Timestamp>> {
+        let around = Surroundings { domains: &self.domains, namespaces: &self.namespaces };
+        self.identities.record_claims(key, &around, now)
+    }
+
+    /// Whether identities lose to others than they were told; see [`Self::name_holders`].
+    #[must_use]
+    pub fn has_renamed_holders(&self) -> bool {
+        self.identities.has_renamed()
+    }
+
+    /// Judges some of those anew who lose what they claim as before, but to somebody else; the answer is whether there are
+    /// more. Very many may share one claim, and a change of its holder concerns all of them; so this is done now and then,
+    /// for many changes at a time.
+    pub fn name_holders(&mut self) -> bool {
+        let around = Surroundings { domains: &self.domains, namespaces: &self.namespaces };
+        let (judged, more) = self.identities.name_holders(&around);
+        let affected = self.affected(judged);
+        self.publish_all(affected, []);
+        more
+    }
+
     fn matched_pods(&self, key: &IdentityKey) -> HashSet<Arc<str>> {
         self.identities.matched(key)
     }
@@ -378,12 +402,16 @@ impl Index {
         self.publish_all(affected, namespaces.iter().map(String::as_str));
     }
 
-    /// Judges; the answer is every pod that the judged could select.
+    /// Judges; the answer is every pod that those could select whose outcome changed.
     fn judge_only(&mut self, keys: impl IntoIterator<Item = IdentityKey>) -> HashSet<Arc<str>> {
         let around = Surroundings { domains: &self.domains, namespaces: &self.namespaces };
         let judged = self.identities.judge(keys, &around);
+        self.affected(judged)
+    }
+
+    fn affected(&mut self, judged: JudgedAnew) -> HashSet<Arc<str>> {
         let mut affected = HashSet::new();
-        for key in &judged {
+        for key in &judged.changed {
             match self.identities.accounts(key) {
                 None => affected.extend(self.pods.of(&key.namespace, None).cloned()),
                 Some(accounts) => {
@@ -393,7 +421,7 @@ impl Index {
                 }
             }
         }
-        self.dirty.identities.extend(judged);
+        self.dirty.identities.extend(judged.all);
         affected
     }
 
@@ -432,5 +460,7 @@ impl Index {
     }
 }
 
+#[cfg(test)]
+mod claims_tests;
 #[cfg(test)]
 mod tests;

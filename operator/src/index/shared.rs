@@ -1,6 +1,6 @@
 //! The index as the parts of the process share it, and a session's subscription to it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -16,7 +16,11 @@ struct Shared {
     index: Mutex<Index>,
     dirty_domains: Notify,
     dirty_identities: Notify,
+    renamed_holders: Notify,
 }
+
+/// Between two times at which those are judged anew who lose a claim that many share to another than before.
+const NAMING: Duration = Duration::from_secs(1);
 
 impl SharedIndex {
     /// Shares an index.
@@ -27,11 +31,15 @@ impl SharedIndex {
 
     /// Changes the index; whoever waits for objects whose status may change is woken.
     pub fn update<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
-        let (answer, domains, identities) = {
+        let (answer, domains, identities, holders) = {
             let mut index = self.0.index.lock();
             let answer = change(&mut index);
-            (answer, !index.dirty.domains.is_empty(), !index.dirty.identities.is_empty())
+            let (domains, identities) = (!index.dirty.domains.is_empty(), !index.dirty.identities.is_empty());
+            (answer, domains, identities, index.has_renamed_holders())
         };
+        if holders {
+            self.0.renamed_holders.notify_one();
+        }
         if domains {
             self.0.dirty_domains.notify_one();
         }
@@ -75,6 +83,18 @@ impl SharedIndex {
                 return dirty;
             }
             self.0.dirty_identities.notified().await;
+        }
+    }
+
+    /// Names the holders of claims that many share, for as long as the process lives.
+    pub async fn keep_naming_holders(&self) {
+        loop {
+            self.0.renamed_holders.notified().await;
+            tokio::time::sleep(NAMING).await;
+            while self.update(Index::name_holders) {
+                // The lock is held for a part of them only.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

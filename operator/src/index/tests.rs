@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Dirty, DomainVerdict, Entitlement, IdentityKey, Index, PodRecord, SharedIndex};
 
-fn domain(name: &str, spec: &Value) -> crds::TrustDomain {
+pub(super) fn domain(name: &str, spec: &Value) -> crds::TrustDomain {
     serde_json::from_value(json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
         "metadata": {"name": name, "uid": format!("uid-{name}"), "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -24,7 +24,7 @@ fn example() -> crds::TrustDomain {
 }
 
 /// A WorkloadIdentity, `age` seconds younger than the first.
-fn identity(namespace: &str, name: &str, age: i64, spec: &Value) -> crds::WorkloadIdentity {
+pub(super) fn identity(namespace: &str, name: &str, age: i64, spec: &Value) -> crds::WorkloadIdentity {
     let created = Timestamp::from_second(1_700_000_000 + age).unwrap();
     let mut object = json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
@@ -38,11 +38,11 @@ fn identity(namespace: &str, name: &str, age: i64, spec: &Value) -> crds::Worklo
     serde_json::from_value(object).unwrap()
 }
 
-fn key(namespace: &str, name: &str) -> IdentityKey {
+pub(super) fn key(namespace: &str, name: &str) -> IdentityKey {
     IdentityKey { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
-fn pod(namespace: &str, name: &str) -> PodRecord {
+pub(super) fn pod(namespace: &str, name: &str) -> PodRecord {
     let mut pod = PodRecord::default();
     pod.facts.namespace = namespace.to_owned();
     pod.facts.name = name.to_owned();
@@ -58,7 +58,7 @@ fn labelled(pod: PodRecord, key: &str, value: &str) -> PodRecord {
     pod
 }
 
-fn team(value: &str) -> std::collections::BTreeMap<String, String> {
+pub(super) fn team(value: &str) -> std::collections::BTreeMap<String, String> {
     [("team".to_owned(), value.to_owned())].into()
 }
 
@@ -73,7 +73,7 @@ fn shop() -> SharedIndex {
     index
 }
 
-fn ids(entitlement: &Entitlement) -> Vec<String> {
+pub(super) fn ids(entitlement: &Entitlement) -> Vec<String> {
     match entitlement {
         Entitlement::Entitled(entitled) => entitled.iter().map(|one| one.id.to_string()).collect(),
         Entitlement::None(absence) => vec![format!("none: {}", absence.reason)],

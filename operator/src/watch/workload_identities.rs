@@ -47,7 +47,6 @@ impl Sink<WorkloadIdentity> for WorkloadIdentities {
         // Longer than the rest of the object, and nobody here asks who set which field.
         identity.metadata.managed_fields = None;
         self.store.apply(identity.clone());
-        identity.status = None;
         self.index.update(|index| index.apply_identity(identity));
         self.count();
     }

@@ -132,6 +132,15 @@ pub struct Identity {
     /// Subject key ids of authorities whose certificates must be renewed at once.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub tainted_authorities: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The DNS names that an X509-SVID carries now: one with other names is renewed at once. Absent from operators that do
+    /// not tell them.
+    #[prost(message, optional, tag = "8")]
+    pub dns_names: ::core::option::Option<DnsNames>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DnsNames {
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Bundle {

@@ -6,7 +6,7 @@ use countersign_proto::issuer::v1::{JwtResponse, Refusal, X509Response};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Pending, Refused, Wallet, Want, after};
+use super::{Pending, Refused, Wallet, Want, after, is_outdated};
 use crate::session::held::{HeldJwt, HeldX509, PATIENCE, Unusable};
 
 /// Tokens held beyond those of files, so that a workload cannot fill the memory with audiences.
@@ -61,7 +61,7 @@ impl Wallet {
         let id = identity.id.clone();
         match HeldX509::verified(&id, answer.certificates, key, &told.trust, now, jitter) {
             Ok(mut held) => {
-                held.patient_until = identity.tainted.contains(&held.authority_key_id).then(|| after(now, PATIENCE));
+                held.patient_until = is_outdated(&held, identity).then(|| after(now, PATIENCE));
                 self.refused.remove(&Want::X509(id.clone()));
                 self.x509.insert(id, held);
                 Ok(())

@@ -188,7 +188,7 @@ impl Wallet {
         let Some(held) = self.x509.get(&identity.id) else {
             return Some(now);
         };
-        let at_once = held.distrusted || identity.tainted.contains(&held.authority_key_id);
+        let at_once = held.distrusted || is_outdated(held, identity);
         let due = if at_once { now } else { held.renew_at };
         Some(held.patient_until.map_or(due, |patient_until| due.max(patient_until)))
     }
@@ -222,6 +222,12 @@ impl Wallet {
         let identity = self.told.as_ref().and_then(|told| told.identity(id));
         matches!(audiences, [one] if identity.is_some_and(|identity| identity.exact_audiences.contains(one)))
     }
+}
+
+/// Whether the issuer would sign another now: by another authority, or for other DNS names.
+fn is_outdated(held: &HeldX509, identity: &Identity) -> bool {
+    identity.tainted.contains(&held.authority_key_id)
+        || identity.dns_names.as_ref().is_some_and(|names| *names != held.dns_names)
 }
 
 /// Everything that a session told so should hold.

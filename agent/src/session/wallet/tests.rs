@@ -58,11 +58,22 @@ impl Issuer {
 
     /// Asks for `name` on `wallet` and answers.
     fn signs(&self, wallet: &mut Wallet, name: &str, now: Timestamp) -> Result<(), NotAccepted> {
+        self.signs_for(wallet, name, &[], now)
+    }
+
+    fn signs_for(
+        &self,
+        wallet: &mut Wallet,
+        name: &str,
+        dns_names: &[&str],
+        now: Timestamp,
+    ) -> Result<(), NotAccepted> {
+        let dns_names: Vec<_> = dns_names.iter().map(|&name| name.to_owned()).collect();
         let key = PrivateKey::generate(KeyType::EcP256).unwrap();
         let csr = Csr::verify(&Csr::create(&key).unwrap()).unwrap();
         wallet.asked_x509(1, Some(id(name)), key, now);
         let (spki, ttl) = (csr.public_key_spki(), Duration::from_secs(HOUR));
-        let leaf = LeafRequest { spki, id: &id(name), dns_names: &[], ttl };
+        let leaf = LeafRequest { spki, id: &id(name), dns_names: &dns_names, ttl };
         let certificates = self.x509.issue(&leaf, now).unwrap().chain;
         let answer = X509Response { id: 1, spiffe_id: id(name).to_string(), certificates, refusal: None };
         wallet.accept_x509(answer, now, 0.0)
@@ -228,6 +239,32 @@ fn a_tainted_authority_renews_at_once_then_patiently() {
     for (second, ask) in [(1, vec![]), (30, vec![]), (31, vec![x509("a")])] {
         assert_eq!(wallet.plan(at(second)).ask, ask, "{second}");
     }
+}
+
+// A name that another namespace holds must leave the certificate at once, and one that is won must come.
+#[test]
+fn other_dns_names_renew_at_once_then_patiently_and_an_issuer_that_tells_none_changes_nothing() {
+    let issuer = Issuer::new();
+    let named = |names: &[&str]| {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        v1::Identity { dns_names: Some(v1::DnsNames { names }), ..identity("a") }
+    };
+    let mut wallet = Wallet::default();
+    wallet.tell(issuer.tells(vec![named(&["b.svc", "a.svc"])]), at(0));
+    issuer.signs_for(&mut wallet, "a", &["a.svc", "b.svc"], at(0)).unwrap();
+    assert_eq!(wallet.plan(at(1)).ask, []);
+    wallet.tell(issuer.tells(vec![identity("a")]), at(1));
+    assert_eq!(wallet.plan(at(1)).ask, []);
+    wallet.tell(issuer.tells(vec![named(&["a.svc"])]), at(2));
+    assert_eq!(wallet.plan(at(2)).ask, [x509("a")]);
+    assert_eq!(ids(wallet.published(at(2))), [id("a")], "what is held serves until the other is there");
+    // A replica that has not heard of it yet.
+    issuer.signs_for(&mut wallet, "a", &["a.svc", "b.svc"], at(2)).unwrap();
+    for (second, ask) in [(2, vec![]), (31, vec![]), (32, vec![x509("a")])] {
+        assert_eq!(wallet.plan(at(second)).ask, ask, "{second}");
+    }
+    issuer.signs_for(&mut wallet, "a", &["a.svc"], at(32)).unwrap();
+    assert_eq!(wallet.plan(at(33)).ask, []);
 }
 
 #[test]

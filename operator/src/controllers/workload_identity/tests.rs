@@ -74,7 +74,7 @@ fn the_status_of_each_outcome() {
         .iter()
         .map(|(name, spec)| {
             let key = IdentityKey { namespace: "shop".to_owned(), name: (*name).to_owned() };
-            let seen = Seen { usable: Some(Usable::Yes), totals: None };
+            let seen = Seen { usable: Some(Usable::Yes), totals: None, claims: None };
             let status = status(&identity(name, spec), &index.identity(&key).unwrap(), &seen, now);
             let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
             let ready = &status.conditions[0];
@@ -95,7 +95,7 @@ fn ready(usable: Option<Usable>) -> (String, String, String) {
     index.apply_identity(identity("admitted", &spec));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let seen = Seen { usable, totals: None };
+    let seen = Seen { usable, totals: None, claims: None };
     let status = status(&identity("admitted", &spec), &index.identity(&key).unwrap(), &seen, now);
     let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
     (truths.join(" "), status.conditions[0].reason.clone(), status.conditions[0].message.clone())
@@ -146,7 +146,7 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
             pod.never_refreshes = parts.iter().map(|&part| part.to_owned()).collect();
             index.apply_pod(pod);
         }
-        let seen = Seen { usable: Some(Usable::Yes), totals: None };
+        let seen = Seen { usable: Some(Usable::Yes), totals: None, claims: None };
         let now = Timestamp::from_second(second).unwrap();
         let status = status(&object, &index.identity(&key).unwrap(), &seen, now);
         assert_eq!(status.conditions[0].status, "True", "it is ready in any case");
@@ -177,7 +177,7 @@ fn of_an_identity_that_no_pod_may_get_there_is_nothing_to_refresh() {
     index.apply_identity(identity("no-domain", &spec));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "no-domain".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let seen = Seen { usable: None, totals: None };
+    let seen = Seen { usable: None, totals: None, claims: None };
     let status = status(&identity("no-domain", &spec), &index.identity(&key).unwrap(), &seen, now);
     assert!(status.conditions.iter().all(|one| one.type_ != "Refreshing"), "{:?}", status.conditions);
 }
@@ -262,11 +262,40 @@ async fn a_status_is_written_only_when_it_means_something_else() {
     let mut written = read();
     written.status = serde_json::from_value(questions.all()[0].body["status"].clone()).unwrap();
     let (later, questions) = context(at(3_000), taken);
+    later.index.update(|index| index.apply_identity(written.clone()));
     reconcile(Arc::new(written.clone()), &later).await.unwrap();
     assert!(questions.all().is_empty(), "the same an hour later");
     later.index.update(|index| index.remove_pod("b"));
     reconcile(Arc::new(written), &later).await.unwrap();
     assert_eq!(questions.methods(), [Method::PATCH], "another number of pods");
+}
+
+// An unrecorded claim is the youngest, and a rival may come at any time.
+#[tokio::test]
+async fn a_claim_that_is_not_recorded_is_reason_enough_to_write() {
+    let (first, questions) = context(at(0), taken);
+    reconcile(Arc::new(read()), &first).await.unwrap();
+    let mut written = read();
+    let mut status = questions.all()[0].body["status"].clone();
+    let claims = status["claims"].take();
+    assert_eq!(claims, json!([{"kind": "Path", "value": "/ns/shop/sa/cart", "since": "2027-01-15T08:00:00.000000Z"}]));
+    status["claims"] = json!([]);
+    written.status = serde_json::from_value(status).unwrap();
+    let (later, questions) = context(at(5), taken);
+    later.index.update(|index| index.apply_identity(written.clone()));
+    reconcile(Arc::new(written), &later).await.unwrap();
+    let [asked] = <[Asked; 1]>::try_from(questions.all()).unwrap();
+    assert_eq!(asked.body["status"]["claims"][0]["since"], "2027-01-15T08:00:05.000000Z");
+}
+
+// Else a record that the index does not know yet would be written over with a younger one.
+#[tokio::test]
+async fn nothing_is_written_of_an_object_of_whose_record_the_index_does_not_know_yet() {
+    let (context, questions) = context(at(0), taken);
+    let mut newer = read();
+    newer.status = serde_json::from_value(json!({"claims": []})).unwrap();
+    assert_eq!(reconcile(Arc::new(newer), &context).await.unwrap(), Action::requeue(DEBOUNCE));
+    assert!(questions.all().is_empty());
 }
 
 /// What a round finds where one replica serves so many pods of each identity.
