@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
-    Cluster, World,
+    Cluster,
     cluster::{AUTHORITIES, SYSTEM},
     replicas::{OPERATOR, WEBHOOK, WEBHOOK_CA},
     scenario,
@@ -197,15 +197,14 @@ where
     for (what, one, named) in CHANGES {
         refused(&format!("{}: {what}", K::kind(&())), change(&one).await, named)?;
     }
-    let twice = |one: &mut Value| {
+    let other = |one: &mut Value| {
         for webhook in webhooks(one) {
-            let bundle = webhook["clientConfig"]["caBundle"].as_str().expect("a caBundle").to_owned();
-            webhook["clientConfig"]["caBundle"] = json!(bundle.clone() + &bundle);
+            webhook["clientConfig"]["caBundle"] = json!("b3RoZXI=");
         }
     };
-    passes("another caBundle", change(&twice).await)?;
+    passes("another caBundle", change(&other).await)?;
     let both = |one: &mut Value| {
-        twice(one);
+        other(one);
         webhooks(one)[0]["timeoutSeconds"] = json!(29);
     };
     refused("another caBundle, and more", change(&both).await, ALONE)?;
