@@ -17,7 +17,8 @@ pub use trust_domain::{
     TrustDomainSpec, TrustDomainStatus, X509Authority,
 };
 pub use workload_identity::{
-    ClaimKind, ClaimRecord, JwtClaims, PodCounts, WorkloadIdentity, WorkloadIdentitySpec, WorkloadIdentityStatus, X509Claims,
+    ClaimKind, ClaimRecord, JwtClaims, PodCounts, WorkloadIdentity, WorkloadIdentitySpec, WorkloadIdentityStatus,
+    X509Claims,
 };
 
 /// The group of the API.

@@ -147,10 +147,10 @@ pub struct WorkloadIdentityStatus {
 pub struct ClaimRecord {
     /// What is claimed.
     pub kind: ClaimKind,
-    /// The path of the id or the DNS name, with `*` for each part that differs between pods.
+    /// The path or DNS name, with `*` for each part that differs between pods.
     #[schemars(length(min = 1, max = 2048))]
     pub value: String,
-    /// Since when it is granted, by the operator's clock; later where an older claim of another was there before.
+    /// Since when it counts: from when it was granted, or later.
     pub since: MicroTime,
 }
 

@@ -102,7 +102,16 @@ impl HeldX509 {
         let dns_names = dns_names(&leaf);
         // From now, not from notBefore: leaves are backdated by more than the whole of a very short life.
         let renew_at = renew_at(now, expires_at, jitter);
-        Ok(Self { chain, key, expires_at, renew_at, authority_key_id, dns_names, distrusted: false, patient_until: None })
+        Ok(Self {
+            chain,
+            key,
+            expires_at,
+            renew_at,
+            authority_key_id,
+            dns_names,
+            distrusted: false,
+            patient_until: None,
+        })
     }
 
     /// Whether it verifies against `bundles`, which may have changed since it came.

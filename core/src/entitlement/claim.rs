@@ -59,7 +59,10 @@ impl ClaimKey {
 pub fn claims_of(identity: &IdentitySpec) -> BTreeSet<ClaimKey> {
     let paths = of_template(identity, ClaimKind::Path, &identity.path.to_string());
     let names = identity.x509.dns_names.iter();
-    paths.into_iter().chain(names.flat_map(|name| of_template(identity, ClaimKind::DnsName, &name.to_string()))).collect()
+    paths
+        .into_iter()
+        .chain(names.flat_map(|name| of_template(identity, ClaimKind::DnsName, &name.to_string())))
+        .collect()
 }
 
 /// The claim to which the path of a pod of `account` belongs.

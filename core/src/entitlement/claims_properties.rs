@@ -18,8 +18,14 @@ pub(super) fn overlap(a: &ClaimKey, b: &ClaimKey) -> bool {
     a.kind == b.kind && a_parts.len() == b_parts.len() && a_parts.iter().zip(&b_parts).all(compatible)
 }
 
-const PATHS: [&str; 6] =
-    ["/svc/pay", "/svc/{serviceAccount}", "/svc/{podName}", "/{podName}/pay", "/ns/{namespace}", "/{cluster}/{podName}"];
+const PATHS: [&str; 6] = [
+    "/svc/pay",
+    "/svc/{serviceAccount}",
+    "/svc/{podName}",
+    "/{podName}/pay",
+    "/ns/{namespace}",
+    "/{cluster}/{podName}",
+];
 const NAMES: [&str; 3] = ["pay.example.org", "{serviceAccount}.example.org", "{podName}.example.org"];
 const ACCOUNTS: [&str; 3] = ["pay", "cart", "web"];
 
@@ -32,17 +38,35 @@ struct Written {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Create { bank: bool, written: Written },
-    Edit { which: usize, written: Written },
+    Create {
+        bank: bool,
+        written: Written,
+    },
+    Edit {
+        which: usize,
+        written: Written,
+    },
     /// Something that is no claim.
-    Touch { which: usize },
-    Delete { which: usize },
+    Touch {
+        which: usize,
+    },
+    Delete {
+        which: usize,
+    },
     /// The owner of the trust domain grants these paths to a namespace, or its labels do.
-    Grant { bank: bool, paths: BTreeSet<usize> },
+    Grant {
+        bank: bool,
+        paths: BTreeSet<usize>,
+    },
     /// The TrustDomain is deleted, or applied again.
-    Domain { there: bool },
+    Domain {
+        there: bool,
+    },
     /// A leader looks at every object, by a clock that is so far off, beginning somewhere.
-    Record { skew: i64, first: usize },
+    Record {
+        skew: i64,
+        first: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -178,8 +202,10 @@ impl World {
             ClaimKind::Path => object.spec.uid.clone(),
             ClaimKind::DnsName => object.spec.namespace.clone(),
         };
-        let all: Vec<_> =
-            self.granted().flat_map(|object| claims_of(&object.spec).into_iter().map(move |claim| (object, claim))).collect();
+        let all: Vec<_> = self
+            .granted()
+            .flat_map(|object| claims_of(&object.spec).into_iter().map(move |claim| (object, claim)))
+            .collect();
         let lost_to = |object: &Object, claim: &ClaimKey| {
             let same = |other: &Object| owner(other, claim.kind) == owner(object, claim.kind);
             let own = all.iter().filter(|(other, theirs)| same(other) && theirs == claim);
@@ -196,7 +222,10 @@ impl World {
             let lost = self.claims.lost(&object.spec);
             let holder = |claim: &ClaimKey| lost.iter().find(|lost| lost.claim == *claim).map(|lost| lost.name.clone());
             let uid = object.spec.uid.clone();
-            claims_of(&object.spec).into_iter().map(move |claim| ((uid.clone(), claim.clone()), holder(&claim))).collect::<Vec<_>>()
+            claims_of(&object.spec)
+                .into_iter()
+                .map(move |claim| ((uid.clone(), claim.clone()), holder(&claim)))
+                .collect::<Vec<_>>()
         };
         self.granted().flat_map(of).collect()
     }
@@ -256,7 +285,8 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
         prop_assert_eq!(&said, &world.outcomes(), "as if everything were judged anew, after {:?}", step);
 
         let claimed: Vec<_> = said.iter().filter(|(_, lost)| lost.is_none()).map(|(key, _)| key).collect();
-        let namespace = |uid: &str| world.objects.iter().find(|object| object.spec.uid == uid).unwrap().spec.namespace.clone();
+        let namespace =
+            |uid: &str| world.objects.iter().find(|object| object.spec.uid == uid).unwrap().spec.namespace.clone();
         for (index, (uid, claim)) in claimed.iter().enumerate() {
             for (other, theirs) in claimed.iter().skip(index + 1) {
                 let apart = uid != other && (claim.kind == ClaimKind::Path || namespace(uid) != namespace(other));

@@ -165,11 +165,7 @@ impl Claims {
         Some(recorded)
     }
 
-    fn replace(
-        &mut self,
-        uid: &str,
-        new: Option<(&TrustDomain, BTreeMap<ClaimKey, Aged>)>,
-    ) -> Vec<Arc<Claimant>> {
+    fn replace(&mut self, uid: &str, new: Option<(&TrustDomain, BTreeMap<ClaimKey, Aged>)>) -> Vec<Arc<Claimant>> {
         let old = self.entered.remove(uid);
         let mut kept = BTreeMap::new();
         let mut changed = BTreeMap::new();

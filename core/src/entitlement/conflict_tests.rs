@@ -158,7 +158,12 @@ fn recording_says_since_when_and_keeps_what_is_recorded() {
     let mut claims = entered(&[&original]);
     let record = |claims: &mut Claims, identity: &IdentitySpec, history: &ClaimHistory, standing| {
         let recorded = claims.record(identity, history, standing, at(900))?;
-        Some(recorded.into_iter().map(|(claim, since)| (claim.value.into(), since.as_second())).collect::<Vec<(String, _)>>())
+        Some(
+            recorded
+                .into_iter()
+                .map(|(claim, since)| (claim.value.into(), since.as_second()))
+                .collect::<Vec<(String, _)>>(),
+        )
     };
     let original_history = ClaimHistory::Original;
     let entry = |value: &str, since| Some(vec![(value.to_owned(), since)]);
@@ -212,7 +217,11 @@ fn the_work_of_one_change_does_not_grow_with_the_number_of_claims() {
     let before = claims.visited();
     assert!(claims.insert(&elsewhere, &ClaimHistory::Original).is_empty());
     most_visited = (claims.visited() - before).max(most_visited);
-    assert_eq!(claims.take_renamed().len(), all.len(), "those who lose to another are named once, however often it changed");
+    assert_eq!(
+        claims.take_renamed().len(),
+        all.len(),
+        "those who lose to another are named once, however often it changed"
+    );
     assert!(!claims.has_renamed());
     all.reverse();
     for identity in &all {

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::fixtures::{domain, identity, labels, path_grant, pod};
 use super::{
-    AudiencePattern, ClaimHistory, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate, PodFacts,
+    AudiencePattern, ClaimHistory, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate,
+    PodFacts,
 };
 use super::{MAX_IDENTITIES, NamePattern, identities_for, judge_all, left_out};
 
@@ -233,9 +234,7 @@ fn a_dns_name_that_another_namespace_holds_is_left_out_and_the_identity_stays() 
         ],
     );
     assert!(judged.iter().all(Judged::is_admitted));
-    let names = |namespace, account| {
-        identities_for(&pod(namespace, account), "", &judged).unwrap().remove(0).dns_names
-    };
+    let names = |namespace, account| identities_for(&pod(namespace, account), "", &judged).unwrap().remove(0).dns_names;
     assert_eq!(names("bank", "first"), ["pay.example.org"]);
     assert_eq!(names("shop", "late"), ["late.example.org"]);
     assert_eq!(names("bank", "second"), ["pay.example.org"], "within a namespace nobody is excluded");

@@ -214,9 +214,9 @@ mod tests {
             |_| ClaimHistory::Original,
             &BTreeMap::new(),
         )
-            .iter()
-            .map(Judged::reason)
-            .collect()
+        .iter()
+        .map(Judged::reason)
+        .collect()
     }
 
     fn younger(identity: &IdentitySpec, name: &str, age: i64) -> IdentitySpec {

@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;
 
-use super::fixtures::{domain, identity, path_grant, pod};
 use super::claims_properties::overlap;
+use super::fixtures::{domain, identity, path_grant, pod};
 use super::{
     ClaimHistory, ClaimKey, GrantedPath, IdentitySpec, Judged, PathPattern, PathTemplate, Placeholder, PodFacts, Scope,
     claims_of,

@@ -309,9 +309,8 @@ async fn claims_to_one_dns_name_leave_it_to_the_namespace_that_had_it_first() {
         shop.cluster.apply(&named(shop, "orders", &format!("{pay}, {orders}"))).await?;
         let holder = format!("{}/payments", bank.namespace);
         let names_it = |object: &DynamicObject| {
-            condition(object, "Conflicting").is_some_and(|(status, message)| {
-                status == "True" && message.contains(&holder) && message.contains(pay)
-            })
+            condition(object, "Conflicting")
+                .is_some_and(|(status, message)| status == "True" && message.contains(&holder) && message.contains(pay))
         };
         status_of(shop, "orders", "without the name that bank has", names_it).await?;
         holds(shop, "orders").await?;

@@ -88,7 +88,10 @@ fn an_update_takes_no_id_from_the_pods_of_another_namespace() {
         }
         let mut moved = edited(&parked, &json!({"path": moved}));
         lead(&index, &mut moved, 400);
-        assert_eq!((now(&index, "p"), now(&index, "q")), (vec!["none: Conflict".to_owned()], vec!["spiffe://example.org/svc/pay".to_owned()]));
+        assert_eq!(
+            (now(&index, "p"), now(&index, "q")),
+            (vec!["none: Conflict".to_owned()], vec!["spiffe://example.org/svc/pay".to_owned()])
+        );
     }
 }
 
@@ -103,7 +106,10 @@ fn a_claim_outside_the_grants_has_no_age_when_they_widen_or_the_namespaces_label
     apply(&index, &holder);
     lead(&index, &mut holder, 200);
     index.update(|index| index.apply_namespace("shop", team("a")));
-    assert_eq!((now(&index, "p").remove(0), now(&index, "q").remove(0)), ("none: Conflict".to_owned(), "spiffe://example.org/svc/pay".to_owned()));
+    assert_eq!(
+        (now(&index, "p").remove(0), now(&index, "q").remove(0)),
+        ("none: Conflict".to_owned(), "spiffe://example.org/svc/pay".to_owned())
+    );
     lead(&index, &mut parked, 300);
 
     // The holder's own label flips: the claim ends, and begins anew behind whoever waited.
@@ -111,7 +117,10 @@ fn a_claim_outside_the_grants_has_no_age_when_they_widen_or_the_namespaces_label
     assert_eq!(now(&index, "p"), ["spiffe://example.org/svc/pay"]);
     assert_eq!(lead(&index, &mut holder, 400), Some(vec![]));
     index.update(|index| index.apply_namespace("bank", team("a")));
-    assert_eq!((now(&index, "p").remove(0), now(&index, "q").remove(0)), ("spiffe://example.org/svc/pay".to_owned(), "none: Conflict".to_owned()));
+    assert_eq!(
+        (now(&index, "p").remove(0), now(&index, "q").remove(0)),
+        ("spiffe://example.org/svc/pay".to_owned(), "none: Conflict".to_owned())
+    );
 }
 
 #[test]

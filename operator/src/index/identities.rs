@@ -329,11 +329,7 @@ impl Identities {
         JudgedAnew { all, changed }
     }
 
-    fn domain_of(
-        &self,
-        key: &IdentityKey,
-        around: &Surroundings<'_>,
-    ) -> Option<Arc<DomainSpec>> {
+    fn domain_of(&self, key: &IdentityKey, around: &Surroundings<'_>) -> Option<Arc<DomainSpec>> {
         around.domains.accepted(&self.by_key.get(key)?.object.spec.trust_domain)
     }
 

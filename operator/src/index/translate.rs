@@ -2,8 +2,9 @@
 
 use countersign_core::{
     entitlement::{
-        AudiencePattern, ClaimHistory, ClaimKey, ClaimKind, DomainSpec, Grant, IdentitySpec, JwtSpec, LabelSelector, Lives, NamePattern, NameTemplate,
-        NamespaceSelector, PathPattern, PathTemplate, Requirement, Selector, X509Spec,
+        AudiencePattern, ClaimHistory, ClaimKey, ClaimKind, DomainSpec, Grant, IdentitySpec, JwtSpec, LabelSelector,
+        Lives, NamePattern, NameTemplate, NamespaceSelector, PathPattern, PathTemplate, Requirement, Selector,
+        X509Spec,
     },
     id::TrustDomain,
 };
