@@ -149,7 +149,7 @@ const ALONE: &str = "clientConfig.caBundle of a webhook and nothing else";
 const ADDED: &str = "add, remove, rename or move";
 const LABELS: &str = "labels, annotations, finalizers or owners";
 
-const CHANGES: [Change; 19] = [
+const CHANGES: [Change; 18] = [
     ("a webhook for everything", |one| webhooks(one).push(everything()), ADDED),
     ("no webhooks", |one| webhooks(one).clear(), ADDED),
     ("another name", |one| webhooks(one)[0]["name"] = json!("other.countersign.dev"), ADDED),
@@ -161,7 +161,6 @@ const CHANGES: [Change; 19] = [
     ("rules for everything", |one| webhooks(one)[0]["rules"] = everything()["rules"].clone(), ALONE),
     ("ignored failures", |one| webhooks(one)[0]["failurePolicy"] = json!("Ignore"), ALONE),
     ("exact matches", |one| webhooks(one)[0]["matchPolicy"] = json!("Exact"), ALONE),
-    ("all namespaces", |one| webhooks(one)[0]["namespaceSelector"] = json!({}), ALONE),
     ("other namespaces", |one| webhooks(one)[0]["namespaceSelector"] = json!({ "matchLabels": { "a": "b" } }), ALONE),
     ("other objects", |one| webhooks(one)[0]["objectSelector"] = json!({ "matchLabels": { "a": "b" } }), ALONE),
     ("another time", |one| webhooks(one)[0]["timeoutSeconds"] = json!(30), ALONE),
@@ -230,6 +229,9 @@ async fn the_account_of_the_webhooks_ca_changes_ca_bundle_alone() {
         refused("another order", configurations.patch(CONFIGURATION, &dry(), &moved).await, ADDED)?;
         let once = patch(|one| webhooks(one)[0]["reinvocationPolicy"] = json!("Never"));
         refused("no second call", configurations.patch(CONFIGURATION, &dry(), &once).await, ALONE)?;
+        // That of the other configuration selects all as it is.
+        let all = patch(|one| webhooks(one)[0]["namespaceSelector"] = json!({}));
+        refused("all namespaces", configurations.patch(CONFIGURATION, &dry(), &all).await, ALONE)?;
 
         let other = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
         forbidden("another's configuration", configurations.patch("other", &dry(), &other).await)?;
