@@ -10,7 +10,7 @@ use countersign_e2e::{
     cluster::SYSTEM,
     fixture::PodSpec,
     issuer::{Issuer, Road, Session, csr},
-    pods::identity_of,
+    pods::{identity_of, is_ready},
     replicas::{OPERATOR, address},
     scenario,
     until::{PATIENCE, until},
@@ -40,6 +40,13 @@ async fn served(issuer: &Issuer, token: &str, session: &str) -> Result<Session> 
     Ok(session)
 }
 
+/// The operator's replicas that serve.
+async fn replicas(world: &World) -> Result<Vec<Pod>> {
+    let mut replicas = world.product(OPERATOR).await?;
+    replicas.retain(is_ready);
+    Ok(replicas)
+}
+
 fn says<'a>(reason: &'a str, named: &'a str) -> impl Fn(&Event) -> bool + 'a {
     move |event| {
         event.reason.as_deref() == Some(reason) && event.message.as_ref().is_some_and(|text| text.contains(named))
@@ -57,8 +64,8 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
         let road = Road::of(&world.cluster).await?;
         // One of the replicas has the agent's stream.
         let mut thieves = Vec::new();
-        for replica in world.operators().await? {
-            let issuer = road.clone().to_replica(&replica).connect().await?;
+        for replica in replicas(world).await? {
+            let issuer = road.clone().to_replica(&address(&replica)?).connect().await?;
             thieves.push(served(&issuer, &token, "app").await?);
             let refused = issuer.open_session(&token, "countersign-agent").await?.state().await;
             let refused = refused.expect_err("the agent's container has no session");
@@ -87,7 +94,7 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         let audience = installed(world, "victim").await?;
         let pod = world.never_runs("victim", "victim").await?;
         let token = world.service_account_token("victim", &[&audience], Some(&pod)).await?;
-        let replicas = world.product(OPERATOR).await?;
+        let replicas = replicas(world).await?;
         let [one, other, ..] = replicas.as_slice() else { anyhow::bail!("there is one replica only") };
         let road = Road::of(&world.cluster).await?;
         let direct = road.clone().to_replica(&address(one)?);

@@ -55,7 +55,8 @@ mod tests {
         let (now, registry) = (Instant::now(), registry(800));
         let credit = || SigningCredit::new(registry.clone());
         let mut herd: Vec<_> = (0..100).map(|_| credit()).collect();
-        let signed = herd.iter_mut().map(|one| (0..2 + 12 * LEASE).filter(|_| one.take("hostile", now).is_ok()).count());
+        let signed =
+            herd.iter_mut().map(|one| (0..2 + 12 * LEASE).filter(|_| one.take("hostile", now).is_ok()).count());
         assert_eq!(signed.sum::<usize>(), 800 + 100 * 2);
         let wait = credit_of(&mut herd).take("hostile", now).expect_err("its share is used up");
         assert!(wait >= Duration::from_millis(u64::from(LEASE)), "{wait:?}");
