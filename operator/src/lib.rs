@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod controllers;
 pub mod events;
+pub mod freshness;
 pub mod http;
 pub mod index;
 pub mod inspect;
