@@ -345,7 +345,7 @@ impl World {
             policy: policy(),
             jwt_issuer: None,
             published_sequence: None,
-            adopts: false,
+            adopts: None,
         });
     }
 
