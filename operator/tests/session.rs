@@ -318,6 +318,7 @@ async fn a_stream_ends_at_its_tokens_expiry_unless_a_newer_one_came() {
     let first = world.signer.sign(&fresh);
     fresh["exp"] = json!(EPOCH + 9000);
     let second = world.signer.sign(&fresh);
+    confirm_views(&world.freshness);
     let mut stream = world.hello(first, "").await;
     stream.state().await;
     stream.send(session_request::Kind::TokenRefresh(v1::TokenRefresh { token: second })).await;

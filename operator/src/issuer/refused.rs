@@ -164,6 +164,8 @@ impl Refused {
         match self {
             Self::TooFast(wait) => Some((*wait).max(Duration::from_millis(1))),
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
+            // It is starting: the first confirmation is a moment away.
+            Self::Stale(stale) if stale.age == Duration::MAX => Some(Duration::from_millis(500)),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
                 Some(Duration::from_millis(500))
             }
