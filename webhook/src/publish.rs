@@ -15,6 +15,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use tokio::sync::watch;
+use zeroize::Zeroize as _;
 
 use crate::{
     ca::{self, CaError, CaState, Lives, Plan, Served},
@@ -137,8 +138,10 @@ impl Publisher {
         loop {
             let observed = self.configurations.observe().await?;
             let what = "read Secret countersign-webhook-ca";
-            let secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
-            let state = stored(secret.as_ref())?;
+            let mut secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
+            let state = stored(secret.as_ref());
+            secret.iter_mut().for_each(wipe);
+            let state = state?;
             match ca::next(&state, self.lives, now) {
                 Plan::Keep => return self.publish(&observed, &state, now).await,
                 plan => {
@@ -171,7 +174,7 @@ impl Publisher {
                     serving.verify(&bundle, name, now)?;
                 }
                 let served = serving.served.clone();
-                self.certificate.publish(serving)?;
+                self.certificate.publish(&serving)?;
                 self.metrics.expires(served.not_after);
                 tracing::info!(renew_at = %served.renew_at, "serving with a new certificate");
                 served
@@ -183,25 +186,32 @@ impl Publisher {
     }
 
     async fn store(&self, before: Option<Secret>, state: &CaState) -> Result<(), PublishError> {
-        let data = BTreeMap::from([(KEY.to_owned(), ByteString(state.to_bytes()))]);
+        let data = BTreeMap::from([(KEY.to_owned(), ByteString(state.to_bytes().to_vec()))]);
         let result = match before {
             Some(mut secret) => {
                 secret.data = Some(data);
-                self.secrets.replace(SECRET, &PostParams::default(), &secret).await
+                let result = self.secrets.replace(SECRET, &PostParams::default(), &secret).await;
+                wipe(&mut secret);
+                result
             }
             None => {
                 let metadata = ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() };
-                let secret = Secret {
+                let mut secret = Secret {
                     metadata,
                     data: Some(data),
                     type_: Some("countersign.dev/webhook-ca".to_owned()),
                     ..Secret::default()
                 };
-                self.secrets.create(&PostParams::default(), &secret).await
+                let result = self.secrets.create(&PostParams::default(), &secret).await;
+                wipe(&mut secret);
+                result
             }
         };
         match result {
-            Ok(_) => Ok(()),
+            Ok(mut stored) => {
+                wipe(&mut stored);
+                Ok(())
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 Err(PublishError::Raced("Secret countersign-webhook-ca"))
             }
@@ -220,6 +230,11 @@ where
     events.filter_map(|event| std::future::ready(event.ok().map(drop))).boxed()
 }
 
+/// Overwrites the keys that a Secret holds.
+fn wipe(secret: &mut Secret) {
+    secret.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|value| value.0.zeroize());
+}
+
 fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
     let Some(secret) = secret else { return Ok(CaState::default()) };
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEY)).ok_or(CaError::Damaged("it has no key `ca`"))?;
@@ -229,6 +244,14 @@ fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_keys_of_a_secret_are_wiped() {
+        let data = BTreeMap::from([(KEY.to_owned(), ByteString(b"key".to_vec()))]);
+        let mut secret = Secret { data: Some(data), ..Secret::default() };
+        wipe(&mut secret);
+        assert!(secret.data.unwrap()[KEY].0.is_empty());
+    }
 
     #[test]
     fn a_secret_without_its_key_is_damaged_and_not_overwritten() {

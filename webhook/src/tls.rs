@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustls::{
     ServerConfig,
-    crypto::aws_lc_rs,
+    crypto::aws_lc_rs::{self, sign::any_supported_type},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
     version::TLS13,
@@ -22,8 +22,10 @@ impl Certificate {
     ///
     /// # Errors
     /// When key and certificate do not belong together.
-    pub fn publish(&self, serving: Serving) -> Result<(), rustls::Error> {
-        let certified = CertifiedKey::from_der(serving.chain, serving.key, &aws_lc_rs::default_provider())?;
+    pub fn publish(&self, serving: &Serving) -> Result<(), rustls::Error> {
+        // By reference: `CertifiedKey::from_der` would leave a copy of the key behind that nobody wipes.
+        let certified = CertifiedKey::new(serving.chain.clone(), any_supported_type(serving.key.der())?);
+        certified.keys_match()?;
         self.0.store(Some(Arc::new(certified)));
         Ok(())
     }
@@ -60,7 +62,8 @@ pub fn config(certificate: Arc<Certificate>) -> Result<Arc<ServerConfig>, rustls
 mod tests {
     use jiff::Timestamp;
     use rustls::{
-        ClientConfig, ClientConnection, RootCertStore, ServerConnection,
+        ClientConfig, ClientConnection, NamedGroup, RootCertStore, ServerConnection,
+        crypto::CryptoProvider,
         pki_types::{CertificateDer, pem::PemObject},
         version::TLS12,
     };
@@ -78,7 +81,7 @@ mod tests {
     }
 
     fn publish(certificate: &Certificate, authority: &CaState) {
-        certificate.publish(authority.issue(&[NAME.to_owned()], Timestamp::now()).unwrap()).unwrap();
+        certificate.publish(&authority.issue(&[NAME.to_owned()], Timestamp::now()).unwrap()).unwrap();
     }
 
     fn handshake(
@@ -86,11 +89,20 @@ mod tests {
         trusted: &CaState,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Result<(), rustls::Error> {
+        connect(server, trusted, versions, aws_lc_rs::default_provider()).map(drop)
+    }
+
+    fn connect(
+        server: &Arc<ServerConfig>,
+        trusted: &CaState,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> Result<ClientConnection, rustls::Error> {
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(trusted.bundle().as_bytes()) {
             roots.add(root.unwrap()).unwrap();
         }
-        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let client = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)?
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -106,7 +118,7 @@ mod tests {
             client.read_tls(&mut bytes.as_slice()).unwrap();
             client.process_new_packets()?;
         }
-        Ok(())
+        Ok(client)
     }
 
     #[test]
@@ -125,10 +137,35 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_another_certificate_is_not_published() {
+        let (certificate, authority) = (Certificate::default(), authority());
+        let issue = || authority.issue(&[NAME.to_owned()], Timestamp::now()).unwrap();
+        let (mut serving, other) = (issue(), issue());
+        serving.chain.clone_from(&other.chain);
+        assert!(certificate.publish(&serving).is_err());
+        assert!(!certificate.is_published());
+    }
+
+    #[test]
     fn nothing_below_tls_1_3_is_served() {
         let (certificate, authority) = (Arc::new(Certificate::default()), authority());
         publish(&certificate, &authority);
         let server = config(certificate).unwrap();
         assert!(handshake(&server, &authority, &[&TLS12]).is_err());
+    }
+
+    #[test]
+    fn key_exchange_is_post_quantum_and_x25519_with_a_peer_that_has_nothing_else() {
+        let (certificate, authority) = (Arc::new(Certificate::default()), authority());
+        publish(&certificate, &authority);
+        let server = config(certificate).unwrap();
+        let only = |group| CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
+        for (provider, group) in [
+            (aws_lc_rs::default_provider(), NamedGroup::X25519MLKEM768),
+            (only(aws_lc_rs::kx_group::X25519), NamedGroup::X25519),
+        ] {
+            let client = connect(&server, &authority, &[&TLS13], provider).unwrap();
+            assert_eq!(client.negotiated_key_exchange_group().map(|agreed| agreed.name()), Some(group));
+        }
     }
 }

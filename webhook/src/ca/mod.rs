@@ -15,6 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
 
 pub use authority::Authority;
 pub use lives::Lives;
@@ -55,9 +56,26 @@ pub struct Serving {
     /// Leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key.
-    pub key: PrivateKeyDer<'static>,
+    pub key: ServingKey,
     /// What is remembered of it.
     pub served: Served,
+}
+
+/// A private key that is wiped when it goes.
+pub struct ServingKey(PrivateKeyDer<'static>);
+
+impl ServingKey {
+    /// The key itself.
+    #[must_use]
+    pub fn der(&self) -> &PrivateKeyDer<'static> {
+        &self.0
+    }
+}
+
+impl Drop for ServingKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 /// What is remembered of a certificate that is served.
@@ -85,10 +103,15 @@ impl CaState {
         Ok(state)
     }
 
-    /// For the Secret.
+    /// For the Secret. It holds private keys.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // Sized in advance, so that growing leaves no copy of a key behind: an authority takes about 1.5 KiB.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1024 + self.authorities.len() * 8 * 1024));
+        if serde_json::to_writer(&mut *bytes, self).is_err() {
+            bytes.clear();
+        }
+        bytes
     }
 
     /// Every authority's certificate, as `caBundle` wants them: PEM.
@@ -126,7 +149,7 @@ impl CaState {
         let (leaf, key) = signing.sign(names, now, not_after)?;
         let served =
             Served { leaf: leaf.clone(), authority: signing.certificate.clone(), renew_at: now + life / 2, not_after };
-        Ok(Serving { chain: vec![leaf], key, served })
+        Ok(Serving { chain: vec![leaf], key: ServingKey(key), served })
     }
 
     /// Whether another certificate is to be served in the place of `served`: half its life is over, or it is another
