@@ -5,6 +5,7 @@ mod admission;
 mod clients;
 mod held;
 mod installed;
+mod key_exchange;
 mod permissions;
 mod policy;
 mod refusals;
