@@ -102,10 +102,13 @@ impl Folder {
     fn write_svid(&self, directory: &Path, svid: &Svid, credentials: &Credentials) -> Result<(), FileError> {
         let key = svid.key.pkcs8_pem();
         let chain = chain_pem(&svid.chain);
-        let bundle = Zeroizing::new(format!("{}{chain}", with_newline(&key).as_str()));
+        // At its whole size from the start: growing would leave a copy of the key behind that nobody wipes.
+        let mut bundle = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+        bundle.push_str(&key);
+        bundle.push_str(&chain);
         self.write_file(directory, "credential-bundle.pem", bundle.as_bytes())?;
         self.write_file(directory, "tls.crt", chain.as_bytes())?;
-        self.write_file(directory, "tls.key", with_newline(&key).as_bytes())?;
+        self.write_file(directory, "tls.key", key.as_bytes())?;
         let own = svid.id.trust_domain();
         for domain in std::iter::once(own).chain(&svid.federates_with) {
             let Some(bundle) = credentials.trust.get(domain) else {
@@ -186,10 +189,6 @@ fn number(set: &str) -> Option<u64> {
 fn chain_pem(chain: &[Vec<u8>]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     chain.iter().map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.clone()), config)).collect()
-}
-
-fn with_newline(pem: &Zeroizing<String>) -> Zeroizing<String> {
-    Zeroizing::new(format!("{}\n", pem.trim_end()))
 }
 
 /// The default identity's files lie at the top; each further one's in a directory of its hint or, where it has none that

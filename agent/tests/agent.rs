@@ -130,6 +130,12 @@ async fn refusals(world: &World) -> [(Code, String); 5] {
     ]
 }
 
+#[tokio::test]
+async fn key_exchange_with_the_issuer_is_post_quantum() {
+    let world = World::ready(vec![identity(DEFAULT_ID)]).await;
+    assert_eq!(*world.issuer.inner.key_exchanges.lock().unwrap(), [rustls::NamedGroup::X25519MLKEM768]);
+}
+
 /// R72, R74
 #[tokio::test]
 async fn an_unmodified_client_fetches_everything() {

@@ -61,14 +61,40 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         let domains = cluster.trust_domains().await?;
         let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT));
         watch(&domains, &world.trust_domain, "stalled, asking for consent", asks).await?;
-        let consent = json!({ "metadata": { "annotations": { ADOPT: "true" } } });
-        domains.patch(&world.trust_domain, &PatchParams::default(), &Patch::Merge(consent)).await?;
+        let owner = owner(cluster, &world.trust_domain).await?;
+        // What names no journal, or another, adopts none: the operator has seen it once its status is of that version.
+        for other in ["true", "0b5d6a39-0000-4000-8000-000000000000"] {
+            adopt(&domains, &world.trust_domain, other).await?;
+            until("the operator has looked at the annotation", PATIENCE, async || {
+                let domain = domains.get(&world.trust_domain).await?;
+                let message = stalled(&domain).context("it adopted what was not named")?;
+                Ok(message.contains(other).then_some(()))
+            })
+            .await?;
+        }
+        let domain = domains.get(&world.trust_domain).await?;
+        let message = stalled(&domain).context("it is stalled")?;
+        let command = format!("kubectl annotate --overwrite trustdomain {} {ADOPT}={owner}", world.trust_domain);
+        ensure!(message.contains(&command), "{command:?} is not in {message:?}");
+        adopt(&domains, &world.trust_domain, &owner).await?;
         cluster.apply(&PodSpec::hold("after").account("lasting").pod(&world.namespace)).await?;
         world.ready("after").await?;
         assert_eq!(world.file("after", &format!("{FOLDER}/ca.crt")).await?, root, "the same root");
         Ok(())
     })
     .await;
+}
+
+/// Of which TrustDomain the journal is, by uid.
+async fn owner(cluster: &Cluster, trust_domain: &str) -> Result<String> {
+    let secret = cluster.api::<Secret>(AUTHORITIES).get(&format!("trust-domain.{trust_domain}")).await?;
+    secret.annotations().get("countersign.dev/trust-domain-uid").cloned().context("the journal names no owner")
+}
+
+async fn adopt(domains: &Api<DynamicObject>, trust_domain: &str, journal: &str) -> Result<()> {
+    let consent = json!({ "metadata": { "annotations": { ADOPT: journal } } });
+    domains.patch(trust_domain, &PatchParams::default(), &Patch::Merge(consent)).await?;
+    Ok(())
 }
 
 /// Why a TrustDomain is stalled, if it is.

@@ -1,5 +1,6 @@
 //! `/metrics`, `/healthz` and `/readyz`. Ready means that this replica can issue: its caches are complete, it knows the
-//! cluster's token keys and the control plane's root, its issuer listens, and its clock agrees with the API server's.
+//! cluster's token keys and the control plane's root, its issuer listens, its clock agrees with the API server's, and what it
+//! knows is young enough to issue from.
 
 use std::{
     net::SocketAddr,
@@ -39,10 +40,12 @@ pub enum Part {
     Issuer,
     /// The clock agrees with the API server's.
     Clock,
+    /// What is known of the cluster is young enough to issue from.
+    FreshViews,
 }
 
 impl Part {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Pods,
         Self::Namespaces,
         Self::TrustDomains,
@@ -52,6 +55,7 @@ impl Part {
         Self::ControlPlaneRoot,
         Self::Issuer,
         Self::Clock,
+        Self::FreshViews,
     ];
 
     fn bit(self) -> u16 {
@@ -69,6 +73,7 @@ impl Part {
             Self::ControlPlaneRoot => "the control plane's root is not loaded yet",
             Self::Issuer => "the issuer does not listen yet",
             Self::Clock => "the clock is not known to agree with the API server's, see the log",
+            Self::FreshViews => "a view of the cluster is too old to issue from, see countersign_view_age_seconds",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The keys which sign this cluster's service account tokens, fetched from the API server and kept in memory, so that a
-//! token is verified without a call. An unknown key id fetches them again, at most every ten seconds.
+//! token is verified without a call. An unknown key id fetches them again, at most every ten seconds; they are fetched every
+//! five minutes in any case, and those that are too old (see [`crate::freshness`]) verify nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
+    freshness::{Freshness, MAX_VIEW_AGE, StaleView, View},
     http::{Part, Readiness},
     metrics::Metrics,
 };
@@ -21,6 +23,9 @@ const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the keys are fetched without cause, so that a withdrawn one is forgotten.
 const REFRESH: Duration = Duration::from_secs(300);
+
+/// How long the API server may take to answer with them.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Where the keys come from.
 pub trait KeySource: Send + Sync {
@@ -50,6 +55,9 @@ pub enum FetchError {
         /// What the client said.
         source: Box<kube::Error>,
     },
+    /// It did not answer.
+    #[error("the API server did not answer within {}s", ANSWER_TIME.as_secs())]
+    NoAnswer,
     /// The document is not what it should be.
     #[error("{path} is malformed: {reason}")]
     Malformed {
@@ -69,6 +77,9 @@ pub enum VerifyError {
     /// The keys are not known yet.
     #[error("the cluster's token keys are not known yet; ask again")]
     NoKeys,
+    /// The keys were fetched too long ago: one may have been withdrawn since.
+    #[error(transparent)]
+    Stale(StaleView),
 }
 
 /// The keys, shared by all sessions.
@@ -78,6 +89,7 @@ pub struct TokenKeys {
     max_life: Duration,
     current: ArcSwapOption<Known>,
     last_fetch: Mutex<Option<Instant>>,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 }
@@ -94,20 +106,21 @@ impl TokenKeys {
         source: Box<dyn KeySource>,
         audience: String,
         max_life: Duration,
+        freshness: Freshness,
         readiness: Readiness,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (current, last_fetch) = (ArcSwapOption::empty(), Mutex::new(None));
-        Self { source, audience, max_life, current, last_fetch, readiness, metrics }
+        Self { source, audience, max_life, current, last_fetch, freshness, readiness, metrics }
     }
 
-    /// Verifies a token; the API server is asked only when the key is unknown.
+    /// Verifies a token; the API server is asked only when the key is unknown or the keys are too old.
     ///
     /// # Errors
     /// When the token does not verify or no keys are known.
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<PodToken, VerifyError> {
         match self.verify_locally(token, now) {
-            Err(VerifyError::NoKeys | VerifyError::Token(TokenError::UnknownKey { .. })) => {
+            Err(VerifyError::NoKeys | VerifyError::Stale(_) | VerifyError::Token(TokenError::UnknownKey { .. })) => {
                 self.fetch(MIN_INTERVAL).await;
                 self.verify_locally(token, now)
             }
@@ -118,6 +131,10 @@ impl TokenKeys {
     fn verify_locally(&self, token: &str, now: Timestamp) -> Result<PodToken, VerifyError> {
         let known = self.current.load();
         let known = known.as_ref().ok_or(VerifyError::NoKeys)?;
+        let age = self.freshness.age(View::TokenKeys);
+        if age > MAX_VIEW_AGE {
+            return Err(VerifyError::Stale(StaleView { view: View::TokenKeys, age }));
+        }
         let expected = Expected { issuer: &known.issuer, audience: &self.audience, max_life: self.max_life };
         Ok(verify_token(token, &known.keys, expected, now)?)
     }
@@ -126,8 +143,13 @@ impl TokenKeys {
     pub async fn keep_fresh(&self) {
         loop {
             self.fetch(MIN_INTERVAL).await;
-            let known = self.current.load().is_some();
-            tokio::time::sleep(if known { REFRESH } else { MIN_INTERVAL }).await;
+            // Sooner again where it failed. By a look at the age: the machine may have been suspended.
+            loop {
+                tokio::time::sleep(MIN_INTERVAL).await;
+                if self.freshness.age(View::TokenKeys) >= REFRESH {
+                    break;
+                }
+            }
         }
     }
 
@@ -138,10 +160,13 @@ impl TokenKeys {
             return;
         }
         *last = Some(Instant::now());
+        let begin = self.freshness.now();
         self.metrics.token_key_fetches.inc();
-        match self.source.fetch().await.and_then(Known::parse) {
+        let fetched = tokio::time::timeout(ANSWER_TIME, self.source.fetch()).await;
+        match fetched.unwrap_or(Err(FetchError::NoAnswer)).and_then(Known::parse) {
             Ok(known) => {
                 self.current.store(Some(Arc::new(known)));
+                self.freshness.confirm(View::TokenKeys, begin);
                 self.readiness.set(Part::TokenKeys);
             }
             Err(error) => tracing::warn!(%error, "the cluster's token keys could not be fetched"),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod controllers;
 pub mod events;
 pub mod fair;
+pub mod freshness;
 pub mod http;
 pub mod index;
 pub mod inspect;

@@ -18,6 +18,7 @@ use prometheus_client::{
 };
 
 use self::spans::Spans;
+use crate::freshness::View;
 
 /// What was asked of the issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -60,6 +61,8 @@ pub enum Reason {
     Audience,
     /// The trust domain's authority cannot sign now.
     Authority,
+    /// What this replica knows of the cluster is too old.
+    StaleView,
     /// A cap was reached or a needed part is missing for now.
     Overload,
     /// The peer broke the protocol.
@@ -132,6 +135,11 @@ struct ObjectLabel {
     object: Object,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ViewLabel {
+    view: View,
+}
+
 /// Every metric of the operator and the registry that encodes them.
 pub struct Metrics {
     registry: Registry,
@@ -167,8 +175,7 @@ pub struct Metrics {
     pub events_dropped: Counter,
     /// Objects that could not be decoded.
     pub undecodable: Counter,
-    /// Seconds since the journals' view was last confirmed by the API server.
-    pub journal_view_age: Gauge<f64, AtomicU64>,
+    view_ages: Family<ViewLabel, Gauge<f64, AtomicU64>>,
     /// Seconds by which this replica's clock is ahead of the API server's.
     pub clock_offset: Gauge<f64, AtomicU64>,
 }
@@ -201,7 +208,7 @@ impl Metrics {
             token_key_fetches: Counter::default(),
             events_dropped: Counter::default(),
             undecodable: Counter::default(),
-            journal_view_age: Gauge::default(),
+            view_ages: Family::default(),
             clock_offset: Gauge::default(),
         };
         metrics.register();
@@ -237,10 +244,10 @@ impl Metrics {
         registry.register("events_dropped", "Events dropped by the rate limit", self.events_dropped.clone());
         registry.register("undecodable_objects", "Objects that could not be decoded", self.undecodable.clone());
         registry.register_with_unit(
-            "journal_view_age",
-            "Time since the view of the journals was last confirmed",
+            "view_age",
+            "Time since a view of the cluster was last confirmed",
             Unit::Seconds,
-            self.journal_view_age.clone(),
+            self.view_ages.clone(),
         );
         registry.register_with_unit(
             "clock_offset",
@@ -279,6 +286,11 @@ impl Metrics {
     /// Sets the size of a part of the index.
     pub fn index_size(&self, object: Object, size: usize) {
         self.index.get_or_create(&ObjectLabel { object }).set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the age of a view of the cluster.
+    pub fn view_age(&self, view: View, age: Duration) {
+        self.view_ages.get_or_create(&ViewLabel { view }).set(age.as_secs_f64());
     }
 
     /// The OpenMetrics text.

@@ -18,11 +18,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    authorities::{Authorities, Freshness, store::JournalStore},
+    authorities::{Authorities, store::JournalStore},
     clock::{Clock, agreement::Agreement},
     config::Config,
     controllers::{control_plane, trust_domain, usable::UsableDomains, workload_identity},
     events::{self, EventSink},
+    freshness::Freshness,
     http::{self, Part, Readiness},
     index::{Index, SharedIndex},
     inspect::{self, credential::Credential, report::Source},
@@ -73,17 +74,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let index = SharedIndex::new(Index::new(config.cluster_name.clone()));
     let authorities = Authorities::new(cluster.clone(), clock.clone(), index.clone());
-    let freshness = Freshness::new();
+    let freshness = Freshness::new(clock.clone());
     let journals = JournalStore::new(client.clone(), &config.authorities_namespace);
     let token_keys = Arc::new(TokenKeys::new(
         Box::new(ApiServer(client.clone())),
         audience.clone(),
         config.max_token_life,
+        freshness.clone(),
         readiness.clone(),
         metrics.clone(),
     ));
     let (events, notices) = EventSink::new(metrics.clone());
-    let shared = (client.clone(), index.clone(), readiness.clone(), metrics.clone());
+    let shared = (client.clone(), index.clone(), freshness.clone(), readiness.clone(), metrics.clone());
     let lives = |part: &'static str| move |()| anyhow::anyhow!("{part} ended, which it never should");
     macro_rules! part {
         ($name:literal, $future:expr) => {{
@@ -93,12 +95,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 
     {
-        let (client, index, readiness, metrics) = shared.clone();
-        part!("watch of pods", watch::pods::watch(client, index, readiness, metrics));
+        let (client, index, freshness, readiness, metrics) = shared.clone();
+        part!("watch of pods", watch::pods::watch(client, index, freshness, readiness, metrics));
     }
     {
-        let (client, index, readiness, metrics) = shared.clone();
-        part!("watch of namespaces", watch::namespaces::watch(client, index, readiness, metrics));
+        let (client, index, freshness, readiness, metrics) = shared.clone();
+        part!("watch of namespaces", watch::namespaces::watch(client, index, freshness, readiness, metrics));
     }
     {
         let (index, clock, agreement) = (index.clone(), clock.clone(), agreement.clone());
@@ -106,15 +108,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let (domains, domain_writer) = Stored::new();
     {
-        let (client, index, readiness, metrics) = shared.clone();
-        part!("watch of TrustDomains", watch::trust_domains::watch(client, index, domain_writer, readiness, metrics));
+        let (client, index, freshness, readiness, metrics) = shared.clone();
+        part!(
+            "watch of TrustDomains",
+            watch::trust_domains::watch(client, index, domain_writer, freshness, readiness, metrics)
+        );
     }
     let (identities, identity_writer) = Stored::new();
     {
-        let (client, index, readiness, metrics) = shared;
+        let (client, index, freshness, readiness, metrics) = shared;
         part!(
             "watch of WorkloadIdentities",
-            watch::workload_identities::watch(client, index, identity_writer, readiness, metrics)
+            watch::workload_identities::watch(client, index, identity_writer, freshness, readiness, metrics)
         );
     }
     part!(
@@ -124,7 +129,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             config.authorities_namespace.clone(),
             authorities.clone(),
             freshness.clone(),
-            clock.clone(),
             readiness.clone(),
             metrics.clone(),
         )
@@ -136,10 +140,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             config.authorities_namespace.clone(),
             authorities.clone(),
             freshness.clone(),
-            clock.clone(),
-            metrics.clone(),
         )
     );
+    part!("publication of the views' ages", freshness.clone().publish(readiness.clone(), metrics.clone()));
     {
         let authorities = authorities.clone();
         part!("publication of authorities", async move { authorities.keep_time().await });

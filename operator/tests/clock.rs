@@ -17,7 +17,7 @@ use countersign_core::{
 use countersign_proto::issuer::v1::{self, session_request};
 use jiff::Timestamp;
 use serde_json::json;
-use support::{EPOCH, World, claims};
+use support::{EPOCH, World, claims, confirm_views};
 use tonic::Code;
 
 const HOUR: i64 = 3_600;
@@ -62,7 +62,7 @@ async fn a_clock_that_jumps_ends_streams_and_those_with_newer_tokens_go_on() {
     let (stream, _) = world.opened().await;
     tokio::time::advance(Duration::from_secs(3_601)).await;
     assert_eq!(stream.end().await.code(), Code::Unauthenticated);
-    world.freshness.confirm(world.clock.now());
+    confirm_views(&world.freshness);
     let mut stream = world.hello(token(&world, HOUR), "").await;
     assert_eq!(stream.state().await.identities.len(), 1);
 }
@@ -74,7 +74,7 @@ async fn a_certificate_signed_an_hour_off_is_believed_by_nobody_and_a_token_only
     let world = World::new().await;
     // The authority is older than any skew.
     tokio::time::advance(Duration::from_secs(2 * 3_600)).await;
-    world.freshness.confirm(world.clock.now());
+    confirm_views(&world.freshness);
     let token = token(&world, 2 * HOUR);
     let mut stream = world.hello(token.clone(), "").await;
     let state = stream.state().await;

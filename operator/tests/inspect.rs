@@ -118,6 +118,17 @@ async fn an_impostor_is_not_asked() {
 }
 
 #[tokio::test]
+async fn key_exchange_between_replicas_is_post_quantum() {
+    let published = control_plane();
+    let (address, _registry) = replica(named(REPLICA, &published)).await;
+    let connector = TlsConnector::from(named(REPLICA, &published).client_config().unwrap());
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = connector.connect(ServerName::try_from(REPLICA).unwrap(), stream).await.unwrap();
+    let agreed = stream.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
+    assert_eq!(agreed, Some(rustls::NamedGroup::X25519MLKEM768));
+}
+
+#[tokio::test]
 async fn a_change_of_roots_is_followed_by_who_stands_already() {
     let (old, new) = (control_plane(), control_plane());
     let (server, client) = (named(REPLICA, &old), named(REPLICA, &old));

@@ -16,10 +16,10 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
     x509::verify_x509_svid,
 };
-use countersign_operator::{events::Notice, http::Part};
+use countersign_operator::{events::Notice, freshness::View, http::Part};
 use countersign_proto::issuer::v1::{self, session_request};
 use serde_json::json;
-use support::{EPOCH, TokenSigner, World, claims, epoch, identity, orders, pod, refused, trust_domain};
+use support::{EPOCH, TokenSigner, World, claims, confirm_views, epoch, identity, orders, pod, refused, trust_domain};
 use tonic::Code;
 
 fn csr() -> Vec<u8> {
@@ -329,6 +329,7 @@ async fn a_stream_ends_at_its_tokens_expiry_unless_a_newer_one_came() {
     let first = world.signer.sign(&fresh);
     fresh["exp"] = json!(EPOCH + 9000);
     let second = world.signer.sign(&fresh);
+    confirm_views(&world.freshness);
     let mut stream = world.hello(first, "").await;
     stream.state().await;
     stream.send(session_request::Kind::TokenRefresh(v1::TokenRefresh { token: second })).await;
@@ -534,11 +535,56 @@ async fn on_shutdown_streams_end_with_a_hint_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn with_a_view_of_the_authorities_that_is_too_old_nothing_is_signed() {
     let world = World::new().await;
-    let (mut stream, _) = world.opened().await;
+    let (stream, _) = world.opened().await;
     tokio::time::advance(Duration::from_secs(15 * 60 + 1)).await;
-    let (code, message) = refused(stream.x509(csr(), world.token()).await.refusal);
-    assert_eq!(code, Code::Unavailable);
-    assert!(message.contains("last confirmed"), "{message}");
-    world.freshness.confirm(world.clock.now());
+    for view in View::ALL.into_iter().filter(|view| *view != View::Journals) {
+        world.freshness.confirm(view, world.freshness.now());
+    }
+    // Streams end, since another replica's view may be fresh.
+    let request = v1::X509Request { id: 7, csr: csr(), spiffe_id: String::new(), token: world.token() };
+    stream.send(session_request::Kind::X509(request)).await;
+    for refused in [stream.end().await, world.refusal(world.token()).await] {
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(
+            refused.message().contains("view of the authorities' journals was last confirmed 901s ago"),
+            "{refused}"
+        );
+        assert!(refused.metadata().get("retry-after-ms").is_some());
+    }
+    let text = world.metrics.encode().unwrap();
+    assert!(text.contains("countersign_refused_total{kind=\"Session\",reason=\"StaleView\"} 2"), "{text}");
+    confirm_views(&world.freshness);
+    let (mut stream, _) = world.opened().await;
     assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
+}
+
+/// A key that was withdrawn verifies nothing once the keys are too old, whoever withheld the newer ones.
+#[tokio::test(start_paused = true)]
+async fn token_keys_that_are_too_old_verify_nothing_until_they_are_fetched_again() {
+    let world = World::new().await;
+    let keys = world.context.token_keys.clone();
+    keys.verify(&world.token(), world.clock.now()).await.expect("a good token");
+    let served = std::mem::take(&mut *world.cluster_keys.keys.lock().unwrap());
+    *world.cluster_keys.keys.lock().unwrap() = vec![serde_json::json!("damaged")];
+    tokio::time::advance(Duration::from_secs(15 * 60)).await;
+    keys.verify(&world.token(), world.clock.now()).await.expect("within the bound");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let error = keys.verify(&world.token(), world.clock.now()).await.expect_err("they are too old");
+    assert!(error.to_string().contains("view of the cluster's token keys was last confirmed 901s ago"), "{error}");
+    *world.cluster_keys.keys.lock().unwrap() = served;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    keys.verify(&world.token(), world.clock.now()).await.expect("fetched again");
+}
+
+/// A key that the API server no longer publishes is forgotten within five minutes and ten seconds, though nobody asks.
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_token_key_verifies_nothing_soon_after() {
+    let world = World::new().await;
+    let keys = world.context.token_keys.clone();
+    tokio::spawn(async move { keys.keep_fresh().await });
+    let keys = world.context.token_keys.clone();
+    keys.verify(&world.token(), world.clock.now()).await.expect("a good token");
+    *world.cluster_keys.keys.lock().unwrap() = vec![TokenSigner::new("another").jwk()];
+    tokio::time::sleep(Duration::from_secs(310)).await;
+    assert!(keys.verify(&world.token(), world.clock.now()).await.is_err());
 }

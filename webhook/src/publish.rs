@@ -20,6 +20,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use tokio::time::timeout;
+use zeroize::Zeroize as _;
 
 use crate::{
     ca::{self, CaError, CaState, Lives, Plan, Served, Serving},
@@ -162,14 +163,18 @@ impl Publisher {
             let served =
                 self.secrets.get_opt(serving::SECRET).await.map_err(|source| PublishError::Api { what, source })?;
             let what = "read Secret countersign-webhook-ca";
-            let secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
-            let state = stored(secret.as_ref())?;
+            let mut secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
+            let state = stored(secret.as_ref());
+            secret.iter_mut().for_each(wipe);
+            let state = state?;
             match ca::next(&state, self.lives, now) {
                 Plan::Keep => return self.publish(&observed, served, &state, now).await,
                 plan => {
                     tracing::info!(?plan, "changing the webhook's CA");
-                    let data =
-                        BTreeMap::from([(KEY.to_owned(), ByteString(state.after(&plan, self.lives, now)?.to_bytes()))]);
+                    let data = BTreeMap::from([(
+                        KEY.to_owned(),
+                        ByteString(state.after(&plan, self.lives, now)?.to_bytes().to_vec()),
+                    )]);
                     let what = "Secret countersign-webhook-ca";
                     self.store(secret, (SECRET, SECRET_TYPE), data, what).await?;
                 }
@@ -198,8 +203,8 @@ impl Publisher {
                 for name in &self.names {
                     served.verify_for(&bundle, name, now)?;
                 }
-                let entry = |key: &str, pem: String| (key.to_owned(), ByteString(pem.into_bytes()));
-                let data = BTreeMap::from([entry(serving::CHAIN, certificate), entry(serving::KEY, key)]);
+                let entry = |key: &str, pem: &str| (key.to_owned(), ByteString(pem.as_bytes().to_vec()));
+                let data = BTreeMap::from([entry(serving::CHAIN, &certificate), entry(serving::KEY, &key)]);
                 let what = "Secret countersign-webhook-tls";
                 self.store(secret, (serving::SECRET, serving::TYPE), data, what).await?;
                 tracing::info!(renew_at = %served.renew_at, not_after = %served.not_after, "a serving certificate is issued");
@@ -221,17 +226,26 @@ impl Publisher {
         let parameters = PostParams::default();
         let result = match before {
             Some(mut secret) => {
+                wipe(&mut secret);
                 secret.data = Some(data);
-                self.secrets.replace(name, &parameters, &secret).await
+                let result = self.secrets.replace(name, &parameters, &secret).await;
+                wipe(&mut secret);
+                result
             }
             None => {
                 let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-                let secret = Secret { metadata, data: Some(data), type_: Some(kind.to_owned()), ..Secret::default() };
-                self.secrets.create(&parameters, &secret).await
+                let mut secret =
+                    Secret { metadata, data: Some(data), type_: Some(kind.to_owned()), ..Secret::default() };
+                let result = self.secrets.create(&parameters, &secret).await;
+                wipe(&mut secret);
+                result
             }
         };
         match result {
-            Ok(_) => Ok(()),
+            Ok(mut stored) => {
+                wipe(&mut stored);
+                Ok(())
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => Err(PublishError::Raced(what)),
             Err(source) => Err(PublishError::Write { what, source }),
         }
@@ -246,6 +260,11 @@ where
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let events = watcher(api, config).default_backoff();
     events.filter_map(|event| std::future::ready(event.ok().map(drop))).boxed()
+}
+
+/// Overwrites the keys that a Secret holds.
+fn wipe(secret: &mut Secret) {
+    secret.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|value| value.0.zeroize());
 }
 
 fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {

@@ -13,13 +13,14 @@ use kube::{
 };
 use rustls::{
     client::verify_server_name,
-    crypto::aws_lc_rs,
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
 use tokio::sync::watch::Sender;
 use x509_parser::parse_x509_certificate;
+use zeroize::Zeroize as _;
 
 use crate::{metrics::CertificateMetrics, tls::Certificate};
 
@@ -71,9 +72,12 @@ impl ServingCertificate {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
         let chain = chain.map_err(|_| unreadable())?;
         let leaf = chain.first().cloned().ok_or_else(unreadable)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| ServingError::Unreadable(KEY))?;
-        let certified =
-            CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(ServingError::Mismatch)?;
+        let mut key = PrivateKeyDer::from_pem_slice(key).map_err(|_| ServingError::Unreadable(KEY))?;
+        // By reference: `CertifiedKey::from_der` would leave a copy of the key behind that nobody wipes.
+        let signing = any_supported_type(&key);
+        key.zeroize();
+        let certified = CertifiedKey::new(chain, signing.map_err(ServingError::Mismatch)?);
+        certified.keys_match().map_err(ServingError::Mismatch)?;
         let (_, parsed) = parse_x509_certificate(&leaf).map_err(|_| unreadable())?;
         let time =
             |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|_| unreadable());
@@ -189,7 +193,7 @@ mod tests {
         let state = CaState::default();
         let state = state.after(&ca::next(&state, lives, now), lives, now).unwrap();
         let issued = state.issue(&[name.to_owned()], now).unwrap();
-        (issued.certificate, issued.key)
+        (issued.certificate, issued.key.to_string())
     }
 
     fn secret((certificate, key): (String, String)) -> Secret {

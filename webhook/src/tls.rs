@@ -55,7 +55,8 @@ pub fn config(certificate: Arc<Certificate>) -> Result<Arc<ServerConfig>, rustls
 mod tests {
     use jiff::Timestamp;
     use rustls::{
-        ClientConfig, ClientConnection, RootCertStore, ServerConnection,
+        ClientConfig, ClientConnection, NamedGroup, RootCertStore, ServerConnection,
+        crypto::CryptoProvider,
         pki_types::{CertificateDer, pem::PemObject},
         version::TLS12,
     };
@@ -82,11 +83,20 @@ mod tests {
         trusted: &CaState,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Result<(), rustls::Error> {
+        connect(server, trusted, versions, aws_lc_rs::default_provider()).map(drop)
+    }
+
+    fn connect(
+        server: &Arc<ServerConfig>,
+        trusted: &CaState,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> Result<ClientConnection, rustls::Error> {
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(trusted.bundle().as_bytes()) {
             roots.add(root.unwrap()).unwrap();
         }
-        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let client = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)?
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -102,7 +112,7 @@ mod tests {
             client.read_tls(&mut bytes.as_slice()).unwrap();
             client.process_new_packets()?;
         }
-        Ok(())
+        Ok(client)
     }
 
     #[test]
@@ -126,5 +136,20 @@ mod tests {
         publish(&certificate, &authority);
         let server = config(certificate).unwrap();
         assert!(handshake(&server, &authority, &[&TLS12]).is_err());
+    }
+
+    #[test]
+    fn key_exchange_is_post_quantum_and_x25519_with_a_peer_that_has_nothing_else() {
+        let (certificate, authority) = (Arc::new(Certificate::default()), authority());
+        publish(&certificate, &authority);
+        let server = config(certificate).unwrap();
+        let only = |group| CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
+        for (provider, group) in [
+            (aws_lc_rs::default_provider(), NamedGroup::X25519MLKEM768),
+            (only(aws_lc_rs::kx_group::X25519), NamedGroup::X25519),
+        ] {
+            let client = connect(&server, &authority, &[&TLS13], provider).unwrap();
+            assert_eq!(client.negotiated_key_exchange_group().map(|agreed| agreed.name()), Some(group));
+        }
     }
 }

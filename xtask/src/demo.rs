@@ -39,6 +39,22 @@ struct Handshake {
     not_after: String,
 }
 
+/// Authorities stay when the demo is taken away. If some are there that an earlier TrustDomain of the demo left behind, the
+/// present one is told to go on with exactly these.
+pub(crate) fn adopt_authorities(kubectl: &Kubectl) -> Result<()> {
+    const OWNER: &str = r"jsonpath={.metadata.annotations.countersign\.dev/trust-domain-uid}";
+    let secret = format!("trust-domain.{TRUST_DOMAIN}");
+    let get_owner =
+        ["get", "secret", &secret, "--namespace=countersign-authorities", "--ignore-not-found", "--output", OWNER];
+    let owner = kubectl.cmd(&get_owner).read()?;
+    let uid = kubectl.cmd(&["get", "trustdomain", TRUST_DOMAIN, "--output", "jsonpath={.metadata.uid}"]).read()?;
+    if owner.is_empty() || owner == uid {
+        return Ok(());
+    }
+    let annotation = format!("countersign.dev/adopt-authorities={owner}");
+    kubectl.cmd(&["annotate", "--overwrite", "trustdomain", TRUST_DOMAIN, &annotation]).quiet()
+}
+
 /// Prints the newest handshake of each workload, and its SVID; waits for one that has none yet.
 pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
     let mut seen = Vec::new();

@@ -35,6 +35,7 @@ pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> 
     for part in ["samples", "demo"] {
         kubectl.apply(&root.join("manifests").join(part))?;
     }
+    demo::adopt_authorities(kubectl)?;
     if changed && there {
         kubectl.restart(demo::NAMESPACE)?;
     }

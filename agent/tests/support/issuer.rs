@@ -64,6 +64,8 @@ pub struct Inner {
     /// Requests of any kind that came, Hello among them.
     pub asked: AtomicUsize,
     pub connections: AtomicUsize,
+    /// By which group the keys of each connection were agreed.
+    pub key_exchanges: Mutex<Vec<rustls::NamedGroup>>,
     /// Open streams.
     pub streams: AtomicUsize,
     /// Raised to end every stream.
@@ -174,6 +176,7 @@ impl Inner {
             jwts: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            key_exchanges: Mutex::default(),
             streams: AtomicUsize::new(0),
             come_back: Mutex::new(None),
             future: AtomicBool::new(false),
@@ -277,6 +280,8 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: IssuerSer
             let Ok(tls) = acceptor.accept(tcp).await else {
                 return;
             };
+            let agreed = tls.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
+            inner.key_exchanges.lock().unwrap().extend(agreed);
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                 let (mut service, inner) = (service.clone(), Arc::clone(&inner));
                 async move {

@@ -63,12 +63,19 @@ pub(super) fn open(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
     if envelope.protection != UNPROTECTED {
         return Err(JournalError::UnknownProtection { protection: shortened(&envelope.protection) });
     }
-    let payload = STANDARD.decode(&envelope.payload).map_err(|_| JournalError::damaged("the payload is not base64"))?;
-    let payload = Zeroizing::new(payload);
+    let payload = decode_secret(&envelope.payload).ok_or_else(|| JournalError::damaged("the payload is not base64"))?;
     if checksum(&payload) != envelope.checksum {
         return Err(JournalError::damaged("the checksum does not match the payload"));
     }
     Ok(payload)
+}
+
+/// What is in base64, in a buffer that is wiped, also when a part of it turns out to be none.
+pub(super) fn decode_secret(base64: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(base64.len())]);
+    let length = STANDARD.decode_slice(base64, &mut bytes).ok()?;
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 /// Writes into a buffer of `capacity`, so that growing leaves no copy of a key behind.
@@ -95,4 +102,24 @@ fn checksum(payload: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, payload);
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Zeroizing, decode_secret, write_json};
+
+    #[test]
+    fn a_secret_is_decoded_whole_or_not_at_all() {
+        let decoded: Option<Zeroizing<Vec<u8>>> = decode_secret("AQIDBA==");
+        assert_eq!(decoded.as_deref(), Some(&vec![1, 2, 3, 4]));
+        for damaged in ["AQIDBA", "AQID*A==", "AQIDBB=="] {
+            assert_eq!(decode_secret(damaged), None, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_stays_in_the_buffer_it_began_in() {
+        let written = write_json(&["a key"; 10], 128).expect("it is JSON");
+        assert_eq!(written.capacity(), 128);
+    }
 }

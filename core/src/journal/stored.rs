@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::authority::{JwtSlot, Stored, X509Slot};
-use super::envelope::{open, read_json, seal, shortened, write_json};
+use super::envelope::{decode_secret, open, read_json, seal, shortened, write_json};
 use super::slot::{Slot, Times};
 use super::{Journal, JournalError};
 use crate::id::TrustDomain;
@@ -203,8 +203,8 @@ impl StoredSlot {
     }
 
     fn key(&self) -> Result<PrivateKey, JournalError> {
-        let der = STANDARD.decode(&self.key.0).map_err(|_| self.damaged("its key is not base64"))?;
-        PrivateKey::from_pkcs8_der(&Zeroizing::new(der)).map_err(|error| self.damaged(error))
+        let der = decode_secret(&self.key.0).ok_or_else(|| self.damaged("its key is not base64"))?;
+        PrivateKey::from_pkcs8_der(&der).map_err(|error| self.damaged(error))
     }
 
     fn with<A>(self, signer: A, key: PrivateKey) -> Slot<Stored<A>> {

@@ -148,3 +148,20 @@ impl fmt::Debug for PrivateKey {
         write!(f, "PrivateKey({}, redacted)", self.0.public_key.kind())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{KeyType, PrivateKey};
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn every_form_of_a_key_is_in_a_buffer_that_is_wiped_and_did_not_grow() {
+        for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
+            let key = PrivateKey::generate(key_type).expect("a key");
+            let der: &Zeroizing<Vec<u8>> = key.pkcs8_der();
+            let pem: Zeroizing<String> = key.pkcs8_pem();
+            let base64 = der.len().div_ceil(3) * 4;
+            assert_eq!(pem.capacity(), base64 + base64 / 64 + 64, "growing leaves a copy behind");
+        }
+    }
+}

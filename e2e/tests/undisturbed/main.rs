@@ -8,6 +8,7 @@ mod clients;
 mod grants;
 mod held;
 mod installed;
+mod key_exchange;
 mod large_reviews;
 mod permissions;
 mod policy;

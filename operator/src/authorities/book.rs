@@ -15,7 +15,8 @@ use super::{DomainAuthority, Published};
 /// The name of the control plane's Secret.
 pub const CONTROL_PLANE_SECRET: &str = "control-plane";
 
-/// The annotation by which a TrustDomain takes over a journal that another object of its name left behind.
+/// The annotation by which a TrustDomain takes over a journal that another object of its name left behind. Its value is the
+/// uid of that object: whatever journal comes later is not meant by it.
 pub const ADOPT_ANNOTATION: &str = "countersign.dev/adopt-authorities";
 
 /// The annotation on a journal's Secret that names the TrustDomain it was made for, by uid.
@@ -62,8 +63,8 @@ pub struct DomainFacts {
     pub jwt_issuer: Option<String>,
     /// The sequence its status says was published.
     pub published_sequence: Option<u64>,
-    /// Whether it may take over a journal that was left behind.
-    pub adopts: bool,
+    /// The uid of the earlier TrustDomain whose journal it may take over.
+    pub adopts: Option<String>,
 }
 
 /// Why a TrustDomain's journal is not used.
@@ -81,13 +82,18 @@ pub enum Problem {
     },
     /// It was made for another TrustDomain object.
     #[error(
-        "Secret {secret} holds the authorities of an earlier TrustDomain of this name (uid {owner}): annotate this one with countersign.dev/adopt-authorities=true to go on with them, or delete the Secret for a new root"
+        "Secret {secret} holds the authorities of an earlier TrustDomain of this name (uid {owner}){}. To go on with them: kubectl annotate --overwrite trustdomain {domain} {ADOPT_ANNOTATION}={owner}. For a new root delete the Secret",
+        .adopts.as_ref().map(|other| format!(", and this one's annotation names {other:?} instead")).unwrap_or_default()
     )]
     NotAdopted {
         /// The Secret's name.
         secret: String,
+        /// The TrustDomain's name.
+        domain: String,
         /// The uid of the TrustDomain it was made for.
         owner: String,
+        /// What this TrustDomain names instead; the beginning of it.
+        adopts: Option<String>,
     },
     /// It cannot be read.
     #[error("Secret {secret}: {error}")]
@@ -127,8 +133,11 @@ pub fn examine(
     let Some(secret) = secret else {
         return known.map_or(Ok(None), |published| Err(Problem::Missing { secret: name, published }));
     };
-    if let Some(owner) = secret.owner.as_ref().filter(|owner| **owner != facts.uid && !facts.adopts) {
-        return Err(Problem::NotAdopted { secret: name, owner: owner.clone() });
+    let is_foreign = |owner: &&String| **owner != facts.uid && facts.adopts.as_ref() != Some(*owner);
+    if let Some(owner) = secret.owner.as_ref().filter(is_foreign) {
+        let adopts = facts.adopts.as_ref().map(|other| other.chars().take(64).collect());
+        let (domain, owner) = (facts.name.clone(), owner.clone());
+        return Err(Problem::NotAdopted { secret: name, domain, owner, adopts });
     }
     let expected = Expected { cluster, trust_domain: Some(&facts.trust_domain), published_sequence: known, now };
     read(secret, &expected).map(Some).map_err(|error| Problem::Unusable { secret: name, error })

@@ -5,14 +5,7 @@
 pub mod book;
 pub mod store;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use countersign_core::{id::TrustDomain, jwt::JwtAuthority, x509::X509Authority};
 use jiff::Timestamp;
@@ -73,50 +66,6 @@ impl DomainAuthority {
             && self.tainted == other.tainted
             && self.jwt_issuer == other.jwt_issuer
             && signers(self) == signers(other)
-    }
-}
-
-/// By so much a clock may go back without having been set.
-const CORRECTED_MILLISECONDS: i64 = 5_000;
-
-/// How old this replica's view of the journals is.
-#[derive(Clone, Debug)]
-pub struct Freshness(Arc<AtomicI64>);
-
-impl Freshness {
-    /// Never confirmed.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(i64::MIN)))
-    }
-
-    /// The view was found equal to what the API server holds.
-    pub fn confirm(&self, now: Timestamp) {
-        self.0.store(now.as_millisecond(), Ordering::Release);
-    }
-
-    /// The time since; the longest there is when it never was, or only by a clock that was set back since.
-    #[must_use]
-    pub fn age(&self, now: Timestamp) -> Duration {
-        let at = self.0.load(Ordering::Acquire);
-        if at == i64::MIN {
-            return Duration::MAX;
-        }
-        match u64::try_from(now.as_millisecond().saturating_sub(at)) {
-            Ok(age) => Duration::from_millis(age),
-            Err(_) if at - now.as_millisecond() < CORRECTED_MILLISECONDS => Duration::ZERO,
-            Err(_) => {
-                // For good: it would be young again once the clock had caught up.
-                let _ = self.0.compare_exchange(at, i64::MIN, Ordering::AcqRel, Ordering::Acquire);
-                Duration::MAX
-            }
-        }
-    }
-}
-
-impl Default for Freshness {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -230,33 +179,5 @@ impl Authorities {
                 () = self.0.changed.notified() => {}
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Freshness;
-    use std::time::Duration;
-
-    use jiff::Timestamp;
-
-    #[test]
-    fn a_view_is_as_old_as_its_confirmation_and_one_by_a_clock_set_back_since_counts_for_nothing() {
-        let at = |second| Timestamp::from_second(second).expect("a time");
-        let freshness = Freshness::new();
-        assert_eq!(freshness.age(at(1_000)), Duration::MAX);
-        freshness.confirm(at(4_600));
-        for (now, age) in [
-            (4_610, Duration::from_secs(10)),
-            (4_600, Duration::ZERO),
-            (4_596, Duration::ZERO),
-            (4_595, Duration::MAX),
-            (1_000, Duration::MAX),
-            (4_610, Duration::MAX),
-        ] {
-            assert_eq!(freshness.age(at(now)), age, "{now}");
-        }
-        freshness.confirm(at(1_001));
-        assert_eq!(freshness.age(at(1_003)), Duration::from_secs(2));
     }
 }

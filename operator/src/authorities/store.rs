@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use countersign_core::journal::{Journal, JournalError};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::book::{OWNER_ANNOTATION, StoredSecret};
 
@@ -84,7 +84,7 @@ impl JournalStore {
         over: Option<&StoredSecret>,
     ) -> Result<StoredSecret, StoreError> {
         let bytes = journal.to_bytes()?;
-        let secret = Secret {
+        let mut secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
                 resource_version: over.map(|secret| secret.resource_version.clone()),
@@ -100,6 +100,7 @@ impl JournalStore {
             None => self.secrets.create(&parameters, &secret).await,
             Some(_) => self.secrets.replace(name, &parameters, &secret).await,
         };
+        wipe(&mut secret);
         written.map(StoredSecret::from).map_err(|error| failed(name, error))
     }
 }
@@ -111,15 +112,21 @@ impl std::fmt::Debug for JournalStore {
 }
 
 impl From<Secret> for StoredSecret {
-    fn from(secret: Secret) -> Self {
-        let annotations = secret.metadata.annotations.unwrap_or_default();
-        let journal = secret.data.unwrap_or_default().remove(KEY);
+    fn from(mut secret: Secret) -> Self {
+        let annotations = secret.metadata.annotations.take().unwrap_or_default();
+        let journal = secret.data.as_mut().and_then(|data| data.remove(KEY));
+        wipe(&mut secret);
         Self {
             resource_version: secret.metadata.resource_version.unwrap_or_default(),
             owner: annotations.get(OWNER_ANNOTATION).cloned(),
             journal: journal.map(|bytes| Zeroizing::new(bytes.0)),
         }
     }
+}
+
+/// Overwrites what a Secret holds.
+fn wipe(secret: &mut Secret) {
+    secret.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|value| value.0.zeroize());
 }
 
 fn failed(name: &str, error: kube::Error) -> StoreError {
@@ -131,7 +138,7 @@ fn failed(name: &str, error: kube::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::{JournalStore, StoreError, StoredSecret};
+    use super::{ByteString, JournalStore, Secret, StoreError, StoredSecret, Zeroizing, wipe};
     use crate::{
         authorities::book::control_plane_policy,
         canned::{Asked, answering, refusal},
@@ -153,6 +160,18 @@ mod tests {
         let mut stored = asked.body.clone();
         stored["metadata"]["resourceVersion"] = json!("8");
         (200, stored)
+    }
+
+    #[test]
+    fn of_a_secret_the_journal_is_kept_in_a_buffer_that_is_wiped_and_the_rest_is_wiped_at_once() {
+        let values = [("journal", "keys"), ("other", "secret")];
+        let data = values.map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
+        let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+        let stored = StoredSecret::from(secret.clone());
+        let journal: Option<Zeroizing<Vec<u8>>> = stored.journal;
+        assert_eq!(journal.as_deref(), Some(&b"keys".to_vec()));
+        wipe(&mut secret);
+        assert!(secret.data.unwrap().values().all(|value| value.0.is_empty()));
     }
 
     #[tokio::test]

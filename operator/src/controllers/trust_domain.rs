@@ -158,7 +158,6 @@ fn make_known(context: &Context, store: &Store<TrustDomain>, name: &str) {
 fn facts(object: &TrustDomain, trust_domain: countersign_core::id::TrustDomain) -> DomainFacts {
     let authority = object.spec.authority.clone().unwrap_or_default();
     let published = object.status.as_ref().and_then(|status| status.bundle.as_ref());
-    let adopts = object.annotations().get(ADOPT_ANNOTATION).is_some_and(|value| value == "true");
     DomainFacts {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
@@ -172,7 +171,7 @@ fn facts(object: &TrustDomain, trust_domain: countersign_core::id::TrustDomain) 
         },
         jwt_issuer: authority.jwt.issuer,
         published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),
-        adopts,
+        adopts: object.annotations().get(ADOPT_ANNOTATION).cloned(),
     }
 }
 

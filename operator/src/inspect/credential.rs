@@ -173,7 +173,8 @@ fn certify(
     let key = PrivateKey::generate(KeyType::EcP256)?;
     let issued = authority.issue_server(key.public_key(), &[name.to_owned()], LIFE, now)?;
     let chain = issued.chain.into_iter().map(CertificateDer::from).collect();
-    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec()));
+    // Borrowed: a copy would be wiped by nobody.
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8_der().as_slice()));
     let signing = aws_lc_rs::sign::any_supported_type(&der)?;
     let renew_at = renewal::renew_at(issued.not_before, issued.not_after, rand::random_range(-1.0..=1.0));
     Ok((CertifiedKey::new(chain, signing), issued.not_before..renew_at))

@@ -22,9 +22,6 @@ use crate::{
 /// The most audiences of one token.
 pub const MAX_AUDIENCES: usize = 16;
 
-/// How long a replica may sign with what it last knew of the journals.
-pub const MAX_AUTHORITY_STALENESS: Duration = Duration::from_secs(15 * 60);
-
 /// What a session's requests are answered from.
 #[derive(Clone, Copy, Debug)]
 pub struct Basis<'a> {
@@ -32,8 +29,6 @@ pub struct Basis<'a> {
     pub entitlement: &'a Entitlement,
     /// Authorities and bundles.
     pub published: &'a Published,
-    /// How old the view of the journals is.
-    pub journals_age: Duration,
     /// The time.
     pub now: Timestamp,
 }
@@ -129,9 +124,6 @@ impl<'a> Basis<'a> {
             entitled.iter().find(|one| one.id.to_string() == spiffe_id)
         };
         let wanted = wanted.ok_or_else(|| Refused::NotHeld(spiffe_id.chars().take(256).collect()))?;
-        if self.journals_age > MAX_AUTHORITY_STALENESS {
-            return Err(Refused::Stale(self.journals_age));
-        }
         let domain = self.published.domains.get(wanted.id.trust_domain());
         domain.map(|domain| (wanted, &**domain)).ok_or_else(|| Refused::NoAuthority(wanted.id.trust_domain().clone()))
     }

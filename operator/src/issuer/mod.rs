@@ -45,9 +45,10 @@ use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 
 use self::{connection::Link, live::LivePods, refused::Refused, registry::Registry, skew::Support};
 use crate::{
-    authorities::{Freshness, Published},
+    authorities::Published,
     clock::{Clock, agreement::Agreement},
     events::EventSink,
+    freshness::Freshness,
     http::Readiness,
     index::SharedIndex,
     jwks::TokenKeys,
@@ -64,7 +65,7 @@ pub struct Context {
     pub index: SharedIndex,
     /// Authorities and bundles.
     pub published: watch::Receiver<Arc<Published>>,
-    /// How old the view of the journals is.
+    /// How old what is known is.
     pub freshness: Freshness,
     /// The cluster's token keys.
     pub token_keys: Arc<TokenKeys>,

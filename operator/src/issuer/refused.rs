@@ -11,7 +11,7 @@ use countersign_proto::issuer::v1;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::{connection::NotOpened, registry::Full};
-use crate::{clock::agreement::ClockOff, jwks::VerifyError, metrics::Reason};
+use crate::{clock::agreement::ClockOff, freshness::StaleView, jwks::VerifyError, metrics::Reason};
 
 /// The metadata key of the time to wait before asking again, milliseconds.
 pub const RETRY_AFTER: &str = "retry-after-ms";
@@ -117,9 +117,9 @@ pub enum Refused {
     /// The trust domain cannot sign.
     #[error("the authority of trust domain {0} is not there yet; its TrustDomain's conditions say why")]
     NoAuthority(TrustDomain),
-    /// The replica's view of the authorities is too old.
-    #[error("this replica's view of the authorities was last confirmed {}s ago, which is too long to sign with", .0.as_secs())]
-    Stale(Duration),
+    /// What the replica knows of the cluster is too old.
+    #[error(transparent)]
+    Stale(#[from] StaleView),
     /// The certificate could not be made.
     #[error("the certificate could not be issued: {0}")]
     X509(IssueError),
@@ -170,7 +170,7 @@ impl Refused {
             Self::NoIdentity(_) | Self::NotHeld(_) | Self::Audience { .. } => Code::PermissionDenied,
             Self::Displaced => Code::Aborted,
             Self::Jwt(JwtIssueError::Audience | JwtIssueError::TooLong) => Code::InvalidArgument,
-            Self::Token(VerifyError::NoKeys)
+            Self::Token(VerifyError::NoKeys | VerifyError::Stale(_))
             | Self::NoAuthority(_)
             | Self::Stale(_)
             | Self::X509(_)
@@ -196,13 +196,14 @@ impl Refused {
                 Some((*wait).max(Duration::from_millis(1)))
             }
             Self::ShuttingDown(wait) | Self::Full(Full::TooSoon(wait)) => Some(*wait),
+            // It is starting: the first confirmation is a moment away.
+            Self::Stale(stale) if stale.age == Duration::MAX => Some(Duration::from_millis(500)),
             Self::Starting(_) | Self::NoAuthority(_) | Self::Undecided | Self::Clock(_) => {
                 Some(Duration::from_millis(500))
             }
             Self::Token(VerifyError::NoKeys) | Self::Full(_) => Some(Duration::from_secs(2)),
-            Self::X509(_) | Self::Jwt(_) | Self::Stale(_) if self.code() == Code::Unavailable => {
-                Some(Duration::from_secs(5))
-            }
+            Self::Token(VerifyError::Stale(_)) | Self::Stale(_) => Some(Duration::from_secs(5)),
+            Self::X509(_) | Self::Jwt(_) if self.code() == Code::Unavailable => Some(Duration::from_secs(5)),
             _ => None,
         }
     }
@@ -213,6 +214,7 @@ impl Refused {
         match self {
             Self::NoHello(_) | Self::NotHello => Reason::NoHello,
             Self::Protocol(_) | Self::Displaced => Reason::Protocol,
+            Self::Stale(_) | Self::Token(VerifyError::Stale(_)) => Reason::StaleView,
             Self::Token(_) | Self::TokenExpired | Self::TokenMismatch => Reason::Token,
             Self::OtherPod => Reason::OtherPod,
             Self::PodGone { .. } => Reason::PodGone,
@@ -220,7 +222,7 @@ impl Refused {
             Self::NoIdentity(_) | Self::NotHeld(_) => Reason::NoIdentity,
             Self::Csr(_) | Self::KeyReused(_) => Reason::Csr,
             Self::Audience { .. } | Self::AudienceMalformed { .. } | Self::AudienceCount { .. } => Reason::Audience,
-            Self::NoAuthority(_) | Self::Stale(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
+            Self::NoAuthority(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
             Self::Starting(_)
             | Self::Undecided
             | Self::Full(_)
@@ -238,7 +240,9 @@ impl Refused {
     pub fn is_peers_fault(&self) -> bool {
         match self {
             // The keys may have been rotated, and the API server not have told yet.
-            Self::Token(VerifyError::NoKeys | VerifyError::Token(TokenError::UnknownKey { .. })) => false,
+            Self::Token(
+                VerifyError::NoKeys | VerifyError::Stale(_) | VerifyError::Token(TokenError::UnknownKey { .. }),
+            ) => false,
             Self::NoHello(_)
             | Self::NotHello
             | Self::Protocol(_)

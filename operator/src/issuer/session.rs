@@ -166,6 +166,7 @@ impl<'a> Session<'a> {
             return Err(Refused::Starting(context.readiness.missing().join("; ")));
         }
         context.agreement.ensure()?;
+        context.freshness.ensure()?;
         let now = context.clock.now();
         let pod = context.token_keys.verify(&hello.token, now).await?;
         context.registry.begin(&pod.namespace, Instant::now())?;
@@ -365,8 +366,9 @@ impl<'a> Session<'a> {
 
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), Refused> {
         let begin = Instant::now();
-        // The stream ends, for the next may be with a replica whose clock is right.
+        // The stream ends, for the next may be with a replica whose clock is right and whose view is fresh.
         self.context.agreement.ensure()?;
+        self.context.freshness.ensure()?;
         // What has changed by now is told before the answer that may rest on it.
         if self.published.has_news() {
             self.note_change()?;
@@ -470,8 +472,7 @@ async fn ensure_alive(context: &Context, pod: &PodToken, now: Timestamp) -> Resu
 }
 
 fn basis<'a>(context: &Context, entitlement: &'a Entitlement, published: &'a Published) -> Basis<'a> {
-    let now = context.clock.now();
-    Basis { entitlement, published, journals_age: context.freshness.age(now), now }
+    Basis { entitlement, published, now: context.clock.now() }
 }
 
 fn pod_ref(pod: &PodToken) -> PodRef {

@@ -12,8 +12,8 @@ use kube::{Api, Client, api::ListParams, core::DeserializeGuard, runtime::watche
 
 use super::{ObjectKey, Sink, follow};
 use crate::{
-    authorities::{Authorities, Freshness, store::SECRET_TYPE},
-    clock::Clock,
+    authorities::{Authorities, store::SECRET_TYPE},
+    freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
     metrics::Metrics,
 };
@@ -23,6 +23,9 @@ const CONFIRM_EACH: Duration = Duration::from_secs(60);
 
 /// How soon again after they differed or could not be read.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long the API server may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 fn selector() -> String {
     format!("type={SECRET_TYPE}")
@@ -34,20 +37,20 @@ pub async fn watch(
     namespace: String,
     authorities: Authorities,
     freshness: Freshness,
-    clock: Clock,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<Secret>> = Api::namespaced(client, &namespace);
-    let sink = Journals { authorities, freshness, clock, readiness };
-    follow("journals", api, watcher::Config::default().fields(&selector()), sink, metrics).await;
+    let sink = Journals { authorities, freshness: freshness.clone(), readiness, listed: false };
+    follow("journals", api, watcher::Config::default().fields(&selector()), sink, freshness, metrics).await;
 }
 
 struct Journals {
     authorities: Authorities,
     freshness: Freshness,
-    clock: Clock,
     readiness: Readiness,
+    /// Whether they were listed just now.
+    listed: bool,
 }
 
 impl Sink<Secret> for Journals {
@@ -67,41 +70,45 @@ impl Sink<Secret> for Journals {
             self.authorities.remove_secret(name);
         }
         self.authorities.complete();
-        self.freshness.confirm(self.clock.now());
+        self.listed = true;
         self.readiness.set(Part::Journals);
+    }
+
+    /// By a list only: afterwards versions are compared ([`confirm`]), which an API server whose own cache stands still does
+    /// not stand.
+    fn confirmed(&mut self, at: Moment) {
+        if std::mem::take(&mut self.listed) {
+            self.freshness.confirm(View::Journals, at);
+        }
     }
 }
 
 /// Compares the versions for as long as the process lives.
-pub async fn confirm(
-    client: Client,
-    namespace: String,
-    authorities: Authorities,
-    freshness: Freshness,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-) {
+pub async fn confirm(client: Client, namespace: String, authorities: Authorities, freshness: Freshness) {
     let api: Api<Secret> = Api::namespaced(client, &namespace);
     let parameters = ListParams::default().fields(&selector());
     loop {
-        let before = clock.now();
-        let equal = match api.list_metadata(&parameters).await {
-            Ok(list) => {
+        let before = freshness.now();
+        let equal = match tokio::time::timeout(ANSWER_TIME, api.list_metadata(&parameters)).await {
+            Ok(Ok(list)) => {
                 let version = |meta: kube::core::ObjectMeta| {
                     (meta.name.unwrap_or_default(), meta.resource_version.unwrap_or_default())
                 };
                 let stored: HashMap<_, _> = list.items.into_iter().map(|item| version(item.metadata)).collect();
                 stored == authorities.read(crate::authorities::book::Book::secret_versions)
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the journals' versions cannot be read");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the API server did not answer with the journals' versions in time");
                 false
             }
         };
         if equal {
-            freshness.confirm(before);
+            freshness.confirm(View::Journals, before);
         }
-        metrics.journal_view_age.set(freshness.age(clock.now()).as_secs_f64());
         tokio::time::sleep(if equal { CONFIRM_EACH } else { CONFIRM_AGAIN }).await;
     }
 }

@@ -10,20 +10,28 @@ use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow};
 use crate::{
+    freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
     index::SharedIndex,
     metrics::{Metrics, Object},
 };
 
 /// Follows every namespace of the cluster.
-pub async fn watch(client: Client, index: SharedIndex, readiness: Readiness, metrics: Arc<Metrics>) {
+pub async fn watch(
+    client: Client,
+    index: SharedIndex,
+    freshness: Freshness,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+) {
     let api: Api<DeserializeGuard<Namespace>> = Api::all(client);
-    let sink = Namespaces { index, readiness, metrics: metrics.clone() };
-    follow("namespaces", api, watcher::Config::default(), sink, metrics).await;
+    let sink = Namespaces { index, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    follow("namespaces", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
 struct Namespaces {
     index: SharedIndex,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 }
@@ -52,5 +60,9 @@ impl Sink<Namespace> for Namespaces {
         self.index.update(|index| index.retain_namespaces(&present));
         self.readiness.set(Part::Namespaces);
         self.count();
+    }
+
+    fn confirmed(&mut self, at: Moment) {
+        self.freshness.confirm(View::Namespaces, at);
     }
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::{Decoded, ObjectKey, Sink, follow, protobuf};
 use crate::{
+    freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
     index::{Index, PodRecord, SharedIndex},
     metrics::{Metrics, Object},
@@ -133,14 +134,21 @@ impl From<PodLite> for PodRecord {
 }
 
 /// Follows every pod of the cluster. The first list is streamed: the API server writes while we read, and neither holds it.
-pub async fn watch(client: Client, index: SharedIndex, readiness: Readiness, metrics: Arc<Metrics>) {
+pub async fn watch(
+    client: Client,
+    index: SharedIndex,
+    freshness: Freshness,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+) {
     let api: Api<PodLite> = Api::all(protobuf::client(client));
-    let sink = Pods { index, readiness, metrics: metrics.clone() };
-    follow("pods", api, watcher::Config::default().streaming_lists(), sink, metrics).await;
+    let sink = Pods { index, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    follow("pods", api, watcher::Config::default().streaming_lists(), sink, freshness, metrics).await;
 }
 
 struct Pods {
     index: SharedIndex,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 }
@@ -171,6 +179,10 @@ impl Sink<PodLite> for Pods {
     fn listed(&mut self, _: &HashSet<ObjectKey>) {
         self.index.update(Index::end_pods);
         self.readiness.set(Part::Pods);
+    }
+
+    fn confirmed(&mut self, at: Moment) {
+        self.freshness.confirm(View::Pods, at);
     }
 }
 

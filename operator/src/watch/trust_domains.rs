@@ -7,6 +7,7 @@ use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow, stored::Stored};
 use crate::{
+    freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
     index::{Index, SharedIndex},
     metrics::{Metrics, Object},
@@ -17,17 +18,19 @@ pub async fn watch(
     client: Client,
     index: SharedIndex,
     store: Stored<TrustDomain>,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<TrustDomain>> = Api::all(client);
-    let sink = TrustDomains { index, store, readiness, metrics: metrics.clone() };
-    follow("trustdomains", api, watcher::Config::default(), sink, metrics).await;
+    let sink = TrustDomains { index, store, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    follow("trustdomains", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
 struct TrustDomains {
     index: SharedIndex,
     store: Stored<TrustDomain>,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 }
@@ -57,5 +60,9 @@ impl Sink<TrustDomain> for TrustDomains {
         self.index.update(|index| index.retain_domains(&present));
         self.readiness.set(Part::TrustDomains);
         self.count();
+    }
+
+    fn confirmed(&mut self, at: Moment) {
+        self.freshness.confirm(View::TrustDomains, at);
     }
 }

@@ -7,6 +7,7 @@ use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow, stored::Stored};
 use crate::{
+    freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
     index::{IdentityKey, Index, SharedIndex},
     metrics::{Metrics, Object},
@@ -17,17 +18,19 @@ pub async fn watch(
     client: Client,
     index: SharedIndex,
     store: Stored<WorkloadIdentity>,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<WorkloadIdentity>> = Api::all(client);
-    let sink = WorkloadIdentities { index, store, readiness, metrics: metrics.clone() };
-    follow("workloadidentities", api, watcher::Config::default(), sink, metrics).await;
+    let sink = WorkloadIdentities { index, store, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    follow("workloadidentities", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
 struct WorkloadIdentities {
     index: SharedIndex,
     store: Stored<WorkloadIdentity>,
+    freshness: Freshness,
     readiness: Readiness,
     metrics: Arc<Metrics>,
 }
@@ -63,5 +66,9 @@ impl Sink<WorkloadIdentity> for WorkloadIdentities {
         self.index.update(|index| index.retain_identities(&present));
         self.readiness.set(Part::WorkloadIdentities);
         self.count();
+    }
+
+    fn confirmed(&mut self, at: Moment) {
+        self.freshness.confirm(View::WorkloadIdentities, at);
     }
 }

@@ -19,12 +19,13 @@ use countersign_core::{
 };
 use countersign_operator::{
     authorities::{
-        Authorities, Freshness, Published,
+        Authorities, Published,
         book::{CONTROL_PLANE_SECRET, DomainFacts, StoredSecret, control_plane_policy, secret_name},
     },
     clock::{Clock, agreement::Agreement},
     config::MAX_TOKEN_LIFE,
     events::{EventSink, Notice, Notices, PodRef},
+    freshness::{Freshness, View},
     http::{Part, Readiness},
     index::{Index, PodRecord, SharedIndex},
     issuer::{
@@ -282,15 +283,21 @@ impl World {
         let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone(), index.clone());
         let root = Journal::create(CLUSTER, None, &control_plane_policy(), &mut RandomKeys, epoch()).unwrap();
         authorities.apply_secret(CONTROL_PLANE_SECRET, stored(&root, "1"));
-        let freshness = Freshness::new();
-        freshness.confirm(epoch());
+        let freshness = Freshness::new(clock.clone());
+        confirm_views(&freshness);
 
         let signer = TokenSigner::new("cluster-key");
         let cluster_keys = ClusterKeys::default();
         cluster_keys.keys.lock().unwrap().push(signer.jwk());
         let keys = Box::new(cluster_keys.clone());
-        let token_keys =
-            Arc::new(TokenKeys::new(keys, AUDIENCE.to_owned(), MAX_TOKEN_LIFE, readiness.clone(), metrics.clone()));
+        let token_keys = Arc::new(TokenKeys::new(
+            keys,
+            AUDIENCE.to_owned(),
+            MAX_TOKEN_LIFE,
+            freshness.clone(),
+            readiness.clone(),
+            metrics.clone(),
+        ));
         let live = LiveCluster::default();
         let (events, notices) = EventSink::new(metrics.clone());
         let shutdown = CancellationToken::new();
@@ -345,7 +352,7 @@ impl World {
             policy: policy(),
             jwt_issuer: None,
             published_sequence: None,
-            adopts: false,
+            adopts: None,
         });
     }
 
@@ -400,6 +407,13 @@ impl World {
     pub async fn notice(&mut self) -> (PodRef, Notice) {
         let (pod, _, notice) = self.notices.next().await.unwrap();
         (pod, notice)
+    }
+}
+
+/// Every view is what the API server has now.
+pub fn confirm_views(freshness: &Freshness) {
+    for view in View::ALL {
+        freshness.confirm(view, freshness.now());
     }
 }
 

@@ -10,6 +10,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use zeroize::Zeroize as _;
 
 use super::{CaError, Lives};
 
@@ -24,8 +25,7 @@ const EARLIER_SERVING_SECONDS: u64 = 24 * 3600;
 pub struct Authority {
     /// PEM.
     pub(super) certificate: String,
-    /// PKCS#8 as PEM.
-    key: String,
+    key: KeyPem,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
     /// Until then its predecessor signs.
@@ -34,6 +34,17 @@ pub struct Authority {
     /// whatever their flags.
     #[serde(default = "earlier_serving_seconds")]
     serving_seconds: u64,
+}
+
+/// PKCS#8 as PEM, which is wiped when it goes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct KeyPem(String);
+
+impl Drop for KeyPem {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl fmt::Debug for Authority {
@@ -60,7 +71,7 @@ impl Authority {
         params.not_after = at(not_after)?;
         let certificate = params.self_signed(&key)?.pem();
         let serving_seconds = lives.serving.as_secs();
-        Ok(Self { certificate, key: key.serialize_pem(), not_before, not_after, signs_from, serving_seconds })
+        Ok(Self { certificate, key: KeyPem(key.serialize_pem()), not_before, not_after, signs_from, serving_seconds })
     }
 
     /// A certificate for `names` and its key.
@@ -82,7 +93,7 @@ impl Authority {
     }
 
     pub(super) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CaError> {
-        let key = KeyPair::from_pem(&self.key).map_err(|_| CaError::Damaged("a key cannot be read"))?;
+        let key = KeyPair::from_pem(&self.key.0).map_err(|_| CaError::Damaged("a key cannot be read"))?;
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes())
             .map_err(|_| CaError::Damaged("a certificate cannot be read"))?;
         Issuer::from_ca_cert_der(&certificate, key).map_err(|_| CaError::Damaged("a certificate is no CA"))

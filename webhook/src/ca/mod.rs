@@ -17,6 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::serving::ServingCertificate;
 
@@ -59,7 +60,7 @@ pub struct Serving {
     /// The leaf, PEM.
     pub certificate: String,
     /// The leaf's key, PKCS#8 as PEM.
-    pub key: String,
+    pub key: Zeroizing<String>,
     /// What is known of it.
     pub served: Served,
 }
@@ -89,10 +90,15 @@ impl CaState {
         Ok(state)
     }
 
-    /// For the Secret.
+    /// For the Secret. It holds private keys.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // Sized in advance, so that growing leaves no copy of a key behind: an authority takes about 1.5 KiB.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1024 + self.authorities.len() * 8 * 1024));
+        if serde_json::to_writer(&mut *bytes, self).is_err() {
+            bytes.clear();
+        }
+        bytes
     }
 
     /// Every authority's certificate, as `caBundle` wants them: PEM.
@@ -130,7 +136,7 @@ impl CaState {
         let (certificate, key) = signing.sign(names, now, not_after)?;
         let (leaf, certificate) = (certificate.der().clone(), certificate.pem());
         let served = Served { leaf, authority: signing.certificate.clone(), renew_at: now + life / 2, not_after };
-        Ok(Serving { certificate, key: key.serialize_pem(), served })
+        Ok(Serving { certificate, key: Zeroizing::new(key.serialize_pem()), served })
     }
 
     /// What is known of a certificate that was stored. One that no authority of this CA signed is due at once.

@@ -208,9 +208,14 @@ fn lives_that_do_not_fit_together_are_refused() {
 #[test]
 fn what_is_stored_is_read_again_and_damage_is_named() {
     let state = made(lives());
-    assert_eq!(CaState::from_bytes(&state.to_bytes()).unwrap(), state);
+    let bytes: zeroize::Zeroizing<Vec<u8>> = state.to_bytes();
+    assert!(
+        bytes.len() <= 1024 + state.authorities.len() * 8 * 1024,
+        "it outgrew the buffer, which left copies of keys"
+    );
+    assert_eq!(CaState::from_bytes(&bytes).unwrap(), state);
     assert!(CaState::from_bytes(b"{}").is_err());
-    let damaged = String::from_utf8(state.to_bytes()).unwrap().replace("BEGIN PRIVATE KEY", "BEGIN NOTHING");
+    let damaged = String::from_utf8(state.to_bytes().to_vec()).unwrap().replace("BEGIN PRIVATE KEY", "BEGIN NOTHING");
     assert!(CaState::from_bytes(damaged.as_bytes()).unwrap_err().to_string().contains("delete it"));
 }
 

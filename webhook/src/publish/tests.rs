@@ -264,3 +264,11 @@ fn a_secret_without_its_key_is_damaged_and_not_overwritten() {
     assert!(stored(Some(&Secret::default())).is_err());
     assert_eq!(stored(None).unwrap(), CaState::default());
 }
+
+#[test]
+fn the_keys_of_a_secret_are_wiped() {
+    let data = BTreeMap::from([(KEY.to_owned(), ByteString(b"key".to_vec()))]);
+    let mut secret = Secret { data: Some(data), ..Secret::default() };
+    wipe(&mut secret);
+    assert!(secret.data.unwrap()[KEY].0.is_empty());
+}

@@ -53,8 +53,8 @@ enum Fault {
         #[arg(long)]
         to: SocketAddrV4,
     },
-    /// Come between pods and the API server. Lines on standard input: `pass`, `slow MILLISECONDS`, `answer STATUS`, `cut`
-    /// (end all connections), `count`.
+    /// Come between pods and the API server. Lines on standard input: `pass`, `slow MILLISECONDS`, `answer STATUS`,
+    /// `mute RESOURCE` (answers to requests for it begin and say nothing), `cut` (end all connections), `count`.
     Between {
         /// The pods' addresses.
         #[arg(long = "pod", required = true)]

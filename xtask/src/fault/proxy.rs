@@ -3,7 +3,9 @@
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -30,9 +32,11 @@ use crate::cluster::Node;
 type Body = BoxBody<Bytes, hyper::Error>;
 
 /// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Behaviour {
     Pass,
+    /// Requests for this resource (`pods`) are taken, and their answers begin and say nothing; all others pass.
+    Mute(String),
     /// The answer is that late; the events of a watch are not, once it is open.
     Slow(Duration),
     Answer(StatusCode),
@@ -51,6 +55,7 @@ struct State {
     behaviour: Behaviour,
     passed: u64,
     slowed: u64,
+    muted: u64,
     refused: u64,
     cut: u64,
 }
@@ -108,7 +113,7 @@ impl Proxy {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let state = State { behaviour: Behaviour::Pass, passed: 0, slowed: 0, refused: 0, cut: 0 };
+        let state = State { behaviour: Behaviour::Pass, passed: 0, slowed: 0, muted: 0, refused: 0, cut: 0 };
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
@@ -159,15 +164,18 @@ impl Proxy {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let behaviour = {
             let mut state = self.state();
-            match state.behaviour {
+            let behaviour = state.behaviour.of(&request);
+            match behaviour {
                 Behaviour::Pass => state.passed += 1,
                 Behaviour::Slow(_) => state.slowed += 1,
+                Behaviour::Mute(_) => state.muted += 1,
                 Behaviour::Answer(_) => state.refused += 1,
             }
-            state.behaviour
+            behaviour
         };
         let passed = match behaviour {
             Behaviour::Answer(status) => return refusal(status, "on purpose"),
+            Behaviour::Mute(_) => return silence(),
             Behaviour::Pass => self.pass(request).await,
             Behaviour::Slow(delay) => {
                 let answer = self.pass(request).await;
@@ -192,10 +200,22 @@ impl Proxy {
     }
 }
 
+impl Behaviour {
+    /// What becomes of this request: all but those for the muted resource pass.
+    fn of<B>(&self, request: &Request<B>) -> Self {
+        match self {
+            Self::Mute(resource) if request.uri().path().rsplit('/').next() != Some(resource) => Self::Pass,
+            behaviour => behaviour.clone(),
+        }
+    }
+}
+
 impl State {
     fn told(&self) -> serde_json::Value {
-        let Self { passed, slowed, refused, cut, .. } = self;
-        json!({ "state": "under way", "passed": passed, "slowed": slowed, "refused": refused, "cut": cut })
+        let Self { passed, slowed, muted, refused, cut, .. } = self;
+        json!({
+            "state": "under way", "passed": passed, "slowed": slowed, "muted": muted, "refused": refused, "cut": cut,
+        })
     }
 }
 
@@ -206,11 +226,34 @@ impl Command {
             ["pass"] => Self::Behave(Behaviour::Pass),
             ["slow", millis] => Self::Behave(Behaviour::Slow(Duration::from_millis(millis.parse()?))),
             ["answer", status] => Self::Behave(Behaviour::Answer(status.parse()?)),
+            ["mute", resource] => Self::Behave(Behaviour::Mute(resource.to_owned())),
             ["cut"] => Self::Cut,
             ["count"] => Self::Count,
-            _ => bail!("`{line}` is none of: pass, slow MILLISECONDS, answer STATUS, cut, count"),
+            _ => bail!("`{line}` is none of: pass, slow MILLISECONDS, answer STATUS, mute RESOURCE, cut, count"),
         })
     }
+}
+
+/// A body that neither says anything nor ends.
+struct Silence;
+
+impl hyper::body::Body for Silence {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>> {
+        Poll::Pending
+    }
+}
+
+/// An answer of which nothing comes after the head.
+fn silence() -> Response<Body> {
+    let mut response = Response::new(Silence.boxed());
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
 }
 
 /// As the API server refuses: a Status.
@@ -236,12 +279,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_resource_is_muted_and_all_others_pass() {
+        let mute = Behaviour::Mute("pods".to_owned());
+        let request = |uri: &str| Request::get(uri).body(()).unwrap();
+        assert_eq!(mute.of(&request("/api/v1/pods?watch=true")), mute);
+        for uri in ["/api/v1/namespaces?watch=true", "/api/v1/namespaces/shop/pods/one", "/openid/v1/jwks"] {
+            assert_eq!(mute.of(&request(uri)), Behaviour::Pass, "{uri}");
+        }
+    }
+
+    #[test]
     fn a_line_is_a_command_or_refused() {
         assert_eq!(Command::parse("slow 2000").unwrap(), Command::Behave(Behaviour::Slow(Duration::from_secs(2))));
         let refused = Behaviour::Answer(StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(Command::parse("answer 429").unwrap(), Command::Behave(refused));
+        assert_eq!(Command::parse("mute pods").unwrap(), Command::Behave(Behaviour::Mute("pods".to_owned())));
         assert_eq!(Command::parse("cut").unwrap(), Command::Cut);
-        for line in ["", "slow", "slow 2s", "answer 42", "cut it"] {
+        for line in ["", "slow", "mute", "slow 2s", "answer 42", "cut it"] {
             assert!(Command::parse(line).is_err(), "{line}");
         }
     }

@@ -31,7 +31,7 @@ fn facts() -> DomainFacts {
         policy: policy(),
         jwt_issuer: None,
         published_sequence: None,
-        adopts: false,
+        adopts: None,
     }
 }
 
@@ -140,9 +140,38 @@ fn a_journal_left_behind_is_taken_over_with_consent_only() {
     let remade = DomainFacts { uid: "new-uid".to_owned(), ..facts() };
     let problem = examine(Some(&secret), &remade, CLUSTER, None, at(10)).unwrap_err();
     assert_eq!(problem.reason(), "JournalNotAdopted");
-    assert!(problem.to_string().contains("countersign.dev/adopt-authorities=true"), "{problem}");
-    let consenting = DomainFacts { adopts: true, ..remade };
+    let command = "kubectl annotate --overwrite trustdomain example.org countersign.dev/adopt-authorities=td-uid. ";
+    assert!(problem.to_string().contains(command), "{problem}");
+    let consenting = DomainFacts { adopts: Some("td-uid".to_owned()), ..remade.clone() };
     assert!(matches!(examine(Some(&secret), &consenting, CLUSTER, None, at(10)), Ok(Some(_))));
+    for other in ["true", "", "new-uid", "td-uid ", "TD-UID"] {
+        let naming_another = DomainFacts { adopts: Some(other.to_owned()), ..remade.clone() };
+        let problem = examine(Some(&secret), &naming_another, CLUSTER, None, at(10)).unwrap_err();
+        assert_eq!(problem.reason(), "JournalNotAdopted");
+        assert!(problem.to_string().contains(&format!("names {other:?} instead")), "{problem}");
+    }
+}
+
+#[test]
+fn an_annotation_that_adopted_a_journal_adopts_no_other_that_comes_later() {
+    let (adopted, now) = (stored(&journal(CLUSTER, at(0)), "1"), at(10));
+    let remade = DomainFacts { uid: "new-uid".to_owned(), adopts: Some("td-uid".to_owned()), ..facts() };
+    let mut book = Book::new(CLUSTER.to_owned());
+    book.configure(remade, at(5));
+    book.apply_secret(SECRET, adopted.clone(), now);
+    assert_eq!(book.problem("example.org"), None);
+    let root = book.published(now).domains[&facts().trust_domain].bundle.clone();
+    // As the leader writes it on: it is of the new object now.
+    book.apply_secret(
+        SECRET,
+        StoredSecret { resource_version: "2".to_owned(), owner: Some("new-uid".to_owned()), ..adopted },
+        now,
+    );
+    assert_eq!(book.problem("example.org"), None);
+    let later = StoredSecret { owner: Some("a-third".to_owned()), ..stored(&journal(CLUSTER, at(6)), "3") };
+    book.apply_secret(SECRET, later, now);
+    assert_eq!(book.problem("example.org").unwrap().reason(), "JournalNotAdopted");
+    assert_eq!(book.published(now).domains[&facts().trust_domain].bundle, root, "what was loaded before signs on");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use std::{
 use countersign_core::{key::KeyType, x509::X509Authority};
 use jiff::Timestamp;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConnection,
+    ClientConfig, ClientConnection, NamedGroup, RootCertStore, ServerConnection,
     client::Resumption,
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
     version::{TLS12, TLS13},
 };
@@ -37,9 +37,18 @@ fn server(authority: &X509Authority) -> Arc<rustls::ServerConfig> {
 }
 
 fn client(root: &X509Authority, version: &'static rustls::SupportedProtocolVersion, alpn: &str) -> ClientConfig {
+    client_of(root, version, alpn, aws_lc_rs::default_provider())
+}
+
+fn client_of(
+    root: &X509Authority,
+    version: &'static rustls::SupportedProtocolVersion,
+    alpn: &str,
+    provider: CryptoProvider,
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(root.certificate().der().to_vec())).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)
@@ -97,6 +106,29 @@ fn another_root_another_name_an_older_tls_and_another_protocol_are_refused() {
     assert!(handshake(&Arc::new(client(&root, &TLS13, "h2")), &server, "elsewhere.svc").is_err());
     assert!(handshake(&Arc::new(client(&root, &TLS12, "h2")), &server, NAME).is_err());
     assert!(handshake(&Arc::new(client(&root, &TLS13, "http/1.1")), &server, NAME).is_err());
+}
+
+/// What is recorded today is not to be read by a quantum computer later. An agent that cannot do that is served all the same.
+#[test]
+fn key_exchange_is_post_quantum_and_x25519_with_a_peer_that_has_nothing_else() {
+    let authority = authority();
+    let server = server(&authority);
+    let only = |group| CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
+    for (provider, group) in [
+        (aws_lc_rs::default_provider(), NamedGroup::X25519MLKEM768),
+        (only(aws_lc_rs::kx_group::X25519), NamedGroup::X25519),
+    ] {
+        let client = Arc::new(client_of(&authority, &TLS13, "h2", provider));
+        let done = handshake(&client, &server, NAME).unwrap();
+        assert_eq!(done.negotiated_key_exchange_group().map(|agreed| agreed.name()), Some(group));
+    }
+}
+
+/// The client for the API server is made by a library, of the process's default provider.
+#[test]
+fn every_connection_of_the_process_prefers_a_post_quantum_key_exchange() {
+    let preferred = aws_lc_rs::default_provider().kx_groups.first().map(|group| group.name());
+    assert_eq!(preferred, Some(NamedGroup::X25519MLKEM768));
 }
 
 #[test]

@@ -21,6 +21,8 @@ use super::messages::{
     Unknown, WatchEvent,
 };
 use crate::{
+    clock::Clock,
+    freshness::Freshness,
     index::PodRecord,
     metrics::Metrics,
     watch::{ObjectKey, Sink, follow, pods::PodLite},
@@ -244,7 +246,9 @@ async fn a_server_that_streams_no_lists_is_asked_for_pages() {
         answering(vec![(422, OBJECT, enveloped("Status", &refusal)), (200, OBJECT, list), (200, STREAM, Vec::new())]);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let config = watcher::Config::default().streaming_lists();
-    let following = follow("pods", Api::<PodLite>::all(client), config, Told(tell), Arc::new(Metrics::new()));
+    let freshness = Freshness::new(Clock::system());
+    let following =
+        follow("pods", Api::<PodLite>::all(client), config, Told(tell), freshness, Arc::new(Metrics::new()));
     let seen = async { [told.recv().await, told.recv().await] };
     tokio::select! {
         () = following => panic!("a watch has no end"),
