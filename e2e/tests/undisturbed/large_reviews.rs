@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 /// Large pods at the same time, and how many each caller sends one after the other.
-const CALLERS: usize = 8;
-const EACH: usize = 8;
+const CALLERS: usize = 4;
+const EACH: usize = 6;
 /// Ordinary pods that are admitted meanwhile, at least.
-const ORDINARY: usize = 10;
+const ORDINARY: usize = 5;
 /// The API server's limit on a request, and the webhook's on a review.
 const LONGEST: usize = 3 * 1024 * 1024;
 

@@ -41,7 +41,8 @@ pub(crate) fn mutate(input: &[u8]) {
     };
     let patched = apply(&object, &operations);
     assert!(grew(&object, &patched), "{operations:?} takes something away from {object}");
-    let again = admission::read(&review("", "v1", "Pod", &patched)).unwrap();
+    let reviewed = review("", "v1", "Pod", &patched);
+    let again = admission::read(&reviewed).unwrap();
     match admission::mutate(&again, asked, &options(), Some(&settings())) {
         Answer::Allow { operations: more, .. } => {
             assert!(more.is_empty(), "{object} after {operations:?}: {more:?}");
