@@ -178,7 +178,7 @@ impl Freshness {
             }
             match (before, &fresh) {
                 (Some(true), Err(stale)) => {
-                    tracing::error!(%stale, "this replica issues nothing until it is confirmed")
+                    tracing::error!(%stale, "this replica issues nothing until it is confirmed");
                 }
                 (Some(false), Ok(())) => tracing::info!("every view of the cluster is fresh"),
                 _ => {}
