@@ -211,7 +211,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let recorded = ClaimHistory::Recorded([(claim.clone(), at(7))].into());
         assert_eq!(recorded.since(&claim, at(1)), at(7));
-        assert_eq!(recorded.since(&ClaimKey { value: "/b".into(), ..claim.clone() }, at(1)), UNRECORDED);
+        assert_eq!(recorded.since(&ClaimKey { value: "/b".into(), ..claim }, at(1)), UNRECORDED);
         assert_eq!(ClaimHistory::Recorded(BTreeMap::new()).since(&claim, at(1)), UNRECORDED);
         assert_eq!(ClaimHistory::Changed.since(&claim, at(1)), UNRECORDED);
         assert_eq!(ClaimHistory::Original.since(&claim, at(1)), at(61));

@@ -126,7 +126,7 @@ async fn a_pod_beyond_the_limits_of_large_reviews_is_refused_with_the_reason() {
         // The request is just below the API server's limit; the review has what the API server adds to the pod.
         let padded = |length: usize| {
             pod(world, "large", |spec| {
-                spec["containers"][0]["env"] = json!([{ "name": "PADDING", "value": "x".repeat(length) }])
+                spec["containers"][0]["env"] = json!([{ "name": "PADDING", "value": "x".repeat(length) }]);
             })
         };
         let bare = serde_json::to_vec(&padded(0)?)?.len();

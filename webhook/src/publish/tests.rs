@@ -12,6 +12,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECRETS: &str = "/api/v1/namespaces/countersign-system/secrets";
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 
+/// What another replica writes.
+type Write = fn(&mut Stored);
+
 /// An API server of the four objects: by path, each with the version at which it was written, and the writes in their order.
 #[derive(Default)]
 struct Stored {
@@ -19,7 +22,7 @@ struct Stored {
     writes: Vec<String>,
     version: u64,
     /// What is done once, after this object was read: another replica's write.
-    meanwhile: Option<(String, fn(&mut Stored))>,
+    meanwhile: Option<(String, Write)>,
 }
 
 impl Stored {
@@ -231,7 +234,7 @@ async fn the_ca_of_an_earlier_release_is_taken_over() {
 #[tokio::test]
 async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
     const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/countersign";
-    let cases: [(&str, Timestamp, fn(&mut Stored)); 3] = [
+    let cases: [(&str, Timestamp, Write); 3] = [
         ("the CA", start() + DAY * 45, |stored| touch(stored, &format!("{SECRETS}/{SECRET}"))),
         ("the certificate", start() + DAY * 15, |stored| touch(stored, &format!("{SECRETS}/{}", serving::SECRET))),
         ("a configuration", start() + HOUR, |stored| touch(stored, MUTATING)),

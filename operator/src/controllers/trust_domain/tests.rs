@@ -150,7 +150,7 @@ fn stored_grants_that_do_not_keep_namespaces_apart_are_honoured_and_told() {
     assert_eq!((good.type_.as_str(), good.observed_generation), ("NamespacesSeparated", Some(3)));
 
     let overlapping = json!([grant(&["/{namespace}/**"], &["api.example.org"]), grant(&["/ns/{namespace}/**"], &[])]);
-    let found = separated(&overlapping, "", at(9), Some(good.clone()));
+    let found = separated(&overlapping, "", at(9), Some(good));
     assert_eq!((found.status.as_str(), found.reason.as_str()), ("False", "OverlappingGrants"));
     assert_eq!(found.last_transition_time.0, at(9));
     for part in [
