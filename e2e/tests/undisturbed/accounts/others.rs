@@ -111,6 +111,8 @@ async fn writes(world: &World, user: &Cluster, judge: impl Fn(&str, kube::Result
     let leases = user.api::<Lease>(SYSTEM);
     let (journals, secrets) = (user.api::<Secret>(AUTHORITIES), user.api::<Secret>(SYSTEM));
     judge("where tokens are sent", patched(&maps, SETTINGS, json!({ "data": { "issuer": "192.0.2.1:8443" } })).await)?;
+    judge("which agent pods get", patched(&maps, "countersign-agent", json!({ "data": { "image": "other" } })).await)?;
+    judge("the deletion of the agent's image", deleted(&maps, "countersign-agent").await)?;
     judge("a label of it", patched(&maps, SETTINGS, json!({ "metadata": { "labels": { "a": "b" } } })).await)?;
     judge("an owner of it", patched(&maps, SETTINGS, owned()).await)?;
     judge("its deletion", deleted(&maps, SETTINGS).await)?;
