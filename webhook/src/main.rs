@@ -141,7 +141,9 @@ fn start(log: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::main]
+// Each thread may build an object of 4 MiB for a review, and its allocator keeps memory of its own: with a thread for each
+// processor of a large node that would be more than the container may have.
+#[tokio::main(worker_threads = 2)]
 async fn serve(flags: Flags) -> anyhow::Result<()> {
     start(&flags.log)?;
     let resources = AgentResources {

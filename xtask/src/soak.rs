@@ -249,13 +249,20 @@ mod tests {
             assert_eq!(has_long_tests(&path).expect("a test file"), long, "{file}");
         }
         // Where nobody looks for them.
-        for entry in fs::read_dir(root.join("e2e/tests/undisturbed")).expect("a folder") {
-            let path = entry.expect("a file").path();
-            assert!(
-                !has_long_tests(&path).expect("a test file"),
-                "{}: a soak belongs in a file of e2e/tests",
-                path.display()
-            );
+        let mut folders = vec![root.join("e2e/tests/undisturbed")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("a file or folder").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                assert!(
+                    !has_long_tests(&path).expect("a test file"),
+                    "{}: a soak belongs in a file of e2e/tests",
+                    path.display()
+                );
+            }
         }
     }
 

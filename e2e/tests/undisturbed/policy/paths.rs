@@ -22,8 +22,8 @@ const OURS: [&str; 12] = [
     "/run/./countersign/workload.sock",
 ];
 
-/// Each leads to a place of the agent's, or below.
-const AGENTS: [&str; 14] = [
+/// Each leads to a place of the agent's, above or below: what is mounted above can be renamed, and ours with it.
+const AGENTS: [&str; 24] = [
     "/countersign-agent",
     "/./countersign-agent",
     "countersign-agent",
@@ -38,6 +38,16 @@ const AGENTS: [&str; 14] = [
     "/var/run/secrets/countersign.dev/token",
     "/run/secrets/countersign.dev",
     "/var/run//secrets/kubernetes.io/serviceaccount/",
+    "/run",
+    "/run/",
+    "run",
+    "//run/.",
+    "/var",
+    "/var/.",
+    "/var/run",
+    "/var/./run//secrets/.",
+    "/run/secrets",
+    "/var/run/secrets/",
 ];
 
 const WITH_PARENTS: [&str; 4] =
@@ -82,8 +92,16 @@ async fn nothing_is_mounted_over_an_identity_however_the_path_is_written() {
         }
         let mut last_words = made.clone();
         app(&mut last_words)["terminationMessagePath"] = json!("/run/./countersign/credentials/tls.crt");
-        let message = refusal(world, last_words).await?.context("a termination message over a file of ours passes")?;
-        ensure!(message.contains("at /run/countersign (or"), "{message}");
+        let mut by_parent = made.clone();
+        app(&mut by_parent)["terminationMessagePath"] = json!("/x/../run/countersign/credentials/tls.key");
+        let mut device = made.clone();
+        let claim = json!({ "name": "mine", "persistentVolumeClaim": { "claimName": "mine" } });
+        device["spec"]["volumes"].as_array_mut().context("volumes")?.push(claim);
+        app(&mut device)["volumeDevices"] = json!([{ "name": "mine", "devicePath": "/run/countersign/credentials" }]);
+        for (what, pod) in [("a message", last_words), ("a message by `..`", by_parent), ("a device", device)] {
+            let message = refusal(world, pod).await?.with_context(|| format!("{what} over a file of ours passes"))?;
+            ensure!(message.contains("at /run/countersign (or"), "{what}: {message}");
+        }
         Ok(())
     })
     .await;
@@ -149,7 +167,9 @@ async fn paths_that_only_look_like_ours_pass() {
         {
             assert_eq!(mounted(world, &made, app, path, "").await?, None, "{path}");
         }
-        for path in ["/countersign-agents", "/run/secrets/cloud.example", "/data/private", "/var/run/secrets"] {
+        for path in
+            ["/countersign-agents", "/run/secrets/cloud.example", "/data/private", "/run/other", "/runner", "/var/lib"]
+        {
             assert_eq!(mounted(world, &made, agent, path, "").await?, None, "{path}");
         }
         Ok(())

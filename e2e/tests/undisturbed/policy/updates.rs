@@ -116,6 +116,8 @@ spec:
     // One tag is listed, then every one of the name, then none.
     let another = "countersign.local/agent:another";
     refuses(another, true).await?;
+    // Of an image with tag and digest the digest counts, and nobody listed it.
+    refuses(&format!("countersign.local/agent:dev@sha256:{}", "0".repeat(64)), true).await?;
     listed("countersign.local/agent").await?;
     refuses(another, false).await?;
     listed("").await?;
