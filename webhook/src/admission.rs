@@ -192,7 +192,11 @@ pub fn check(request: &Request<'_>) -> Answer {
     };
     let verdict = match (&*request.kind.group, &*request.kind.kind) {
         ("countersign.dev", "TrustDomain") => validate::trust_domain(&object, &old_object),
-        ("countersign.dev", "WorkloadIdentity") => validate::workload_identity(&object),
+        ("countersign.dev", "WorkloadIdentity") => {
+            let mut verdict = validate::workload_identity(&object);
+            verdict.problems.extend(request.object.and_then(|raw| validate::too_large(raw, &object)));
+            verdict
+        }
         (group, kind) => validate::Verdict {
             problems: vec![format!(
                 "the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it",

@@ -169,6 +169,12 @@ impl Claims {
         let old = self.entered.remove(uid);
         let mut kept = BTreeMap::new();
         let mut changed = BTreeMap::new();
+        // Whether an owner's claims to a shape were lost before: the others of that owner share the outcome.
+        let mut lost_before: BTreeMap<(u64, Box<str>), bool> = BTreeMap::new();
+        let mut note = |id: u64, rivals: &Rivals, aged: &Aged| {
+            let owner = aged.owner(rivals.claim.kind);
+            lost_before.entry((id, owner.into())).or_insert_with(|| rivals.loses(owner));
+        };
         for (claim, (id, aged)) in old.iter().flat_map(|old| &old.claims) {
             let same = new.as_ref().is_some_and(|(trust_domain, claims)| {
                 old.as_ref().is_some_and(|old| old.trust_domain == **trust_domain) && claims.get(claim) == Some(aged)
@@ -177,6 +183,7 @@ impl Claims {
                 kept.insert(claim.clone(), (*id, aged.clone()));
             } else if let Some(rivals) = self.rivals.get_mut(id) {
                 changed.entry(*id).or_insert_with(|| rivals.own_oldest());
+                note(*id, rivals, aged);
                 rivals.remove(aged);
             }
         }
@@ -191,12 +198,17 @@ impl Claims {
                 if aged.since != UNRECORDED {
                     self.latest = self.latest.max(aged.since).max(not_before(aged.claimant.created));
                 }
+                note(id, rivals, &aged);
                 rivals.insert(aged.clone());
                 kept.insert(claim, (id, aged));
             }
             self.entered.insert(uid.into(), Entered { trust_domain: trust_domain.clone(), claims: kept });
         }
         let mut concerned = self.settle(changed);
+        for ((id, owner), before) in lost_before {
+            let Some(rivals) = self.rivals.get(&id).filter(|rivals| rivals.loses(&owner) != before) else { continue };
+            concerned.extend(rivals.claimants_of(&owner).cloned());
+        }
         concerned.retain(|claimant| claimant.uid != uid);
         concerned.into_iter().collect()
     }

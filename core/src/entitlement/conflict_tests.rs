@@ -152,6 +152,28 @@ fn a_dns_name_has_one_namespace_within_which_it_may_be_claimed_again() {
     assert_eq!((lost_to(&claims, &late), lost_to(&claims, &second)), (vec![], vec!["late".to_owned()]));
 }
 
+/// Of one owner the oldest claim decides for all: when it goes, another owner may be older than what is left.
+#[test]
+fn whoever_shares_an_outcome_is_concerned_when_the_claim_that_decided_it_goes_or_comes() {
+    let shop = |uid, created, name| naming("shop", uid, created, name);
+    let (other, first, later) =
+        (shop("other", 1, "z.svc"), shop("first", 2, "{podName}.svc"), shop("later", 4, "{podName}.svc"));
+    let rival = naming("bank", "rival", 3, "b.svc");
+    let mut claims = Claims::default();
+    for (identity, since) in [(&other, 1), (&first, 2), (&rival, 3), (&later, 4)] {
+        claims.insert(identity, &recorded(identity, since));
+    }
+    assert_eq!(lost_to(&claims, &rival), ["first"]);
+    assert!(lost_to(&claims, &later).is_empty());
+    let concerned = claims.remove("first");
+    assert!(uids(&concerned).contains(&"later"), "{concerned:?}");
+    assert_eq!(lost_to(&claims, &later), ["rival"]);
+    assert!(lost_to(&claims, &rival).is_empty());
+    let concerned = claims.insert(&first, &recorded(&first, 2));
+    assert!(uids(&concerned).contains(&"later"), "{concerned:?}");
+    assert!(lost_to(&claims, &later).is_empty());
+}
+
 #[test]
 fn recording_says_since_when_and_keeps_what_is_recorded() {
     let original = claiming("shop", "a", 5, "/a");

@@ -15,6 +15,9 @@ use super::template::{RenderError, rendered};
 /// The longest DNS name in text form (RFC 1035, 2.3.4).
 const LONGEST: usize = 253;
 
+/// The most labels of a DNS name: each is kept once for each account that is selected.
+const MOST_LABELS: usize = 16;
+
 /// A DNS name of a WorkloadIdentity, such as `{serviceAccount}.{namespace}.svc`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -91,6 +94,9 @@ pub enum NameError {
     /// More than 253 bytes.
     #[error("a DNS name has at most {LONGEST} bytes")]
     TooLong,
+    /// More than [`MOST_LABELS`].
+    #[error("a DNS name has at most {MOST_LABELS} labels")]
+    TooManyLabels,
     /// The last label is a number, as in an IPv4 address.
     #[error("the DNS name {text:?} ends in a number; an IP address is no DNS name")]
     LooksLikeAddress {
@@ -160,6 +166,9 @@ fn parse_labels(text: &str, labels_before: usize) -> Result<Arc<[Segment]>, Name
     if text.len() > LONGEST {
         return Err(NameError::TooLong);
     }
+    if text.split('.').nth(MOST_LABELS).is_some() {
+        return Err(NameError::TooManyLabels);
+    }
     let last = text.rsplit('.').next().unwrap_or(text);
     if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
         return Err(NameError::LooksLikeAddress { text: shortened(text) });
@@ -189,6 +198,13 @@ fn write_labels(f: &mut fmt::Formatter<'_>, labels: &[Segment]) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_has_so_many_labels_and_no_more() {
+        let name = |labels: usize| vec!["a"; labels].join(".");
+        assert!(NameTemplate::parse(&name(MOST_LABELS)).is_ok());
+        assert_eq!(NameTemplate::parse(&name(MOST_LABELS + 1)), Err(NameError::TooManyLabels));
+    }
 
     fn pod() -> PodFacts {
         PodFacts {

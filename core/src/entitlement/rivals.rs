@@ -138,10 +138,26 @@ impl Rivals {
         Oldest { first: order.next(), second: order.next() }
     }
 
+    /// The oldest claim of an owner that may have several.
+    pub(super) fn first_of(&self, owner: &str) -> Option<&Aged> {
+        self.by_owner.get(owner).and_then(BTreeSet::first)
+    }
+
+    /// Whether what an owner claims is lost to another.
+    pub(super) fn loses(&self, owner: &str) -> bool {
+        let own = self.first_of(owner);
+        own.zip(self.oldest.of_another(owner, self.claim.kind)).is_some_and(|(own, other)| other < own)
+    }
+
+    /// Everyone who claims for an owner that may have several claims.
+    pub(super) fn claimants_of(&self, owner: &str) -> impl Iterator<Item = &Arc<Claimant>> {
+        self.by_owner.get(owner).into_iter().flatten().map(|aged| &aged.claimant)
+    }
+
     /// The claim to which this one, which is among the rivals, is lost.
     pub(super) fn lost_to(&self, aged: &Aged) -> Option<&Aged> {
         let owner = aged.owner(self.claim.kind);
-        let own = self.by_owner.get(owner).and_then(BTreeSet::first).unwrap_or(aged);
+        let own = self.first_of(owner).unwrap_or(aged);
         self.oldest.of_another(owner, self.claim.kind).filter(|other| *other < own)
     }
 

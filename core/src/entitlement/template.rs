@@ -14,6 +14,9 @@ use super::segment::{Placeholder, Segment, SegmentError, check_path_segment, sho
 /// The longest path that fits a SPIFFE ID (2048 bytes, SPIFFE-ID 2.3) beside the longest trust domain (255).
 const LONGEST_PATH: usize = 2048 - "spiffe://".len() - 255;
 
+/// The most segments of a path: each is kept once for each account that is selected.
+pub(super) const MOST_SEGMENTS: usize = 32;
+
 /// A path template such as `/ns/{namespace}/sa/{serviceAccount}` (the default).
 ///
 /// Equal templates render equal paths; cloning is cheap.
@@ -117,6 +120,9 @@ pub enum TemplateError {
         "the path is too long: with the longest names Kubernetes allows, a SPIFFE ID rendered from it could exceed 2048 bytes"
     )]
     TooLong,
+    /// More than [`MOST_SEGMENTS`].
+    #[error("a path has at most {MOST_SEGMENTS} segments")]
+    TooManySegments,
     /// One segment is wrong.
     #[error("segment {position} ({segment:?}) {problem}")]
     Segment {
@@ -176,6 +182,7 @@ pub(super) fn split(text: &str) -> Result<Vec<&str>, TemplateError> {
     match text.strip_prefix('/') {
         None => Err(TemplateError::NotAbsolute),
         Some("") => Err(TemplateError::NoSegments),
+        Some(rest) if rest.split('/').nth(MOST_SEGMENTS).is_some() => Err(TemplateError::TooManySegments),
         Some(rest) => Ok(rest.split('/').collect()),
     }
 }
@@ -195,6 +202,12 @@ fn longest(segments: &[Segment]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_has_so_many_segments_and_no_more() {
+        assert!(PathTemplate::parse(&"/a".repeat(MOST_SEGMENTS)).is_ok());
+        assert_eq!(PathTemplate::parse(&"/a".repeat(MOST_SEGMENTS + 1)), Err(TemplateError::TooManySegments));
+    }
 
     fn pod() -> PodFacts {
         PodFacts {

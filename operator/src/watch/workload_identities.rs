@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use countersign_crds::WorkloadIdentity;
-use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, api::ObjectMeta, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow, stored::Stored};
 use crate::{
@@ -27,6 +27,20 @@ pub async fn watch(
     follow("workloadidentities", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
+/// What of the metadata decides something.
+fn decisive(metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp,
+        deletion_timestamp: metadata.deletion_timestamp,
+        ..ObjectMeta::default()
+    }
+}
+
 struct WorkloadIdentities {
     index: SharedIndex,
     store: Stored<WorkloadIdentity>,
@@ -47,8 +61,8 @@ fn identity_key(key: &ObjectKey) -> IdentityKey {
 
 impl Sink<WorkloadIdentity> for WorkloadIdentities {
     fn applied(&mut self, mut identity: WorkloadIdentity) {
-        // Longer than the rest of the object, and nobody here asks who set which field.
-        identity.metadata.managed_fields = None;
+        // All of it is kept twice, and whoever writes the object chooses how long its labels and annotations are.
+        identity.metadata = decisive(std::mem::take(&mut identity.metadata));
         self.store.apply(identity.clone());
         self.index.update(|index| index.apply_identity(identity));
         self.count();
@@ -70,5 +84,21 @@ impl Sink<WorkloadIdentity> for WorkloadIdentities {
 
     fn confirmed(&mut self, at: Moment) {
         self.freshness.confirm(View::WorkloadIdentities, at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ObjectMeta, decisive};
+
+    #[test]
+    fn of_a_workload_identitys_metadata_nothing_is_kept_that_decides_nothing() {
+        let text = || Some("text".to_owned());
+        let long = || Some([("key".to_owned(), "x".repeat(1000))].into());
+        let kept =
+            ObjectMeta { name: text(), namespace: text(), uid: text(), generation: Some(3), ..ObjectMeta::default() };
+        let sent =
+            ObjectMeta { labels: long(), annotations: long(), finalizers: Some(vec!["f".to_owned()]), ..kept.clone() };
+        assert_eq!(decisive(sent), kept);
     }
 }

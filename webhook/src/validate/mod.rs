@@ -9,7 +9,7 @@ mod workload_identity;
 use std::{collections::HashSet, fmt::Display};
 
 use countersign_core::entitlement::AudiencePattern;
-pub(crate) use read::RESOURCE;
+pub(crate) use read::{RESOURCE, too_large};
 
 pub use trust_domain::trust_domain;
 pub use workload_identity::workload_identity;

@@ -1,6 +1,9 @@
 //! What is read of a resource: its spec, and of its metadata all but the record of who set which field, which grows with
 //! every manager and decides nothing.
 
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
 use crate::projection::Part;
 
 /// What is read of a TrustDomain or WorkloadIdentity.
@@ -11,11 +14,36 @@ pub(crate) static RESOURCE: Part = Part::Fields(&[
     ("spec", Part::Whole),
 ]);
 
+/// The most bytes of a WorkloadIdentity's metadata and spec, JSON. Its status, in which the ages of its claims are recorded,
+/// must fit beside them into what etcd stores of an object (1.5 MiB).
+const LARGEST_IDENTITY: usize = 512 * 1024;
+
+#[derive(Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+}
+
+/// What is wrong with a WorkloadIdentity beside which no status fits: `raw` is all of it, `object` what was read. One that is
+/// being deleted is left alone.
+pub(crate) fn too_large(raw: &RawValue, object: &Value) -> Option<String> {
+    let stored: Stored<'_> = serde_json::from_str(raw.get()).ok()?;
+    let length = [stored.metadata, stored.spec].into_iter().flatten().map(|part| part.get().len()).sum::<usize>();
+    let is_deleted = object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+    (length > LARGEST_IDENTITY && !is_deleted).then(|| {
+        format!(
+            "metadata and spec have {length} bytes, and at most {LARGEST_IDENTITY} leave room for the status: use fewer or shorter labels and annotations"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{json, value::to_raw_value};
 
-    use super::RESOURCE;
+    use super::{LARGEST_IDENTITY, RESOURCE, too_large};
     use crate::projection::project;
 
     #[test]
@@ -26,5 +54,18 @@ mod tests {
         large["metadata"]["managedFields"] = json!(vec![json!({ "fieldsV1": { "f:a": {} } }); 10_000]);
         large["status"] = json!(vec![json!({}); 10_000]);
         assert_eq!(project(&to_raw_value(&large).expect("JSON"), &RESOURCE), Ok(plain));
+    }
+
+    #[test]
+    fn an_object_beside_which_no_status_fits_is_refused_unless_it_is_being_deleted() {
+        let mut object = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "path": "/a" } });
+        let judged = |object: &serde_json::Value| too_large(&to_raw_value(object).expect("JSON"), object);
+        assert_eq!(judged(&object), None);
+        object["status"] = json!({ "claims": "c".repeat(LARGEST_IDENTITY) });
+        assert_eq!(judged(&object), None, "the status itself does not count");
+        object["metadata"]["annotations"] = json!({ "a": "b".repeat(LARGEST_IDENTITY) });
+        assert!(judged(&object).is_some_and(|told| told.contains("room for the status")));
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(judged(&object), None);
     }
 }
