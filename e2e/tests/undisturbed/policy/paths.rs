@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{agent, app, made, mounts, open_namespace, refusal};
 
 /// Each leads to where an application looks for its identity, or below.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "/run/countersign/",
     "/run//countersign",
     "//run/countersign",
@@ -20,10 +20,11 @@ const OURS: [&str; 12] = [
     "var/run/countersign/credentials",
     "/run//countersign/credentials/tls.crt",
     "/run/./countersign/workload.sock",
+    "/run/countersign/../countersign",
 ];
 
 /// Each leads to a place of the agent's, above or below: what is mounted above can be renamed, and ours with it.
-const AGENTS: [&str; 24] = [
+const AGENTS: [&str; 25] = [
     "/countersign-agent",
     "/./countersign-agent",
     "countersign-agent",
@@ -35,6 +36,7 @@ const AGENTS: [&str; 24] = [
     "/sessions",
     "/sessions/app",
     "/run/countersign/credentials",
+    "/run/countersign/../countersign",
     "/var/run/secrets/countersign.dev/token",
     "/run/secrets/countersign.dev",
     "/var/run//secrets/kubernetes.io/serviceaccount/",
@@ -50,8 +52,7 @@ const AGENTS: [&str; 24] = [
     "/var/run/secrets/",
 ];
 
-const WITH_PARENTS: [&str; 4] =
-    ["/run/other/../countersign", "/run/countersign/../countersign", "/../run/countersign", "/mine/.."];
+const WITH_PARENTS: [&str; 3] = ["/run/other/../countersign", "/../run/countersign", "/mine/.."];
 
 type Container = fn(&mut Value) -> &mut Value;
 
