@@ -68,8 +68,8 @@ pub struct HeldX509 {
     pub dns_names: BTreeSet<String>,
     /// It no longer verifies against the newest bundle.
     pub distrusted: bool,
-    /// When its authority was tainted already as it came, or its names were not those told: not before this is another
-    /// asked for.
+    /// No other certificate is requested before this time; set when its authority was tainted on arrival, or its DNS names
+    /// differ from those the issuer announced.
     pub patient_until: Option<Timestamp>,
 }
 
