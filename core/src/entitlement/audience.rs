@@ -64,7 +64,7 @@ impl AudiencePattern {
         host_ends && text.ends_with(['/', ':', '?', '#', '=', '&'])
     }
 
-    /// Whether every audience that `claimed` covers is covered.
+    /// Whether a grant of this allows a WorkloadIdentity to name `claimed`: an exact audience of any characters, or a prefix.
     pub fn admits(&self, claimed: &Self) -> bool {
         if self.prefix { claimed.text.starts_with(&*self.text) } else { self == claimed }
     }
@@ -189,6 +189,8 @@ mod tests {
             ("ab*", "a*", false),
             ("*", "*", true),
             ("a*", "*", false),
+            ("a*", "aö", true),
+            ("a*", "aö*", true),
         ] {
             assert_eq!(pattern(granted).admits(&pattern(claimed)), expected, "{granted} over {claimed}");
         }
