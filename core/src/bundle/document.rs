@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Bundle, DEFAULT_REFRESH_HINT};
 use crate::id::TrustDomain;
-use crate::jws::{JwkMembers, PublicJwk, read_json};
+use crate::jws::{JwkMembers, PublicJwk, read_object};
 use crate::jwt::{JwtKeyError, JwtVerificationKey};
 use crate::x509::{CaCertificate, CaCertificateError};
 
@@ -126,7 +126,7 @@ impl Bundle {
         if document.len() > MAX_BUNDLE_LENGTH {
             return Err(BundleError::TooLong { length: document.len() });
         }
-        let document: Document = read_json(document).ok_or(BundleError::Malformed)?;
+        let document: Document = read_object(document).ok_or(BundleError::Malformed)?;
         let mut bundle = Self {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),

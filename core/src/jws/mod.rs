@@ -60,7 +60,7 @@ impl<'a> Compact<'a> {
         let signing_input = token.as_bytes().get(..header.len() + 1 + payload.len()).unwrap_or_default();
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| CompactError::NotCompact)?;
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| CompactError::NotCompact)?;
-        let header = serde_json::from_slice(&header).map_err(|_| CompactError::Header)?;
+        let header = read_object(&header).ok_or(CompactError::Header)?;
         Ok(Self { header, payload, signing_input, signature })
     }
 
@@ -70,10 +70,12 @@ impl<'a> Compact<'a> {
     }
 }
 
-/// Reads JSON, which is UTF-8 throughout (RFC 8259, section 8.1). `serde_json` does not look at the bytes of what it skips, so
-/// that a text which others refuse would be read here.
-pub(crate) fn read_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()
+/// Reads a JSON object, which is UTF-8 throughout (RFC 8259, section 8.1). `serde_json` does not look at the bytes of what it
+/// skips, and reads a struct from an array of its members too: a text that others refuse would be read here.
+pub(crate) fn read_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let is_object = text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
+    is_object.then(|| serde_json::from_str(text).ok())?
 }
 
 /// `aud`: one text or a list of them (RFC 7519, section 4.1.3).

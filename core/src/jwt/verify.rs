@@ -138,7 +138,7 @@ pub fn verify_jwt_svid(
         None | Some("JWT" | "JOSE") => {}
         Some(typ) => return Err(JwtSvidError::Type { typ: quoted(typ) }),
     }
-    let claims: Registered = jws::read_json(&compact.payload).ok_or(JwtSvidError::Claims)?;
+    let claims: Registered = jws::read_object(&compact.payload).ok_or(JwtSvidError::Claims)?;
     let id: SpiffeId = claims.sub.parse()?;
 
     let trust_domain = id.trust_domain();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::jws::{JwkMembers, PublicJwk, VerificationKey, read_json};
+use crate::jws::{JwkMembers, PublicJwk, VerificationKey, read_object};
 
 /// The longest JWK set that is looked at, in bytes.
 pub const MAX_JWKS_LENGTH: usize = 1024 * 1024;
@@ -49,7 +49,7 @@ impl ClusterJwks {
         if json.len() > MAX_JWKS_LENGTH {
             return Err(JwksError::TooLong { length: json.len() });
         }
-        let document: Document = read_json(json).ok_or(JwksError::Malformed)?;
+        let document: Document = read_object(json).ok_or(JwksError::Malformed)?;
         let mut keys = HashMap::new();
         for (kid, key) in document.keys.into_iter().filter_map(verification_key) {
             if keys.insert(kid, key).is_some() {

@@ -194,7 +194,7 @@ pub fn verify_token(
     let kid = compact.header.kid.as_deref().filter(|kid| !kid.is_empty()).ok_or(TokenError::NoKeyId)?;
     let key = jwks.get(kid).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid) })?;
     compact.verify(key, algorithm).map_err(|_| TokenError::Signature)?;
-    let claims: Claims = jws::read_json(&compact.payload).ok_or(TokenError::Claims)?;
+    let claims: Claims = jws::read_object(&compact.payload).ok_or(TokenError::Claims)?;
     check(&claims, expected, now)?;
     pod(claims)
 }

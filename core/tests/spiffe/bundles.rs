@@ -182,6 +182,8 @@ fn what_is_no_jwk_set_is_refused() {
     for document in [
         json!({}),
         json!([]),
+        // Found by fuzzing: the members in their order, without names.
+        json!([[], 2, 7]),
         json!({"keys": {}}),
         json!({"keys": null}),
         json!({"keys": [7]}),

@@ -76,6 +76,8 @@ fn a_header_that_holds_more_is_refused() {
         header[name] = value;
         assert_eq!(cluster.verify_token(&cluster.token(&header, &claims())), Err(TokenError::Malformed), "{name}");
     }
+    let members = json!(["ES256", "k8s", null]);
+    assert_eq!(cluster.verify_token(&cluster.token(&members, &claims())), Err(TokenError::Malformed));
     let mut typed = header();
     typed["typ"] = json!("JWT");
     assert!(cluster.verify_token(&cluster.token(&typed, &claims())).is_ok());
@@ -133,6 +135,7 @@ fn a_key_set_without_a_key_that_verifies_is_refused() {
     assert_eq!(parse(json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k"}]})), JwksError::NoKey);
     assert_eq!(parse(json!({})), JwksError::Malformed);
     assert_eq!(parse(json!({"keys": [7]})), JwksError::Malformed);
+    assert_eq!(parse(json!([[jwk(KeyType::EcP256, "a")]])), JwksError::Malformed);
     let not_utf_8 =
         [b"{\"keys\":[".as_slice(), jwk(KeyType::EcP256, "a").to_string().as_bytes(), b"],\"o\":\"\xc3\"}"].concat();
     assert_eq!(ClusterJwks::parse(&not_utf_8).unwrap_err(), JwksError::Malformed);
