@@ -2,6 +2,7 @@
 //! module's files, the flags, Go's version) spares the next one.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,6 +17,8 @@ struct Module {
     dir: &'static str,
     /// Import paths; each becomes a program of its last element's name.
     packages: &'static [&'static str],
+    /// Further names of the first program, by which it knows what to be.
+    names: &'static [&'static str],
     /// When the last element of the only import path is not the program's name.
     output: Option<&'static str>,
     tags: &'static str,
@@ -27,13 +30,11 @@ struct Module {
 const KUBERNETES: Module = Module {
     dir: "tools/kubernetes-1.37",
     packages: &[
-        "k8s.io/kubernetes/cmd/kube-apiserver",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "k8s.io/kubernetes/cmd/kube-scheduler",
-        "k8s.io/kubernetes/cmd/kubelet",
-        "k8s.io/kubernetes/cmd/kube-proxy",
+        "countersign.local/kubernetes",
+        // Called often and for moments: alone it starts sooner.
         "k8s.io/kubernetes/cmd/kubectl",
     ],
+    names: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"],
     output: None,
     tags: "",
     // Without these the API server calls itself v0.0.0, and clients refuse it.
@@ -53,6 +54,7 @@ const MODULES: [Module; 7] = [
     Module {
         dir: "tools/etcd",
         packages: &["go.etcd.io/etcd/server/v3"],
+        names: &[],
         output: Some("etcd"),
         tags: "",
         variables: &[],
@@ -65,6 +67,7 @@ const MODULES: [Module; 7] = [
             "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             "github.com/containerd/containerd/v2/cmd/ctr",
         ],
+        names: &[],
         output: None,
         tags: "no_btrfs no_zfs no_devmapper",
         variables: &["github.com/containerd/containerd/v2/version.Version=v2.3.7"],
@@ -74,6 +77,7 @@ const MODULES: [Module; 7] = [
     Module {
         dir: "tools/runc",
         packages: &["github.com/opencontainers/runc"],
+        names: &[],
         output: None,
         tags: "seccomp",
         variables: &["main.version=1.5.2"],
@@ -87,13 +91,30 @@ const MODULES: [Module; 7] = [
             "github.com/containernetworking/plugins/plugins/ipam/host-local",
             "github.com/containernetworking/plugins/plugins/meta/portmap",
         ],
+        names: &[],
         output: None,
         tags: "",
         variables: &[],
         cgo: false,
     },
-    Module { dir: "tools/coredns", packages: &["."], output: Some("coredns"), tags: "", variables: &[], cgo: false },
-    Module { dir: "images/pause", packages: &["."], output: Some("pause"), tags: "", variables: &[], cgo: false },
+    Module {
+        dir: "tools/coredns",
+        packages: &["."],
+        names: &[],
+        output: Some("coredns"),
+        tags: "",
+        variables: &[],
+        cgo: false,
+    },
+    Module {
+        dir: "images/pause",
+        packages: &["."],
+        names: &[],
+        output: Some("pause"),
+        tags: "",
+        variables: &[],
+        cgo: false,
+    },
 ];
 
 /// Where the programs are.
@@ -136,7 +157,7 @@ fn build(root: &Path, module: &Module) -> Result<()> {
     let stamp = stamp(&dir, &args)?;
     let stamp_file = bin.join(format!(".{}.stamp", outputs.join("+")));
     let up_to_date = fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp)
-        && outputs.iter().all(|name| bin.join(name).is_file());
+        && outputs.iter().chain(module.names).all(|name| bin.join(name).is_file());
     if up_to_date {
         return Ok(());
     }
@@ -146,6 +167,15 @@ fn build(root: &Path, module: &Module) -> Result<()> {
         .current_dir(&dir)
         .quiet()
         .with_context(|| format!("building e2e/cluster/{}", module.dir))?;
+    for name in module.names {
+        let link = bin.join(name);
+        // What was there may be a program of its own, of an earlier build.
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).with_context(|| format!("removing {}", link.display()))?;
+        }
+        symlink(outputs.first().copied().unwrap_or_default(), &link)
+            .with_context(|| format!("making {}", link.display()))?;
+    }
     fs::write(&stamp_file, stamp).with_context(|| format!("writing {}", stamp_file.display()))?;
     progress.done("built");
     Ok(())

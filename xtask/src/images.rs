@@ -10,7 +10,25 @@ use anyhow::{Context, Result, bail};
 use crate::image::{self, Content, EXECUTABLE_ONLY, READABLE};
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
-use crate::{build, deps, python};
+use crate::{deps, python};
+
+/// How the programs of this workspace are built: a profile of `Cargo.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As they are released: what is measured, and what runs in a soak.
+    Release,
+    /// The same code, built in less time: for `up` and `test`.
+    Quick,
+}
+
+impl Build {
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Quick => "quick",
+        }
+    }
+}
 
 /// What an image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,27 +90,27 @@ const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'st
 }
 
 /// Makes the images of these groups; returns their archives.
-pub(crate) fn make(root: &Path, groups: &[Group]) -> Result<Vec<PathBuf>> {
-    make_all(root, IMAGES.iter().filter(|image| groups.contains(&image.group)).collect())
+pub(crate) fn make(root: &Path, groups: &[Group], build: Build) -> Result<Vec<PathBuf>> {
+    make_all(root, IMAGES.iter().filter(|image| groups.contains(&image.group)).collect(), build)
 }
 
 /// Makes the images of these names, or all when there are none; returns their archives.
-pub(crate) fn make_named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
+pub(crate) fn make_named(root: &Path, names: &[String], build: Build) -> Result<Vec<PathBuf>> {
     if let Some(unknown) = names.iter().find(|name| IMAGES.iter().all(|image| image.name != **name)) {
         let known = IMAGES.map(|image| image.name).join(", ");
         bail!("there is no image `{unknown}`; there are {known}");
     }
     let wanted = |image: &&Image| names.is_empty() || names.iter().any(|name| name == image.name);
-    make_all(root, IMAGES.iter().filter(wanted).collect())
+    make_all(root, IMAGES.iter().filter(wanted).collect(), build)
 }
 
-fn make_all(root: &Path, wanted: Vec<&Image>) -> Result<Vec<PathBuf>> {
-    build_rust(root, &wanted)?;
+fn make_all(root: &Path, wanted: Vec<&Image>, build: Build) -> Result<Vec<PathBuf>> {
+    build_rust(root, &wanted, build)?;
     let progress = Progress::start("make images");
     let mut archives = Vec::new();
     for image in wanted {
         let archive = root.join("target/images").join(format!("{}.tar", image.name));
-        let content = image.content(root).with_context(|| format!("making the image {}", image.name))?;
+        let content = image.content(root, build).with_context(|| format!("making the image {}", image.name))?;
         image::write(&archive, &image.reference(), &content)?;
         let megabytes = archive.metadata()?.len().div_ceil(1_000_000);
         progress.note(format!("{} ({megabytes} MB): {}", image.reference(), archive.display()));
@@ -110,14 +128,12 @@ impl Image {
         }
     }
 
-    fn content(&self, root: &Path) -> Result<Content> {
+    fn content(&self, root: &Path, build: Build) -> Result<Content> {
         match self.source {
-            Source::Rust { bin, mode, .. } => {
-                Ok(Content::binary(&root.join("target").join(deps::MUSL).join("release").join(bin), mode))
-            }
+            Source::Rust { bin, mode, .. } => Ok(Content::binary(&built(root, build).join(bin), mode)),
             Source::Go { dir } => {
                 let binary = root.join("target/images/go").join(self.name);
-                build::static_go(&root.join(dir), &binary)?;
+                crate::build::static_go(&root.join(dir), &binary)?;
                 Ok(Content::binary(&binary, READABLE))
             }
             Source::Python { dir, script } => {
@@ -131,31 +147,34 @@ impl Image {
     }
 }
 
-fn build_rust(root: &Path, images: &[&Image]) -> Result<()> {
+fn build_rust(root: &Path, images: &[&Image], build: Build) -> Result<()> {
     let programs = images.iter().filter_map(|image| match image.source {
         Source::Rust { package, bin, .. } => Some((package, bin)),
         _ => None,
     });
-    build_static(root, &programs.collect::<Vec<_>>())
+    build_static(root, &programs.collect::<Vec<_>>(), build).map(drop)
 }
 
-/// Static binaries (package and program), all in one build: what they share is compiled once. They are then in the folder
-/// `release` of the target [`deps::MUSL`].
-pub(crate) fn build_static(root: &Path, programs: &[(&str, &str)]) -> Result<()> {
+/// Static binaries (package and program), all in one build: what they share is compiled once. The answer is their folder.
+pub(crate) fn build_static(root: &Path, programs: &[(&str, &str)], build: Build) -> Result<PathBuf> {
     if programs.is_empty() {
-        return Ok(());
+        return Ok(built(root, build));
     }
-    let mut args: Vec<&str> = vec!["build", "--release", "--target", deps::MUSL];
+    let mut args: Vec<&str> = vec!["build", "--profile", build.profile(), "--target", deps::MUSL];
     args.extend(programs.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]));
     deps::for_images()?;
-    let progress = Progress::start("build static binaries");
+    let progress = Progress::start(format!("build static binaries (profile {})", build.profile()));
     cmd("cargo", args)
         .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
         .env("CARGO_TARGET_DIR", root.join("target"))
         .current_dir(root)
         .run()?;
     progress.done("built");
-    Ok(())
+    Ok(built(root, build))
+}
+
+fn built(root: &Path, build: Build) -> PathBuf {
+    root.join("target").join(deps::MUSL).join(build.profile())
 }
 
 #[cfg(test)]

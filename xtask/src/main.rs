@@ -12,12 +12,12 @@ mod cluster;
 mod codegen;
 mod demo;
 mod deps;
+mod e2e;
 mod fault;
 mod fuzz;
 mod image;
 mod images;
 mod kube;
-mod logs;
 mod product;
 mod progress;
 mod python;
@@ -44,6 +44,9 @@ enum Command {
     Images {
         /// Such as `agent`; all when none is named.
         names: Vec<String>,
+        /// Built in less time, as `up` does it, and not as released.
+        #[arg(long)]
+        quick: bool,
     },
     /// Load an image archive into the running cluster.
     Load {
@@ -121,7 +124,10 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(Name { name }) => product::up(&root, &name),
         Command::Down(Name { name }) => product::down(&root, &name),
-        Command::Images { names } => images::make_named(&root, &names).map(drop),
+        Command::Images { names, quick } => {
+            let build = if quick { images::Build::Quick } else { images::Build::Release };
+            images::make_named(&root, &names, build).map(drop)
+        }
         Command::Test(options) => test::run(&root, &options),
         Command::Fuzz(options) => fuzz::run(&root, &options),
         Command::Bench(options) => bench::run(&root, &options),

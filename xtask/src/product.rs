@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::cluster::{self, Cluster};
 use crate::demo;
-use crate::images::{self, Group};
+use crate::images::{self, Build, Group};
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
 use crate::sh::{Run as _, wait_for};
@@ -19,7 +19,7 @@ const ADMISSION: Duration = Duration::from_secs(60);
 /// `cargo xtask up`: cluster, product, demo; ends with who talked to whom.
 pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let cluster = cluster::up(root, name)?;
-    let archives = images::make(root, &[Group::Product, Group::Demo])?;
+    let archives = images::make(root, &[Group::Product, Group::Demo], Build::Quick)?;
     let changed = cluster.load(&archives)?;
     let kubectl = &cluster.kubectl;
     install(root, &cluster, changed)?;

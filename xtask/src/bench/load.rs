@@ -6,8 +6,7 @@ use std::process::Stdio;
 use anyhow::Result;
 
 use crate::cluster;
-use crate::deps::MUSL;
-use crate::images;
+use crate::images::{self, Build};
 use crate::sh::{Run as _, cmd};
 
 /// The cluster's name.
@@ -45,8 +44,7 @@ pub(super) fn crowd(root: &Path) -> Result<String> {
 fn drive(root: &Path, arguments: &[String]) -> Result<String> {
     // The operator as it is in its image: with that allocator, and that C library.
     let programs = ["countersign-operator", "countersign-load"];
-    images::build_static(root, &programs.map(|program| (program, program)))?;
-    let built = root.join("target").join(MUSL).join("release");
+    let built = images::build_static(root, &programs.map(|program| (program, program)), Build::Release)?;
     cluster::down_own(root, NAME)?;
     let cluster = cluster::up_api_server(root, NAME)?;
     let measured = cmd(built.join("countersign-load"), ["--json"])

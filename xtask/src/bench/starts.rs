@@ -6,9 +6,10 @@ use std::process::Stdio;
 use anyhow::{Result, bail};
 
 use crate::cluster::{self, Cluster};
-use crate::images::{self, Group};
+use crate::e2e::environment;
+use crate::images::{self, Build, Group};
 use crate::sh::{Run as _, cmd};
-use crate::{deps, product, test};
+use crate::{deps, product};
 
 /// The cluster's name.
 const NAME: &str = "bench";
@@ -22,7 +23,7 @@ pub(super) fn run(root: &Path) -> Result<String> {
     }
     deps::for_tests()?;
     cmd("cargo", ["build", "--quiet", "--package", "countersign-e2e", "--bin", PROGRAM]).current_dir(root).run()?;
-    let archives = images::make(root, &[Group::Product, Group::Demo])?;
+    let archives = images::make(root, &[Group::Product, Group::Demo], Build::Release)?;
     cluster::down(root, NAME)?;
     let measured = cluster::up(root, NAME).and_then(|cluster| measure(root, &cluster, &archives));
     cluster::down(root, NAME)?;
@@ -33,5 +34,5 @@ fn measure(root: &Path, cluster: &Cluster, archives: &[std::path::PathBuf]) -> R
     let changed = cluster.load(archives)?;
     product::install(root, cluster, changed)?;
     let mut command = cmd(root.join("target/debug").join(PROGRAM), [""; 0]);
-    test::environment(&mut command, root, cluster)?.current_dir(root).stderr(Stdio::inherit()).read()
+    environment(&mut command, root, cluster)?.current_dir(root).stderr(Stdio::inherit()).read()
 }

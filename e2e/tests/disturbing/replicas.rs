@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
+    faults::alone,
     fixture::PodSpec,
     pods::is_ready,
-    scenario,
     until::{PATIENCE, until, watch},
 };
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
@@ -32,7 +32,7 @@ const HAND_OVER: Duration = Duration::from_secs(15);
 /// R25, R87: one test, for it kills what others need.
 #[tokio::test]
 async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
-    scenario("replicas", async |world| {
+    alone("replicas", async |world| {
         let replicas = whole(world, 2).await?;
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("many", "")).await?;

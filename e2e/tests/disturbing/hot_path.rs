@@ -9,11 +9,10 @@ use countersign_e2e::{
     apply::documents,
     audit::{Audit, title},
     cluster::SYSTEM,
-    faults::counted,
+    faults::{alone, counted},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     replicas::{OPERATOR, WEBHOOK},
-    scenario,
     until::{PATIENCE, until},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -35,7 +34,7 @@ const AFTER_ADMISSIONS: &str = "after-admissions";
 #[tokio::test]
 async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
     let Some(audit) = Audit::given("requests that follow from issues and admissions") else { return };
-    scenario("hot-path", async |world| {
+    alone("hot-path", async |world| {
         world.settled().await?;
         issues(world).await?;
         mark(world, AFTER_ISSUES).await?;

@@ -1,26 +1,26 @@
 //! Keeps the logs of everything that runs on a cluster while the end-to-end tests do.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
+use super::{Lane, environment};
 use crate::cluster::signal;
-use crate::sh::{Run as _, cmd};
+
+/// The program of the tests that follows logs.
+const NAME: &str = "countersign-e2e-logs";
 
 /// A program of the tests' own; it is ended with this.
 #[derive(Debug)]
 pub(crate) struct Keeper(Child);
 
 impl Keeper {
-    /// Builds it, starts it in the environment that `prepare` makes, and waits until it follows all logs.
-    pub(crate) fn start(root: &Path, prepare: impl FnOnce(&mut Command) -> Result<()>) -> Result<Self> {
-        const NAME: &str = "countersign-e2e-logs";
-        cmd("cargo", ["build", "--quiet", "--package", "countersign-e2e", "--bin", NAME]).current_dir(root).run()?;
-        let mut command = Command::new(root.join("target/debug").join(NAME));
-        prepare(&mut command)?;
+    /// Starts it on a lane's cluster, and waits until it follows all logs.
+    pub(crate) fn start(lane: &Lane<'_>) -> Result<Self> {
+        let mut command = lane.programs.end_to_end(NAME)?.command();
+        environment(&mut command, lane.root, &lane.cluster)?;
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {NAME}"))?;
         let mut word = String::new();
         if let Some(output) = child.stdout.take() {

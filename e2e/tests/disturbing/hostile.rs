@@ -13,9 +13,8 @@ use std::{
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::counted,
+    faults::{alone, counted},
     issuer::Road,
-    scenario,
     until::{PATIENCE, until},
 };
 use serde_json::json;
@@ -62,7 +61,7 @@ struct Done {
 /// None of the honest ones fails; what it costs them is written down beside what it was before.
 #[tokio::test]
 async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
-    scenario("hostile", async |world| {
+    alone("hostile", async |world| {
         let (road, token) = prepared(world).await?;
         let before = honest(&road, &token).await?;
 

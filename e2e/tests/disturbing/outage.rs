@@ -5,10 +5,10 @@
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
+    faults::alone,
     fixture::PodSpec,
     pods::is_event,
     replicas::OPERATOR,
-    scenario,
     until::{PATIENCE, until},
 };
 
@@ -16,7 +16,7 @@ use countersign_e2e::{
 /// is back.
 #[tokio::test]
 async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
-    scenario("outage", async |world| {
+    alone("outage", async |world| {
         let serve = PodSpec::demo("server", &["serve", "--listen", "0.0.0.0:8443", "--allow", &world.id("client")]);
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         for account in ["server", "client", "late"] {
@@ -31,7 +31,7 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
 
         let original = world.replicas(OPERATOR).await?;
         world.scale(OPERATOR, 0).await?;
-        let outcome = alone(world).await;
+        let outcome = without_operator(world).await;
         world.scale(OPERATOR, original).await?;
         outcome?;
         let credential =
@@ -42,8 +42,7 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
     .await;
 }
 
-/// While there is no operator.
-async fn alone(world: &World) -> Result<()> {
+async fn without_operator(world: &World) -> Result<()> {
     let late = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("late") };
     world.cluster.apply(&late.pod(&world.namespace)).await?;
     world.ready("late").await?;

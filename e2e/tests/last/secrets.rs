@@ -4,7 +4,7 @@
 //! looked for: every key and token that a test saw, and whatever has the shape of a key or a token, so that those which
 //! no test saw are found as well.
 //!
-//! Runs after the tests whose keys and tokens it looks for, as its name has it.
+//! Runs after the tests whose keys and tokens it looks for.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -18,10 +18,10 @@ use countersign_e2e::{
     Cluster, World,
     apply::{delete, documents},
     cluster::SYSTEM,
+    faults::alone,
     fixture::PodSpec,
     pods::is_ready,
     replicas::{WEBHOOK, WEBHOOK_CA},
-    scenario,
     until::{PATIENCE, until},
 };
 use jiff::Timestamp;
@@ -53,13 +53,9 @@ const ADMISSIONS: u64 = 2_000;
 const ROTATIONS: usize = 3;
 const ROTATED_WITHIN: Duration = Duration::from_secs(240);
 
-/// One test at a time may upset the webhook.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_come_again() {
-    let _alone = ALONE.lock().await;
-    scenario("rotation", async |world| {
+    alone("rotation", async |world| {
         replicas_serve(&world.cluster).await?;
         let load = Load::start(world).await?;
         let outcome = rotate(world, &load).await;
@@ -78,8 +74,7 @@ async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_c
 /// What nobody should do and somebody will: `caBundle` is cleared, the Secrets are deleted.
 #[tokio::test]
 async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a_hand() {
-    let _alone = ALONE.lock().await;
-    scenario("mended", async |world| {
+    alone("mended", async |world| {
         replicas_serve(&world.cluster).await?;
         let configurations = Api::<MutatingWebhookConfiguration>::all(world.cluster.client.clone());
         let bundle = bundle(&world.cluster).await?;
@@ -119,8 +114,7 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
 /// Certificates outlast the controller of the CA: without it replicas serve on, and new ones begin to.
 #[tokio::test]
 async fn without_the_controller_of_its_ca_the_webhook_serves_on_and_new_replicas_too() {
-    let _alone = ALONE.lock().await;
-    scenario("no-ca", async |world| {
+    alone("no-ca", async |world| {
         replicas_serve(&world.cluster).await?;
         let pod = pod(world, "without").await?;
         let wanted = world.replicas(WEBHOOK_CA).await?;

@@ -1,0 +1,107 @@
+//! `cargo xtask test`: everything that CI runs, cheapest first; a failure ends it, and clusters are ended in any case.
+
+mod clusters;
+mod licences;
+mod steps;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::cluster;
+use crate::e2e::Programs;
+use crate::progress::say;
+use crate::sh::{Run as _, cmd};
+use crate::{codegen, fuzz};
+use steps::Steps;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Leave the end-to-end tests out.
+    #[arg(long, conflicts_with = "only_e2e")]
+    skip_e2e: bool,
+    /// Run the end-to-end tests only; with FILTER those whose names contain it, on one cluster.
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
+    only_e2e: Option<String>,
+    /// Leave the clusters up, and use them again the next time.
+    #[arg(long)]
+    keep: bool,
+    /// With images as they are released, which take minutes longer to build.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Runs the steps and ends with a summary.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let mut steps = Steps::default();
+    let outcome = all(root, options, &mut steps);
+    steps.summary();
+    outcome
+}
+
+fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
+    if options.only_e2e.is_none() {
+        let cargo = |args: &[&str]| cmd("cargo", args).current_dir(root).run();
+        steps.take("formatting", 5, || cargo(&["fmt", "--all", "--check"]))?;
+        let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        steps.take("lints", 130, || cargo(&lints))?;
+        steps.take("generated files", 5, || codegen::check_protocols(root))?;
+        steps.take("licences, sources, advisories", 80, || licences::check(root))?;
+    }
+    let programs = steps.take("build of all tests", 300, || Programs::build(root))?;
+    if options.only_e2e.is_none() {
+        steps.take("unit, property and integration tests", 90, || without_cluster(&programs))?;
+        steps.take("examples of the documentation", 20, || {
+            cmd("cargo", ["test", "--quiet", "--workspace", "--doc"]).current_dir(root).run()
+        })?;
+        steps.take("fuzzing, briefly", 210, || fuzz::briefly(root))?;
+    }
+    if options.skip_e2e {
+        return Ok(());
+    }
+    let outcome = clusters::run(root, options, steps, &programs);
+    if !options.keep && !cluster::is_given(root) {
+        steps.take("end of the clusters, of which nothing is left", 30, || clusters::end(root))?;
+    }
+    outcome
+}
+
+/// One program after the other: each uses all processors.
+fn without_cluster(programs: &Programs) -> Result<()> {
+    let mut failed = Vec::new();
+    for program in programs.without_cluster() {
+        let begun = Instant::now();
+        let outcome = program.command().read();
+        let took = begun.elapsed().as_secs_f64();
+        match outcome {
+            Ok(text) => say(format!("  ok     {program}: {} ({took:.1} s)", tests_passed(&text))),
+            Err(error) => {
+                say(format!("  FAILED {program} ({took:.1} s)\n{error:#}"));
+                failed.push(program.to_string());
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("tests failed in {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// How many tests passed, as the test program has it in its last lines.
+fn tests_passed(text: &str) -> &str {
+    let result = text.lines().rev().find_map(|line| line.strip_prefix("test result: ok. "));
+    result.and_then(|rest| rest.split(';').next()).unwrap_or("no tests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_tests_is_read() {
+        let text = "running 2 tests\n..\ntest result: ok. 2 passed; 0 failed; 0 ignored; finished in 0.00s\n";
+        assert_eq!(tests_passed(text), "2 passed");
+        assert_eq!(tests_passed("bench"), "no tests");
+    }
+}
