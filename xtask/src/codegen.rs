@@ -1,4 +1,4 @@
-//! Writes what is generated and checked in: Rust from `proto/proto`, custom resource definitions from `crds/`. With
+//! Writes what is generated and checked in: Rust from `crates/proto/proto`, custom resource definitions from `crds/`. With
 //! `--check` it writes nothing and fails when a file is stale.
 //!
 //! The definitions come from a program of `countersign-crds`, not from that library: xtask is the first thing a new machine
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
 
-/// The `.proto` files, below `proto/proto`.
+/// The `.proto` files, below `crates/proto/proto`.
 const PROTOS: [&str; 3] =
     ["workload.proto", "countersign/issuer/v1/issuer.proto", "countersign/inspect/v1/inspect.proto"];
 
@@ -70,7 +70,7 @@ fn write_or_check(root: &Path, files: &Files, check: bool) -> Result<()> {
 /// One Rust file a package: messages, clients and servers (tonic), bytes as `Vec<u8>`, maps in order.
 fn rust_from_proto(root: &Path) -> Result<Files> {
     let mut files = Files::new();
-    let include = root.join("proto/proto");
+    let include = root.join("crates/proto/proto");
     let mut compiler = protox::Compiler::new([&include])?;
     compiler.include_imports(true).include_source_info(true).open_files(PROTOS)?;
     let out = tempfile::tempdir()?;
@@ -84,13 +84,13 @@ fn rust_from_proto(root: &Path) -> Result<Files> {
         .emit_rerun_if_changed(false)
         .out_dir(out.path())
         .compile_fds(compiler.file_descriptor_set())
-        .context("generating Rust from proto/proto")?;
+        .context("generating Rust from crates/proto/proto")?;
     for (package, name) in
         [("_", "workload"), ("countersign.issuer.v1", "issuer_v1"), ("countersign.inspect.v1", "inspect_v1")]
     {
         let text = fs::read_to_string(out.path().join(format!("{package}.rs")))
             .with_context(|| format!("no code was generated for the protobuf package `{package}`"))?;
-        files.insert(format!("proto/src/generated/{name}.rs").into(), text);
+        files.insert(format!("crates/proto/src/generated/{name}.rs").into(), text);
     }
     Ok(files)
 }

@@ -55,7 +55,7 @@ enum Command {
         #[command(flatten)]
         cluster: Name,
     },
-    /// Write the generated files: Rust from proto/proto, custom resource definitions from crds/.
+    /// Write the generated files: Rust from crates/proto/proto, custom resource definitions from crds/.
     Codegen {
         /// Write nothing; fail when a file is stale.
         #[arg(long)]

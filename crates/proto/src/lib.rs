@@ -1,4 +1,4 @@
-//! The protocols: the SPIFFE Workload API, the Issuer API and the Inspect API, generated from `proto/proto` by `cargo xtask codegen`.
+//! The protocols: the SPIFFE Workload API, the Issuer API and the Inspect API, generated from `crates/proto/proto` by `cargo xtask codegen`.
 //! Messages that hold a key or a token have a `Debug` written by hand, which shows neither.
 
 pub mod codec;
