@@ -11,7 +11,6 @@ pub mod events;
 pub mod fair;
 pub mod freshness;
 pub mod http;
-pub mod index;
 pub mod inspect;
 pub mod issuer;
 pub mod jwks;

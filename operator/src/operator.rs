@@ -25,7 +25,6 @@ use crate::{
     events::{self, EventSink},
     freshness::Freshness,
     http::{self, Part, Readiness},
-    index::{Index, SharedIndex},
     inspect::{self, credential::Credential, report::Source},
     issuer::{
         self,
@@ -40,6 +39,7 @@ use crate::{
     metrics::Metrics,
     watch::{self, stored::Stored},
 };
+use countersign_index::{Index, SharedIndex};
 
 /// How long the issuer may take to end after it was told to: its streams move within 15 s.
 const GRACE: Duration = Duration::from_secs(20);
@@ -72,7 +72,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let audience = format!("countersign.dev/{cluster}");
     tracing::info!(cluster, audience, version = env!("CARGO_PKG_VERSION"), "operator starts");
 
-    let index = SharedIndex::new(Index::new(config.cluster_name.clone()));
+    let index = SharedIndex::new(Index::default());
     let authorities = Authorities::new(cluster.clone(), clock.clone(), index.clone());
     let freshness = Freshness::new(clock.clone());
     let journals = JournalStore::new(client.clone(), &config.authorities_namespace);
@@ -108,10 +108,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let (domains, domain_writer) = Stored::new();
     {
+        let cluster_name = config.cluster_name.clone();
         let (client, index, freshness, readiness, metrics) = shared.clone();
         part!(
             "watch of TrustDomains",
-            watch::trust_domains::watch(client, index, domain_writer, freshness, readiness, metrics)
+            watch::trust_domains::watch(client, cluster_name, index, domain_writer, freshness, readiness, metrics)
         );
     }
     let (identities, identity_writer) = Stored::new();

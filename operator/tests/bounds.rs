@@ -4,6 +4,7 @@
 
 mod support;
 
+use countersign_policy as policy;
 use std::time::Duration;
 
 use countersign_core::{
@@ -11,9 +12,8 @@ use countersign_core::{
     entitlement::MAX_IDENTITIES,
     key::{KeyType, PrivateKey},
 };
-use countersign_operator::{
-    events::Notice, index::PodRecord, issuer::registry::StreamLimits, rate::Rate, watch::deletions,
-};
+use countersign_index::PodRecord;
+use countersign_operator::{events::Notice, issuer::registry::StreamLimits, rate::Rate, watch::deletions};
 use serde_json::json;
 use support::{EPOCH, World, claims, epoch, identity, pod};
 use tonic::Code;
@@ -103,7 +103,10 @@ async fn a_session_that_is_selected_too_often_gets_the_oldest_identities_and_an_
     let begun = world.metrics.states_pushed.get();
     world.index.update(|index| {
         for number in 0..MAX_IDENTITIES + 1 {
-            index.apply_identity(identity(&format!("z{number:02}"), json!({"path": format!("/ns/shop/{number}")})));
+            index.apply_identity(policy::workload_identity(&identity(
+                &format!("z{number:02}"),
+                json!({"path": format!("/ns/shop/{number}")}),
+            )));
         }
     });
     let (_stream, state) = world.opened().await;

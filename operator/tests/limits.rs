@@ -4,6 +4,7 @@
 
 mod support;
 
+use countersign_policy as policy;
 use std::time::Duration;
 
 use countersign_operator::{issuer::registry::StreamLimits, rate::Rate};
@@ -195,7 +196,7 @@ async fn a_reader_that_takes_nothing_is_held_the_newest_state_only() {
     let mut body = response.await.unwrap().into_body();
     for change in 0..50 {
         let hint = json!({"hint": format!("hint-{change}")});
-        world.index.update(|index| index.apply_identity(identity("orders", hint)));
+        world.index.update(|index| index.apply_identity(policy::workload_identity(&identity("orders", hint))));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let pushed = world.metrics.states_pushed.get();
@@ -326,7 +327,7 @@ async fn changes_that_come_together_are_one_push() {
     let before = world.metrics.states_pushed.get();
     for change in 0..30 {
         let hint = json!({"hint": format!("hint-{change}")});
-        world.index.update(|index| index.apply_identity(identity("orders", hint)));
+        world.index.update(|index| index.apply_identity(policy::workload_identity(&identity("orders", hint))));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for stream in &mut streams {

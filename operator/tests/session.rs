@@ -4,6 +4,7 @@
 
 mod support;
 
+use countersign_policy as policy;
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -198,7 +199,7 @@ async fn an_identity_the_pod_does_not_hold_is_refused() {
 async fn a_key_serves_one_identity_only() {
     let world = World::new().await;
     let second = identity("second", json!({"path": "/ns/{namespace}/second"}));
-    world.index.update(|index| index.apply_identity(second));
+    world.index.update(|index| index.apply_identity(policy::workload_identity(&second)));
     let (mut stream, state) = world.opened().await;
     let [first, second] = [&state.identities[0].spiffe_id, &state.identities[1].spiffe_id];
     let csr = csr();
@@ -249,12 +250,12 @@ async fn two_containers_of_a_pod_get_different_identities() {
     world.index.update(|index| {
         for container in ["app", "proxy"] {
             let selector = json!({"serviceAccounts": ["orders"], "containers": [container]});
-            index.apply_identity(identity(
+            index.apply_identity(policy::workload_identity(&identity(
                 container,
                 json!({"selector": selector, "path": format!("/ns/{{namespace}}/{container}")}),
-            ));
+            )));
         }
-        index.remove_identity(&countersign_operator::index::IdentityKey {
+        index.remove_identity(&countersign_index::IdentityKey {
             namespace: "shop".to_owned(),
             name: "orders".to_owned(),
         });
@@ -358,9 +359,9 @@ async fn a_pod_without_identity_keeps_its_stream_and_is_told_at_once_when_it_get
     assert_eq!(code, Code::PermissionDenied);
     assert!(matches!(world.notice().await.1, Notice::NoIdentity(why) if why == state.reason));
 
-    world.index.update(|index| index.apply_identity(orders()));
+    world.index.update(|index| index.apply_identity(policy::workload_identity(&orders())));
     assert!(stream.state().await.reason.contains("no TrustDomain example.org"));
-    world.index.update(|index| index.apply_domain(&trust_domain()));
+    world.index.update(|index| index.apply_domain(policy::trust_domain(&trust_domain(), "")));
     assert!(stream.state().await.reason.contains("is not there yet"));
     world.make_authority();
     let state = stream.state().await;
@@ -376,11 +377,13 @@ async fn what_does_not_change_the_state_is_not_pushed() {
     world.index.update(|index| {
         index.apply_namespace("shop", [("team".to_owned(), "b".to_owned())].into());
         index.apply_pod(pod("orders-1", "p1"));
-        index.apply_domain(&trust_domain());
+        index.apply_domain(policy::trust_domain(&trust_domain(), ""));
     });
     // The next thing on the stream is the answer, not a state.
     assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
-    world.index.update(|index| index.apply_identity(identity("late", json!({"path": "/ns/{namespace}/late"}))));
+    world.index.update(|index| {
+        index.apply_identity(policy::workload_identity(&identity("late", json!({"path": "/ns/{namespace}/late"}))))
+    });
     let second = stream.state().await;
     assert_eq!(second.identities.len(), 2);
     assert_ne!(first.generation, second.generation);
@@ -407,7 +410,7 @@ async fn an_identity_that_is_withdrawn_is_gone_from_state_and_answers() {
     world.index.update(|index| index.apply_namespace("shop", [].into()));
     let mut domain = trust_domain();
     domain.spec.grants.clear();
-    world.index.update(|index| index.apply_domain(&domain));
+    world.index.update(|index| index.apply_domain(policy::trust_domain(&domain, "")));
     let state = stream.state().await;
     assert!(state.identities.is_empty() && state.reason.contains("grants nothing"), "{}", state.reason);
     assert_eq!(refused(stream.x509(csr(), world.token()).await.refusal).0, Code::PermissionDenied);
@@ -422,7 +425,7 @@ async fn a_stream_ends_when_its_pod_is_deleted_or_has_ended() {
 
     world.index.update(|index| index.apply_pod(pod("orders-0", "p0")));
     let (stream, _) = world.opened().await;
-    let ended = countersign_operator::index::PodRecord { ended: true, ..pod("orders-0", "p0") };
+    let ended = countersign_index::PodRecord { ended: true, ..pod("orders-0", "p0") };
     world.index.update(|index| index.apply_pod(ended));
     assert_eq!(stream.end().await.code(), Code::Unauthenticated);
     assert_eq!(world.refusal(world.token()).await.code(), Code::Unauthenticated);

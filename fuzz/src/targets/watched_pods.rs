@@ -1,12 +1,10 @@
 //! Pods in the API server's binary form, as the operator reads them. The API server is trusted, but what is in its objects was
 //! written by whoever may make pods, and the reader is written by hand.
 
-use countersign_operator::{
-    index::PodRecord,
-    watch::{
-        pods::PodLite,
-        protobuf::{Events, object},
-    },
+use countersign_index::PodRecord;
+use countersign_operator::watch::{
+    pods::PodLite,
+    protobuf::{Events, object},
 };
 use serde_json::Value;
 

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use self::book::{Book, DomainFacts, Problem, StoredSecret};
-use crate::{clock::Clock, index::SharedIndex};
+use crate::clock::Clock;
+use countersign_index::SharedIndex;
 
 /// Everything that signs and is trusted at a moment, ready to use.
 #[derive(Clone, Debug, Default)]

@@ -33,10 +33,10 @@ use crate::{
     },
     clock::Clock,
     config::FIELD_MANAGER,
-    index::{DomainVerdict, SharedIndex},
     leader::{Leadership, NotLeading},
     metrics::{Controller, Metrics, Outcome},
 };
+use countersign_index::{DomainVerdict, SharedIndex};
 
 /// The longest time without a look, should a timer be lost to a suspended machine.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);

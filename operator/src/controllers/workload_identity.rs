@@ -33,11 +33,11 @@ use crate::{
     authorities::Authorities,
     clock::Clock,
     config::FIELD_MANAGER,
-    index::{self, IdentityKey, IdentityView, SharedIndex},
     inspect::{aggregate::Counted, tally::Totals},
     leader::{Leadership, NotLeading},
     metrics::{Controller, Metrics, Outcome},
 };
+use countersign_index::{IdentityKey, IdentityView, SharedIndex};
 
 /// Counts of pods change in waves; one write follows each.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -175,7 +175,7 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
     let Some((view, claims)) = seen else { return Ok(Action::await_change()) };
     let is_of_view = view.uid == identity.uid().unwrap_or_default()
         && Some(view.generation) == identity.meta().generation
-        && view.history == index::history(&identity);
+        && view.history == countersign_policy::claim_history(&identity);
     if !is_of_view {
         // The index and the store are fed one after the other; the second wakes us again.
         return Ok(Action::requeue(DEBOUNCE));

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     events::{EventSink, Notice, PodRef},
-    index::SharedIndex,
     leader::{Leadership, gained},
 };
+use countersign_index::SharedIndex;
 
 /// The time between rounds.
 pub const EACH: Duration = Duration::from_secs(30);
@@ -121,7 +121,6 @@ mod tests {
         clock::Clock,
         events::{EventSink, Notices},
         http::Readiness,
-        index::PodRecord,
         inspect::{credential::Credential, report::Source, tally::Sight},
         issuer::{
             registry::{Registry, StreamLimits},
@@ -130,6 +129,7 @@ mod tests {
         leader::Leadership,
         metrics::Metrics,
     };
+    use countersign_index::PodRecord;
     use countersign_proto::inspect::v1::PodAddresses;
     use jiff::Timestamp;
     use kube::Client;

@@ -121,10 +121,10 @@ fn identity_report(identity: &IdentitySpec, count: &Count<'_>) -> v1::IdentityRe
 
 #[cfg(test)]
 mod tests {
+    use countersign_policy as policy;
     use super::{Source, v1};
     use crate::{
         http::Readiness,
-        index::{IdentityKey, Index},
         issuer::{
             record::{AgentInfo, Issuance},
             registry::{Hold, Registry, StreamLimits},
@@ -132,6 +132,7 @@ mod tests {
         },
     };
     use countersign_core::entitlement::IdentitySpec;
+    use countersign_index::{IdentityKey, Index};
     use jiff::Timestamp;
     use serde_json::json;
     use std::sync::Arc;
@@ -143,8 +144,8 @@ mod tests {
             "spec": {"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}},
         }))
         .unwrap();
-        let mut index = Index::new(String::new());
-        index.apply_identity(object);
+        let mut index = Index::default();
+        index.apply_identity(policy::workload_identity(&object));
         let key = IdentityKey { namespace: "shop".to_owned(), name: name.to_owned() };
         index.identity(&key).unwrap().outcome.unwrap().identity().clone()
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use countersign_proto::inspect::v1::{IdentityReport, ReportResponse};
 use jiff::Timestamp;
 
-use crate::index::IdentityKey;
+use countersign_index::IdentityKey;
 
 /// How often in a row a replica fails to answer before it is named: one that starts or is busy is not worth it.
 const FAILURES: u32 = 2;

@@ -14,10 +14,8 @@ use countersign_proto::issuer::v1;
 use jiff::Timestamp;
 
 use super::{record::Issuance, refused::Refused};
-use crate::{
-    authorities::{DomainAuthority, Published},
-    index::Entitlement,
-};
+use crate::authorities::{DomainAuthority, Published};
+use countersign_index::Entitlement;
 
 /// The most audiences of one token.
 pub const MAX_AUDIENCES: usize = 16;

@@ -12,11 +12,8 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    index::{PodRecord, SharedIndex},
-    metrics::Metrics,
-    watch::pods::PodLite,
-};
+use crate::{metrics::Metrics, watch::pods::PodLite};
+use countersign_index::{PodRecord, SharedIndex};
 
 /// How long a pod that was not there counts as absent without another read.
 const NEGATIVE: Duration = Duration::from_secs(3);
@@ -186,10 +183,8 @@ impl std::fmt::Debug for LivePods {
 #[cfg(test)]
 mod tests {
     use super::{BoxFuture, CONCURRENT, Found, LivePods, NEGATIVE, PodRecord, PodSource, REMEMBERED, Wanted};
-    use crate::{
-        index::{Index, SharedIndex},
-        metrics::Metrics,
-    };
+    use crate::metrics::Metrics;
+    use countersign_index::{Index, SharedIndex};
     use futures::{FutureExt, future::join_all};
     use jiff::Timestamp;
     use std::sync::{
@@ -218,7 +213,7 @@ mod tests {
 
     fn server() -> (LivePods, Server) {
         let server = Server { under_way: Arc::default(), answers: Arc::new(Semaphore::new(0)) };
-        let index = SharedIndex::new(Index::new(String::new()));
+        let index = SharedIndex::new(Index::default());
         (LivePods::new(Box::new(server.clone()), index, Arc::new(Metrics::new())), server)
     }
 

@@ -50,10 +50,10 @@ use crate::{
     events::EventSink,
     freshness::Freshness,
     http::Readiness,
-    index::SharedIndex,
     jwks::TokenKeys,
     metrics::{Kind, Metrics},
 };
+use countersign_index::SharedIndex;
 
 /// The longest message that is read, bytes: a token and a request fit many times.
 pub const MAX_MESSAGE: usize = 64 * 1024;

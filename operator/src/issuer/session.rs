@@ -35,10 +35,10 @@ use super::{
 use crate::{
     authorities::Published,
     events::{Notice, PodRef},
-    index::{Entitlement, Subscription},
     metrics::{Credential, Kind},
     rate::{Bucket, Rate},
 };
+use countersign_index::{Entitlement, Subscription};
 
 /// How long the first message may take.
 pub const HELLO_TIME: Duration = Duration::from_secs(5);

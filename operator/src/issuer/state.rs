@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use countersign_core::{entitlement::Entitled, id::TrustDomain};
 use countersign_proto::issuer::v1;
 
-use crate::{authorities::Published, index::Entitlement};
+use crate::authorities::Published;
+use countersign_index::Entitlement;
 
 /// The whole state, its generation still 0. Identities whose trust domain has no authority yet are held back: their
 /// holder could do nothing with them.

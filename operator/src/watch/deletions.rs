@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{
-    clock::{Clock, agreement::Agreement},
-    index::SharedIndex,
-};
+use crate::clock::{Clock, agreement::Agreement};
+use countersign_index::SharedIndex;
 
 /// The longest time between two looks: a pod may be told of whose end is near, and a clock may be set.
 const LOOK: Duration = Duration::from_secs(1);
@@ -16,7 +14,7 @@ const LEAST: Duration = Duration::from_millis(100);
 /// Tells the index the time, for as long as the process lives. While the clock is off nobody ends by it.
 pub async fn follow(index: SharedIndex, clock: Clock, agreement: Agreement) {
     loop {
-        let next = index.read(crate::index::Index::next_deletion);
+        let next = index.read(countersign_index::Index::next_deletion);
         let wait = next.map_or(LOOK, |at| clock.until(at));
         tokio::time::sleep(wait.clamp(LEAST, LOOK)).await;
         if agreement.ensure().is_ok() {
@@ -27,7 +25,8 @@ pub async fn follow(index: SharedIndex, clock: Clock, agreement: Agreement) {
 
 #[cfg(test)]
 mod tests {
-    use crate::index::{Entitlement, IdentityKey, Index, PodRecord};
+    use countersign_policy as policy;
+    use countersign_index::{Entitlement, IdentityKey, Index, PodRecord};
     use jiff::Timestamp;
     use serde_json::json;
 
@@ -35,15 +34,13 @@ mod tests {
     #[test]
     fn a_pod_ends_a_minute_after_its_deletion_by_the_time_alone() {
         let at = |second| Timestamp::from_second(second).expect("a time");
-        let mut index = Index::new(String::new());
-        index.apply_identity(
-            serde_json::from_value(json!({
+        let mut index = Index::default();
+        index.apply_identity(policy::workload_identity(&serde_json::from_value(json!({
                 "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
                 "metadata": {"name": "cart", "namespace": "shop", "uid": "w", "creationTimestamp": "2026-01-01T00:00:00Z"},
                 "spec": {"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}},
             }))
-            .expect("a WorkloadIdentity"),
-        );
+            .expect("a WorkloadIdentity")));
         let key = IdentityKey { namespace: "shop".to_owned(), name: "cart".to_owned() };
         let mut deleted = PodRecord { deleted_at: Some(at(1_030)), ..PodRecord::default() };
         deleted.facts.namespace = "shop".to_owned();

@@ -12,9 +12,9 @@ use super::{ObjectKey, Sink, follow};
 use crate::{
     freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
-    index::SharedIndex,
     metrics::{Metrics, Object},
 };
+use countersign_index::SharedIndex;
 
 /// Follows every namespace of the cluster.
 pub async fn watch(
@@ -38,7 +38,7 @@ struct Namespaces {
 
 impl Namespaces {
     fn count(&self) {
-        self.metrics.index_size(Object::Namespaces, self.index.read(crate::index::Index::namespace_count));
+        self.metrics.index_size(Object::Namespaces, self.index.read(countersign_index::Index::namespace_count));
     }
 }
 

@@ -16,9 +16,9 @@ use super::{Decoded, ObjectKey, Sink, follow, protobuf};
 use crate::{
     freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
-    index::{Index, PodRecord, SharedIndex},
     metrics::{Metrics, Object},
 };
+use countersign_index::{Index, PodRecord, SharedIndex};
 
 /// The part of a pod that is decoded. Lenient: whatever the API server stores decodes.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,5 +1,6 @@
 //! TrustDomains.
 
+use countersign_policy as policy;
 use std::{collections::HashSet, sync::Arc};
 
 use countersign_crds::TrustDomain;
@@ -9,13 +10,15 @@ use super::{ObjectKey, Sink, follow, stored::Stored};
 use crate::{
     freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
-    index::{Index, SharedIndex},
     metrics::{Metrics, Object},
 };
+use countersign_index::{Index, SharedIndex};
 
-/// Follows every TrustDomain; `store` keeps the objects for the controller.
+/// Follows every TrustDomain; `store` keeps the objects for the controller. `cluster` is what `{cluster}` in a path stands for,
+/// empty when the cluster has no name.
 pub async fn watch(
     client: Client,
+    cluster: String,
     index: SharedIndex,
     store: Stored<TrustDomain>,
     freshness: Freshness,
@@ -23,11 +26,13 @@ pub async fn watch(
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<TrustDomain>> = Api::all(client);
-    let sink = TrustDomains { index, store, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    let sink =
+        TrustDomains { cluster, index, store, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
     follow("trustdomains", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
 struct TrustDomains {
+    cluster: String,
     index: SharedIndex,
     store: Stored<TrustDomain>,
     freshness: Freshness,
@@ -44,7 +49,7 @@ impl TrustDomains {
 impl Sink<TrustDomain> for TrustDomains {
     fn applied(&mut self, domain: TrustDomain) {
         self.store.apply(domain.clone());
-        self.index.update(|index| index.apply_domain(&domain));
+        self.index.update(|index| index.apply_domain(policy::trust_domain(&domain, &self.cluster)));
         self.count();
     }
 

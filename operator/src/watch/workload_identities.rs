@@ -1,5 +1,6 @@
 //! WorkloadIdentities.
 
+use countersign_policy as policy;
 use std::{collections::HashSet, sync::Arc};
 
 use countersign_crds::WorkloadIdentity;
@@ -9,9 +10,9 @@ use super::{ObjectKey, Sink, follow, stored::Stored};
 use crate::{
     freshness::{Freshness, Moment, View},
     http::{Part, Readiness},
-    index::{IdentityKey, Index, SharedIndex},
     metrics::{Metrics, Object},
 };
+use countersign_index::{IdentityKey, Index, SharedIndex};
 
 /// Follows every WorkloadIdentity; `store` keeps the objects for the controller.
 pub async fn watch(
@@ -64,7 +65,7 @@ impl Sink<WorkloadIdentity> for WorkloadIdentities {
         // All of it is kept twice, and whoever writes the object chooses how long its labels and annotations are.
         identity.metadata = decisive(std::mem::take(&mut identity.metadata));
         self.store.apply(identity.clone());
-        self.index.update(|index| index.apply_identity(identity));
+        self.index.update(|index| index.apply_identity(policy::workload_identity(&identity)));
         self.count();
     }
 

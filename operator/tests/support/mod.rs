@@ -6,6 +6,7 @@
 
 pub mod tls;
 
+use countersign_policy as policy;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, atomic::AtomicU64},
@@ -17,6 +18,7 @@ use countersign_core::{
     journal::{AuthorityPolicy, Journal, RandomKeys},
     key::{KeyType, PrivateKey},
 };
+use countersign_index::{Index, PodRecord, SharedIndex};
 use countersign_operator::{
     authorities::{
         Authorities, Published,
@@ -27,7 +29,6 @@ use countersign_operator::{
     events::{EventSink, Notice, Notices, PodRef},
     freshness::{Freshness, View},
     http::{Part, Readiness},
-    index::{Index, PodRecord, SharedIndex},
     issuer::{
         self, Context,
         live::{LivePods, PodSource},
@@ -250,8 +251,8 @@ impl World {
     ) -> Self {
         let world = Self::empty_with(limits, support, published).await;
         world.index.update(|index| {
-            index.apply_domain(&trust_domain());
-            index.apply_identity(orders());
+            index.apply_domain(policy::trust_domain(&trust_domain(), ""));
+            index.apply_identity(policy::workload_identity(&orders()));
             index.apply_pod(pod("orders-0", "p0"));
         });
         world.make_authority();
@@ -278,7 +279,7 @@ impl World {
             readiness.set(part);
         }
         let agreement = Agreement::new(clock.clone(), readiness.clone(), metrics.clone());
-        let index = SharedIndex::new(Index::new(String::new()));
+        let index = SharedIndex::new(Index::default());
         index.update(|index| index.apply_namespace("shop", [("team".to_owned(), "a".to_owned())].into()));
         let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone(), index.clone());
         let root = Journal::create(CLUSTER, None, &control_plane_policy(), &mut RandomKeys, epoch()).unwrap();

@@ -7,6 +7,7 @@ mod conflict;
 mod decide;
 mod dns;
 mod facts;
+mod field_error;
 mod grant;
 mod judge;
 mod pattern;
@@ -37,11 +38,14 @@ pub use conflict::{Claimant, Claims, LostClaim};
 pub use decide::{Entitled, MAX_IDENTITIES, NoIdentity, Unrenderable, identities_for, left_out};
 pub use dns::{NameError, NamePattern, NameTemplate};
 pub use facts::{Labels, PodFacts};
+pub use field_error::{FieldError, FieldErrors, FieldReader};
 pub use grant::{Claim, GrantError, GrantedList, RuleList, admit};
 pub use judge::{Judged, Refusal, grantable, judge, judge_all};
 pub use pattern::PathPattern;
 pub use segment::{Placeholder, Scope, Segment, SegmentError};
 pub use selector::{Condition, LabelSelector, NamespaceSelector, Requirement, Selector, SelectorError};
 pub use separation::{Example, GrantedPath, PathOverlap, UnseparatedName, path_overlaps};
-pub use spec::{DomainSpec, Grant, IdentitySpec, JwtSpec, Lives, X509Spec};
+pub use spec::{
+    DeclaredDomain, DeclaredIdentity, DomainSpec, Grant, IdentitySpec, JwtSpec, Lives, Unresolved, X509Spec,
+};
 pub use template::{PathTemplate, RenderError, TemplateError};

@@ -5,16 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::audience::AudiencePattern;
+use super::claim::ClaimHistory;
 use super::dns::{NamePattern, NameTemplate};
+use super::field_error::FieldErrors;
 use super::pattern::PathPattern;
 use super::segment::Scope;
 use super::selector::{NamespaceSelector, Selector};
 use super::template::PathTemplate;
 use crate::id::TrustDomain;
 
-/// A WorkloadIdentity.
+/// A WorkloadIdentity. `D` is what is known of its trust domain: [`Unresolved`] until the TrustDomain it names was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentitySpec {
+pub struct IdentitySpec<D = TrustDomain> {
     /// Its namespace; it selects pods of no other.
     pub namespace: String,
     /// Its name.
@@ -23,8 +25,8 @@ pub struct IdentitySpec {
     pub uid: String,
     /// Its creationTimestamp.
     pub created: Timestamp,
-    /// The trust domain it names, resolved; while there is no such TrustDomain, the name as it stands.
-    pub trust_domain: TrustDomain,
+    /// Its trust domain; while there is no such TrustDomain, the name of that as it stands.
+    pub trust_domain: D,
     /// The pods it is for.
     pub selector: Selector,
     /// The id's path.
@@ -37,6 +39,29 @@ pub struct IdentitySpec {
     pub federates_with: Vec<TrustDomain>,
     /// How the workload tells its identities apart.
     pub hint: Option<String>,
+}
+
+/// Stands for the trust domain of a WorkloadIdentity that was read without its TrustDomain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unresolved;
+
+/// A WorkloadIdentity object, read without any other object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredIdentity {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The name of its TrustDomain.
+    pub domain: String,
+    /// What is recorded of the ages of its claims.
+    pub history: ClaimHistory,
+    /// What it says, or the fields that cannot be used.
+    pub spec: Result<IdentitySpec<Unresolved>, FieldErrors>,
 }
 
 /// The X.509 part of a WorkloadIdentity.
@@ -55,6 +80,25 @@ pub struct JwtSpec {
     pub ttl: Option<Duration>,
     /// Audiences for which tokens may be asked; empty: none.
     pub audiences: Vec<AudiencePattern>,
+}
+
+impl<D> IdentitySpec<D> {
+    /// The same in this trust domain.
+    pub fn within(&self, trust_domain: TrustDomain) -> IdentitySpec {
+        IdentitySpec {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            created: self.created,
+            trust_domain,
+            selector: self.selector.clone(),
+            path: self.path.clone(),
+            x509: self.x509.clone(),
+            jwt: self.jwt.clone(),
+            federates_with: self.federates_with.clone(),
+            hint: self.hint.clone(),
+        }
+    }
 }
 
 impl IdentitySpec {
@@ -94,6 +138,15 @@ pub struct DomainSpec {
     pub jwt: Lives,
     /// What may be claimed. One grant must admit all that an identity claims.
     pub grants: Vec<Grant>,
+}
+
+/// A TrustDomain object, read without any other object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredDomain {
+    /// Its name.
+    pub name: String,
+    /// What it says, or the fields that cannot be used.
+    pub spec: Result<DomainSpec, FieldErrors>,
 }
 
 /// How long SVIDs of a kind live.

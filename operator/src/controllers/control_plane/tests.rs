@@ -16,9 +16,9 @@ use crate::{
     },
     canned::{Questions, answering, leading},
     clock::Clock,
-    index::{Index, SharedIndex},
     metrics::Metrics,
 };
+use countersign_index::{Index, SharedIndex};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -85,7 +85,7 @@ fn due(ends: Option<(Method, &'static str)>) -> (Context, Questions) {
         let found = objects.into_iter().find(|(path, _)| asked.path.ends_with(path));
         (200, found.map_or(&service, |(_, object)| object).clone())
     });
-    let index = SharedIndex::new(Index::new(String::new()));
+    let index = SharedIndex::new(Index::default());
     let context = Context {
         authorities: Authorities::new("cluster".to_owned(), clock.clone(), index),
         journals: JournalStore::new(client.clone(), "countersign-authorities"),

@@ -1,5 +1,6 @@
 //! What is due for a journal, what the status says of it, and over what both are written.
 
+use countersign_policy as policy;
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -23,10 +24,10 @@ use crate::{
     canned::{Asked, Questions, answering, leading, refusal},
     clock::Clock,
     controllers::usable::UsableDomains,
-    index::{DomainVerdict, Index, SharedIndex},
     leader::Leadership,
     metrics::Metrics,
 };
+use countersign_index::{DomainVerdict, Index, SharedIndex};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -131,8 +132,8 @@ fn separated(grants: &Value, cluster: &str, now: Timestamp, old: Option<Conditio
     let mut domain = domain();
     domain.spec.grants = serde_json::from_value(grants.clone()).unwrap();
     domain.status = old.map(|old| TrustDomainStatus { conditions: vec![old], ..TrustDomainStatus::default() });
-    let mut index = Index::new(cluster.to_owned());
-    index.apply_domain(&domain);
+    let mut index = Index::default();
+    index.apply_domain(policy::trust_domain(&domain, cluster));
     let Some(DomainVerdict::Accepted(spec)) = index.domain("example.org") else { panic!("not accepted: {grants}") };
     separation::condition(&spec, &domain, now)
 }
@@ -211,8 +212,8 @@ impl Server {
             let stored = if asked.path.contains("/secrets") { &secret } else { &stored_domain() };
             answer(asked, &told).unwrap_or_else(|| (200, stored.clone()))
         });
-        let index = SharedIndex::new(Index::new(String::new()));
-        index.update(|index| index.apply_domain(&domain()));
+        let index = SharedIndex::new(Index::default());
+        index.update(|index| index.apply_domain(policy::trust_domain(&domain(), cluster)));
         let context = Context {
             authorities: Authorities::new("cluster".to_owned(), clock.clone(), index.clone()),
             index,

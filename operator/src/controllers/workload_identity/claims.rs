@@ -8,7 +8,8 @@ use countersign_crds::{self as crds, ClaimRecord, condition::CONFLICTING};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use crate::{controllers::conditions::since, index::IdentityView};
+use crate::controllers::conditions::since;
+use countersign_index::IdentityView;
 
 /// How many lost claims are named.
 const NAMED: usize = 8;

@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     controllers::conditions::since,
-    index::IdentityKey,
     inspect::tally::{Sight, Totals, expiry},
 };
+use countersign_index::IdentityKey;
 
 /// What the status says of streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +97,9 @@ pub(super) fn condition(
 #[cfg(test)]
 mod tests {
     use super::{Live, Whole, condition, live};
-    use crate::{
-        index::IdentityKey,
-        inspect::tally::{Answer, Ledger, Totals},
-    };
+    use crate::inspect::tally::{Answer, Ledger, Totals};
     use countersign_crds::{PodCounts, WorkloadIdentityStatus};
+    use countersign_index::IdentityKey;
     use countersign_proto::inspect::v1::{IdentityReport, ReportResponse};
     use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -5,7 +5,8 @@ use countersign_crds::condition::REFRESHING;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::{controllers::conditions::since, index::IdentityView};
+use crate::controllers::conditions::since;
+use countersign_index::IdentityView;
 
 /// The condition `Refreshing`; none while no pod may get the identity: then there is nothing to renew.
 pub(super) fn condition(

@@ -1,5 +1,6 @@
 //! What the status says of each outcome, and when and over what it is written.
 
+use countersign_policy as policy;
 use std::{sync::Arc, time::Duration};
 
 use countersign_crds::{TrustDomain, WorkloadIdentity, WorkloadIdentityStatus};
@@ -19,10 +20,10 @@ use crate::{
     canned::{Asked, Questions, answering, leading, refusal},
     clock::Clock,
     controllers::conditions::HealthKind,
-    index::{IdentityKey, Index, PodRecord, SharedIndex},
     inspect::tally::{Answer, Ledger, Totals},
     metrics::Metrics,
 };
+use countersign_index::{IdentityKey, Index, PodRecord, SharedIndex};
 
 fn identity(name: &str, spec: &Value) -> WorkloadIdentity {
     serde_json::from_value(json!({
@@ -41,9 +42,9 @@ fn index() -> Index {
         "spec": {"authority": {}, "grants": [{"namespaces": {"matchNames": ["shop"]}, "paths": ["/ns/{namespace}/sa/*"]}]},
     }))
     .unwrap();
-    let mut index = Index::new(String::new());
+    let mut index = Index::default();
     index.apply_namespace("shop", [].into());
-    index.apply_domain(&domain);
+    index.apply_domain(policy::trust_domain(&domain, ""));
     for (name, injected) in [("a", true), ("b", false)] {
         let mut pod = PodRecord { injected, ..PodRecord::default() };
         pod.facts.namespace = "shop".to_owned();
@@ -68,7 +69,7 @@ fn the_status_of_each_outcome() {
     ];
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     for (name, spec) in &outcomes {
-        index.apply_identity(identity(name, spec));
+        index.apply_identity(policy::workload_identity(&identity(name, spec)));
     }
     let statuses: Vec<_> = outcomes
         .iter()
@@ -92,7 +93,7 @@ fn the_status_of_each_outcome() {
 fn ready(usable: Option<Usable>) -> (String, String, String) {
     let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
     let mut index = index();
-    index.apply_identity(identity("admitted", &spec));
+    index.apply_identity(policy::workload_identity(&identity("admitted", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let seen = Seen { usable, totals: None, claims: None };
@@ -107,7 +108,7 @@ fn an_identity_whose_namespace_is_not_known_waits() {
     let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
     let mut index = index();
     index.remove_namespace("shop");
-    index.apply_identity(identity("early", &spec));
+    index.apply_identity(policy::workload_identity(&identity("early", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "early".to_owned() };
     let health = health(&index.identity(&key).unwrap(), Some(&Usable::Yes));
     assert_eq!((health.kind, health.reason.as_str()), (HealthKind::Reconciling, "NamespaceUnknown"));
@@ -135,7 +136,7 @@ fn an_identity_is_ready_only_where_its_domains_authority_can_be_used() {
 fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
     let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
     let mut index = index();
-    index.apply_identity(identity("admitted", &spec));
+    index.apply_identity(policy::workload_identity(&identity("admitted", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
     let mut object = identity("admitted", &spec);
     let mut put = |names: &[&str], second: i64, parts: &[&str]| {
@@ -174,7 +175,7 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
 fn of_an_identity_that_no_pod_may_get_there_is_nothing_to_refresh() {
     let spec = json!({"trustDomain": "other.org", "selector": {"serviceAccounts": ["cart"]}});
     let mut index = index();
-    index.apply_identity(identity("no-domain", &spec));
+    index.apply_identity(policy::workload_identity(&identity("no-domain", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "no-domain".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let seen = Seen { usable: None, totals: None, claims: None };
@@ -202,7 +203,7 @@ fn context(
     let (client, questions) = answering(answer);
     let clock = Clock::new(move || now);
     let mut index = index();
-    index.apply_identity(read());
+    index.apply_identity(policy::workload_identity(&read()));
     let index = SharedIndex::new(index);
     let context = Context {
         client,
@@ -262,7 +263,7 @@ async fn a_status_is_written_only_when_it_means_something_else() {
     let mut written = read();
     written.status = serde_json::from_value(questions.all()[0].body["status"].clone()).unwrap();
     let (later, questions) = context(at(3_000), taken);
-    later.index.update(|index| index.apply_identity(written.clone()));
+    later.index.update(|index| index.apply_identity(policy::workload_identity(&written.clone())));
     reconcile(Arc::new(written.clone()), &later).await.unwrap();
     assert!(questions.all().is_empty(), "the same an hour later");
     later.index.update(|index| index.remove_pod("b"));
@@ -282,7 +283,7 @@ async fn a_claim_that_is_not_recorded_is_reason_enough_to_write() {
     status["claims"] = json!([]);
     written.status = serde_json::from_value(status).unwrap();
     let (later, questions) = context(at(5), taken);
-    later.index.update(|index| index.apply_identity(written.clone()));
+    later.index.update(|index| index.apply_identity(policy::workload_identity(&written.clone())));
     reconcile(Arc::new(written), &later).await.unwrap();
     let [asked] = <[Asked; 1]>::try_from(questions.all()).unwrap();
     assert_eq!(asked.body["status"]["claims"][0]["since"], "2027-01-15T08:00:05.000000Z");

@@ -23,10 +23,10 @@ use super::messages::{
 use crate::{
     clock::Clock,
     freshness::Freshness,
-    index::PodRecord,
     metrics::Metrics,
     watch::{ObjectKey, Sink, follow, pods::PodLite},
 };
+use countersign_index::PodRecord;
 
 /// A pod as it is stored: with fields that nobody here reads.
 #[derive(Clone, PartialEq, Message)]

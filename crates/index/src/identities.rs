@@ -7,12 +7,12 @@ use std::{
 };
 
 use countersign_core::entitlement::{
-    ClaimHistory, ClaimKey, Claimant, Claims, DomainSpec, IdentitySpec, Judged, Labels, Standing, grantable, judge,
+    ClaimHistory, ClaimKey, Claimant, Claims, DeclaredIdentity, DomainSpec, FieldError, FieldErrors, IdentitySpec,
+    Judged, Labels, Standing, grantable, judge,
 };
-use countersign_crds as crds;
 use jiff::Timestamp;
 
-use super::{FieldError, PodRecord, domains::Domains, pods::Pods, translate};
+use super::{PodRecord, domains::Domains, pods::Pods};
 
 /// How many of the pods that never refresh are told by name.
 const NAMED: usize = 3;
@@ -38,8 +38,8 @@ pub struct IdentityView {
     pub generation: i64,
     /// What is known of the ages of its claims.
     pub history: ClaimHistory,
-    /// Its outcome, or the field that cannot be read.
-    pub outcome: Result<Judged, FieldError>,
+    /// Its outcome, or the fields that cannot be used.
+    pub outcome: Result<Judged, FieldErrors>,
     /// Pods alive and selected.
     pub matched: usize,
     /// Those of them without an agent.
@@ -69,10 +69,8 @@ pub(super) struct Identities {
 
 #[derive(Debug)]
 struct Record {
-    /// Without its status.
-    object: Arc<crds::WorkloadIdentity>,
-    history: ClaimHistory,
-    outcome: Result<Judged, FieldError>,
+    declared: DeclaredIdentity,
+    outcome: Result<Judged, FieldErrors>,
     /// Pods alive and selected.
     matched: HashMap<Arc<str>, Match>,
     not_injected: usize,
@@ -115,9 +113,9 @@ impl Identities {
         let record = self.by_key.get(key)?;
         let some = record.never_refresh.iter().take(NAMED).filter_map(|uid| pods.name(uid));
         Some(IdentityView {
-            uid: record.object.metadata.uid.clone().unwrap_or_default(),
-            generation: record.object.metadata.generation.unwrap_or_default(),
-            history: record.history.clone(),
+            uid: record.declared.uid.clone(),
+            generation: record.declared.generation,
+            history: record.declared.history.clone(),
             outcome: record.outcome.clone(),
             matched: record.matched.len(),
             not_injected: record.not_injected,
@@ -159,7 +157,7 @@ impl Identities {
     }
 
     /// The first of a namespace that cannot be read.
-    pub(super) fn invalid_in(&self, namespace: &str) -> Option<(&IdentityKey, &FieldError)> {
+    pub(super) fn invalid_in(&self, namespace: &str) -> Option<(&IdentityKey, &FieldErrors)> {
         let names = &self.namespaces.get(namespace)?.names;
         names.iter().find_map(|key| Some((key, self.by_key.get(key)?.outcome.as_ref().err()?)))
     }
@@ -188,36 +186,35 @@ impl Identities {
     }
 
     /// Puts an object in place; where the answer is `true`, [`Self::judge`] must follow.
-    pub(super) fn insert(&mut self, key: &IdentityKey, mut object: crds::WorkloadIdentity) -> bool {
-        let history = translate::history(&object);
-        object.status = None;
+    pub(super) fn insert(&mut self, key: &IdentityKey, declared: DeclaredIdentity) -> bool {
         if let Some(old) = self.by_key.get_mut(key) {
-            let known = &old.object;
-            if known.spec == object.spec && known.metadata.uid == object.metadata.uid {
-                old.object = Arc::new(object);
-                return std::mem::replace(&mut old.history, history.clone()) != history;
+            let known = &old.declared;
+            let same = known.spec == declared.spec && known.domain == declared.domain && known.uid == declared.uid;
+            if same {
+                let history = std::mem::replace(&mut old.declared, declared).history;
+                return history != old.declared.history;
             }
         }
         let old = self.by_key.remove(key);
         if let Some(old) = &old {
             self.unlink(key, old);
         }
-        self.by_domain.entry(object.spec.trust_domain.clone()).or_default().insert(key.clone());
+        self.by_domain.entry(declared.domain.clone()).or_default().insert(key.clone());
         let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
         namespace.names.insert(key.clone());
-        if object.spec.selector.service_accounts.is_empty() {
-            namespace.label_only.insert(key.clone());
+        if let Ok(spec) = &declared.spec {
+            if spec.selector.is_label_only() {
+                namespace.label_only.insert(key.clone());
+            }
+            for account in &spec.selector.service_accounts {
+                namespace.by_account.entry(account.clone()).or_default().insert(key.clone());
+            }
         }
-        for account in &object.spec.selector.service_accounts {
-            namespace.by_account.entry(account.clone()).or_default().insert(key.clone());
-        }
-        let object = Arc::new(object);
         let record = match old {
             // What was counted of its pods stays until it is judged, and then changes with the outcome.
-            Some(old) => Record { object, history, ..old },
+            Some(old) => Record { declared, ..old },
             None => Record {
-                object,
-                history,
+                declared,
                 outcome: Err(unjudged()),
                 matched: HashMap::new(),
                 not_injected: 0,
@@ -232,7 +229,7 @@ impl Identities {
     pub(super) fn remove(&mut self, key: &IdentityKey) -> Vec<IdentityKey> {
         let Some(record) = self.by_key.remove(key) else { return Vec::new() };
         self.unlink(key, &record);
-        keys_of(&self.claims.remove(record.object.metadata.uid.as_deref().unwrap_or_default()))
+        keys_of(&self.claims.remove(&record.declared.uid))
     }
 
     /// Whether some lose to somebody else than they were told.
@@ -263,16 +260,15 @@ impl Identities {
             Standing::NotGranted if !around.namespaces.contains_key(&key.namespace) => Standing::Unknown,
             standing => standing,
         };
-        self.claims.record(judged.identity(), &record.history, standing, now)
+        self.claims.record(judged.identity(), &record.declared.history, standing, now)
     }
 
     fn unlink(&mut self, key: &IdentityKey, record: &Record) {
-        let domain = &record.object.spec.trust_domain;
-        remove_from(&mut self.by_domain, domain, key);
+        remove_from(&mut self.by_domain, &record.declared.domain, key);
         let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { return };
         namespace.names.remove(key);
         namespace.label_only.remove(key);
-        for account in &record.object.spec.selector.service_accounts {
+        for account in record.declared.spec.iter().flat_map(|spec| &spec.selector.service_accounts) {
             remove_from(&mut namespace.by_account, account, key);
         }
         if namespace.names.is_empty() {
@@ -291,16 +287,16 @@ impl Identities {
         for key in keys {
             let Some(record) = self.by_key.get(&key) else { continue };
             let old = record.outcome.as_ref().ok().map(|judged| judged.identity().clone());
-            let spec = translated(&record.object, around.domains, old.as_ref());
+            let spec = resolved(&record.declared, around.domains, old.as_ref());
             let granted = spec.as_ref().ok().filter(|spec| {
-                let domain = around.domains.accepted(&record.object.spec.trust_domain);
+                let domain = around.domains.accepted(&record.declared.domain);
                 grantable(spec, domain, labels(around, &key)).is_ok()
             });
             if let Some(old) = old.filter(|old| granted.is_none_or(|spec| spec.uid != old.uid)) {
                 all.extend(keys_of(&self.claims.remove(&old.uid)));
             }
             if let Some(spec) = granted {
-                all.extend(keys_of(&self.claims.insert(spec, &record.history)));
+                all.extend(keys_of(&self.claims.insert(spec, &record.declared.history)));
             }
             all.insert(key.clone());
             specs.insert(key, spec);
@@ -312,7 +308,7 @@ impl Identities {
     fn judge_against_claims(
         &mut self,
         all: BTreeSet<IdentityKey>,
-        mut specs: HashMap<IdentityKey, Result<Arc<IdentitySpec>, FieldError>>,
+        mut specs: HashMap<IdentityKey, Result<Arc<IdentitySpec>, FieldErrors>>,
         around: &Surroundings<'_>,
     ) -> JudgedAnew {
         let mut changed = BTreeSet::new();
@@ -330,7 +326,7 @@ impl Identities {
     }
 
     fn domain_of(&self, key: &IdentityKey, around: &Surroundings<'_>) -> Option<Arc<DomainSpec>> {
-        around.domains.accepted(&self.by_key.get(key)?.object.spec.trust_domain)
+        around.domains.accepted(&self.by_key.get(key)?.declared.domain)
     }
 
     /// Records whether an identity selects a living pod; the answer is whether a count changed.
@@ -361,8 +357,8 @@ fn keys_of(claimants: &[Arc<Claimant>]) -> Vec<IdentityKey> {
     claimants.iter().map(key).collect()
 }
 
-fn unjudged() -> FieldError {
-    FieldError { field: "spec".to_owned(), reason: "not judged yet".to_owned() }
+fn unjudged() -> FieldErrors {
+    FieldError { field: "spec".to_owned(), reason: "not judged yet".to_owned() }.into()
 }
 
 /// The labels of its namespace; `None` while that is not known.
@@ -370,13 +366,13 @@ fn labels<'a>(around: &'a Surroundings<'_>, key: &IdentityKey) -> Option<&'a Lab
     around.namespaces.get(&key.namespace)
 }
 
-/// The object as `core` reads it; the same `Arc` as before when nothing changed, so that comparing is cheap.
-fn translated(
-    object: &crds::WorkloadIdentity,
+/// The identity in its trust domain; the same `Arc` as before when nothing changed, so that comparing is cheap.
+fn resolved(
+    declared: &DeclaredIdentity,
     domains: &Domains,
     old: Option<&Arc<IdentitySpec>>,
-) -> Result<Arc<IdentitySpec>, FieldError> {
-    let named = &object.spec.trust_domain;
+) -> Result<Arc<IdentitySpec>, FieldErrors> {
+    let named = &declared.domain;
     let trust_domain = match domains.accepted(named) {
         Some(domain) => domain.trust_domain.clone(),
         // Without the object its name is the best guess at the trust domain; the judge refuses it in any case.
@@ -387,7 +383,7 @@ fn translated(
             ),
         })?,
     };
-    let spec = translate::identity(object, &trust_domain)?;
+    let spec = declared.spec.as_ref().map_err(Clone::clone)?.within(trust_domain);
     Ok(old.filter(|old| ***old == spec).cloned().unwrap_or_else(|| Arc::new(spec)))
 }
 

@@ -6,18 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::{entitlement::DomainSpec, id::TrustDomain};
+use countersign_core::{
+    entitlement::{DomainSpec, FieldErrors},
+    id::TrustDomain,
+};
 use jiff::Timestamp;
-
-use super::FieldError;
 
 /// What became of a TrustDomain object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainVerdict {
     /// It is used.
     Accepted(Arc<DomainSpec>),
-    /// A field cannot be read.
-    Invalid(FieldError),
+    /// Fields cannot be used.
+    Invalid(FieldErrors),
     /// An older object names the same trust domain.
     Duplicate {
         /// That object's name.
@@ -29,7 +30,7 @@ pub enum DomainVerdict {
 
 #[derive(Debug, Default)]
 pub(super) struct Domains {
-    by_name: HashMap<String, Result<Arc<DomainSpec>, FieldError>>,
+    by_name: HashMap<String, Result<Arc<DomainSpec>, FieldErrors>>,
     /// Objects by the trust domain they name, in order of precedence: created, uid, name.
     by_trust_domain: HashMap<TrustDomain, BTreeSet<(Timestamp, String, String)>>,
 }
@@ -43,12 +44,12 @@ impl Domains {
         self.by_name.keys()
     }
 
-    pub(super) fn stored(&self, name: &str) -> Option<&Result<Arc<DomainSpec>, FieldError>> {
+    pub(super) fn stored(&self, name: &str) -> Option<&Result<Arc<DomainSpec>, FieldErrors>> {
         self.by_name.get(name)
     }
 
     /// Puts a TrustDomain in place; the answer names every object whose verdict may have changed.
-    pub(super) fn insert(&mut self, name: &str, spec: Result<DomainSpec, FieldError>) -> Vec<String> {
+    pub(super) fn insert(&mut self, name: &str, spec: Result<DomainSpec, FieldErrors>) -> Vec<String> {
         let mut touched = self.remove(name);
         if let Ok(spec) = &spec {
             let rivals = self.by_trust_domain.entry(spec.trust_domain.clone()).or_default();

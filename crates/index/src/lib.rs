@@ -7,15 +7,15 @@ mod identities;
 mod pods;
 mod sessions;
 mod shared;
-mod translate;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
-use countersign_core::entitlement::{ClaimKey, DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out};
-use countersign_crds as crds;
+use countersign_core::entitlement::{
+    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out,
+};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -27,8 +27,6 @@ use pods::Pods;
 pub use pods::{DELETION_GRACE, PodRecord};
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
-pub use translate::FieldError;
-pub(crate) use translate::history;
 
 /// The name of the agent's container, which the webhook gives it.
 pub const AGENT_CONTAINER: &str = "countersign-agent";
@@ -56,7 +54,6 @@ pub struct Absence {
 /// Everything the watches told.
 #[derive(Debug, Default)]
 pub struct Index {
-    cluster: String,
     pods: Pods,
     namespaces: BTreeMap<String, Labels>,
     domains: Domains,
@@ -75,12 +72,6 @@ pub struct Dirty {
 }
 
 impl Index {
-    /// An empty index; `cluster` is what `{cluster}` in a path stands for, empty when the cluster has no name.
-    #[must_use]
-    pub fn new(cluster: String) -> Self {
-        Self { cluster, ..Self::default() }
-    }
-
     /// How many pods there are.
     #[must_use]
     pub fn pod_count(&self) -> usize {
@@ -296,9 +287,8 @@ impl Index {
     }
 
     /// A TrustDomain came or changed.
-    pub fn apply_domain(&mut self, object: &crds::TrustDomain) {
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let spec = translate::domain(object, &self.cluster);
+    pub fn apply_domain(&mut self, declared: DeclaredDomain) {
+        let DeclaredDomain { name, spec } = declared;
         self.dirty.domains.insert(name.clone());
         if matches!((self.domains.stored(&name), &spec), (Some(Ok(old)), Ok(new)) if **old == *new) {
             return;
@@ -326,14 +316,11 @@ impl Index {
     }
 
     /// A WorkloadIdentity came or changed.
-    pub fn apply_identity(&mut self, object: crds::WorkloadIdentity) {
-        let key = IdentityKey {
-            namespace: object.metadata.namespace.clone().unwrap_or_default(),
-            name: object.metadata.name.clone().unwrap_or_default(),
-        };
+    pub fn apply_identity(&mut self, declared: DeclaredIdentity) {
+        let key = IdentityKey { namespace: declared.namespace.clone(), name: declared.name.clone() };
         self.dirty.identities.insert(key.clone());
         let before = self.matched_pods(&key);
-        if !self.identities.insert(&key, object) {
+        if !self.identities.insert(&key, declared) {
             return;
         }
         let mut affected = self.judge_only([key.clone()]);

@@ -4,9 +4,10 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+use countersign_policy as policy;
 use std::time::{Duration, Instant};
 
-use countersign_operator::index::{Entitlement, Index, PodRecord};
+use countersign_index::{Entitlement, Index, PodRecord};
 use serde_json::json;
 
 const IDENTITIES: usize = 10_000;
@@ -75,26 +76,29 @@ fn resident() -> Result<u64, Box<dyn std::error::Error>> {
 }
 
 fn filled(pods: usize) -> Result<Index, serde_json::Error> {
-    let mut index = Index::new(String::new());
-    index.apply_domain(&serde_json::from_value(json!({
-        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
-        "metadata": {"name": "example.org", "uid": "td", "creationTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": {"authority": {}, "grants": [
-            {"namespaces": {"matchLabels": {"team": "a"}}, "paths": ["/ns/{namespace}/sa/{serviceAccount}"]},
-        ]},
-    }))?);
+    let mut index = Index::default();
+    index.apply_domain(policy::trust_domain(
+        &serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
+            "metadata": {"name": "example.org", "uid": "td", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"authority": {}, "grants": [
+                {"namespaces": {"matchLabels": {"team": "a"}}, "paths": ["/ns/{namespace}/sa/{serviceAccount}"]},
+            ]},
+        }))?,
+        "",
+    ));
     for namespace in 0..NAMESPACES {
         index.apply_namespace(&format!("ns-{namespace}"), [("team".to_owned(), "a".to_owned())].into());
     }
     for number in 0..IDENTITIES {
-        index.apply_identity(serde_json::from_value(json!({
+        index.apply_identity(policy::workload_identity(&serde_json::from_value(json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
             "metadata": {
                 "name": format!("id-{number}"), "namespace": format!("ns-{}", number % NAMESPACES),
                 "uid": format!("id-{number}"), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
             },
             "spec": {"trustDomain": "example.org", "selector": {"serviceAccounts": [format!("sa-{number}")]}},
-        }))?);
+        }))?));
     }
     for number in 0..pods {
         index.apply_pod(pod(number));

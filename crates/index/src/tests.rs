@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_crds as crds;
+use countersign_policy as policy;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -64,10 +65,10 @@ pub(super) fn team(value: &str) -> std::collections::BTreeMap<String, String> {
 
 /// Namespace `shop` of team a with pod `p`, and trust domain `example.org`.
 fn shop() -> SharedIndex {
-    let index = SharedIndex::new(Index::new("prod".to_owned()));
+    let index = SharedIndex::new(Index::default());
     index.update(|index| {
         index.apply_namespace("shop", team("a"));
-        index.apply_domain(&example());
+        index.apply_domain(policy::trust_domain(&example(), "prod"));
         index.apply_pod(pod("shop", "p"));
     });
     index
@@ -99,8 +100,11 @@ fn an_identity_whose_namespace_is_not_known_is_granted_nothing() {
         let index = SharedIndex::new(Index::default());
         let grants = json!([{"namespaces": namespaces, "paths": ["/ns/{namespace}/**"]}]);
         index.update(|index| {
-            index.apply_domain(&domain("example.org", &json!({"authority": {}, "grants": grants})));
-            index.apply_identity(identity("shop", "one", 0, &json!({})));
+            index.apply_domain(policy::trust_domain(
+                &domain("example.org", &json!({"authority": {}, "grants": grants})),
+                "prod",
+            ));
+            index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({}))));
             index.apply_pod(pod("shop", "p"));
         });
         assert_eq!(now(&index, "p"), ["none: NamespaceUnknown"], "{namespaces}");
@@ -117,8 +121,8 @@ fn every_order_of_applying_publishes_the_same() {
     type Step = fn(&mut Index);
     let steps: [Step; 4] = [
         |index| index.apply_namespace("shop", team("a")),
-        |index| index.apply_domain(&example()),
-        |index| index.apply_identity(identity("shop", "one", 0, &json!({}))),
+        |index| index.apply_domain(policy::trust_domain(&example(), "prod")),
+        |index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))),
         |index| index.apply_pod(pod("shop", "p")),
     ];
     let mut orders = vec![vec![]];
@@ -153,7 +157,7 @@ fn every_order_of_applying_publishes_the_same() {
 #[test]
 fn a_session_is_told_of_what_concerns_it_and_of_nothing_else() {
     let index = shop();
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
     let mut subscription = index.subscribe("uid-p", "");
     let told = |subscription: &mut super::Subscription| {
         subscription.receiver.has_changed().unwrap() && {
@@ -165,13 +169,20 @@ fn a_session_is_told_of_what_concerns_it_and_of_nothing_else() {
         index.apply_pod(pod("shop", "other"));
         index.apply_pod(pod("shop", "p"));
         index.apply_namespace("elsewhere", team("a"));
-        index.apply_identity(identity("elsewhere", "one", 0, &json!({})));
-        index.apply_identity(identity("shop", "two", 5, &json!({"selector": {"serviceAccounts": ["other"]}})));
-        index.apply_domain(&example());
-        index.apply_identity(identity("shop", "one", 0, &json!({})));
+        index.apply_identity(policy::workload_identity(&identity("elsewhere", "one", 0, &json!({}))));
+        index.apply_identity(policy::workload_identity(&identity(
+            "shop",
+            "two",
+            5,
+            &json!({"selector": {"serviceAccounts": ["other"]}}),
+        )));
+        index.apply_domain(policy::trust_domain(&example(), "prod"));
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({}))));
     });
     assert!(!told(&mut subscription));
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({"x509": {"ttl": "30m"}}))));
+    index.update(|index| {
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({"x509": {"ttl": "30m"}}))))
+    });
     assert!(told(&mut subscription));
     index.update(|index| index.apply_namespace("shop", team("b")));
     assert!(told(&mut subscription));
@@ -185,11 +196,16 @@ fn the_reason_follows_what_is_missing() {
     let reason = || ids(&subscription.current()).remove(0);
     assert_eq!(reason(), "none: NoWorkloadIdentity");
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["other"]}})));
+        index.apply_identity(policy::workload_identity(&identity(
+            "shop",
+            "one",
+            0,
+            &json!({"selector": {"serviceAccounts": ["other"]}}),
+        )));
     });
     assert_eq!(reason(), "none: ServiceAccountNotSelected");
     let narrowed = json!({"selector": {"serviceAccounts": ["sa"], "matchLabels": {"app": "x"}}});
-    index.update(|index| index.apply_identity(identity("shop", "two", 1, &narrowed)));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "two", 1, &narrowed))));
     assert_eq!(reason(), "none: LabelsDiffer");
     index.update(|index| index.apply_pod(labelled(pod("shop", "p"), "app", "x")));
     assert_eq!(reason(), ID);
@@ -210,26 +226,32 @@ fn of_two_claims_to_one_id_the_oldest_holds_until_it_goes() {
         let mut shared = example();
         shared.spec.grants[0].paths = vec!["/app".to_owned()];
         shared.spec.grants[0].shared = true;
-        index.apply_domain(&shared);
+        index.apply_domain(policy::trust_domain(&shared, "prod"));
         index.apply_pod(pod("bank", "q"));
-        index.apply_identity(identity("bank", "late", 9, &json!({"path": "/app"})));
+        index.apply_identity(policy::workload_identity(&identity("bank", "late", 9, &json!({"path": "/app"}))));
     });
     assert_eq!(now(&index, "q"), ["spiffe://example.org/app"]);
     let subscription = index.subscribe("uid-q", "");
-    index.update(|index| index.apply_identity(identity("shop", "early", 0, &json!({"path": "/app"}))));
+    index.update(|index| {
+        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/app"}))))
+    });
     assert_eq!(now(&index, "p"), ["spiffe://example.org/app"]);
     assert_eq!(ids(&subscription.current()), ["none: Conflict"]);
     index.update(|index| index.remove_identity(&key("shop", "early")));
     assert_eq!(ids(&subscription.current()), ["spiffe://example.org/app"]);
-    index.update(|index| index.apply_identity(identity("shop", "early", 0, &json!({"path": "/app"}))));
-    index.update(|index| index.apply_identity(identity("shop", "early", 0, &json!({"path": "/other"}))));
+    index.update(|index| {
+        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/app"}))))
+    });
+    index.update(|index| {
+        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/other"}))))
+    });
     assert_eq!(ids(&subscription.current()), ["spiffe://example.org/app"], "its spec moved away");
 }
 
 #[test]
 fn pods_are_counted_as_they_come_change_and_go() {
     let index = shop();
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
     let counts = || {
         let view = index.read(|index| index.identity(&key("shop", "one"))).unwrap();
         (view.matched, view.not_injected)
@@ -240,11 +262,21 @@ fn pods_are_counted_as_they_come_change_and_go() {
     index.update(|index| index.apply_pod(PodRecord { ended: true, ..pod("shop", "p") }));
     assert_eq!(counts(), (1, 0));
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}})));
+        index.apply_identity(policy::workload_identity(&identity(
+            "shop",
+            "one",
+            0,
+            &json!({"selector": {"serviceAccounts": ["x"]}}),
+        )));
     });
     assert_eq!(counts(), (0, 0));
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"matchLabels": {"a": "b"}}})));
+        index.apply_identity(policy::workload_identity(&identity(
+            "shop",
+            "one",
+            0,
+            &json!({"selector": {"matchLabels": {"a": "b"}}}),
+        )));
     });
     index.update(|index| index.apply_pod(labelled(pod("shop", "r"), "a", "b")));
     assert_eq!(counts(), (1, 1));
@@ -255,7 +287,7 @@ fn pods_are_counted_as_they_come_change_and_go() {
 #[test]
 fn pods_that_never_refresh_are_counted_and_a_few_named_as_they_come_change_and_go() {
     let index = shop();
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
     let told = || {
         let view = index.read(|index| index.identity(&key("shop", "one"))).unwrap();
         (view.never_refresh, view.some_never_refresh.join(" "))
@@ -276,13 +308,18 @@ fn pods_that_never_refresh_are_counted_and_a_few_named_as_they_come_change_and_g
     dirty();
     assert_eq!(told(), (2, "p s".to_owned()));
     let elsewhere = json!({"selector": {"serviceAccounts": ["sa"], "containers": ["other"]}});
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &elsewhere)));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &elsewhere))));
     assert_eq!(told(), (0, String::new()), "it is for a container that refreshes");
     let here = json!({"selector": {"serviceAccounts": ["sa"], "containers": ["app"]}});
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &here)));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &here))));
     assert_eq!(told(), (2, "p s".to_owned()));
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({"selector": {"serviceAccounts": ["x"]}})));
+        index.apply_identity(policy::workload_identity(&identity(
+            "shop",
+            "one",
+            0,
+            &json!({"selector": {"serviceAccounts": ["x"]}}),
+        )));
     });
     assert_eq!(told(), (0, String::new()));
 }
@@ -290,7 +327,7 @@ fn pods_that_never_refresh_are_counted_and_a_few_named_as_they_come_change_and_g
 #[test]
 fn a_pod_that_replaces_another_of_its_name_ends_that_ones_session() {
     let index = shop();
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
     let subscription = index.subscribe("uid-p", "");
     let mut replacement = pod("shop", "p");
     replacement.facts.uid = "uid-new".to_owned();
@@ -307,8 +344,8 @@ fn of_two_objects_for_one_trust_domain_the_oldest_is_it() {
     index.update(|index| {
         let mut second = domain("second", &json!({"trustDomain": "example.org", "authority": {}}));
         second.metadata.creation_timestamp = Some(serde_json::from_value(json!("2025-01-01T00:00:00Z")).unwrap());
-        index.apply_identity(identity("shop", "one", 0, &json!({})));
-        index.apply_domain(&second);
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({}))));
+        index.apply_domain(policy::trust_domain(&second, "prod"));
     });
     let verdict = |name: &str| index.read(|index| index.domain(name)).unwrap();
     assert!(matches!(verdict("example.org"), DomainVerdict::Duplicate { of, .. } if of == "second"));
@@ -322,10 +359,10 @@ fn of_two_objects_for_one_trust_domain_the_oldest_is_it() {
 fn a_trust_domain_that_cannot_be_read_names_its_field_and_grants_nothing() {
     let index = shop();
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({})));
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({}))));
         let mut broken = example();
         broken.spec.grants[0].paths.push("/ns/{nope}".to_owned());
-        index.apply_domain(&broken);
+        index.apply_domain(policy::trust_domain(&broken, "prod"));
     });
     let DomainVerdict::Invalid(error) = index.read(|index| index.domain("example.org")).unwrap() else { panic!() };
     assert_eq!(error.field, "spec.grants[0].paths");
@@ -335,7 +372,9 @@ fn a_trust_domain_that_cannot_be_read_names_its_field_and_grants_nothing() {
 #[test]
 fn an_identity_that_cannot_be_read_is_told_to_those_who_wait() {
     let index = shop();
-    index.update(|index| index.apply_identity(identity("shop", "broken", 0, &json!({"path": "/a/../b"}))));
+    index.update(|index| {
+        index.apply_identity(policy::workload_identity(&identity("shop", "broken", 0, &json!({"path": "/a/../b"}))))
+    });
     let Entitlement::None(absence) = index.read(|index| index.entitlement("uid-p", "")) else { panic!() };
     assert!(absence.message.contains("WorkloadIdentity shop/broken cannot be read: spec.path"), "{}", absence.message);
 }
@@ -344,7 +383,7 @@ fn an_identity_that_cannot_be_read_is_told_to_those_who_wait() {
 fn what_a_list_no_longer_holds_is_gone() {
     let index = shop();
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({})));
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({}))));
         index.retain_identities(&[].into());
         index.retain_domains(&[].into());
         index.retain_namespaces(&[].into());
@@ -375,17 +414,17 @@ fn a_change_of_one_pod_is_told_to_its_sessions_and_its_identities_alone() {
     index.update(|index| {
         for number in 0..50 {
             let name = format!("other-{number}");
-            index.apply_identity(identity(
+            index.apply_identity(policy::workload_identity(&identity(
                 "shop",
                 &name,
                 0,
                 &json!({"selector": {"serviceAccounts": [name.as_str()]}}),
-            ));
+            )));
             let mut other = pod("shop", &name);
             other.facts.service_account = name;
             index.apply_pod(other);
         }
-        index.apply_identity(identity("shop", "mine", 0, &json!({})));
+        index.apply_identity(policy::workload_identity(&identity("shop", "mine", 0, &json!({}))));
     });
     let mut others: Vec<_> = (0..50).map(|number| index.subscribe(&format!("uid-other-{number}"), "")).collect();
     let mine = index.subscribe("uid-p", "");
@@ -437,8 +476,13 @@ fn nothing_is_kept_of_sessions_that_ended() {
 async fn only_what_a_change_touches_is_dirty() {
     let index = shop();
     index.update(|index| {
-        index.apply_identity(identity("shop", "one", 0, &json!({})));
-        index.apply_identity(identity("shop", "two", 1, &json!({"selector": {"serviceAccounts": ["x"]}})));
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({}))));
+        index.apply_identity(policy::workload_identity(&identity(
+            "shop",
+            "two",
+            1,
+            &json!({"selector": {"serviceAccounts": ["x"]}}),
+        )));
         index.dirty = Dirty::default();
         index.apply_pod(pod("shop", "q"));
     });
@@ -452,7 +496,7 @@ async fn only_what_a_change_touches_is_dirty() {
 #[test]
 fn a_hundred_thousand_pods_share_what_they_can() {
     let index = shop();
-    index.update(|index| index.apply_identity(identity("shop", "one", 0, &json!({}))));
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
     let entitled = |pod: &str| match index.read(|index| index.entitlement(&format!("uid-{pod}"), "")) {
         Entitlement::Entitled(entitled) => entitled,
         other => panic!("{other:?}"),

@@ -2,6 +2,7 @@
 
 use countersign_core::entitlement::{ClaimHistory, ClaimKey, ClaimKind};
 use countersign_crds as crds;
+use countersign_policy as policy;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,11 +11,11 @@ use super::{Dirty, Entitlement, Index, SharedIndex, history};
 
 /// Namespaces `shop` and `bank` share `/svc/*` and the names below `example.org`; each has a pod, `p` and `q`.
 fn shared() -> SharedIndex {
-    let index = SharedIndex::new(Index::new(String::new()));
+    let index = SharedIndex::new(Index::default());
     index.update(|index| {
         index.apply_namespace("shop", team("a"));
         index.apply_namespace("bank", team("a"));
-        index.apply_domain(&shared_domain("a"));
+        index.apply_domain(policy::trust_domain(&shared_domain("a"), ""));
         index.apply_pod(pod("shop", "p"));
         index.apply_pod(pod("bank", "q"));
     });
@@ -44,7 +45,7 @@ fn lead(index: &SharedIndex, object: &mut crds::WorkloadIdentity, second: i64) -
     let claims: Vec<Value> = recorded.iter().map(record).collect();
     let status = json!({"claims": claims, "observedGeneration": object.metadata.generation});
     object.status = Some(serde_json::from_value(status).unwrap());
-    index.update(|index| index.apply_identity(object.clone()));
+    index.update(|index| index.apply_identity(policy::workload_identity(&object.clone())));
     let seconds = |(claim, since): (ClaimKey, Timestamp)| (claim.value.into(), since.duration_since(at(0)).as_secs());
     Some(recorded.into_iter().map(seconds).collect())
 }
@@ -60,7 +61,7 @@ fn edited(old: &crds::WorkloadIdentity, spec: &Value) -> crds::WorkloadIdentity 
 }
 
 fn apply(index: &SharedIndex, object: &crds::WorkloadIdentity) {
-    index.update(|index| index.apply_identity(object.clone()));
+    index.update(|index| index.apply_identity(policy::workload_identity(&object.clone())));
 }
 
 fn now(index: &SharedIndex, pod: &str) -> Vec<String> {
@@ -134,7 +135,7 @@ fn while_there_is_no_trust_domain_or_namespace_nothing_recorded_is_forgotten() {
     apply(&index, &fresh);
     assert_eq!(lead(&index, &mut fresh, 300), None, "nobody has decided anything of it");
     assert_eq!(lead(&index, &mut holder, 300), Some(before.clone()));
-    index.update(|index| index.apply_domain(&shared_domain("a")));
+    index.update(|index| index.apply_domain(policy::trust_domain(&shared_domain("a"), "")));
     index.update(|index| index.remove_namespace("bank"));
     assert_eq!(lead(&index, &mut holder, 400), Some(before));
 }
@@ -207,10 +208,19 @@ fn one_change_among_very_many_conflicting_identities_judges_few() {
             index.dirty.identities.len()
         })
     };
-    let most = (0..MANY).map(|n| judged(&|index| index.apply_identity(by_pod(n)))).max().unwrap();
+    let most =
+        (0..MANY).map(|n| judged(&|index| index.apply_identity(policy::workload_identity(&by_pod(n))))).max().unwrap();
     assert!(most <= 40, "{most} for one more");
     judged(&|index| while index.name_holders() {});
-    assert_eq!(judged(&|index| index.apply_identity(identity("bank", "elsewhere", 0, &json!({"path": "/svc/a"})))), 1);
+    assert_eq!(
+        judged(&|index| index.apply_identity(policy::workload_identity(&identity(
+            "bank",
+            "elsewhere",
+            0,
+            &json!({"path": "/svc/a"})
+        )))),
+        1
+    );
     assert_eq!(judged(&|index| index.remove_identity(&key("shop", "0500"))), 0, "one that lost");
     let first = judged(&|index| index.remove_identity(&key("shop", "0000")));
     assert_eq!(first, 1, "the one that holds from now on");

@@ -1,0 +1,68 @@
+//! TrustDomains.
+
+use countersign_core::{
+    entitlement::{
+        AudiencePattern, DeclaredDomain, DomainSpec, FieldErrors, FieldReader, Grant, Lives, NamePattern,
+        NamespaceSelector, PathPattern,
+    },
+    id::TrustDomain,
+};
+use countersign_crds as crds;
+use kube::Resource as _;
+
+use super::{created, selectors};
+
+/// Reads a TrustDomain; `cluster` is what `{cluster}` stands for, empty when the cluster has no name.
+#[must_use]
+pub fn trust_domain(object: &crds::TrustDomain, cluster: &str) -> DeclaredDomain {
+    DeclaredDomain { name: object.meta().name.clone().unwrap_or_default(), spec: spec(object, cluster) }
+}
+
+fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldErrors> {
+    let mut reader = FieldReader::default();
+    let named_by = if object.spec.trust_domain.is_some() { "spec.trustDomain" } else { "metadata.name" };
+    let trust_domain = reader.read(named_by, object.trust_domain_name().parse::<TrustDomain>());
+    let authority = object.spec.authority.clone().unwrap_or_default();
+    let grants = object.spec.grants.iter().enumerate().map(|(position, each)| grant(&mut reader, position, each));
+    let grants = grants.collect();
+    let spec = trust_domain.map(|trust_domain| DomainSpec {
+        trust_domain,
+        name: object.meta().name.clone().unwrap_or_default(),
+        uid: object.meta().uid.clone().unwrap_or_default(),
+        created: created(object),
+        grants,
+        x509: Lives {
+            default: authority.x509.svid_ttl.duration(),
+            longest: authority.x509.longest_svid_life().duration(),
+        },
+        jwt: Lives {
+            default: authority.jwt.svid_ttl.duration(),
+            longest: authority.jwt.longest_svid_life().duration(),
+        },
+        local: object.spec.authority.is_some(),
+        cluster: cluster.to_owned(),
+    });
+    reader.finish(spec)
+}
+
+fn grant(reader: &mut FieldReader, position: usize, grant: &crds::Grant) -> Grant {
+    let at = |name: &str| format!("spec.grants[{position}].{name}");
+    let namespaces = &grant.namespaces;
+    let labels = selectors::labels(reader, &at("namespaces"), &namespaces.match_labels, &namespaces.match_expressions);
+    let read = Grant {
+        namespaces: NamespaceSelector {
+            names: namespaces.match_names.clone(),
+            labels: (!labels.is_empty()).then_some(labels),
+        },
+        paths: reader.list(&at("paths"), &grant.paths, PathPattern::parse),
+        dns_names: reader.list(&at("dnsNames"), &grant.dns_names, NamePattern::parse),
+        audiences: reader.list(&at("audiences"), &grant.audiences, AudiencePattern::parse),
+        federates_with: reader.list(&at("federatesWith"), &grant.federates_with, str::parse::<TrustDomain>),
+        allow_label_only: grant.allow_label_only,
+        shared: grant.shared,
+    };
+    for pattern in read.ineffective_paths() {
+        reader.refuse(at("paths"), format!("{pattern} holds no {{namespace}}: add it, or say shared: true"));
+    }
+    read
+}
