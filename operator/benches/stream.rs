@@ -27,15 +27,15 @@ use countersign_core::{
     jwt::JwtVerificationKey,
     key::{KeyType, PrivateKey, Signer as _},
 };
-use countersign_operator::issuer::{
-    self,
-    listener::{self, ConnectionLimits},
+use countersign_issuer::{
+    drain,
     serving::{self, ServingCertificate},
 };
 use countersign_proto::issuer::v1::{
     Hello, SessionRequest, SessionResponse, X509Request, issuer_client::IssuerClient, session_request::Kind as Request,
     session_response::Kind as Response,
 };
+use countersign_runtime::connections::{self, ConnectionLimits};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -120,17 +120,18 @@ async fn serve() -> (World, SocketAddr, Vec<Vec<u8>>) {
     let context = world.context.clone();
     let certificate = Arc::new(ServingCertificate::default());
     let names = vec![NAME.to_owned()];
-    let (published, clock, readiness) = (world.authorities.subscribe(), world.clock.clone(), context.readiness.clone());
-    tokio::spawn(serving::keep_fresh(certificate.clone(), names, published, clock, readiness));
+    let (published, clock) = (world.authorities.subscribe(), world.clock.clone());
+    let check = world.checks.control_plane_root.clone();
+    tokio::spawn(serving::keep_fresh(certificate.clone(), names, published, clock, check));
     let tls = serving::tls_config(certificate).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (ready, connections) = mpsc::channel(64);
-    let (metrics, shutdown) = (context.metrics.clone(), context.shutdown.clone());
-    tokio::spawn(listener::accept(listener, tls, ConnectionLimits::default(), metrics, shutdown, ready));
+    let (ready, incoming) = mpsc::channel(64);
+    let (metrics, closed) = (world.metrics.connections.clone(), drain::closed(context.shutdown.clone()));
+    tokio::spawn(connections::accept(listener, tls, ConnectionLimits::default(), metrics, closed, ready));
     let roots = context.published.borrow().control_plane_roots.clone();
     tokio::spawn(async move {
-        let _ended = issuer::serve(context, listener::incoming(connections)).await;
+        let _ended = countersign_issuer::serve(context, connections::incoming(incoming)).await;
     });
     (world, address, roots)
 }

@@ -1,21 +1,16 @@
 //! The operator: watches, indexes, decides, issues and publishes. Data goes one way: `watch` → `index` → `controllers` and
 //! `authorities` → published state, which `issuer` reads. A server reads published state; it never calls back.
 
+pub mod api_server;
 pub mod authorities;
-#[cfg(test)]
-mod canned;
-pub mod clock;
+pub mod checks;
 pub mod config;
 pub mod controllers;
 pub mod events;
-pub mod fair;
-pub mod freshness;
-pub mod http;
+#[cfg(test)]
+mod fake_api_server;
 pub mod inspect;
-pub mod issuer;
-pub mod jwks;
-pub mod leader;
+pub mod lease_store;
 pub mod metrics;
 pub mod operator;
-pub mod rate;
 pub mod watch;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use countersign_core::lease::Terms;
+use countersign_core::lease::LeaseConfig;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, client::ClientBuilder};
 use tokio::{
@@ -17,29 +17,38 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    authorities::{Authorities, store::JournalStore},
-    clock::{Clock, agreement::Agreement},
-    config::Config,
-    controllers::{control_plane, trust_domain, usable::UsableDomains, workload_identity},
-    events::{self, EventSink},
+use countersign_index::{Index, SharedIndex};
+use countersign_issuer::{
+    agent_versions::SupportPolicy,
+    drain,
+    events::EventSink,
     freshness::Freshness,
-    http::{self, Part, Readiness},
+    pod_lookup::PodLookup,
+    registry::{Registry, StreamLimits},
+    serving::{self, ServingCertificate},
+    token_keys::TokenKeys,
+};
+use countersign_runtime::{
+    clock::Clock,
+    clock_skew::ClockSkewMonitor,
+    connections::{self, ConnectionLimits},
+    http,
+    leader::{Election, Leadership},
+    readiness::Readiness,
+};
+
+use crate::{
+    api_server::{ApiServer, ApiServerPods},
+    authorities::{Authorities, store::JournalStore},
+    checks::Checks,
+    config::Config,
+    controllers::{authority_readiness::AuthorityReadinessFeed, control_plane, trust_domain, workload_identity},
+    events,
     inspect::{self, credential::Credential, report::Source},
-    issuer::{
-        self,
-        listener::{self, ConnectionLimits},
-        live::{ApiServerPods, LivePods},
-        registry::{Registry, StreamLimits},
-        serving::{self, ServingCertificate},
-        skew::Support,
-    },
-    jwks::{ApiServer, TokenKeys},
-    leader::{Leadership, election::Election, store::ApiServerLease},
+    lease_store::ApiServerLease,
     metrics::Metrics,
     watch::{self, stored::Stored},
 };
-use countersign_index::{Index, SharedIndex};
 
 /// How long the issuer may take to end after it was told to: its streams move within 15 s.
 const GRACE: Duration = Duration::from_secs(20);
@@ -58,13 +67,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let [resign, stop, end] = [(); 3].map(|()| CancellationToken::new());
     let mut parts = JoinSet::new();
     let (metrics, readiness, clock) = (Arc::new(Metrics::new()), Readiness::default(), Clock::system());
-    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.clone(), end.clone());
+    let checks = Checks::new(&readiness);
+    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.encoder(), end.clone());
     parts.spawn(async move { serving_http.await.context("the HTTP server") });
 
-    let agreement = Agreement::new(clock.clone(), readiness.clone(), metrics.clone());
+    let clock_skew = ClockSkewMonitor::new(clock.clone(), checks.clock.clone(), metrics.clock.clone());
     let server = kube::Config::infer().await.context("no way to the API server")?;
     let client =
-        ClientBuilder::try_from(server).context("no way to the API server")?.with_layer(&agreement.layer()).build();
+        ClientBuilder::try_from(server).context("no way to the API server")?.with_layer(&clock_skew.layer()).build();
     let cluster = tokio::select! {
         cluster = cluster_uid(&client) => cluster,
         () = told_to_stop() => return Ok(()),
@@ -81,11 +91,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         audience.clone(),
         config.max_token_life,
         freshness.clone(),
-        readiness.clone(),
-        metrics.clone(),
+        checks.token_keys.clone(),
+        metrics.issuer.clone(),
     ));
-    let (events, notices) = EventSink::new(metrics.clone());
-    let shared = (client.clone(), index.clone(), freshness.clone(), readiness.clone(), metrics.clone());
+    let (events, pod_events) = EventSink::new(metrics.issuer.clone());
+    let shared = (client.clone(), index.clone(), freshness.clone(), metrics.clone());
     let lives = |part: &'static str| move |()| anyhow::anyhow!("{part} ended, which it never should");
     macro_rules! part {
         ($name:literal, $future:expr) => {{
@@ -95,32 +105,50 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 
     {
-        let (client, index, freshness, readiness, metrics) = shared.clone();
-        part!("watch of pods", watch::pods::watch(client, index, freshness, readiness, metrics));
+        let (client, index, freshness, metrics) = shared.clone();
+        part!("watch of pods", watch::pods::watch(client, index, freshness, checks.pods.clone(), metrics));
     }
     {
-        let (client, index, freshness, readiness, metrics) = shared.clone();
-        part!("watch of namespaces", watch::namespaces::watch(client, index, freshness, readiness, metrics));
+        let (client, index, freshness, metrics) = shared.clone();
+        part!(
+            "watch of namespaces",
+            watch::namespaces::watch(client, index, freshness, checks.namespaces.clone(), metrics)
+        );
     }
     {
-        let (index, clock, agreement) = (index.clone(), clock.clone(), agreement.clone());
-        part!("end of deleted pods", watch::deletions::follow(index, clock, agreement));
+        let (index, clock, clock_skew) = (index.clone(), clock.clone(), clock_skew.clone());
+        part!("end of deleted pods", watch::deletions::follow(index, clock, clock_skew));
     }
     let (domains, domain_writer) = Stored::new();
     {
         let cluster_name = config.cluster_name.clone();
-        let (client, index, freshness, readiness, metrics) = shared.clone();
+        let (client, index, freshness, metrics) = shared.clone();
         part!(
             "watch of TrustDomains",
-            watch::trust_domains::watch(client, cluster_name, index, domain_writer, freshness, readiness, metrics)
+            watch::trust_domains::watch(
+                client,
+                cluster_name,
+                index,
+                domain_writer,
+                freshness,
+                checks.trust_domains.clone(),
+                metrics
+            )
         );
     }
     let (identities, identity_writer) = Stored::new();
     {
-        let (client, index, freshness, readiness, metrics) = shared;
+        let (client, index, freshness, metrics) = shared;
         part!(
             "watch of WorkloadIdentities",
-            watch::workload_identities::watch(client, index, identity_writer, freshness, readiness, metrics)
+            watch::workload_identities::watch(
+                client,
+                index,
+                identity_writer,
+                freshness,
+                checks.workload_identities.clone(),
+                metrics
+            )
         );
     }
     part!(
@@ -130,7 +158,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             config.authorities_namespace.clone(),
             authorities.clone(),
             freshness.clone(),
-            readiness.clone(),
+            checks.journals.clone(),
             metrics.clone(),
         )
     );
@@ -143,7 +171,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             freshness.clone(),
         )
     );
-    part!("publication of the views' ages", freshness.clone().publish(readiness.clone(), metrics.clone()));
+    part!(
+        "publication of the views' ages",
+        freshness.clone().publish(checks.fresh_views.clone(), metrics.issuer.clone())
+    );
     {
         let authorities = authorities.clone();
         part!("publication of authorities", async move { authorities.keep_time().await });
@@ -153,19 +184,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         part!("refresh of token keys", async move { token_keys.keep_fresh().await });
     }
     {
-        part!("publication of events", events::publish(client.clone(), notices));
+        part!("publication of events", events::publish(client.clone(), pod_events));
     }
-    let leadership = Leadership::new(clock.clone(), agreement.clone());
+    let leadership = Leadership::new(clock.clone(), clock_skew.clone());
     let election = Election::new(
         format!("{}_{:016x}", config.replica, rand::random::<u64>()),
-        Terms::DEFAULT,
+        LeaseConfig::DEFAULT,
         Box::new(ApiServerLease::new(client.clone(), &config.namespace)),
         leadership.clone(),
         clock.clone(),
-        metrics.clone(),
+        metrics.leader.clone(),
     );
-    let election = tokio::spawn(election.run(readiness.clone().caches_complete(), resign.clone()));
-    let (usable, usable_news) = UsableDomains::new();
+    let election = tokio::spawn(election.run(checks.caches_complete().passes(), resign.clone()));
+    let (usable, usable_news) = AuthorityReadinessFeed::new();
     let domain_context = trust_domain::Context {
         client: client.clone(),
         index: index.clone(),
@@ -210,14 +241,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let names = config.serving_names();
     part!(
         "renewal of the serving certificate",
-        serving::keep_fresh(certificate.clone(), names, authorities.subscribe(), clock.clone(), readiness.clone())
+        serving::keep_fresh(
+            certificate.clone(),
+            names,
+            authorities.subscribe(),
+            clock.clone(),
+            checks.control_plane_root.clone()
+        )
     );
     let tls = serving::tls_config(certificate).context("TLS 1.3 is not to be had")?;
     let listener = TcpListener::bind(config.listen_issuer)
         .await
         .with_context(|| format!("the issuer cannot listen on {}", config.listen_issuer))?;
     let registry = Registry::new(StreamLimits::default());
-    let support = Support::default();
+    let support = SupportPolicy::default();
     let source =
         Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone(), support };
     let replica_name = inspect::replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
@@ -242,8 +279,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         leadership,
     };
     part!("counting of what lives in streams", inspect::aggregate::run(rounds, counts));
-    let issuer_context = Arc::new(issuer::Context {
-        live_pods: LivePods::new(Box::new(ApiServerPods(client)), index.clone(), metrics.clone()),
+    let issuer_context = Arc::new(countersign_issuer::Context {
+        pod_lookup: PodLookup::new(Box::new(ApiServerPods(client)), index.clone(), metrics.issuer.clone()),
         index,
         published: authorities.subscribe(),
         freshness,
@@ -251,24 +288,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         registry,
         support,
         events,
-        metrics: metrics.clone(),
-        readiness: readiness.clone(),
+        metrics: metrics.issuer.clone(),
+        index_complete: checks.index_complete(),
         clock,
-        agreement,
+        clock_skew,
         shutdown: stop.clone(),
         generation: AtomicU64::new(0),
     });
-    let (ready, connections) = mpsc::channel(64);
-    tokio::spawn(listener::accept(listener, tls, ConnectionLimits::default(), metrics, stop.clone(), ready));
-    let issuing = issuer::serve(issuer_context, listener::incoming(connections));
+    let (ready, incoming) = mpsc::channel(64);
+    let (limits, connection_metrics) = (ConnectionLimits::default(), metrics.connections.clone());
+    let closed = drain::closed(stop.clone());
+    tokio::spawn(connections::accept(listener, tls, limits, connection_metrics, closed, ready));
+    let issuing = countersign_issuer::serve(issuer_context, connections::incoming(incoming));
     let issuing = tokio::spawn(issuing);
-    readiness.set(Part::Issuer);
+    checks.issuer.pass();
 
     let ended = tokio::select! {
         () = told_to_stop() => None,
         ended = parts.join_next() => ended,
     };
-    readiness.unset(Part::Issuer);
+    checks.issuer.fail();
     tracing::info!("operator stops");
     // Another writes from now on, while the streams here move to others.
     resign.cancel();

@@ -13,7 +13,10 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
 };
 use countersign_index::PodRecord;
-use countersign_operator::{events::Notice, issuer::registry::StreamLimits, rate::Rate, watch::deletions};
+use countersign_issuer::events::PodEvent;
+use countersign_issuer::registry::StreamLimits;
+use countersign_operator::watch::deletions;
+use countersign_runtime::rate::Rate;
 use serde_json::json;
 use support::{EPOCH, World, claims, epoch, identity, pod};
 use tonic::Code;
@@ -30,13 +33,13 @@ async fn a_stream_of_another_kind_of_session_displaces_the_pods_with_an_event_an
     let mut thief = world.hello(world.token(), "app").await;
     thief.state().await;
     assert_eq!(agent.end().await.code(), Code::Aborted);
-    let (pod, notice) = world.notice().await;
+    let (pod, notice) = world.send().await;
     assert_eq!(pod.name, "orders-0");
-    assert!(matches!(&notice, Notice::Displaced(why) if why.contains("container app")), "{notice:?}");
+    assert!(matches!(&notice, PodEvent::Superseded(why) if why.contains("container app")), "{notice:?}");
     let (mut agent, _) = world.opened().await;
     assert_eq!(thief.end().await.code(), Code::Aborted, "the agent is not kept out");
     assert_eq!(agent.x509(csr(), world.token()).await.refusal, None);
-    assert!(matches!(world.notice().await.1, Notice::Displaced(_)));
+    assert!(matches!(world.send().await.1, PodEvent::Superseded(_)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +59,7 @@ async fn there_is_no_session_for_the_agents_own_container() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_being_deleted_ends_a_minute_after_its_grace_period() {
     let world = World::new().await;
-    let following = deletions::follow(world.index.clone(), world.clock.clone(), world.agreement.clone());
+    let following = deletions::follow(world.index.clone(), world.clock.clone(), world.clock_skew.clone());
     let following = tokio::spawn(following);
     let (mut stream, _) = world.opened().await;
     let deleted_at = epoch() + Duration::from_secs(30);
@@ -112,9 +115,9 @@ async fn a_session_that_is_selected_too_often_gets_the_oldest_identities_and_an_
     let (_stream, state) = world.opened().await;
     assert_eq!(state.identities.len(), MAX_IDENTITIES);
     assert_eq!(world.metrics.states_pushed.get() - begun, 1);
-    let (pod, notice) = world.notice().await;
+    let (pod, notice) = world.send().await;
     assert_eq!(pod.name, "orders-0");
-    let Notice::TooManyIdentities(why) = notice else { panic!("{notice:?}") };
+    let PodEvent::TooManyIdentities(why) = notice else { panic!("{notice:?}") };
     assert!(why.contains("shop/z31, shop/z32:"), "{why}");
 }
 

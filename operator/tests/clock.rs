@@ -104,7 +104,7 @@ async fn a_replica_whose_clock_is_off_the_api_servers_serves_nobody_until_it_agr
         let world = World::new().await;
         let (stream, _) = world.opened().await;
         let now = world.clock.now();
-        world.agreement.note(now, now, Timestamp::from_second(now.as_second() - off).unwrap());
+        world.clock_skew.note(now, now, Timestamp::from_second(now.as_second() - off).unwrap());
 
         if asks {
             let csr = Csr::create(&PrivateKey::generate(KeyType::EcP256).unwrap()).unwrap();
@@ -120,7 +120,7 @@ async fn a_replica_whose_clock_is_off_the_api_servers_serves_nobody_until_it_agr
             assert!(refused.message().contains("set the clock of its node"), "{refused}");
         }
         world.make_authority();
-        world.agreement.note(now, now, now);
+        world.clock_skew.note(now, now, now);
         world.opened().await;
     }
 }

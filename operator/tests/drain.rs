@@ -10,7 +10,7 @@ use countersign_core::{
     csr::Csr,
     key::{KeyType, PrivateKey},
 };
-use countersign_operator::issuer::{connection::Link, session};
+use countersign_issuer::{connection::ConnectionHandle, session};
 use countersign_proto::issuer::v1::{self, session_request, session_response};
 use futures::{StreamExt, stream};
 use support::{World, claims, pod};
@@ -83,7 +83,7 @@ async fn what_was_asked_before_a_stream_moves_is_answered_on_it() {
         session_request::Kind::X509(v1::X509Request { id, csr: csr(), token: token.clone(), ..Default::default() })
     });
     let requests = stream::iter(std::iter::once(hello).chain(asked).map(message)).chain(stream::pending());
-    let (link, (outbound, mut responses)) = (Link::new(None), mpsc::channel(1));
+    let (link, (outbound, mut responses)) = (ConnectionHandle::new(None), mpsc::channel(1));
     let admission = world.context.registry.admit(Ipv4Addr::LOCALHOST.into(), Instant::now()).unwrap();
     tokio::spawn(session::serve(world.context.clone(), link.clone(), admission, Box::pin(requests), outbound));
     let state = responses.recv().await.unwrap().unwrap();

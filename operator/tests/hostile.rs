@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use countersign_operator::issuer::listener::ConnectionLimits;
+use countersign_issuer::listener::ConnectionLimits;
 use countersign_proto::issuer::v1;
 use support::{World, claims, pod, tls::Road};
 use tokio::{

@@ -5,22 +5,22 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_core::{key::KeyType, x509::X509Authority};
+use countersign_issuer::{
+    agent_versions::SupportPolicy,
+    record::AgentInfo,
+    registry::{Registry, StreamLimits},
+};
 use countersign_operator::{
     authorities::Published,
-    http::Readiness,
     inspect::{
         client::{AskError, ask},
         credential::{Credential, CredentialError},
         report::Source,
         server,
     },
-    issuer::{
-        record::AgentInfo,
-        registry::{Registry, StreamLimits},
-        skew::Support,
-    },
 };
 use countersign_proto::inspect::v1::PodAddresses;
+use countersign_runtime::readiness::Readiness;
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
@@ -52,7 +52,7 @@ async fn replica(credential: Arc<Credential>) -> (SocketAddr, Registry) {
         replica: "operator-b".to_owned(),
         registry: registry.clone(),
         readiness: Readiness::default(),
-        support: Support::default(),
+        support: SupportPolicy::default(),
     };
     tokio::spawn(server::serve(listener, credential, source));
     (address, registry)
@@ -73,7 +73,7 @@ async fn a_replica_tells_another_what_it_serves() {
     let (address, registry) = replica(named(REPLICA, &published)).await;
     let from = std::net::IpAddr::from([10, 0, 0, 1]);
     let agent = AgentInfo::new("0.1.0", &[]);
-    let _stream = registry.hold("p1", "", Some(from), agent, tokio::time::Instant::now()).unwrap();
+    let _stream = registry.register("p1", "", Some(from), agent, tokio::time::Instant::now()).unwrap();
     let report = ask(address, &named(REPLICA, &published)).await.unwrap();
     assert_eq!(report.replica, "operator-b");
     assert_eq!(report.agents.iter().map(|one| (one.version.as_str(), one.pods)).collect::<Vec<_>>(), [("0.1.0", 1)]);

@@ -7,8 +7,9 @@ mod support;
 use countersign_policy as policy;
 use std::time::Duration;
 
-use countersign_operator::{issuer::registry::StreamLimits, rate::Rate};
+use countersign_issuer::registry::StreamLimits;
 use countersign_proto::issuer::v1;
+use countersign_runtime::rate::Rate;
 use h2::client::SendRequest;
 use serde_json::json;
 use support::{World, claims, identity, pod};

@@ -17,7 +17,8 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
     x509::verify_x509_svid,
 };
-use countersign_operator::{events::Notice, freshness::View, http::Part};
+use countersign_issuer::events::PodEvent;
+use countersign_issuer::freshness::View;
 use countersign_proto::issuer::v1::{self, session_request};
 use serde_json::json;
 use support::{EPOCH, TokenSigner, World, claims, confirm_views, epoch, identity, orders, pod, refused, trust_domain};
@@ -307,13 +308,13 @@ async fn a_newer_stream_of_the_session_displaces_the_older_with_an_event() {
     let (mut newer, _) = world.opened().await;
     assert_eq!(older.end().await.code(), Code::Aborted);
     assert_eq!(newer.x509(csr(), world.token()).await.refusal, None);
-    assert_eq!(world.metrics.displaced.get(), 1);
-    let displaced = loop {
-        if let (pod, Notice::Displaced(_)) = world.notice().await {
+    assert_eq!(world.metrics.superseded.get(), 1);
+    let superseded = loop {
+        if let (pod, PodEvent::Superseded(_)) = world.send().await {
             break pod;
         }
     };
-    assert_eq!(displaced.name, "orders-0");
+    assert_eq!(superseded.name, "orders-0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,7 +358,7 @@ async fn a_pod_without_identity_keeps_its_stream_and_is_told_at_once_when_it_get
     assert!(state.reason.contains("no WorkloadIdentity"), "{}", state.reason);
     let (code, _) = refused(stream.x509(csr(), world.token()).await.refusal);
     assert_eq!(code, Code::PermissionDenied);
-    assert!(matches!(world.notice().await.1, Notice::NoIdentity(why) if why == state.reason));
+    assert!(matches!(world.send().await.1, PodEvent::NoIdentity(why) if why == state.reason));
 
     world.index.update(|index| index.apply_identity(policy::workload_identity(&orders())));
     assert!(stream.state().await.reason.contains("no TrustDomain example.org"));
@@ -467,10 +468,11 @@ async fn when_it_cannot_be_told_whether_a_pod_lives_the_agent_is_asked_to_come_b
 #[tokio::test(start_paused = true)]
 async fn before_the_cluster_was_listed_nobody_is_told_anything() {
     let world = World::new().await;
-    for part in [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities] {
-        world.readiness.unset(part);
+    let checks = &world.checks;
+    for check in [&checks.pods, &checks.namespaces, &checks.trust_domains, &checks.workload_identities] {
+        check.fail();
         assert_eq!(world.refusal(world.token()).await.code(), Code::Unavailable);
-        world.readiness.set(part);
+        check.pass();
     }
     world.opened().await;
 }

@@ -9,11 +9,9 @@ use countersign_core::{
     csr::Csr,
     key::{KeyType, PrivateKey},
 };
-use countersign_operator::{
-    events::Notice,
-    inspect::report::Source,
-    issuer::skew::{Support, Version},
-};
+use countersign_issuer::agent_versions::{SupportPolicy, Version};
+use countersign_issuer::events::PodEvent;
+use countersign_operator::inspect::report::Source;
 use countersign_proto::issuer::v1::{self, SessionResponse, session_response};
 use futures::FutureExt as _;
 use support::World;
@@ -107,7 +105,7 @@ async fn an_agent_of_another_version_or_none_is_served_and_counted_as_what_it_is
         assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
         let text = world.metrics.encode().unwrap();
         assert!(text.contains(&format!("countersign_agents{{version=\"{counted}\"}} 1")), "{version:?}: {text}");
-        // Displaced, and waited for: the count is exact.
+        // Superseded, and waited for: the count is exact.
         let (newer, _) = world.opened().await;
         assert_eq!(stream.end().await.code(), Code::Aborted);
         drop(newer);
@@ -129,15 +127,15 @@ async fn an_agent_within_the_window_makes_no_event() {
 #[tokio::test(start_paused = true)]
 async fn an_outdated_agent_is_served_counted_and_told_of() {
     const OWN: Version = Version { major: 1, minor: 10 };
-    let by_version = (Support { own: OWN, required: &[] }, "1.5.0", "1.6 is the oldest");
-    let by_capability = (Support { own: OWN, required: &["fly"] }, "1.10.0", "cannot \"fly\"");
+    let by_version = (SupportPolicy { own: OWN, required: &[] }, "1.5.0", "1.6 is the oldest");
+    let by_capability = (SupportPolicy { own: OWN, required: &["fly"] }, "1.10.0", "cannot \"fly\"");
     for (support, version, says) in [by_version, by_capability] {
         let mut world = World::with_support(support).await;
         let (context, client) = (world.context.clone(), world.client().await);
         let source = Source {
             replica: "a".to_owned(),
             registry: context.registry.clone(),
-            readiness: context.readiness.clone(),
+            readiness: world.readiness.clone(),
             support: context.support,
         };
         let outdated = || {
@@ -151,7 +149,7 @@ async fn an_outdated_agent_is_served_counted_and_told_of() {
         assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
         assert_eq!(outdated(), (1, vec![(1, 1)]), "{version}");
 
-        // Displaced by one that is as it should be, and waited for: the counts are exact.
+        // Superseded by one that is as it should be, and waited for: the counts are exact.
         let hello = v1::Hello { version: "1.6.0".to_owned(), capabilities: vec!["fly".to_owned()], ..hello };
         let mut newer = client.hello(hello).await.unwrap();
         newer.state().await;
@@ -160,7 +158,7 @@ async fn an_outdated_agent_is_served_counted_and_told_of() {
 
         let mut outdated = Vec::new();
         while let Some(Some((pod, _, notice))) = world.notices.next().now_or_never() {
-            if let Notice::Outdated(why) = notice {
+            if let PodEvent::Outdated(why) = notice {
                 outdated.push((pod.name, why));
             }
         }

@@ -15,11 +15,8 @@ use countersign_core::{
     csr::Csr,
     key::{KeyType, PrivateKey},
 };
-use countersign_operator::{
-    freshness::{MAX_VIEW_AGE, View},
-    http::Part,
-    watch::{self, stored::Stored},
-};
+use countersign_issuer::freshness::{MAX_VIEW_AGE, View};
+use countersign_operator::watch::{self, stored::Stored};
 use countersign_proto::issuer::v1::{self, session_request};
 use futures::{StreamExt as _, stream};
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -137,16 +134,16 @@ fn list(view: View) -> Value {
 /// Begins everything that keeps what the issuer knows fresh.
 fn keep_fresh(world: &World, server: &ApiServer) {
     let client = || server.client();
-    let (index, readiness, metrics) = (&world.index, &world.readiness, &world.metrics);
-    let shared = || (index.clone(), world.freshness.clone(), readiness.clone(), metrics.clone());
-    let (index, freshness, readiness, metrics) = shared();
-    tokio::spawn(watch::pods::watch(client(), index, freshness, readiness, metrics));
-    let (index, freshness, readiness, metrics) = shared();
-    tokio::spawn(watch::namespaces::watch(client(), index, freshness, readiness, metrics));
-    let (index, freshness, readiness, metrics) = shared();
-    tokio::spawn(watch::trust_domains::watch(client(), index, Stored::new().1, freshness, readiness, metrics));
-    let (index, freshness, readiness, metrics) = shared();
-    tokio::spawn(watch::workload_identities::watch(client(), index, Stored::new().1, freshness, readiness, metrics));
+    let (index, checks, metrics) = (&world.index, &world.checks, &world.metrics);
+    let shared = || (index.clone(), world.freshness.clone(), metrics.clone());
+    let (index, freshness, metrics) = shared();
+    tokio::spawn(watch::pods::watch(client(), index, freshness, checks.pods.clone(), metrics));
+    let (index, freshness, metrics) = shared();
+    tokio::spawn(watch::namespaces::watch(client(), index, freshness, checks.namespaces.clone(), metrics));
+    let (index, freshness, metrics) = shared();
+    tokio::spawn(watch::trust_domains::watch(client(), String::new(), index, Stored::new().1, freshness, checks.trust_domains.clone(), metrics));
+    let (index, freshness, metrics) = shared();
+    tokio::spawn(watch::workload_identities::watch(client(), index, Stored::new().1, freshness, checks.workload_identities.clone(), metrics));
     let (authorities, freshness) = (world.authorities.clone(), world.freshness.clone());
     tokio::spawn(watch::journals::confirm(client(), AUTHORITIES.to_owned(), authorities, freshness));
     let (keys, dead, source) = (world.context.token_keys.clone(), server.dead.clone(), world.cluster_keys.clone());
@@ -162,8 +159,8 @@ fn keep_fresh(world: &World, server: &ApiServer) {
         };
         tokio::join!(keep_fresh, withhold)
     });
-    let (freshness, readiness, metrics) = (world.freshness.clone(), world.readiness.clone(), world.metrics.clone());
-    tokio::spawn(freshness.publish(readiness, metrics));
+    let (freshness, metrics) = (world.freshness.clone(), world.metrics.issuer.clone());
+    tokio::spawn(freshness.publish(world.checks.fresh_views.clone(), metrics));
 }
 
 fn token(world: &World) -> String {
@@ -202,7 +199,7 @@ async fn in_a_cluster_in_which_nothing_happens_issuing_goes_on() {
     for _ in 0..30 {
         sleep(Duration::from_secs(600)).await;
         issue(&world).await.expect("nothing is too old");
-        assert!(world.readiness.has(Part::FreshViews));
+        assert!(world.checks.fresh_views.is_passing());
         for view in View::ALL {
             let age = world.freshness.age(view);
             assert!(age <= Duration::from_secs(330), "the view of {view} is {age:?} old");
@@ -226,7 +223,7 @@ async fn with_one_watch_alone_dead_nothing_is_issued_after_the_bound_until_it_is
         let refused = issue(&world).await.expect_err("it is too old");
         assert_eq!(refused.code(), Code::Unavailable, "{refused}");
         assert!(refused.message().contains(&format!("view of {view} was last confirmed ")), "{refused}");
-        assert!(!world.readiness.has(Part::FreshViews), "no agent is sent here");
+        assert!(!world.checks.fresh_views.is_passing(), "no agent is sent here");
         let text = world.metrics.encode().unwrap();
         let age = text
             .lines()
@@ -237,6 +234,6 @@ async fn with_one_watch_alone_dead_nothing_is_issued_after_the_bound_until_it_is
         // A request under way is given up after a minute, and a bookmark comes a minute after a watch began.
         sleep(Duration::from_secs(200)).await;
         issue(&world).await.unwrap_or_else(|status| panic!("{view} is alive again: {status}"));
-        assert!(world.readiness.has(Part::FreshViews));
+        assert!(world.checks.fresh_views.is_passing());
     }
 }

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use countersign_core::lease::{Candidate, Moment, Record, Terms};
+use countersign_core::lease::{Candidate, LeaseConfig, MonotonicTime, Record};
 use jiff::Timestamp;
 
-fn at(second: u64) -> Moment {
-    Moment::since_start(Duration::from_secs(second))
+fn at(second: u64) -> MonotonicTime {
+    MonotonicTime::since_start(Duration::from_secs(second))
 }
 
 fn wall(second: i64) -> Timestamp {
@@ -21,7 +21,7 @@ fn held_by(holder: &str) -> Record {
 }
 
 fn candidate() -> Candidate {
-    Candidate::new("a".to_owned(), Terms::DEFAULT)
+    Candidate::new("a".to_owned(), LeaseConfig::DEFAULT)
 }
 
 #[test]

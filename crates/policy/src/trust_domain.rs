@@ -2,7 +2,7 @@
 
 use countersign_core::{
     entitlement::{
-        AudiencePattern, DeclaredDomain, DomainSpec, FieldErrors, FieldReader, Grant, Lives, NamePattern,
+        AudiencePattern, DeclaredDomain, DomainSpec, FieldErrors, FieldReader, Grant, LifetimeBounds, NamePattern,
         NamespaceSelector, PathPattern,
     },
     id::TrustDomain,
@@ -31,11 +31,11 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
         uid: object.meta().uid.clone().unwrap_or_default(),
         created: created(object),
         grants,
-        x509: Lives {
+        x509: LifetimeBounds {
             default: authority.x509.svid_ttl.duration(),
             longest: authority.x509.longest_svid_life().duration(),
         },
-        jwt: Lives {
+        jwt: LifetimeBounds {
             default: authority.jwt.svid_ttl.duration(),
             longest: authority.jwt.longest_svid_life().duration(),
         },

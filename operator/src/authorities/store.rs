@@ -8,7 +8,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::me
 use kube::{Api, Client, api::PostParams};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::book::{OWNER_ANNOTATION, StoredSecret};
+use super::journal_cache::{OWNER_ANNOTATION, StoredSecret};
 
 /// The type of the Secrets.
 pub const SECRET_TYPE: &str = "countersign.dev/journal";
@@ -140,8 +140,8 @@ fn failed(name: &str, error: kube::Error) -> StoreError {
 mod tests {
     use super::{ByteString, JournalStore, Secret, StoreError, StoredSecret, Zeroizing, wipe};
     use crate::{
-        authorities::book::control_plane_policy,
-        canned::{Asked, answering, refusal},
+        authorities::journal_cache::control_plane_policy,
+        fake_api_server::{Asked, answering, refusal},
     };
     use countersign_core::journal::{Journal, RandomKeys};
     use http::Method;

@@ -18,14 +18,14 @@ use serde_json::json;
 use crate::{
     authorities::{
         Authorities,
-        book::{CONTROL_PLANE_SECRET, StoredSecret, control_plane_policy, examine_control_plane},
+        journal_cache::{CONTROL_PLANE_SECRET, StoredSecret, control_plane_policy, examine_control_plane},
         store::{JournalStore, StoreError},
     },
-    clock::Clock,
     config::{FIELD_MANAGER, ISSUER_PORT, ISSUER_SERVICE},
-    leader::{Leadership, NotLeading, gained},
     metrics::{Controller, Metrics, Outcome},
 };
+use countersign_runtime::clock::Clock;
+use countersign_runtime::leader::{Leadership, NotLeading, gained};
 
 /// The ConfigMap's name.
 pub const CONFIG_MAP: &str = "countersign-control-plane";
@@ -94,7 +94,7 @@ pub async fn run(context: Context) {
     let mut leads = context.leadership.subscribe();
     leads.mark_changed();
     loop {
-        if !context.leadership.told() {
+        if !context.leadership.last_published() {
             gained(&mut leads).await;
         }
         let begin = tokio::time::Instant::now();
@@ -127,7 +127,7 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
     let current = stored.and_then(|map| map.data).unwrap_or_default();
 
     let secret = context.journals.read(CONTROL_PLANE_SECRET).await?;
-    let known = context.authorities.read(|book| book.control_plane().map(|journal| journal.sequence(now)));
+    let known = context.authorities.read(|cache| cache.control_plane().map(|journal| journal.sequence(now)));
     let roots_published = current.get("roots.pem").is_some_and(|roots| !roots.is_empty());
     let journal = match decide(secret.as_ref(), &context.cluster, known, roots_published, now)? {
         Due::Nothing(journal) => journal,

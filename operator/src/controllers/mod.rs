@@ -1,9 +1,9 @@
 //! The controllers: each observes, decides, and applies. They run at every replica and write at the one that leads; what
 //! they write is fenced by resourceVersion, should a leader write that is none any more.
 
+pub mod authority_readiness;
 pub mod conditions;
 pub mod control_plane;
+mod leader_gate;
 pub mod trust_domain;
-mod turn;
-pub mod usable;
 pub mod workload_identity;

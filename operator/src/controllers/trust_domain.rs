@@ -21,22 +21,22 @@ use kube::{
 use serde_json::json;
 
 use super::{
+    authority_readiness::{AuthorityReadiness, AuthorityReadinessFeed},
     conditions::Health,
-    turn::{elsewhere, on_gain},
-    usable::{Usable, UsableDomains},
+    leader_gate::{elsewhere, on_gain},
 };
 use crate::{
     authorities::{
         Authorities,
-        book::{ADOPT_ANNOTATION, DomainFacts, Problem, examine, secret_name},
+        journal_cache::{ADOPT_ANNOTATION, AuthorityConfig, Problem, examine, secret_name},
         store::{JournalStore, StoreError},
     },
-    clock::Clock,
     config::FIELD_MANAGER,
-    leader::{Leadership, NotLeading},
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{DomainVerdict, SharedIndex};
+use countersign_runtime::clock::Clock;
+use countersign_runtime::leader::{Leadership, NotLeading};
 
 /// The longest time without a look, should a timer be lost to a suspended machine.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -56,7 +56,7 @@ pub struct Context {
     /// Whether this replica writes.
     pub leadership: Leadership,
     /// Where it is left which authorities can be used.
-    pub usable: UsableDomains,
+    pub usable: AuthorityReadinessFeed,
     /// The time.
     pub clock: Clock,
     /// Durations of reconciles.
@@ -99,7 +99,7 @@ pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
         for name in &names {
             make_known(&context, &store, name);
         }
-        let mine = context.leadership.told();
+        let mine = context.leadership.last_published();
         let references: Vec<_> = names.iter().filter(|_| mine).map(|name| ObjectRef::new(name)).collect();
         Some((references, (context, store)))
     });
@@ -146,7 +146,7 @@ fn make_known(context: &Context, store: &Store<TrustDomain>, name: &str) {
     match (object, context.index.read(|index| index.domain(name))) {
         (Some(object), Some(DomainVerdict::Accepted(spec))) if spec.local => {
             context.authorities.configure(facts(&object, spec.trust_domain.clone()));
-            context.usable.note(name, Some(Usable::of(&context.authorities, name, &spec.trust_domain)));
+            context.usable.note(name, Some(AuthorityReadiness::of(&context.authorities, name, &spec.trust_domain)));
         }
         _ => {
             context.authorities.forget(name);
@@ -155,10 +155,10 @@ fn make_known(context: &Context, store: &Store<TrustDomain>, name: &str) {
     }
 }
 
-fn facts(object: &TrustDomain, trust_domain: countersign_core::id::TrustDomain) -> DomainFacts {
+fn facts(object: &TrustDomain, trust_domain: countersign_core::id::TrustDomain) -> AuthorityConfig {
     let authority = object.spec.authority.clone().unwrap_or_default();
     let published = object.status.as_ref().and_then(|status| status.bundle.as_ref());
-    DomainFacts {
+    AuthorityConfig {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
         trust_domain,
@@ -199,15 +199,15 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
             match keep_journal(&facts, context, now).await? {
                 Ok(journal) => {
                     let next = journal.next_change(&facts.policy, now);
-                    (Standing::Signing { journal, facts }, next)
+                    (SupportStatus::Signing { journal, facts }, next)
                 }
-                Err(problem) => (Standing::Problem { problem, facts }, None),
+                Err(problem) => (SupportStatus::Problem { problem, facts }, None),
             }
         }
-        DomainVerdict::Accepted(_) => (Standing::Nothing, None),
-        DomainVerdict::Invalid(error) => (Standing::Invalid(error.to_string()), None),
+        DomainVerdict::Accepted(_) => (SupportStatus::Nothing, None),
+        DomainVerdict::Invalid(error) => (SupportStatus::Invalid(error.to_string()), None),
         DomainVerdict::Duplicate { of, trust_domain } => {
-            (Standing::Duplicate { of: of.clone(), trust_domain: trust_domain.to_string() }, None)
+            (SupportStatus::Duplicate { of: of.clone(), trust_domain: trust_domain.to_string() }, None)
         }
     };
     let mut status = status(&domain, &standing, now);
@@ -239,13 +239,13 @@ fn decide(examined: Result<Option<Journal>, Problem>, adopting: bool, policy: &A
 }
 
 async fn keep_journal(
-    facts: &DomainFacts,
+    facts: &AuthorityConfig,
     context: &Context,
     now: Timestamp,
 ) -> Result<Result<Journal, Problem>, ReconcileError> {
     let name = secret_name(&facts.name);
     let secret = context.journals.read(&name).await?;
-    let known = context.authorities.read(|book| book.journal(&facts.name).map(|journal| journal.sequence(now)));
+    let known = context.authorities.read(|cache| cache.journal(&facts.name).map(|journal| journal.sequence(now)));
     let adopting = secret.as_ref().is_some_and(|secret| secret.owner.as_ref() != Some(&facts.uid));
     let due = decide(examine(secret.as_ref(), facts, &context.cluster, known, now), adopting, &facts.policy, now);
     let journal = match due {
@@ -270,28 +270,28 @@ async fn keep_journal(
 
 /// What the status speaks of.
 #[derive(Debug)]
-enum Standing {
-    Signing { journal: Journal, facts: DomainFacts },
-    Problem { problem: Problem, facts: DomainFacts },
+enum SupportStatus {
+    Signing { journal: Journal, facts: AuthorityConfig },
+    Problem { problem: Problem, facts: AuthorityConfig },
     Invalid(String),
     Duplicate { of: String, trust_domain: String },
     Nothing,
 }
 
-fn status(domain: &TrustDomain, standing: &Standing, now: Timestamp) -> TrustDomainStatus {
+fn status(domain: &TrustDomain, standing: &SupportStatus, now: Timestamp) -> TrustDomainStatus {
     let old = domain.status.clone().unwrap_or_default();
     let health = match standing {
-        Standing::Signing { .. } => Health::ready("Signing", "the authorities sign and the bundle is published"),
-        Standing::Problem { problem, .. } => Health::stalled(
+        SupportStatus::Signing { .. } => Health::ready("Signing", "the authorities sign and the bundle is published"),
+        SupportStatus::Problem { problem, .. } => Health::stalled(
             problem.reason(),
             format!("{problem}; no new root is made, and replicas that had loaded the journal before sign on with it"),
         ),
-        Standing::Invalid(error) => Health::stalled("Invalid", error.clone()),
-        Standing::Duplicate { of, trust_domain } => Health::stalled(
+        SupportStatus::Invalid(error) => Health::stalled("Invalid", error.clone()),
+        SupportStatus::Duplicate { of, trust_domain } => Health::stalled(
             "Duplicate",
             format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}: delete one of the two"),
         ),
-        Standing::Nothing => {
+        SupportStatus::Nothing => {
             Health::stalled("NoAuthority", "spec.authority is missing: this cluster signs nothing here")
         }
     };
@@ -299,7 +299,7 @@ fn status(domain: &TrustDomain, standing: &Standing, now: Timestamp) -> TrustDom
     let conditions = health.conditions(generation, &old.conditions, now);
     let status = TrustDomainStatus { conditions, observed_generation: generation, ..old };
     match standing {
-        Standing::Signing { journal, facts } => TrustDomainStatus {
+        SupportStatus::Signing { journal, facts } => TrustDomainStatus {
             trust_domain: Some(facts.trust_domain.to_string()),
             bundle: Some(BundleStatus {
                 sequence: i64::try_from(journal.sequence(now)).unwrap_or(i64::MAX),
@@ -309,10 +309,10 @@ fn status(domain: &TrustDomain, standing: &Standing, now: Timestamp) -> TrustDom
             ..status
         },
         // What was published stays: by it an older journal is told from the newest.
-        Standing::Problem { facts, .. } => {
+        SupportStatus::Problem { facts, .. } => {
             TrustDomainStatus { trust_domain: Some(facts.trust_domain.to_string()), ..status }
         }
-        Standing::Invalid(_) | Standing::Duplicate { .. } | Standing::Nothing => status,
+        SupportStatus::Invalid(_) | SupportStatus::Duplicate { .. } | SupportStatus::Nothing => status,
     }
 }
 

@@ -2,8 +2,8 @@
 //! Decides nothing: the issuer acts on the same outcome from the same index.
 
 mod claims;
-mod live;
 mod refreshing;
+mod stream_stats;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -25,19 +25,19 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{
+    authority_readiness::AuthorityReadiness,
     conditions::Health,
-    turn::{elsewhere, on_gain},
-    usable::Usable,
+    leader_gate::{elsewhere, on_gain},
 };
 use crate::{
     authorities::Authorities,
-    clock::Clock,
     config::FIELD_MANAGER,
-    inspect::{aggregate::Counted, tally::Totals},
-    leader::{Leadership, NotLeading},
+    inspect::{aggregate::Counted, identity_counts::Totals},
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{IdentityKey, IdentityView, SharedIndex};
+use countersign_runtime::clock::Clock;
+use countersign_runtime::leader::{Leadership, NotLeading};
 
 /// Counts of pods change in waves; one write follows each.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -110,7 +110,7 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains:
     let counted = counted_anew(context.counted.clone(), store.clone());
     let leadership = context.leadership.clone();
     let queue = stream::select(stream::select(dirty, gained), stream::select(of_domain, counted))
-        .filter(move |_: &Vec<Reference>| std::future::ready(leadership.told()))
+        .filter(move |_: &Vec<Reference>| std::future::ready(leadership.last_published()))
         .flat_map(|references| stream::iter(references.into_iter().map(Ok::<_, std::convert::Infallible>)));
     let timed = |identity, context: Arc<Context>| {
         Box::pin(async move {
@@ -181,7 +181,8 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
         return Ok(Action::requeue(DEBOUNCE));
     }
     let counted = context.counted.borrow().clone();
-    let usable = granting(&view).map(|domain| Usable::of(&context.authorities, &domain.name, &domain.trust_domain));
+    let usable =
+        granting(&view).map(|domain| AuthorityReadiness::of(&context.authorities, &domain.name, &domain.trust_domain));
     let seen = Seen { usable, totals: counted.as_deref(), claims: claims.map(claims::records) };
     let status = status(&identity, &view, &seen, now);
     if identity.status.as_ref() != Some(&status) {
@@ -194,7 +195,7 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
 #[derive(Debug)]
 struct Seen<'a> {
     /// Of the domain that grants the identity; none where none does.
-    usable: Option<Usable>,
+    usable: Option<AuthorityReadiness>,
     /// None before the first round.
     totals: Option<&'a Totals>,
     /// Since when the claims are granted; none while nothing is to be recorded.
@@ -211,9 +212,9 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     let count = |pods: usize| i64::try_from(pods).unwrap_or(i64::MAX);
     let key = IdentityKey { namespace: identity.namespace().unwrap_or_default(), name: identity.name_any() };
     let matched = count(view.matched);
-    let live = live::live(&old, seen.totals, &key, matched, now);
+    let live = stream_stats::live(&old, seen.totals, &key, matched, now);
     let mut conditions = health(view, seen.usable.as_ref()).conditions(generation, &old.conditions, now);
-    conditions.extend(live::condition(&live.whole, generation, &old.conditions, now));
+    conditions.extend(stream_stats::condition(&live.whole, generation, &old.conditions, now));
     conditions.extend(refreshing::condition(view, generation, &old.conditions, now));
     conditions.extend(claims::condition(view, generation, &old.conditions, now));
     WorkloadIdentityStatus {
@@ -227,13 +228,13 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     }
 }
 
-fn health(view: &IdentityView, usable: Option<&Usable>) -> Health {
+fn health(view: &IdentityView, usable: Option<&AuthorityReadiness>) -> Health {
     let judged = match &view.outcome {
         Ok(judged) => judged,
         Err(error) => return Health::stalled("Invalid", error.to_string()),
     };
     match judged.outcome() {
-        Ok(domain) if let Some(Usable::No(problem)) = usable => Health::stalled(
+        Ok(domain) if let Some(AuthorityReadiness::No(problem)) = usable => Health::stalled(
             "AuthorityStalled",
             format!(
                 "the authority of TrustDomain {} needs a person, and until then it is not sure that pods get this identity: \
@@ -241,7 +242,7 @@ fn health(view: &IdentityView, usable: Option<&Usable>) -> Health {
                 domain.name
             ),
         ),
-        Ok(domain) if usable != Some(&Usable::Yes) => Health::reconciling(
+        Ok(domain) if usable != Some(&AuthorityReadiness::Yes) => Health::reconciling(
             "AuthorityNotReady",
             format!("TrustDomain {} has no authority that signs yet; its conditions say why", domain.name),
         ),

@@ -11,15 +11,13 @@ use super::{
     client,
     credential::Credential,
     elsewhere::seen_apart,
+    identity_counts::{Answer, ReplicaReports, Totals},
     replicas::{self, Replica},
     report::Source,
-    tally::{Answer, Ledger, Totals},
-};
-use crate::{
-    events::{EventSink, Notice, PodRef},
-    leader::{Leadership, gained},
 };
 use countersign_index::SharedIndex;
+use countersign_issuer::events::{EventSink, PodEvent, PodRef};
+use countersign_runtime::leader::{Leadership, gained};
 
 /// The time between rounds.
 pub const EACH: Duration = Duration::from_secs(30);
@@ -63,7 +61,7 @@ pub async fn run(context: Context, counted: watch::Sender<Option<Arc<Totals>>>) 
 }
 
 async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>) {
-    let mut ledger = Ledger::default();
+    let mut reports = ReplicaReports::default();
     let mut tick = tokio::time::interval(EACH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -73,7 +71,7 @@ async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>)
             Ok(others) => {
                 let answers = answers(context, others).await;
                 tell_of_addresses(context, &answers);
-                let totals = ledger.enter(answers);
+                let totals = reports.enter(answers);
                 counted.send_replace(Some(Arc::new(totals)));
             }
             Err(error) => tracing::warn!(%error, "the operator's replicas cannot be listed; they are asked later"),
@@ -87,7 +85,7 @@ fn tell_of_addresses(context: &Context, answers: &[Answer]) {
         let Some(pod) = context.index.read(|index| index.pod(&uid)) else { continue };
         let facts = pod.facts;
         let pod = PodRef { namespace: facts.namespace, name: facts.name, uid };
-        context.events.notice(pod, "", Notice::several_addresses(addresses.into_iter()));
+        context.events.send(pod, "", PodEvent::several_addresses(addresses.into_iter()));
     }
 }
 
@@ -115,22 +113,22 @@ async fn answer(replica: Replica, credential: &Credential) -> Option<Answer> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Context, Counted, Notice, ReportResponse, SharedIndex, run, tell_of_addresses};
+    use super::{Answer, Context, Counted, PodEvent, ReportResponse, SharedIndex, run, tell_of_addresses};
     use crate::{
-        canned::{Questions, answering, leading, refusal},
-        clock::Clock,
-        events::{EventSink, Notices},
-        http::Readiness,
-        inspect::{credential::Credential, report::Source, tally::Sight},
-        issuer::{
-            registry::{Registry, StreamLimits},
-            skew::Support,
-        },
-        leader::Leadership,
+        fake_api_server::{Questions, answering, leading, refusal},
+        inspect::{credential::Credential, identity_counts::Coverage, report::Source},
         metrics::Metrics,
     };
     use countersign_index::PodRecord;
+    use countersign_issuer::events::{EventSink, PodEvents};
+    use countersign_issuer::{
+        agent_versions::SupportPolicy,
+        registry::{Registry, StreamLimits},
+    };
     use countersign_proto::inspect::v1::PodAddresses;
+    use countersign_runtime::clock::Clock;
+    use countersign_runtime::leader::Leadership;
+    use countersign_runtime::readiness::Readiness;
     use jiff::Timestamp;
     use kube::Client;
     use rustls::pki_types::ServerName;
@@ -138,12 +136,12 @@ mod tests {
     use std::{sync::Arc, time::Duration};
     use tokio::{sync::watch, time::Instant};
 
-    fn context(client: Client, leadership: Leadership) -> (Context, Notices) {
+    fn context(client: Client, leadership: Leadership) -> (Context, PodEvents) {
         let source = Source {
             replica: "operator-a".to_owned(),
             registry: Registry::new(StreamLimits::default()),
             readiness: Readiness::default(),
-            support: Support::default(),
+            support: SupportPolicy::default(),
         };
         let (events, notices) = EventSink::new(Arc::new(Metrics::new()));
         let context = Context {
@@ -179,7 +177,10 @@ mod tests {
         tell_of_addresses(&context, &answers);
         let (pod, _, notice) = notices.next().await.unwrap();
         assert_eq!((pod.name.as_str(), pod.uid.as_str()), ("cart-0", "p1"));
-        assert!(matches!(&notice, Notice::SeveralAddresses(text) if text.contains("10.0.0.1, 10.0.0.2")), "{notice:?}");
+        assert!(
+            matches!(&notice, PodEvent::SeveralAddresses(text) if text.contains("10.0.0.1, 10.0.0.2")),
+            "{notice:?}"
+        );
         tell_of_addresses(&context, &[answer("a", &[("p1", 1)]), answer("b", &[("p1", 1)])]);
         drop(context);
         assert!(notices.next().await.is_none(), "one address is that of the pod");
@@ -217,7 +218,7 @@ mod tests {
         let (_leadership, mut counted, questions) = rounds(nobody_else);
         for _ in 0..4 {
             counted.changed().await.unwrap();
-            assert_eq!(counted.borrow_and_update().as_ref().unwrap().sight, Sight::Whole);
+            assert_eq!(counted.borrow_and_update().as_ref().unwrap().sight, Coverage::Whole);
         }
         assert_eq!(seconds(&questions, begin), [0, 30, 60, 90]);
     }

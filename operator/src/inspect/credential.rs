@@ -25,7 +25,8 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use crate::{authorities::Published, clock::Clock};
+use crate::authorities::Published;
+use countersign_runtime::clock::Clock;
 
 /// How long a replica's certificate lives.
 const LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -5,10 +5,10 @@ pub mod aggregate;
 pub mod client;
 pub mod credential;
 pub mod elsewhere;
+pub mod identity_counts;
 pub mod replicas;
 pub mod report;
 pub mod server;
-pub mod tally;
 
 /// The port of the Inspect API; no Service leads to it.
 pub const INSPECT_PORT: u16 = 8444;

@@ -11,14 +11,12 @@ use countersign_proto::inspect::v1;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::{
-    http::Readiness,
-    issuer::{
-        record::StreamRecord,
-        registry::Registry,
-        skew::{Standing, Support},
-    },
+use countersign_issuer::{
+    agent_versions::{SupportPolicy, SupportStatus},
+    record::StreamRecord,
+    registry::Registry,
 };
+use countersign_runtime::readiness::Readiness;
 
 /// What a report is made from.
 #[derive(Clone, Debug)]
@@ -30,7 +28,7 @@ pub struct Source {
     /// What it has.
     pub readiness: Readiness,
     /// Which of their agents are outdated.
-    pub support: Support,
+    pub support: SupportPolicy,
 }
 
 impl Source {
@@ -70,7 +68,7 @@ struct Count<'a> {
 }
 
 /// Counts streams; those of one pod stand beside each other, and count as one pod.
-fn count(records: &[Arc<StreamRecord>], support: &Support) -> v1::ReportResponse {
+fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy) -> v1::ReportResponse {
     let served: Vec<_> = records.iter().map(|record| (&**record, record.served())).collect();
     let mut identities: HashMap<&str, (&IdentitySpec, Count<'_>)> = HashMap::new();
     let mut agents: BTreeMap<&str, Count<'_>> = BTreeMap::new();
@@ -80,7 +78,7 @@ fn count(records: &[Arc<StreamRecord>], support: &Support) -> v1::ReportResponse
         if agent.last != pod {
             (agent.last, agent.pods) = (pod, agent.pods + 1);
         }
-        let outdated = matches!(support.judge(&record.agent), Standing::Outdated(_));
+        let outdated = matches!(support.judge(&record.agent), SupportStatus::Outdated(_));
         for one in served {
             let (_, count) = identities.entry(&one.identity.uid).or_insert_with(|| (&one.identity, Count::default()));
             if count.last != pod {
@@ -121,18 +119,16 @@ fn identity_report(identity: &IdentitySpec, count: &Count<'_>) -> v1::IdentityRe
 
 #[cfg(test)]
 mod tests {
-    use countersign_policy as policy;
     use super::{Source, v1};
-    use crate::{
-        http::Readiness,
-        issuer::{
-            record::{AgentInfo, Issuance},
-            registry::{Hold, Registry, StreamLimits},
-            skew::{Support, Version},
-        },
-    };
     use countersign_core::entitlement::IdentitySpec;
     use countersign_index::{IdentityKey, Index};
+    use countersign_issuer::{
+        agent_versions::{SupportPolicy, Version},
+        record::{AgentInfo, Issuance},
+        registry::{Registration, Registry, StreamLimits},
+    };
+    use countersign_policy as policy;
+    use countersign_runtime::readiness::Readiness;
     use jiff::Timestamp;
     use serde_json::json;
     use std::sync::Arc;
@@ -150,14 +146,20 @@ mod tests {
         index.identity(&key).unwrap().outcome.unwrap().identity().clone()
     }
 
-    fn stream(registry: &Registry, pod: &str, session: &str, version: &str, told: &[&Arc<IdentitySpec>]) -> Hold {
-        let held = registry.hold(pod, session, None, AgentInfo::new(version, &[]), tokio::time::Instant::now());
+    fn stream(
+        registry: &Registry,
+        pod: &str,
+        session: &str,
+        version: &str,
+        told: &[&Arc<IdentitySpec>],
+    ) -> Registration {
+        let held = registry.register(pod, session, None, AgentInfo::new(version, &[]), tokio::time::Instant::now());
         let hold = held.unwrap().hold;
-        hold.record().told(told.iter().copied());
+        hold.record().set_served(told.iter().copied());
         hold
     }
 
-    fn issue(hold: &Hold, identity: &IdentitySpec, at: i64, not_after: i64) {
+    fn issue(hold: &Registration, identity: &IdentitySpec, at: i64, not_after: i64) {
         let time = |second| Timestamp::from_second(second).unwrap();
         hold.record().issued(identity, Issuance { at: time(at), not_after: time(not_after) });
     }
@@ -168,7 +170,7 @@ mod tests {
             replica: "operator-a".to_owned(),
             registry: Registry::new(StreamLimits::default()),
             readiness: Readiness::default(),
-            support: Support { own: Version { major: 0, minor: 5 }, required: &[] },
+            support: SupportPolicy { own: Version { major: 0, minor: 5 }, required: &[] },
         };
         let (cart, other) = (identity("cart"), identity("other"));
         let registry = &source.registry;
@@ -207,7 +209,7 @@ mod tests {
         let (cart, other) = (identity("cart"), identity("other"));
         let hold = stream(&registry, "p1", "", "0.1.0", &[&cart, &other]);
         issue(&hold, &cart, 100, 150);
-        hold.record().told([&cart].into_iter());
+        hold.record().set_served([&cart].into_iter());
         let served = hold.record().served();
         assert_eq!(served.len(), 1);
         assert!(served[0].issued.is_some(), "what was issued for an identity that stays is kept");

@@ -7,17 +7,13 @@ use countersign_proto::inspect::v1::{
     inspect_server::{Inspect, InspectServer},
 };
 use tokio::{net::TcpListener, sync::mpsc};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::{
     credential::{Credential, CredentialError},
     report::Source,
 };
-use crate::{
-    issuer::listener::{self, ConnectionLimits},
-    metrics::Metrics,
-};
+use countersign_runtime::connections::{self, ConnectionLimits, ConnectionMetrics};
 
 /// How long a request may take, its way included.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -49,16 +45,22 @@ pub enum ServeError {
 /// When it cannot.
 pub async fn serve(listener: TcpListener, credential: Arc<Credential>, source: Source) -> Result<(), ServeError> {
     let tls = credential.server_config()?;
-    let (ready, connections) = mpsc::channel(16);
-    // The issuer's metrics count agents: these are none.
-    let (metrics, never) = (Arc::new(Metrics::new()), CancellationToken::new());
-    tokio::spawn(listener::accept(listener, tls, LIMITS, metrics, never, ready));
+    let (ready, incoming) = mpsc::channel(16);
+    // The published metrics count connections of agents: these are of replicas.
+    tokio::spawn(connections::accept(
+        listener,
+        tls,
+        LIMITS,
+        ConnectionMetrics::default(),
+        std::future::pending(),
+        ready,
+    ));
     Server::builder()
         .max_concurrent_streams(4)
         .timeout(REQUEST)
         .http2_max_header_list_size(16 * 1024)
         .add_service(InspectServer::new(Service { source }))
-        .serve_with_incoming(listener::incoming(connections))
+        .serve_with_incoming(connections::incoming(incoming))
         .await?;
     Ok(())
 }

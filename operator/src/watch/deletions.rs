@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::clock::{Clock, agreement::Agreement};
 use countersign_index::SharedIndex;
+use countersign_runtime::{clock::Clock, clock_skew::ClockSkewMonitor};
 
 /// The longest time between two looks: a pod may be told of whose end is near, and a clock may be set.
 const LOOK: Duration = Duration::from_secs(1);
@@ -12,12 +12,12 @@ const LOOK: Duration = Duration::from_secs(1);
 const LEAST: Duration = Duration::from_millis(100);
 
 /// Tells the index the time, for as long as the process lives. While the clock is off nobody ends by it.
-pub async fn follow(index: SharedIndex, clock: Clock, agreement: Agreement) {
+pub async fn follow(index: SharedIndex, clock: Clock, clock_skew: ClockSkewMonitor) {
     loop {
         let next = index.read(countersign_index::Index::next_deletion);
         let wait = next.map_or(LOOK, |at| clock.until(at));
         tokio::time::sleep(wait.clamp(LEAST, LOOK)).await;
-        if agreement.ensure().is_ok() {
+        if clock_skew.ensure().is_ok() {
             index.update(|index| index.tell_time(clock.now()));
         }
     }
@@ -25,8 +25,8 @@ pub async fn follow(index: SharedIndex, clock: Clock, agreement: Agreement) {
 
 #[cfg(test)]
 mod tests {
-    use countersign_policy as policy;
     use countersign_index::{Entitlement, IdentityKey, Index, PodRecord};
+    use countersign_policy as policy;
     use jiff::Timestamp;
     use serde_json::json;
 

@@ -14,10 +14,8 @@ use kube::{
 use tokio::time::timeout;
 
 use super::{Decoded, ObjectKey, Sink, apply, backoff};
-use crate::{
-    freshness::{Freshness, Moment},
-    metrics::Metrics,
-};
+use crate::metrics::Metrics;
+use countersign_issuer::freshness::{Freshness, Moment};
 
 /// How long a watch may say nothing before it counts as dead: two bookmarks did not come.
 pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(150);

@@ -13,10 +13,10 @@ use kube::{Api, Client, api::ListParams, core::DeserializeGuard, runtime::watche
 use super::{ObjectKey, Sink, follow};
 use crate::{
     authorities::{Authorities, store::SECRET_TYPE},
-    freshness::{Freshness, Moment, View},
-    http::{Part, Readiness},
     metrics::Metrics,
 };
+use countersign_issuer::freshness::{Freshness, Moment, View};
+use countersign_runtime::readiness::ReadinessCheck;
 
 /// How often the versions are compared.
 const CONFIRM_EACH: Duration = Duration::from_secs(60);
@@ -37,18 +37,18 @@ pub async fn watch(
     namespace: String,
     authorities: Authorities,
     freshness: Freshness,
-    readiness: Readiness,
+    check: ReadinessCheck,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<Secret>> = Api::namespaced(client, &namespace);
-    let sink = Journals { authorities, freshness: freshness.clone(), readiness, listed: false };
+    let sink = Journals { authorities, freshness: freshness.clone(), check, listed: false };
     follow("journals", api, watcher::Config::default().fields(&selector()), sink, freshness, metrics).await;
 }
 
 struct Journals {
     authorities: Authorities,
     freshness: Freshness,
-    readiness: Readiness,
+    check: ReadinessCheck,
     /// Whether they were listed just now.
     listed: bool,
 }
@@ -65,13 +65,13 @@ impl Sink<Secret> for Journals {
 
     fn listed(&mut self, present: &HashSet<ObjectKey>) {
         let present: HashSet<&str> = present.iter().map(|key| key.name.as_str()).collect();
-        let known = self.authorities.read(crate::authorities::book::Book::secret_versions);
+        let known = self.authorities.read(crate::authorities::journal_cache::JournalCache::secret_versions);
         for name in known.keys().filter(|name| !present.contains(name.as_str())) {
             self.authorities.remove_secret(name);
         }
         self.authorities.complete();
         self.listed = true;
-        self.readiness.set(Part::Journals);
+        self.check.pass();
     }
 
     /// By a list only: afterwards versions are compared ([`confirm`]), which an API server whose own cache stands still does
@@ -95,7 +95,7 @@ pub async fn confirm(client: Client, namespace: String, authorities: Authorities
                     (meta.name.unwrap_or_default(), meta.resource_version.unwrap_or_default())
                 };
                 let stored: HashMap<_, _> = list.items.into_iter().map(|item| version(item.metadata)).collect();
-                stored == authorities.read(crate::authorities::book::Book::secret_versions)
+                stored == authorities.read(crate::authorities::journal_cache::JournalCache::secret_versions)
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the journals' versions cannot be read");

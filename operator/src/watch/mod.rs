@@ -15,7 +15,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 pub use self::follow::follow;
-use crate::{freshness::Moment, metrics::Metrics};
+use crate::metrics::Metrics;
+use countersign_issuer::freshness::Moment;
 
 pub mod deletions;
 mod follow;

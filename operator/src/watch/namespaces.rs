@@ -9,30 +9,28 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow};
-use crate::{
-    freshness::{Freshness, Moment, View},
-    http::{Part, Readiness},
-    metrics::{Metrics, Object},
-};
+use crate::metrics::{Metrics, Object};
 use countersign_index::SharedIndex;
+use countersign_issuer::freshness::{Freshness, Moment, View};
+use countersign_runtime::readiness::ReadinessCheck;
 
 /// Follows every namespace of the cluster.
 pub async fn watch(
     client: Client,
     index: SharedIndex,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<Namespace>> = Api::all(client);
-    let sink = Namespaces { index, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    let sink = Namespaces { index, freshness: freshness.clone(), listed, metrics: metrics.clone() };
     follow("namespaces", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
 struct Namespaces {
     index: SharedIndex,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 }
 
@@ -58,7 +56,7 @@ impl Sink<Namespace> for Namespaces {
     fn listed(&mut self, present: &HashSet<ObjectKey>) {
         let present: HashSet<&str> = present.iter().map(|key| key.name.as_str()).collect();
         self.index.update(|index| index.retain_namespaces(&present));
-        self.readiness.set(Part::Namespaces);
+        self.listed.pass();
         self.count();
     }
 

@@ -13,12 +13,10 @@ use kube::{
 use serde::Deserialize;
 
 use super::{Decoded, ObjectKey, Sink, follow, protobuf};
-use crate::{
-    freshness::{Freshness, Moment, View},
-    http::{Part, Readiness},
-    metrics::{Metrics, Object},
-};
+use crate::metrics::{Metrics, Object};
 use countersign_index::{Index, PodRecord, SharedIndex};
+use countersign_issuer::freshness::{Freshness, Moment, View};
+use countersign_runtime::readiness::ReadinessCheck;
 
 /// The part of a pod that is decoded. Lenient: whatever the API server stores decodes.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -138,18 +136,18 @@ pub async fn watch(
     client: Client,
     index: SharedIndex,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<PodLite> = Api::all(protobuf::client(client));
-    let sink = Pods { index, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    let sink = Pods { index, freshness: freshness.clone(), listed, metrics: metrics.clone() };
     follow("pods", api, watcher::Config::default().streaming_lists(), sink, freshness, metrics).await;
 }
 
 struct Pods {
     index: SharedIndex,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 }
 
@@ -178,7 +176,7 @@ impl Sink<PodLite> for Pods {
 
     fn listed(&mut self, _: &HashSet<ObjectKey>) {
         self.index.update(Index::end_pods);
-        self.readiness.set(Part::Pods);
+        self.listed.pass();
     }
 
     fn confirmed(&mut self, at: Moment) {

@@ -7,12 +7,10 @@ use countersign_crds::TrustDomain;
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow, stored::Stored};
-use crate::{
-    freshness::{Freshness, Moment, View},
-    http::{Part, Readiness},
-    metrics::{Metrics, Object},
-};
+use crate::metrics::{Metrics, Object};
 use countersign_index::{Index, SharedIndex};
+use countersign_issuer::freshness::{Freshness, Moment, View};
+use countersign_runtime::readiness::ReadinessCheck;
 
 /// Follows every TrustDomain; `store` keeps the objects for the controller. `cluster` is what `{cluster}` in a path stands for,
 /// empty when the cluster has no name.
@@ -22,12 +20,11 @@ pub async fn watch(
     index: SharedIndex,
     store: Stored<TrustDomain>,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<TrustDomain>> = Api::all(client);
-    let sink =
-        TrustDomains { cluster, index, store, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    let sink = TrustDomains { cluster, index, store, freshness: freshness.clone(), listed, metrics: metrics.clone() };
     follow("trustdomains", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
@@ -36,7 +33,7 @@ struct TrustDomains {
     index: SharedIndex,
     store: Stored<TrustDomain>,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 }
 
@@ -63,7 +60,7 @@ impl Sink<TrustDomain> for TrustDomains {
         self.store.retain(present);
         let present: HashSet<&str> = present.iter().map(|key| key.name.as_str()).collect();
         self.index.update(|index| index.retain_domains(&present));
-        self.readiness.set(Part::TrustDomains);
+        self.listed.pass();
         self.count();
     }
 

@@ -7,12 +7,10 @@ use countersign_crds::WorkloadIdentity;
 use kube::{Api, Client, api::ObjectMeta, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow, stored::Stored};
-use crate::{
-    freshness::{Freshness, Moment, View},
-    http::{Part, Readiness},
-    metrics::{Metrics, Object},
-};
+use crate::metrics::{Metrics, Object};
 use countersign_index::{IdentityKey, Index, SharedIndex};
+use countersign_issuer::freshness::{Freshness, Moment, View};
+use countersign_runtime::readiness::ReadinessCheck;
 
 /// Follows every WorkloadIdentity; `store` keeps the objects for the controller.
 pub async fn watch(
@@ -20,11 +18,11 @@ pub async fn watch(
     index: SharedIndex,
     store: Stored<WorkloadIdentity>,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 ) {
     let api: Api<DeserializeGuard<WorkloadIdentity>> = Api::all(client);
-    let sink = WorkloadIdentities { index, store, freshness: freshness.clone(), readiness, metrics: metrics.clone() };
+    let sink = WorkloadIdentities { index, store, freshness: freshness.clone(), listed, metrics: metrics.clone() };
     follow("workloadidentities", api, watcher::Config::default(), sink, freshness, metrics).await;
 }
 
@@ -46,7 +44,7 @@ struct WorkloadIdentities {
     index: SharedIndex,
     store: Stored<WorkloadIdentity>,
     freshness: Freshness,
-    readiness: Readiness,
+    listed: ReadinessCheck,
     metrics: Arc<Metrics>,
 }
 
@@ -79,7 +77,7 @@ impl Sink<WorkloadIdentity> for WorkloadIdentities {
         self.store.retain(present);
         let present = present.iter().map(identity_key).collect();
         self.index.update(|index| index.retain_identities(&present));
-        self.readiness.set(Part::WorkloadIdentities);
+        self.listed.pass();
         self.count();
     }
 

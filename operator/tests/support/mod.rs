@@ -19,26 +19,28 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
 };
 use countersign_index::{Index, PodRecord, SharedIndex};
+use countersign_issuer::events::{EventSink, PodEvent, PodEvents, PodRef};
+use countersign_issuer::freshness::{Freshness, View};
+use countersign_issuer::token_keys::{FetchError, KeySource, PublishedKeys, TokenKeys};
+use countersign_issuer::{
+    Context,
+    agent_versions::SupportPolicy,
+    pod_lookup::{PodLookup, PodSource},
+    registry::{Registry, StreamLimits},
+};
+use countersign_issuer::published::Published;
 use countersign_operator::{
     authorities::{
-        Authorities, Published,
-        book::{CONTROL_PLANE_SECRET, DomainFacts, StoredSecret, control_plane_policy, secret_name},
+        Authorities,
+        journal_cache::{AuthorityConfig, CONTROL_PLANE_SECRET, StoredSecret, control_plane_policy, secret_name},
     },
-    clock::{Clock, agreement::Agreement},
+    checks::Checks,
     config::MAX_TOKEN_LIFE,
-    events::{EventSink, Notice, Notices, PodRef},
-    freshness::{Freshness, View},
-    http::{Part, Readiness},
-    issuer::{
-        self, Context,
-        live::{LivePods, PodSource},
-        registry::{Registry, StreamLimits},
-        skew::Support,
-    },
-    jwks::{FetchError, KeySource, PublishedKeys, TokenKeys},
     metrics::Metrics,
 };
 use countersign_proto::issuer::v1::{self, issuer_client::IssuerClient, session_request, session_response};
+use countersign_runtime::readiness::Readiness;
+use countersign_runtime::{clock::Clock, clock_skew::ClockSkewMonitor};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -210,10 +212,11 @@ pub struct World {
     pub live: LiveCluster,
     pub metrics: Arc<Metrics>,
     pub shutdown: CancellationToken,
-    pub notices: Notices,
+    pub notices: PodEvents,
     pub clock: Clock,
     pub readiness: Readiness,
-    pub agreement: Agreement,
+    pub checks: Checks,
+    pub clock_skew: ClockSkewMonitor,
     pub context: Arc<Context>,
     incoming: mpsc::Sender<std::io::Result<DuplexStream>>,
     channel: Channel,
@@ -228,25 +231,25 @@ impl World {
 
     /// As [`Self::new`], with other limits.
     pub async fn with_limits(limits: StreamLimits) -> Self {
-        Self::made_with(limits, Support::default(), None).await
+        Self::made_with(limits, SupportPolicy::default(), None).await
     }
 
     /// As [`Self::new`], with agents that are outdated by this.
-    pub async fn with_support(support: Support) -> Self {
+    pub async fn with_support(support: SupportPolicy) -> Self {
         Self::made_with(StreamLimits::default(), support, None).await
     }
 
     /// As [`Self::new`], with streams that see of the authorities what the test publishes, and are not woken by it.
     pub async fn with_publisher() -> (Self, watch::Sender<Arc<Published>>) {
         let (publisher, published) = watch::channel(Arc::default());
-        let world = Self::made_with(StreamLimits::default(), Support::default(), Some(published)).await;
+        let world = Self::made_with(StreamLimits::default(), SupportPolicy::default(), Some(published)).await;
         publisher.send_replace(world.authorities.subscribe().borrow().clone());
         (world, publisher)
     }
 
     async fn made_with(
         limits: StreamLimits,
-        support: Support,
+        support: SupportPolicy,
         published: Option<watch::Receiver<Arc<Published>>>,
     ) -> Self {
         let world = Self::empty_with(limits, support, published).await;
@@ -261,12 +264,12 @@ impl World {
 
     /// An issuer in a cluster with namespace `shop` only.
     pub async fn empty() -> Self {
-        Self::empty_with(StreamLimits::default(), Support::default(), None).await
+        Self::empty_with(StreamLimits::default(), SupportPolicy::default(), None).await
     }
 
     async fn empty_with(
         limits: StreamLimits,
-        support: Support,
+        support: SupportPolicy,
         published: Option<watch::Receiver<Arc<Published>>>,
     ) -> Self {
         let begin = tokio::time::Instant::now();
@@ -275,10 +278,11 @@ impl World {
             epoch().checked_add(elapsed).unwrap()
         });
         let (metrics, readiness) = (Arc::new(Metrics::new()), Readiness::default());
-        for part in [Part::Pods, Part::Namespaces, Part::TrustDomains, Part::WorkloadIdentities] {
-            readiness.set(part);
+        let checks = Checks::new(&readiness);
+        for check in [&checks.pods, &checks.namespaces, &checks.trust_domains, &checks.workload_identities] {
+            check.pass();
         }
-        let agreement = Agreement::new(clock.clone(), readiness.clone(), metrics.clone());
+        let clock_skew = ClockSkewMonitor::new(clock.clone(), checks.clock.clone(), metrics.clock.clone());
         let index = SharedIndex::new(Index::default());
         index.update(|index| index.apply_namespace("shop", [("team".to_owned(), "a".to_owned())].into()));
         let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone(), index.clone());
@@ -296,14 +300,14 @@ impl World {
             AUDIENCE.to_owned(),
             MAX_TOKEN_LIFE,
             freshness.clone(),
-            readiness.clone(),
-            metrics.clone(),
+            checks.token_keys.clone(),
+            metrics.issuer.clone(),
         ));
         let live = LiveCluster::default();
-        let (events, notices) = EventSink::new(metrics.clone());
+        let (events, notices) = EventSink::new(metrics.issuer.clone());
         let shutdown = CancellationToken::new();
         let context = Arc::new(Context {
-            live_pods: LivePods::new(Box::new(live.clone()), index.clone(), metrics.clone()),
+            pod_lookup: PodLookup::new(Box::new(live.clone()), index.clone(), metrics.issuer.clone()),
             index: index.clone(),
             published: published.unwrap_or_else(|| authorities.subscribe()),
             freshness: freshness.clone(),
@@ -311,15 +315,15 @@ impl World {
             registry: Registry::new(limits),
             support,
             events,
-            metrics: metrics.clone(),
-            readiness: readiness.clone(),
+            metrics: metrics.issuer.clone(),
+            index_complete: checks.index_complete(),
             clock: clock.clone(),
-            agreement: agreement.clone(),
+            clock_skew: clock_skew.clone(),
             shutdown: shutdown.clone(),
             generation: AtomicU64::new(0),
         });
         let (incoming, connections) = mpsc::channel(8);
-        tokio::spawn(issuer::serve(context.clone(), ReceiverStream::new(connections)));
+        tokio::spawn(countersign_issuer::serve(context.clone(), ReceiverStream::new(connections)));
         let channel = channel(incoming.clone());
         Self {
             context,
@@ -335,7 +339,8 @@ impl World {
             notices,
             clock,
             readiness,
-            agreement,
+            checks,
+            clock_skew,
             channel,
         }
     }
@@ -346,7 +351,7 @@ impl World {
         let journal =
             Journal::create(CLUSTER, Some(&trust_domain), &policy(), &mut RandomKeys, self.clock.now()).unwrap();
         self.authorities.apply_secret(&secret_name("example.org"), stored(&journal, "2"));
-        self.authorities.configure(DomainFacts {
+        self.authorities.configure(AuthorityConfig {
             name: "example.org".to_owned(),
             uid: "td-uid".to_owned(),
             trust_domain,
@@ -405,7 +410,7 @@ impl World {
         self.client().await.hello(hello).await.unwrap().end().await
     }
 
-    pub async fn notice(&mut self) -> (PodRef, Notice) {
+    pub async fn notice(&mut self) -> (PodRef, PodEvent) {
         let (pod, _, notice) = self.notices.next().await.unwrap();
         (pod, notice)
     }

@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
-use countersign_operator::{
-    http::Readiness,
-    issuer::{
-        self,
-        listener::{self, ConnectionLimits},
-        serving::{self, ServingCertificate},
-    },
+use countersign_issuer::{
+    drain,
+    serving::{self, ServingCertificate},
 };
+use countersign_runtime::connections::{self, ConnectionLimits};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -57,13 +54,14 @@ impl World {
         let certificate = Arc::new(ServingCertificate::default());
         let tls = serving::tls_config(certificate.clone()).unwrap();
         let names = vec![NAME.to_owned()];
-        tokio::spawn(serving::keep_fresh(certificate, names, published, self.clock.clone(), Readiness::default()));
+        let check = self.checks.control_plane_root.clone();
+        tokio::spawn(serving::keep_fresh(certificate, names, published, self.clock.clone(), check));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (ready, connections) = mpsc::channel(64);
-        let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
-        tokio::spawn(listener::accept(listener, tls, limits, metrics, shutdown, ready));
-        tokio::spawn(issuer::serve(self.context.clone(), listener::incoming(connections)));
+        let (ready, incoming) = mpsc::channel(64);
+        let (metrics, closed) = (self.metrics.connections.clone(), drain::closed(self.shutdown.clone()));
+        tokio::spawn(connections::accept(listener, tls, limits, metrics, closed, ready));
+        tokio::spawn(countersign_issuer::serve(self.context.clone(), connections::incoming(incoming)));
         (address, root)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    DomainSpec, Grant, IdentitySpec, JwtSpec, LabelSelector, Labels, Lives, NamespaceSelector, PathPattern,
+    DomainSpec, Grant, IdentitySpec, JwtSpec, LabelSelector, Labels, LifetimeBounds, NamespaceSelector, PathPattern,
     PathTemplate, PodFacts, Selector, X509Spec,
 };
 
@@ -49,8 +49,8 @@ pub(super) fn domain(grants: Vec<Grant>) -> DomainSpec {
         created: Timestamp::from_second(1).unwrap(),
         local: true,
         cluster: "prod".into(),
-        x509: Lives { default: Duration::from_secs(3600), longest: Duration::from_secs(4 * 3600) },
-        jwt: Lives { default: Duration::from_secs(300), longest: Duration::from_secs(3600) },
+        x509: LifetimeBounds { default: Duration::from_secs(3600), longest: Duration::from_secs(4 * 3600) },
+        jwt: LifetimeBounds { default: Duration::from_secs(300), longest: Duration::from_secs(3600) },
         grants,
     }
 }

@@ -133,9 +133,9 @@ pub struct DomainSpec {
     /// What `{cluster}` stands for; empty: not set.
     pub cluster: String,
     /// Lives of X509-SVIDs.
-    pub x509: Lives,
+    pub x509: LifetimeBounds,
     /// Lives of JWT-SVIDs.
-    pub jwt: Lives,
+    pub jwt: LifetimeBounds,
     /// What may be claimed. One grant must admit all that an identity claims.
     pub grants: Vec<Grant>,
 }
@@ -151,14 +151,14 @@ pub struct DeclaredDomain {
 
 /// How long SVIDs of a kind live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lives {
+pub struct LifetimeBounds {
     /// Where a WorkloadIdentity names none.
     pub default: Duration,
     /// None lives longer.
     pub longest: Duration,
 }
 
-impl Lives {
+impl LifetimeBounds {
     fn of(self, asked: Option<Duration>) -> Duration {
         asked.unwrap_or(self.default).min(self.longest)
     }

@@ -89,7 +89,7 @@ pub enum Action {
         times: Times,
         /// It will sign before every relying party can have learnt it, since nobody prepared it in time and there would
         /// be no authority otherwise. Worth an event.
-        in_haste: bool,
+        unannounced: bool,
     },
     /// Let the active slot sign until then: its successor's activation.
     RetireAt {
@@ -116,10 +116,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind;
         match &self.action {
-            Action::Prepare { times, in_haste: false } => {
+            Action::Prepare { times, unannounced: false } => {
                 write!(f, "prepare a {kind} authority which signs from {}", times.activate_at)
             }
-            Action::Prepare { times, in_haste: true } => write!(
+            Action::Prepare { times, unannounced: true } => write!(
                 f,
                 "prepare a {kind} authority in haste: none was prepared in time, so it signs from {}, before every relying party has learnt it",
                 times.activate_at
@@ -154,7 +154,7 @@ pub(super) fn next_actions<A>(slots: &[Slot<A>], policy: &AuthorityPolicy, now: 
         (None, Some(_)) => {}
         (None, None) => {
             let times = times(whole(now), whole(now), policy);
-            actions.push(Action::Prepare { times, in_haste: !slots.is_empty() });
+            actions.push(Action::Prepare { times, unannounced: !slots.is_empty() });
         }
     }
     actions
@@ -212,7 +212,7 @@ fn succeed<A>(active: &Slot<A>, policy: &AuthorityPolicy, now: Timestamp) -> [Ac
     let activate_at = whole(planned).max(known).min(end);
     [
         Action::RetireAt { slot: active.id.clone(), at: activate_at },
-        Action::Prepare { times: times(now, activate_at, policy), in_haste: activate_at < known },
+        Action::Prepare { times: times(now, activate_at, policy), unannounced: activate_at < known },
     ]
 }
 
@@ -272,10 +272,13 @@ mod tests {
         let slot = || "0ff2".to_owned();
         let said = |kind, action| Step { kind, action }.to_string();
         let from = at(60).to_string();
-        let prepared = said(Kind::X509, Action::Prepare { times, in_haste: false });
+        let prepared = said(Kind::X509, Action::Prepare { times, unannounced: false });
         assert_eq!(prepared, format!("prepare a X.509 authority which signs from {from}"));
-        let in_haste = said(Kind::Jwt, Action::Prepare { times, in_haste: true });
-        assert!(in_haste.starts_with("prepare a JWT authority in haste") && in_haste.contains(&from), "{in_haste}");
+        let unannounced = said(Kind::Jwt, Action::Prepare { times, unannounced: true });
+        assert!(
+            unannounced.starts_with("prepare a JWT authority in haste") && unannounced.contains(&from),
+            "{unannounced}"
+        );
         assert_eq!(
             said(Kind::Jwt, Action::RetireAt { slot: slot(), at: at(60) }),
             format!("retire JWT authority 0ff2 at {from}")
@@ -291,7 +294,7 @@ mod tests {
         let actions = next_actions::<()>(&[], &policy(), at(0));
         let times =
             Times { prepared_at: at(0), activate_at: at(0), retire_at: at(24 * HOUR), remove_at: at(24 * HOUR) };
-        assert_eq!(actions, [Action::Prepare { times, in_haste: false }]);
+        assert_eq!(actions, [Action::Prepare { times, unannounced: false }]);
     }
 
     #[test]
@@ -332,10 +335,10 @@ mod tests {
         let slots = advance(Vec::new(), &policy(), at(0));
         let actions = next_actions(&slots, &policy(), at(24 * HOUR - 60));
         assert!(
-            matches!(actions.last(), Some(Action::Prepare { times, in_haste: true }) if times.activate_at == at(24 * HOUR))
+            matches!(actions.last(), Some(Action::Prepare { times, unannounced: true }) if times.activate_at == at(24 * HOUR))
         );
         let actions = next_actions(&slots, &policy(), at(30 * HOUR));
-        let [Action::Remove { .. }, Action::Prepare { times, in_haste: true }] = actions.as_slice() else {
+        let [Action::Remove { .. }, Action::Prepare { times, unannounced: true }] = actions.as_slice() else {
             panic!("{actions:?}")
         };
         assert_eq!(times.activate_at, at(30 * HOUR));

@@ -34,7 +34,7 @@ struct Run {
     slots: Vec<Slot<()>>,
     /// Every slot there ever was, as it was last.
     all: Vec<Slot<()>>,
-    in_haste: Vec<String>,
+    unannounced: Vec<String>,
     now: u64,
 }
 
@@ -43,17 +43,17 @@ impl Run {
         let now = at(self.now);
         let actions = next_actions(&self.slots, policy, now);
         let (mut made, id) = (0, self.all.len());
-        let in_haste = actions
+        let unannounced = actions
             .iter()
-            .any(|action| matches!(action, Action::Prepare { in_haste: true, .. } | Action::ActivateAt { .. }));
+            .any(|action| matches!(action, Action::Prepare { unannounced: true, .. } | Action::ActivateAt { .. }));
         let make = |_: &Times| {
             made += 1;
             Ok::<_, ()>((format!("{}", id + made), ()))
         };
         self.slots = apply(std::mem::take(&mut self.slots), actions, make).unwrap();
         assert!(made <= 1);
-        if in_haste {
-            self.in_haste.push(self.slots.last().unwrap().id.clone());
+        if unannounced {
+            self.unannounced.push(self.slots.last().unwrap().id.clone());
         }
         for slot in &self.slots {
             match self.all.iter_mut().find(|known| known.id == slot.id) {
@@ -92,7 +92,7 @@ proptest! {
             run.now = next;
             run.visit(&policy);
         }
-        prop_assert_eq!(run.in_haste, Vec::<String>::new());
+        prop_assert_eq!(run.unannounced, Vec::<String>::new());
     }
 
     // However long the keeper stays away: never two, and exactly one as soon as it has been.
@@ -123,7 +123,7 @@ proptest! {
         for (index, slot) in run.all.iter().enumerate().skip(1) {
             let known_for = slot.times.activate_at.duration_since(slot.times.prepared_at);
             let learnt = known_for >= SignedDuration::try_from(policy.time_to_learn()).unwrap();
-            prop_assert!(learnt || run.in_haste.contains(&slot.id));
+            prop_assert!(learnt || run.unannounced.contains(&slot.id));
             if !learnt {
                 // Only where waiting would have left no authority.
                 let predecessor_end = run.all[index - 1].times.remove_at;

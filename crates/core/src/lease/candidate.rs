@@ -2,20 +2,20 @@
 
 use jiff::Timestamp;
 
-use super::{Decision, Lease, Moment, Record, Terms, evaluate};
+use super::{Decision, Lease, LeaseConfig, MonotonicTime, Record, evaluate};
 
 /// One that may lead. Its id must be of this process alone, never used by one before or beside it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     id: String,
-    terms: Terms,
+    terms: LeaseConfig,
     lease: Option<Lease>,
 }
 
 impl Candidate {
     /// One that knows nothing yet.
     #[must_use]
-    pub fn new(id: String, terms: Terms) -> Self {
+    pub fn new(id: String, terms: LeaseConfig) -> Self {
         Self { id, terms, lease: None }
     }
 
@@ -27,7 +27,7 @@ impl Candidate {
 
     /// Its terms.
     #[must_use]
-    pub fn terms(&self) -> &Terms {
+    pub fn terms(&self) -> &LeaseConfig {
         &self.terms
     }
 
@@ -39,7 +39,7 @@ impl Candidate {
 
     /// The lease was read, the answer came at `at`. What has not changed keeps the time it was first seen; a lease that
     /// vanished under another holder still counts for its duration, for that holder does not know.
-    pub fn observe(&mut self, stored: Option<Record>, at: Moment) {
+    pub fn observe(&mut self, stored: Option<Record>, at: MonotonicTime) {
         let known = self.lease.take();
         self.lease = match (stored, known) {
             (Some(record), Some(known)) if known.record == record => Some(known),
@@ -53,25 +53,25 @@ impl Candidate {
     }
 
     /// The lease was written in our name by a request sent at `sent`.
-    pub fn wrote(&mut self, record: Record, sent: Moment) {
+    pub fn wrote(&mut self, record: Record, sent: MonotonicTime) {
         self.lease = Some(Lease { record, seen: sent, renewed: Some(sent) });
     }
 
     /// What to do at `now`.
     #[must_use]
-    pub fn decide(&self, now: Moment) -> Decision {
+    pub fn decide(&self, now: MonotonicTime) -> Decision {
         self.lease.as_ref().map_or(Decision::Acquire, |lease| evaluate(lease, &self.id, &self.terms, now))
     }
 
     /// When it stops to lead unless it renews; absent: it does not lead.
     #[must_use]
-    pub fn leads_until(&self) -> Option<Moment> {
+    pub fn leads_until(&self) -> Option<MonotonicTime> {
         self.lease.as_ref()?.renewed.map(|renewed| renewed.after(self.terms.renew_deadline()))
     }
 
     /// Whether it leads at `now`.
     #[must_use]
-    pub fn leads(&self, now: Moment) -> bool {
+    pub fn leads(&self, now: MonotonicTime) -> bool {
         self.leads_until().is_some_and(|until| now < until)
     }
 
@@ -102,12 +102,12 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::Candidate;
-    use crate::lease::{Decision, Moment, Record, Terms};
+    use crate::lease::{Decision, LeaseConfig, MonotonicTime, Record};
     use jiff::Timestamp;
     use std::time::Duration;
 
-    fn at(second: u64) -> Moment {
-        Moment::since_start(Duration::from_secs(second))
+    fn at(second: u64) -> MonotonicTime {
+        MonotonicTime::since_start(Duration::from_secs(second))
     }
 
     fn wall(second: i64) -> Timestamp {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn candidate(id: &str) -> Candidate {
-        Candidate::new(id.to_owned(), Terms::DEFAULT)
+        Candidate::new(id.to_owned(), LeaseConfig::DEFAULT)
     }
 
     /// `id` has taken the lease with a request sent at second `sent`.

@@ -1,6 +1,6 @@
 //! Who writes. Of several replicas the one that holds the lease writes; the others stand by. A replica judges by its own
 //! monotonic clock alone: a holder is dead when its lease has not changed for the lease's duration *as this replica saw
-//! it*, and a holder stops itself [`Terms::renew_deadline`] after it sent the last renewal that succeeded. Nobody compares
+//! it*, and a holder stops itself [`LeaseConfig::renew_deadline`] after it sent the last renewal that succeeded. Nobody compares
 //! another's timestamps with its own clock, so clocks may be wrong by hours; only their rates must agree roughly.
 
 mod candidate;
@@ -14,9 +14,9 @@ pub use candidate::Candidate;
 /// A point on one process's monotonic clock, as the time since a start of its own choosing. Those of two processes have
 /// nothing to do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(Duration);
+pub struct MonotonicTime(Duration);
 
-impl Moment {
+impl MonotonicTime {
     /// So long after the start.
     #[must_use]
     pub const fn since_start(span: Duration) -> Self {
@@ -38,13 +38,13 @@ impl Moment {
 
 /// How long things last, as in client-go's leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct LeaseConfig {
     lease_duration: Duration,
     renew_deadline: Duration,
     retry_period: Duration,
 }
 
-/// Terms under which two could lead at once, or none.
+/// LeaseConfig under which two could lead at once, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a lease of {lease_duration:?} with a renewal deadline of {renew_deadline:?} and a retry every {retry_period:?} does not hold: \
@@ -59,7 +59,7 @@ pub struct TermsError {
     pub retry_period: Duration,
 }
 
-impl Terms {
+impl LeaseConfig {
     /// 15 s, 10 s and 2 s, as every Kubernetes controller has them.
     pub const DEFAULT: Self = Self {
         lease_duration: Duration::from_secs(15),
@@ -67,7 +67,7 @@ impl Terms {
         retry_period: Duration::from_secs(2),
     };
 
-    /// Terms of one's own.
+    /// LeaseConfig of one's own.
     ///
     /// # Errors
     /// When a leader would not stop before another may start, or could not renew in time.
@@ -120,9 +120,9 @@ pub struct Lease {
     /// What is stored.
     pub record: Record,
     /// When this process first saw it so.
-    pub seen: Moment,
+    pub seen: MonotonicTime,
     /// When this process sent the last renewal that succeeded; absent unless it is the holder.
-    pub renewed: Option<Moment>,
+    pub renewed: Option<MonotonicTime>,
 }
 
 /// What is to be done about a lease.
@@ -135,18 +135,18 @@ pub enum Decision {
     /// It is ours, and renewed lately.
     Hold {
         /// The next renewal.
-        until: Moment,
+        until: MonotonicTime,
     },
     /// Another's.
     Follow {
         /// When it may be taken, unless it changes before.
-        until: Moment,
+        until: MonotonicTime,
     },
 }
 
 /// What `id` is to do about a lease at `now`.
 #[must_use]
-pub fn evaluate(lease: &Lease, id: &str, terms: &Terms, now: Moment) -> Decision {
+pub fn evaluate(lease: &Lease, id: &str, terms: &LeaseConfig, now: MonotonicTime) -> Decision {
     let record = &lease.record;
     if record.holder.is_empty() {
         return Decision::Acquire;
@@ -166,12 +166,12 @@ mod properties;
 
 #[cfg(test)]
 mod tests {
-    use super::{Decision, Lease, Moment, Record, Terms, evaluate};
+    use super::{Decision, Lease, LeaseConfig, MonotonicTime, Record, evaluate};
     use jiff::Timestamp;
     use std::time::Duration;
 
-    fn at(second: u64) -> Moment {
-        Moment::since_start(Duration::from_secs(second))
+    fn at(second: u64) -> MonotonicTime {
+        MonotonicTime::since_start(Duration::from_secs(second))
     }
 
     fn lease(holder: &str, seen: u64, renewed: Option<u64>) -> Lease {
@@ -203,7 +203,7 @@ mod tests {
             (lease("a", 100, Some(100)), 102, Renew),
             (lease("a", 100, Some(100)), 500, Renew),
         ] {
-            assert_eq!(evaluate(&lease, "a", &Terms::DEFAULT, at(now)), decision, "{lease:?} at {now}");
+            assert_eq!(evaluate(&lease, "a", &LeaseConfig::DEFAULT, at(now)), decision, "{lease:?} at {now}");
         }
     }
 
@@ -212,8 +212,8 @@ mod tests {
         for renewed in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
             let mut lease = lease("b", 100, None);
             (lease.record.renewed, lease.record.acquired) = (renewed, renewed);
-            assert_eq!(evaluate(&lease, "a", &Terms::DEFAULT, at(101)), Decision::Follow { until: at(115) });
-            assert_eq!(evaluate(&lease, "a", &Terms::DEFAULT, at(115)), Decision::Acquire);
+            assert_eq!(evaluate(&lease, "a", &LeaseConfig::DEFAULT, at(101)), Decision::Follow { until: at(115) });
+            assert_eq!(evaluate(&lease, "a", &LeaseConfig::DEFAULT, at(115)), Decision::Acquire);
         }
     }
 
@@ -221,9 +221,13 @@ mod tests {
     #[test]
     fn terms_under_which_two_could_lead_are_refused() {
         let terms = |lease, deadline, retry| {
-            Terms::new(Duration::from_millis(lease), Duration::from_millis(deadline), Duration::from_millis(retry))
+            LeaseConfig::new(
+                Duration::from_millis(lease),
+                Duration::from_millis(deadline),
+                Duration::from_millis(retry),
+            )
         };
-        assert_eq!(terms(15_000, 10_000, 2_000), Ok(Terms::DEFAULT));
+        assert_eq!(terms(15_000, 10_000, 2_000), Ok(LeaseConfig::DEFAULT));
         for (lease, deadline, retry) in [
             (10_000, 10_000, 2_000),
             (10_000, 11_000, 2_000),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
-use super::{Candidate, Decision, Moment, Record, Terms};
+use super::{Candidate, Decision, LeaseConfig, MonotonicTime, Record};
 
 /// Everything happens at whole steps of this length.
 const STEP: Duration = Duration::from_millis(250);
@@ -52,14 +52,14 @@ struct World {
     step: u64,
 }
 
-fn moment(step: u64, offset: u64) -> Moment {
-    Moment::since_start(STEP * u32::try_from(step + offset).unwrap())
+fn moment(step: u64, offset: u64) -> MonotonicTime {
+    MonotonicTime::since_start(STEP * u32::try_from(step + offset).unwrap())
 }
 
 impl World {
     fn new(offsets: &[u64]) -> Self {
         let replica = |(at, offset): (usize, &u64)| Replica {
-            candidate: Candidate::new(format!("replica-{at}"), Terms::DEFAULT),
+            candidate: Candidate::new(format!("replica-{at}"), LeaseConfig::DEFAULT),
             offset: *offset,
             version: None,
             request: None,
@@ -228,7 +228,7 @@ proptest! {
         prop_assert!(dead.len() == 1, "one leads after {before} steps: {dead:?}");
         world.replicas[dead[0]].dead = true;
         // Its lease was seen to change a look after its death at the latest; then it is another's within a look.
-        let terms = Terms::DEFAULT;
+        let terms = LeaseConfig::DEFAULT;
         let longest = terms.lease_duration() + terms.retry_period() * 2 + STEP * 4;
         let steps = u64::try_from(longest.as_millis() / STEP.as_millis()).unwrap();
         let earliest = u64::try_from((terms.lease_duration() - terms.retry_period() * 2).as_millis() / STEP.as_millis()).unwrap();

@@ -14,11 +14,11 @@ use crate::{
         Authorities,
         store::{JournalStore, SECRET_TYPE},
     },
-    canned::{Questions, answering, leading},
-    clock::Clock,
+    fake_api_server::{Questions, answering, leading},
     metrics::Metrics,
 };
 use countersign_index::{Index, SharedIndex};
+use countersign_runtime::clock::Clock;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()

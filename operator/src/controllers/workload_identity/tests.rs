@@ -13,17 +13,18 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    Context, DEBOUNCE, Seen, StatusError, Usable, counted_anew, health, on_error, reconcile, status, write_status,
+    AuthorityReadiness, Context, DEBOUNCE, Seen, StatusError, counted_anew, health, on_error, reconcile, status,
+    write_status,
 };
 use crate::{
     authorities::Authorities,
-    canned::{Asked, Questions, answering, leading, refusal},
-    clock::Clock,
     controllers::conditions::HealthKind,
-    inspect::tally::{Answer, Ledger, Totals},
+    fake_api_server::{Asked, Questions, answering, leading, refusal},
+    inspect::identity_counts::{Answer, ReplicaReports, Totals},
     metrics::Metrics,
 };
 use countersign_index::{IdentityKey, Index, PodRecord, SharedIndex};
+use countersign_runtime::clock::Clock;
 
 fn identity(name: &str, spec: &Value) -> WorkloadIdentity {
     serde_json::from_value(json!({
@@ -75,7 +76,7 @@ fn the_status_of_each_outcome() {
         .iter()
         .map(|(name, spec)| {
             let key = IdentityKey { namespace: "shop".to_owned(), name: (*name).to_owned() };
-            let seen = Seen { usable: Some(Usable::Yes), totals: None, claims: None };
+            let seen = Seen { usable: Some(AuthorityReadiness::Yes), totals: None, claims: None };
             let status = status(&identity(name, spec), &index.identity(&key).unwrap(), &seen, now);
             let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
             let ready = &status.conditions[0];
@@ -90,7 +91,7 @@ fn the_status_of_each_outcome() {
 }
 
 /// The status of an admitted identity with two pods, whose authority is so.
-fn ready(usable: Option<Usable>) -> (String, String, String) {
+fn ready(usable: Option<AuthorityReadiness>) -> (String, String, String) {
     let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
     let mut index = index();
     index.apply_identity(policy::workload_identity(&identity("admitted", &spec)));
@@ -110,26 +111,26 @@ fn an_identity_whose_namespace_is_not_known_waits() {
     index.remove_namespace("shop");
     index.apply_identity(policy::workload_identity(&identity("early", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "early".to_owned() };
-    let health = health(&index.identity(&key).unwrap(), Some(&Usable::Yes));
+    let health = health(&index.identity(&key).unwrap(), Some(&AuthorityReadiness::Yes));
     assert_eq!((health.kind, health.reason.as_str()), (HealthKind::Reconciling, "NamespaceUnknown"));
     assert!(health.message.starts_with("namespace shop is not known here"), "{}", health.message);
 }
 
 #[test]
 fn an_identity_is_ready_only_where_its_domains_authority_can_be_used() {
-    assert_eq!(ready(Some(Usable::Yes)).0, "Ready=True Reconciling=False Stalled=False Refreshing=True");
-    let (truths, reason, _) = ready(Some(Usable::NotYet));
+    assert_eq!(ready(Some(AuthorityReadiness::Yes)).0, "Ready=True Reconciling=False Stalled=False Refreshing=True");
+    let (truths, reason, _) = ready(Some(AuthorityReadiness::NotYet));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
         ("Ready=False Reconciling=True Stalled=False Refreshing=True", "AuthorityNotReady")
     );
-    let (truths, reason, message) = ready(Some(Usable::No("Secret x is damaged".to_owned())));
+    let (truths, reason, message) = ready(Some(AuthorityReadiness::No("Secret x is damaged".to_owned())));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
         ("Ready=False Reconciling=False Stalled=True Refreshing=True", "AuthorityStalled")
     );
     assert!(message.contains("TrustDomain example.org") && message.contains("Secret x is damaged"), "{message}");
-    assert_ne!(ready(None).0, ready(Some(Usable::Yes)).0);
+    assert_ne!(ready(None).0, ready(Some(AuthorityReadiness::Yes)).0);
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
             pod.never_refreshes = parts.iter().map(|&part| part.to_owned()).collect();
             index.apply_pod(pod);
         }
-        let seen = Seen { usable: Some(Usable::Yes), totals: None, claims: None };
+        let seen = Seen { usable: Some(AuthorityReadiness::Yes), totals: None, claims: None };
         let now = Timestamp::from_second(second).unwrap();
         let status = status(&object, &index.identity(&key).unwrap(), &seen, now);
         assert_eq!(status.conditions[0].status, "True", "it is ready in any case");
@@ -308,7 +309,7 @@ fn totals(served: &[(&str, u32)]) -> Arc<Totals> {
         ..IdentityReport::default()
     });
     let report = ReportResponse { identities: identities.collect(), ..ReportResponse::default() };
-    Arc::new(Ledger::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }]))
+    Arc::new(ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }]))
 }
 
 #[tokio::test]

@@ -32,11 +32,11 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{FollowError, follow};
 use crate::{
-    clock::Clock,
-    freshness::{Freshness, MAX_VIEW_AGE, Moment, View},
     metrics::Metrics,
     watch::{ObjectKey, Sink},
 };
+use countersign_issuer::freshness::{Freshness, MAX_VIEW_AGE, Moment, View};
+use countersign_runtime::clock::Clock;
 
 enum Answer {
     Object(u16, Value),

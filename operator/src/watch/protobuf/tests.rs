@@ -21,12 +21,12 @@ use super::messages::{
     Unknown, WatchEvent,
 };
 use crate::{
-    clock::Clock,
-    freshness::Freshness,
     metrics::Metrics,
     watch::{ObjectKey, Sink, follow, pods::PodLite},
 };
 use countersign_index::PodRecord;
+use countersign_issuer::freshness::Freshness;
+use countersign_runtime::clock::Clock;
 
 /// A pod as it is stored: with fields that nobody here reads.
 #[derive(Clone, PartialEq, Message)]

@@ -1,0 +1,149 @@
+//! The answers to requests for credentials: pure functions of what the pod is entitled to, what is published, and a time.
+//! The caller has verified the token before it comes here.
+
+use std::{collections::HashMap, time::Duration};
+
+use countersign_core::{
+    csr::Csr,
+    entitlement::{Entitled, IdentitySpec, check_requested},
+    id::SpiffeId,
+    jwt::JwtRequest,
+    x509::LeafRequest,
+};
+use countersign_proto::issuer::v1;
+use jiff::Timestamp;
+
+use super::{error::IssuerError, record::Issuance};
+use crate::published::{DomainAuthority, Published};
+use countersign_index::Entitlement;
+
+/// The most audiences of one token.
+pub const MAX_AUDIENCES: usize = 16;
+
+/// What a session's requests are answered from.
+#[derive(Clone, Copy, Debug)]
+pub struct IssuanceInputs<'a> {
+    /// What the pod is entitled to.
+    pub entitlement: &'a Entitlement,
+    /// Authorities and bundles.
+    pub published: &'a Published,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Which key was certified for which identity on a stream.
+#[derive(Debug, Default)]
+pub struct KeysUsed(HashMap<[u8; 20], SpiffeId>);
+
+/// A signed X509-SVID, and for the record which identity it is of.
+#[derive(Debug)]
+pub struct SignedX509<'a> {
+    /// What the agent is told.
+    pub response: v1::X509Response,
+    /// The WorkloadIdentity.
+    pub identity: &'a IdentitySpec,
+    /// When it was issued, and how long it lives.
+    pub issuance: Issuance,
+}
+
+/// Signs an X509-SVID for the key of a certificate signing request.
+///
+/// # Errors
+/// When the pod does not hold the identity, the request is not acceptable, or the authority cannot sign.
+pub fn x509<'a>(
+    request: &v1::X509Request,
+    basis: IssuanceInputs<'a>,
+    used: &mut KeysUsed,
+) -> Result<SignedX509<'a>, IssuerError> {
+    let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
+    let authority = domain.x509.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
+    let csr = Csr::verify(&request.csr)?;
+    let key = csr.public_key_spki();
+    used.claim(key.key_id(), &entitled.id)?;
+    let leaf = LeafRequest { spki: key, id: &entitled.id, dns_names: &entitled.dns_names, ttl: entitled.x509_ttl() };
+    let issued = authority.issue(&leaf, basis.now).map_err(IssuerError::X509)?;
+    Ok(SignedX509 {
+        issuance: Issuance { at: basis.now, not_after: issued.not_after },
+        identity: &entitled.identity,
+        response: v1::X509Response {
+            id: request.id,
+            spiffe_id: entitled.id.to_string(),
+            certificates: issued.chain,
+            refusal: None,
+        },
+    })
+}
+
+/// Signs a JWT-SVID.
+///
+/// # Errors
+/// When the pod does not hold the identity, an audience is not the identity's, or the authority cannot sign.
+pub fn jwt(request: &v1::JwtRequest, basis: IssuanceInputs<'_>) -> Result<v1::JwtResponse, IssuerError> {
+    let found = request.audiences.len();
+    if found == 0 || found > MAX_AUDIENCES {
+        return Err(IssuerError::AudienceCount { found, most: MAX_AUDIENCES });
+    }
+    let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
+    if let Some(refused) = request.audiences.iter().find(|audience| !entitled.allows_audience(audience)) {
+        let audience = refused.chars().take(256).collect();
+        return Err(match check_requested(refused) {
+            Ok(()) => IssuerError::Audience { audience, id: entitled.id.to_string() },
+            Err(problem) => IssuerError::AudienceMalformed { audience, problem },
+        });
+    }
+    let (authority, time_left) =
+        domain.jwt.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
+    let left = Duration::try_from(time_left.duration_since(basis.now)).unwrap_or(Duration::ZERO);
+    let request_for = JwtRequest {
+        id: &entitled.id,
+        audiences: &request.audiences,
+        // Nothing may outlive its authority's place in the bundle.
+        ttl: entitled.jwt_ttl().min(left),
+        issuer: domain.jwt_issuer.as_deref(),
+    };
+    let mut issued = authority.issue(&request_for, basis.now).map_err(IssuerError::Jwt)?;
+    Ok(v1::JwtResponse {
+        id: request.id,
+        spiffe_id: entitled.id.to_string(),
+        token: std::mem::take(&mut *issued.token),
+        refusal: None,
+    })
+}
+
+impl<'a> IssuanceInputs<'a> {
+    /// The identity asked for (empty: the default one) and the authority of its trust domain.
+    fn authority_for(&self, spiffe_id: &str) -> Result<(&'a Entitled, &'a DomainAuthority), IssuerError> {
+        let entitled = match self.entitlement {
+            Entitlement::Entitled(entitled) => entitled,
+            Entitlement::None(absence) => return Err(IssuerError::NoIdentity(absence.message.clone())),
+            Entitlement::Gone => return Err(IssuerError::NoIdentity("it does not exist or has ended".to_owned())),
+        };
+        let wanted = if spiffe_id.is_empty() {
+            // The default is the first that is served, as in the state.
+            let served = |one: &&Entitled| self.published.domains.contains_key(one.id.trust_domain());
+            entitled.iter().find(served).or(entitled.first())
+        } else {
+            entitled.iter().find(|one| one.id.to_string() == spiffe_id)
+        };
+        let wanted = wanted.ok_or_else(|| IssuerError::NotHeld(spiffe_id.chars().take(256).collect()))?;
+        let domain = self.published.domains.get(wanted.id.trust_domain());
+        domain
+            .map(|domain| (wanted, &**domain))
+            .ok_or_else(|| IssuerError::NoAuthority(wanted.id.trust_domain().clone()))
+    }
+}
+
+impl KeysUsed {
+    fn claim(&mut self, key_id: [u8; 20], id: &SpiffeId) -> Result<(), IssuerError> {
+        // A renewal makes a new key, so old ones need not be remembered for ever.
+        const REMEMBERED: usize = 256;
+        match self.0.get(&key_id) {
+            Some(holder) if holder != id => return Err(IssuerError::KeyReused(holder.to_string())),
+            Some(_) => return Ok(()),
+            None if self.0.len() >= REMEMBERED => self.0.clear(),
+            None => {}
+        }
+        self.0.insert(key_id, id.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! What is known of one open stream: its agent, the identities it was told of, and what was issued for each. The stream
+//! alone writes its record, so nothing is shared on the way of issuing; whoever inspects this replica reads it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use countersign_core::entitlement::IdentitySpec;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+/// The longest version that is kept, characters; the rest of a longer one is cut off.
+const MAX_VERSION: usize = 32;
+
+/// The most capabilities that are kept, and the longest name of one, characters.
+const MAX_CAPABILITIES: (usize, usize) = (16, 64);
+
+/// What an agent says of itself in `Hello`: its own word, bounded here, believed nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// Such as "0.1.0".
+    pub version: String,
+    /// What it can do beyond version 1 of the protocol, by name.
+    pub capabilities: Vec<String>,
+}
+
+impl AgentInfo {
+    /// As an agent said it, cut to what is kept.
+    #[must_use]
+    pub fn new(version: &str, capabilities: &[String]) -> Self {
+        let (most, longest) = MAX_CAPABILITIES;
+        let cut = |text: &str, longest| text.chars().take(longest).collect::<String>();
+        Self {
+            version: cut(version, MAX_VERSION),
+            capabilities: capabilities.iter().take(most).map(|name| cut(name, longest)).collect(),
+        }
+    }
+}
+
+/// An X509-SVID that was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issuance {
+    /// When it was issued.
+    pub at: Timestamp,
+    /// Its end.
+    pub not_after: Timestamp,
+}
+
+/// An identity that a stream was told of.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The WorkloadIdentity.
+    pub identity: Arc<IdentitySpec>,
+    /// The newest X509-SVID issued for it on this stream.
+    pub issued: Option<Issuance>,
+}
+
+/// One open stream, as others may look at it.
+#[derive(Debug)]
+pub struct StreamRecord {
+    /// The uid of its pod.
+    pub pod_uid: String,
+    /// From where it came, as far as that is known.
+    pub address: Option<IpAddr>,
+    /// Its agent.
+    pub agent: AgentInfo,
+    served: Mutex<Vec<Served>>,
+}
+
+impl StreamRecord {
+    /// Of a stream that was told nothing yet.
+    #[must_use]
+    pub fn new(pod_uid: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
+        Self { pod_uid: pod_uid.to_owned(), address, agent, served: Mutex::default() }
+    }
+
+    /// The stream was told of these identities, and of no others. What was issued for those that stay is kept.
+    pub fn set_served<'a>(&self, identities: impl Iterator<Item = &'a Arc<IdentitySpec>>) {
+        let mut served = self.served.lock();
+        let next = identities.map(|identity| {
+            let issued = served.iter().find(|old| old.identity.uid == identity.uid).and_then(|old| old.issued);
+            Served { identity: Arc::clone(identity), issued }
+        });
+        *served = next.collect();
+    }
+
+    /// An X509-SVID was issued for an identity.
+    pub fn issued(&self, identity: &IdentitySpec, issuance: Issuance) {
+        let mut served = self.served.lock();
+        if let Some(one) = served.iter_mut().find(|one| one.identity.uid == identity.uid) {
+            one.issued = Some(issuance);
+        }
+    }
+
+    /// The identities it was told of.
+    #[must_use]
+    pub fn served(&self) -> Vec<Served> {
+        self.served.lock().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AgentInfo;
+
+    #[test]
+    fn of_what_an_agent_says_only_a_bounded_part_is_kept() {
+        let info = AgentInfo::new(&"9".repeat(1000), &vec!["x".repeat(1000); 1000]);
+        assert_eq!(info.version.len(), 32);
+        assert_eq!((info.capabilities.len(), info.capabilities[0].len()), (16, 64));
+    }
+}

@@ -1,0 +1,69 @@
+//! The state a session is told: who its pod is and whom it trusts, composed of what is published.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use countersign_core::{entitlement::Entitled, id::TrustDomain};
+use countersign_proto::issuer::v1;
+
+use crate::published::Published;
+use countersign_index::Entitlement;
+
+/// The whole state, its generation still 0. Identities whose trust domain has no authority yet are held back: their
+/// holder could do nothing with them.
+#[must_use]
+pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
+    let mut state = v1::State { control_plane_roots: published.control_plane_roots.clone(), ..v1::State::default() };
+    let entitled = match entitlement {
+        Entitlement::Entitled(entitled) => entitled,
+        Entitlement::None(absence) => {
+            state.reason.clone_from(&absence.message);
+            return state;
+        }
+        Entitlement::Gone => {
+            "the pod does not exist or has ended".clone_into(&mut state.reason);
+            return state;
+        }
+    };
+    let (served, waiting): (Vec<_>, Vec<_>) =
+        entitled.iter().partition(|one| published.domains.contains_key(one.id.trust_domain()));
+    state.bundles = bundles(&served, published);
+    state.identities = served.iter().map(|entitled| identity(entitled, published)).collect();
+    if let (true, Some(first)) = (served.is_empty(), waiting.first()) {
+        state.reason = format!(
+            "the authority of trust domain {} is not there yet; the conditions of TrustDomain {} say why",
+            first.id.trust_domain(),
+            first.domain.name
+        );
+    }
+    state
+}
+
+fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
+    let spec = &entitled.identity;
+    let domain = published.domains.get(entitled.id.trust_domain());
+    v1::Identity {
+        spiffe_id: entitled.id.to_string(),
+        hint: entitled.hint.clone().unwrap_or_default(),
+        x509_ttl: seconds(entitled.x509_ttl()),
+        jwt_audiences: spec.jwt.audiences.iter().map(ToString::to_string).collect(),
+        jwt_ttl: seconds(entitled.jwt_ttl()),
+        federates_with: spec.federates_with.iter().map(ToString::to_string).collect(),
+        tainted_authorities: domain.map(|domain| domain.tainted.clone()).unwrap_or_default(),
+        dns_names: Some(v1::DnsNames { names: entitled.dns_names.clone() }),
+    }
+}
+
+/// Of the identities' own trust domains and of those they federate with, as far as they are known here.
+fn bundles(served: &[&Entitled], published: &Published) -> Vec<v1::Bundle> {
+    let own = served.iter().map(|entitled| entitled.id.trust_domain());
+    let foreign = served.iter().flat_map(|entitled| &entitled.identity.federates_with);
+    let wanted: BTreeSet<&TrustDomain> = own.chain(foreign).collect();
+    let known = wanted.into_iter().filter_map(|name| Some((name, published.domains.get(name)?)));
+    known
+        .map(|(name, domain)| v1::Bundle { trust_domain: name.to_string(), document: domain.bundle.to_vec() })
+        .collect()
+}
+
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
