@@ -27,15 +27,15 @@ use countersign_core::{
     jwt::JwtVerificationKey,
     key::{KeyType, PrivateKey, Signer as _},
 };
-use countersign_issuer::{
-    drain,
-    serving::{self, ServingCertificate},
-};
+use countersign_issuer::{drain, serving};
 use countersign_proto::issuer::v1::{
     Hello, SessionRequest, SessionResponse, X509Request, issuer_client::IssuerClient, session_request::Kind as Request,
     session_response::Kind as Response,
 };
-use countersign_runtime::connections::{self, ConnectionLimits};
+use countersign_runtime::{
+    connections::{self, ConnectionLimits},
+    tls::{ServingCertificate, server_config},
+};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -123,7 +123,7 @@ async fn serve() -> (World, SocketAddr, Vec<Vec<u8>>) {
     let (published, clock) = (world.authorities.subscribe(), world.clock.clone());
     let check = world.checks.control_plane_root.clone();
     tokio::spawn(serving::keep_fresh(certificate.clone(), names, published, clock, check));
-    let tls = serving::tls_config(certificate).unwrap();
+    let tls = server_config(certificate, &[b"h2"]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (ready, incoming) = mpsc::channel(64);

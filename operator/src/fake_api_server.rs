@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::metrics::Metrics;
 use countersign_runtime::leader::Leadership;
 use countersign_runtime::readiness::Readiness;
 use countersign_runtime::{

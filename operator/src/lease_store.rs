@@ -101,10 +101,8 @@ fn failed(error: kube::Error) -> LeaseError {
 
 #[cfg(test)]
 mod tests {
-    use super::{lease, stored};
+    use super::{StoredLease, lease, stored};
     use countersign_core::lease::Record;
-    use countersign_runtime::leader::StoredLease;
-    use countersign_runtime::leader::{LeaseError, LeaseStore, StoredLease};
     use jiff::Timestamp;
     use std::time::Duration;
 

@@ -25,7 +25,7 @@ use countersign_issuer::{
     freshness::Freshness,
     pod_lookup::PodLookup,
     registry::{Registry, StreamLimits},
-    serving::{self, ServingCertificate},
+    serving, state,
     token_keys::TokenKeys,
 };
 use countersign_runtime::{
@@ -35,6 +35,7 @@ use countersign_runtime::{
     http,
     leader::{Election, Leadership},
     readiness::Readiness,
+    tls::{ServingCertificate, server_config},
 };
 
 use crate::{
@@ -42,7 +43,7 @@ use crate::{
     authorities::{Authorities, store::JournalStore},
     checks::Checks,
     config::Config,
-    controllers::{authority_readiness::AuthorityReadinessFeed, control_plane, trust_domain, workload_identity},
+    controllers::{control_plane, trust_domain, workload_identity},
     events,
     inspect::{self, credential::Credential, report::Source},
     lease_store::ApiServerLease,
@@ -83,7 +84,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(cluster, audience, version = env!("CARGO_PKG_VERSION"), "operator starts");
 
     let index = SharedIndex::new(Index::default());
-    let authorities = Authorities::new(cluster.clone(), clock.clone(), index.clone());
+    let authorities = Authorities::new(cluster.clone(), clock.clone());
     let freshness = Freshness::new(clock.clone());
     let journals = JournalStore::new(client.clone(), &config.authorities_namespace);
     let token_keys = Arc::new(TokenKeys::new(
@@ -180,6 +181,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         part!("publication of authorities", async move { authorities.keep_time().await });
     }
     {
+        let (authorities, configs) = (authorities.clone(), index.authorities());
+        part!("configuration of authorities", async move { authorities.follow(configs).await });
+    }
+    part!("notification of sessions", state::notify_sessions(authorities.subscribe(), index.clone()));
+    {
         let token_keys = token_keys.clone();
         part!("refresh of token keys", async move { token_keys.keep_fresh().await });
     }
@@ -196,7 +202,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics.leader.clone(),
     );
     let election = tokio::spawn(election.run(checks.caches_complete().passes(), resign.clone()));
-    let (usable, usable_news) = AuthorityReadinessFeed::new();
     let domain_context = trust_domain::Context {
         client: client.clone(),
         index: index.clone(),
@@ -204,7 +209,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         journals: journals.clone(),
         cluster: cluster.clone(),
         leadership: leadership.clone(),
-        usable,
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
@@ -219,10 +223,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         clock: clock.clone(),
         metrics: metrics.clone(),
     };
-    part!(
-        "controller of WorkloadIdentities",
-        workload_identity::run(Arc::new(identity_context), identities, usable_news)
-    );
+    part!("controller of WorkloadIdentities", workload_identity::run(Arc::new(identity_context), identities));
     let control_plane_context = control_plane::Context {
         client: client.clone(),
         namespace: config.namespace.clone(),
@@ -249,7 +250,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             checks.control_plane_root.clone()
         )
     );
-    let tls = serving::tls_config(certificate).context("TLS 1.3 is not to be had")?;
+    let tls = server_config(certificate, &[b"h2"]).context("TLS 1.3 is not to be had")?;
     let listener = TcpListener::bind(config.listen_issuer)
         .await
         .with_context(|| format!("the issuer cannot listen on {}", config.listen_issuer))?;

@@ -33,13 +33,13 @@ async fn a_stream_of_another_kind_of_session_displaces_the_pods_with_an_event_an
     let mut thief = world.hello(world.token(), "app").await;
     thief.state().await;
     assert_eq!(agent.end().await.code(), Code::Aborted);
-    let (pod, notice) = world.send().await;
+    let (pod, notice) = world.notice().await;
     assert_eq!(pod.name, "orders-0");
     assert!(matches!(&notice, PodEvent::Superseded(why) if why.contains("container app")), "{notice:?}");
     let (mut agent, _) = world.opened().await;
     assert_eq!(thief.end().await.code(), Code::Aborted, "the agent is not kept out");
     assert_eq!(agent.x509(csr(), world.token()).await.refusal, None);
-    assert!(matches!(world.send().await.1, PodEvent::Superseded(_)));
+    assert!(matches!(world.notice().await.1, PodEvent::Superseded(_)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ async fn a_token_that_lives_too_long_or_names_no_node_opens_no_stream() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_selected_too_often_gets_the_oldest_identities_and_an_event_names_the_others() {
     let mut world = World::new().await;
-    let begun = world.metrics.states_pushed.get();
+    let begun = world.metrics.issuer.states_pushed.get();
     world.index.update(|index| {
         for number in 0..MAX_IDENTITIES + 1 {
             index.apply_identity(policy::workload_identity(&identity(
@@ -114,8 +114,8 @@ async fn a_session_that_is_selected_too_often_gets_the_oldest_identities_and_an_
     });
     let (_stream, state) = world.opened().await;
     assert_eq!(state.identities.len(), MAX_IDENTITIES);
-    assert_eq!(world.metrics.states_pushed.get() - begun, 1);
-    let (pod, notice) = world.send().await;
+    assert_eq!(world.metrics.issuer.states_pushed.get() - begun, 1);
+    let (pod, notice) = world.notice().await;
     assert_eq!(pod.name, "orders-0");
     let PodEvent::TooManyIdentities(why) = notice else { panic!("{notice:?}") };
     assert!(why.contains("shop/z31, shop/z32:"), "{why}");

@@ -104,14 +104,14 @@ async fn a_replica_whose_clock_is_off_the_api_servers_serves_nobody_until_it_agr
         let world = World::new().await;
         let (stream, _) = world.opened().await;
         let now = world.clock.now();
-        world.clock_skew.note(now, now, Timestamp::from_second(now.as_second() - off).unwrap());
+        world.clock_skew.observe(now, now, Timestamp::from_second(now.as_second() - off).unwrap());
 
         if asks {
             let csr = Csr::create(&PrivateKey::generate(KeyType::EcP256).unwrap()).unwrap();
             let request = v1::X509Request { id: 7, csr, spiffe_id: String::new(), token: world.token() };
             stream.send(session_request::Kind::X509(request)).await;
         } else {
-            world.authorities.forget("example.org");
+            world.authorities.configure(&[].into());
         }
         // A token of the API server's time is not valid by this one's; that is no fault of the pod's.
         let strange = world.refusal(token(&world, -2 * off)).await;
@@ -120,7 +120,7 @@ async fn a_replica_whose_clock_is_off_the_api_servers_serves_nobody_until_it_agr
             assert!(refused.message().contains("set the clock of its node"), "{refused}");
         }
         world.make_authority();
-        world.clock_skew.note(now, now, now);
+        world.clock_skew.observe(now, now, now);
         world.opened().await;
     }
 }

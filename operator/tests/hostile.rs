@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use countersign_issuer::listener::ConnectionLimits;
 use countersign_proto::issuer::v1;
+use countersign_runtime::connections::ConnectionLimits;
 use support::{World, claims, pod, tls::Road};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -107,7 +107,7 @@ async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
     }
     drop(seats.acquire_many(PEERS).await.unwrap());
     let full = async {
-        while world.metrics.connections_evicted.get() == 0 {
+        while world.metrics.connections.evicted.get() == 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -116,7 +116,7 @@ async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
     hostile.abort_all();
     let ratio = during.1.as_secs_f64() / before.1.as_secs_f64();
     println!("honest p50/p99 before {before:?}, among {PEERS} hostile {during:?}: ratio of p99 {ratio:.2}");
-    println!("{} hostile connections made room for others", world.metrics.connections_evicted.get());
+    println!("{} hostile connections made room for others", world.metrics.connections.evicted.get());
 }
 
 // What one address may hold before it has proven anything.
@@ -183,7 +183,7 @@ async fn an_open_stream_on_a_connection_of_its_own_costs_little_memory() {
         output.lines().map_while(Result::ok).any(|line| line.contains("all streams are open"))
     });
     assert!(timeout(Duration::from_secs(120), opened).await.unwrap().unwrap(), "the other ends");
-    let (sessions, after) = (world.metrics.sessions.get(), resident());
+    let (sessions, after) = (world.metrics.issuer.sessions.get(), resident());
     assert_eq!(usize::try_from(sessions).unwrap(), STREAMS);
     let each = (after.saturating_sub(before)) as f64 / STREAMS as f64;
     println!("{STREAMS} streams, each on a connection of its own: {each:.1} KiB each (aim 32 KiB)");

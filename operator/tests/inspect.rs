@@ -5,19 +5,17 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_core::{key::KeyType, x509::X509Authority};
+use countersign_issuer::published::Published;
 use countersign_issuer::{
     agent_versions::SupportPolicy,
     record::AgentInfo,
     registry::{Registry, StreamLimits},
 };
-use countersign_operator::{
-    authorities::Published,
-    inspect::{
-        client::{AskError, ask},
-        credential::{Credential, CredentialError},
-        report::Source,
-        server,
-    },
+use countersign_operator::inspect::{
+    client::{AskError, ask},
+    credential::{Credential, CredentialError},
+    report::Source,
+    server,
 };
 use countersign_proto::inspect::v1::PodAddresses;
 use countersign_runtime::readiness::Readiness;

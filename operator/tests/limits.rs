@@ -170,7 +170,7 @@ async fn opening_and_resetting_streams_without_end_ends_the_connection() {
     assert!(opened < 5000, "{opened} streams on one connection");
     end.await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.metrics.sessions.get(), 0, "nothing is left of them");
+    assert_eq!(world.metrics.issuer.sessions.get(), 0, "nothing is left of them");
     world.opened().await;
 }
 
@@ -200,7 +200,7 @@ async fn a_reader_that_takes_nothing_is_held_the_newest_state_only() {
         world.index.update(|index| index.apply_identity(policy::workload_identity(&identity("orders", hint))));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let pushed = world.metrics.states_pushed.get();
+    let pushed = world.metrics.issuer.states_pushed.get();
     assert!(pushed <= 4, "{pushed} states for a reader that reads none");
 
     reads.send(()).unwrap();
@@ -240,7 +240,7 @@ async fn headers_beyond_the_limit_are_refused() {
         Ok(response) => assert_eq!(response.status(), http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         Err(error) => assert!(error.is_reset() || error.is_go_away(), "{error}"),
     }
-    assert_eq!(world.metrics.sessions.get(), 0);
+    assert_eq!(world.metrics.issuer.sessions.get(), 0);
 }
 
 // PING here; SETTINGS, WINDOW_UPDATE and whatever else is small and asked for in masses come no faster.
@@ -325,7 +325,7 @@ async fn changes_that_come_together_are_one_push() {
         stream.state().await;
         streams.push(stream);
     }
-    let before = world.metrics.states_pushed.get();
+    let before = world.metrics.issuer.states_pushed.get();
     for change in 0..30 {
         let hint = json!({"hint": format!("hint-{change}")});
         world.index.update(|index| index.apply_identity(policy::workload_identity(&identity("orders", hint))));
@@ -334,5 +334,5 @@ async fn changes_that_come_together_are_one_push() {
     for stream in &mut streams {
         assert_eq!(stream.state().await.identities[0].hint, "hint-29");
     }
-    assert_eq!(world.metrics.states_pushed.get() - before, STREAMS);
+    assert_eq!(world.metrics.issuer.states_pushed.get() - before, STREAMS);
 }

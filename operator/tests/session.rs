@@ -109,7 +109,7 @@ async fn a_token_that_does_not_prove_a_living_pod_opens_no_stream() {
         assert!(status.message().contains(says), "{what}: {status}");
         assert!(token.is_empty() || !status.message().contains(&token), "{what}: the token is in the message");
     }
-    assert_eq!(world.metrics.sessions.get(), 0);
+    assert_eq!(world.metrics.issuer.sessions.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,9 +308,9 @@ async fn a_newer_stream_of_the_session_displaces_the_older_with_an_event() {
     let (mut newer, _) = world.opened().await;
     assert_eq!(older.end().await.code(), Code::Aborted);
     assert_eq!(newer.x509(csr(), world.token()).await.refusal, None);
-    assert_eq!(world.metrics.superseded.get(), 1);
+    assert_eq!(world.metrics.issuer.superseded.get(), 1);
     let superseded = loop {
-        if let (pod, PodEvent::Superseded(_)) = world.send().await {
+        if let (pod, PodEvent::Superseded(_)) = world.notice().await {
             break pod;
         }
     };
@@ -358,7 +358,7 @@ async fn a_pod_without_identity_keeps_its_stream_and_is_told_at_once_when_it_get
     assert!(state.reason.contains("no WorkloadIdentity"), "{}", state.reason);
     let (code, _) = refused(stream.x509(csr(), world.token()).await.refusal);
     assert_eq!(code, Code::PermissionDenied);
-    assert!(matches!(world.send().await.1, PodEvent::NoIdentity(why) if why == state.reason));
+    assert!(matches!(world.notice().await.1, PodEvent::NoIdentity(why) if why == state.reason));
 
     world.index.update(|index| index.apply_identity(policy::workload_identity(&orders())));
     assert!(stream.state().await.reason.contains("no TrustDomain example.org"));
@@ -383,7 +383,7 @@ async fn what_does_not_change_the_state_is_not_pushed() {
     // The next thing on the stream is the answer, not a state.
     assert_eq!(stream.x509(csr(), world.token()).await.refusal, None);
     world.index.update(|index| {
-        index.apply_identity(policy::workload_identity(&identity("late", json!({"path": "/ns/{namespace}/late"}))))
+        index.apply_identity(policy::workload_identity(&identity("late", json!({"path": "/ns/{namespace}/late"}))));
     });
     let second = stream.state().await;
     assert_eq!(second.identities.len(), 2);

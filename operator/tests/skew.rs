@@ -141,7 +141,7 @@ async fn an_outdated_agent_is_served_counted_and_told_of() {
         let outdated = || {
             let identities = source.report().identities;
             let reported: Vec<_> = identities.iter().map(|one| (one.pods, one.outdated)).collect();
-            (world.metrics.agents_outdated.get(), reported)
+            (world.metrics.issuer.agents_outdated.get(), reported)
         };
         let hello = v1::Hello { version: version.to_owned(), token: world.token(), ..v1::Hello::default() };
         let mut stream = client.hello(hello.clone()).await.unwrap();

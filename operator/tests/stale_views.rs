@@ -141,9 +141,24 @@ fn keep_fresh(world: &World, server: &ApiServer) {
     let (index, freshness, metrics) = shared();
     tokio::spawn(watch::namespaces::watch(client(), index, freshness, checks.namespaces.clone(), metrics));
     let (index, freshness, metrics) = shared();
-    tokio::spawn(watch::trust_domains::watch(client(), String::new(), index, Stored::new().1, freshness, checks.trust_domains.clone(), metrics));
+    tokio::spawn(watch::trust_domains::watch(
+        client(),
+        String::new(),
+        index,
+        Stored::new().1,
+        freshness,
+        checks.trust_domains.clone(),
+        metrics,
+    ));
     let (index, freshness, metrics) = shared();
-    tokio::spawn(watch::workload_identities::watch(client(), index, Stored::new().1, freshness, checks.workload_identities.clone(), metrics));
+    tokio::spawn(watch::workload_identities::watch(
+        client(),
+        index,
+        Stored::new().1,
+        freshness,
+        checks.workload_identities.clone(),
+        metrics,
+    ));
     let (authorities, freshness) = (world.authorities.clone(), world.freshness.clone());
     tokio::spawn(watch::journals::confirm(client(), AUTHORITIES.to_owned(), authorities, freshness));
     let (keys, dead, source) = (world.context.token_keys.clone(), server.dead.clone(), world.cluster_keys.clone());

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod bench;
+#[cfg(test)]
+mod boundaries;
 mod build;
 mod cluster;
 mod codegen;

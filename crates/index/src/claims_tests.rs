@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::tests::{domain, identity, ids, key, pod, team};
-use super::{Dirty, Entitlement, Index, SharedIndex, history};
+use super::{Dirty, Entitlement, Index, SharedIndex};
 
 /// Namespaces `shop` and `bank` share `/svc/*` and the names below `example.org`; each has a pod, `p` and `q`.
 fn shared() -> SharedIndex {
@@ -188,7 +188,7 @@ fn after_an_upgrade_what_was_held_is_held() {
         let mut object = identity("shop", "one", 0, &json!({}));
         object.metadata.generation = Some(generation);
         object.status = serde_json::from_value(status.clone()).unwrap();
-        assert_eq!(history(&object), expected, "generation {generation}, {status}");
+        assert_eq!(policy::claim_history(&object), expected, "generation {generation}, {status}");
     }
 }
 

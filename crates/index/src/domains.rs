@@ -2,13 +2,14 @@
 //! is a duplicate and signs nothing.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use countersign_core::{
     entitlement::{DomainSpec, FieldErrors},
     id::TrustDomain,
+    journal::AuthorityConfig,
 };
 use jiff::Timestamp;
 
@@ -31,6 +32,7 @@ pub enum DomainVerdict {
 #[derive(Debug, Default)]
 pub(super) struct Domains {
     by_name: HashMap<String, Result<Arc<DomainSpec>, FieldErrors>>,
+    authorities: HashMap<String, AuthorityConfig>,
     /// Objects by the trust domain they name, in order of precedence: created, uid, name.
     by_trust_domain: HashMap<TrustDomain, BTreeSet<(Timestamp, String, String)>>,
 }
@@ -42,6 +44,21 @@ impl Domains {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.by_name.keys()
+    }
+
+    /// Keeps what an object specifies of its authorities; the answer is whether that is new.
+    pub(super) fn set_authority(&mut self, name: &str, authority: Option<AuthorityConfig>) -> bool {
+        let old = match authority.clone() {
+            Some(authority) => self.authorities.insert(name.to_owned(), authority),
+            None => self.authorities.remove(name),
+        };
+        old != authority
+    }
+
+    /// The authorities of the accepted TrustDomains, by the objects' names.
+    pub(super) fn accepted_authorities(&self) -> BTreeMap<String, AuthorityConfig> {
+        let accepted = self.authorities.iter().filter(|(name, _)| self.accepted(name).is_some());
+        accepted.map(|(name, authority)| (name.clone(), authority.clone())).collect()
     }
 
     pub(super) fn stored(&self, name: &str) -> Option<&Result<Arc<DomainSpec>, FieldErrors>> {

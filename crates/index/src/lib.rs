@@ -16,6 +16,7 @@ use std::{
 use countersign_core::entitlement::{
     ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out,
 };
+use countersign_core::journal::AuthorityConfig;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -60,6 +61,8 @@ pub struct Index {
     identities: Identities,
     sessions: Sessions,
     dirty: Dirty,
+    /// Whether [`Self::accepted_authorities`] may be new.
+    authorities_changed: bool,
 }
 
 /// Objects whose status may have to change.
@@ -136,6 +139,12 @@ impl Index {
     #[must_use]
     pub fn accepted_domains(&self) -> Vec<Arc<DomainSpec>> {
         self.domains.names().filter_map(|name| self.domains.accepted(name)).collect()
+    }
+
+    /// The authorities that this cluster has, by the names of their TrustDomains.
+    #[must_use]
+    pub fn accepted_authorities(&self) -> BTreeMap<String, AuthorityConfig> {
+        self.domains.accepted_authorities()
     }
 
     /// What became of a WorkloadIdentity; `None` when there is none of that name.
@@ -288,8 +297,9 @@ impl Index {
 
     /// A TrustDomain came or changed.
     pub fn apply_domain(&mut self, declared: DeclaredDomain) {
-        let DeclaredDomain { name, spec } = declared;
+        let DeclaredDomain { name, spec, authority } = declared;
         self.dirty.domains.insert(name.clone());
+        self.authorities_changed |= self.domains.set_authority(&name, authority);
         if matches!((self.domains.stored(&name), &spec), (Some(Ok(old)), Ok(new)) if **old == *new) {
             return;
         }
@@ -299,6 +309,7 @@ impl Index {
 
     /// A TrustDomain is gone.
     pub fn remove_domain(&mut self, name: &str) {
+        self.authorities_changed |= self.domains.set_authority(name, None);
         let touched = self.domains.remove(name);
         self.domains_changed(touched);
     }
@@ -311,6 +322,8 @@ impl Index {
 
     fn domains_changed(&mut self, names: Vec<String>) {
         let concerned: Vec<_> = names.iter().flat_map(|name| self.identities.of_domain(name)).collect();
+        // Which object holds a trust domain may have changed.
+        self.authorities_changed |= !names.is_empty();
         self.dirty.domains.extend(names);
         self.judge(concerned);
     }

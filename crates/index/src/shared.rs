@@ -1,7 +1,12 @@
 //! The index as the parts of the process share it, and a session's subscription to it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use countersign_core::journal::AuthorityConfig;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -17,6 +22,7 @@ struct Shared {
     dirty_domains: Notify,
     dirty_identities: Notify,
     renamed_holders: Notify,
+    authorities: watch::Sender<Arc<BTreeMap<String, AuthorityConfig>>>,
 }
 
 /// Between two times at which those are judged anew who lose a claim that many share to another than before.
@@ -34,6 +40,10 @@ impl SharedIndex {
         let (answer, domains, identities, holders) = {
             let mut index = self.0.index.lock();
             let answer = change(&mut index);
+            if std::mem::take(&mut index.authorities_changed) {
+                // Under the lock, so that of two changes the later one is published last.
+                self.publish_authorities(index.accepted_authorities());
+            }
             let (domains, identities) = (!index.dirty.domains.is_empty(), !index.dirty.identities.is_empty());
             (answer, domains, identities, index.has_renamed_holders())
         };
@@ -54,13 +64,25 @@ impl SharedIndex {
         look(&self.0.index.lock())
     }
 
-    /// Marks a TrustDomain's status as possibly changed for a cause outside the index, such as its journal.
-    pub fn touch_domain(&self, name: &str) {
-        self.update(|index| index.dirty.domains.insert(name.to_owned()));
+    /// The authorities of all accepted TrustDomains by the objects' names, now and from now on.
+    #[must_use]
+    pub fn authorities(&self) -> watch::Receiver<Arc<BTreeMap<String, AuthorityConfig>>> {
+        self.0.authorities.subscribe()
     }
 
-    /// Has every session look anew, for a cause outside the index, such as what is published of authorities.
-    pub fn wake_sessions(&self) {
+    fn publish_authorities(&self, authorities: BTreeMap<String, AuthorityConfig>) {
+        self.0.authorities.send_if_modified(|current| {
+            let changed = **current != authorities;
+            if changed {
+                *current = Arc::new(authorities);
+            }
+            changed
+        });
+    }
+
+    /// Notifies every session of a change outside the index that its state depends on, such as a published bundle. Each session
+    /// has a notification of its own: one that all of them wait for would have a lock that all of them take.
+    pub fn notify_sessions(&self) {
         self.0.index.lock().sessions.wake();
     }
 

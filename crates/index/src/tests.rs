@@ -181,7 +181,7 @@ fn a_session_is_told_of_what_concerns_it_and_of_nothing_else() {
     });
     assert!(!told(&mut subscription));
     index.update(|index| {
-        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({"x509": {"ttl": "30m"}}))))
+        index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({"x509": {"ttl": "30m"}}))));
     });
     assert!(told(&mut subscription));
     index.update(|index| index.apply_namespace("shop", team("b")));
@@ -233,17 +233,17 @@ fn of_two_claims_to_one_id_the_oldest_holds_until_it_goes() {
     assert_eq!(now(&index, "q"), ["spiffe://example.org/app"]);
     let subscription = index.subscribe("uid-q", "");
     index.update(|index| {
-        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/app"}))))
+        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/app"}))));
     });
     assert_eq!(now(&index, "p"), ["spiffe://example.org/app"]);
     assert_eq!(ids(&subscription.current()), ["none: Conflict"]);
     index.update(|index| index.remove_identity(&key("shop", "early")));
     assert_eq!(ids(&subscription.current()), ["spiffe://example.org/app"]);
     index.update(|index| {
-        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/app"}))))
+        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/app"}))));
     });
     index.update(|index| {
-        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/other"}))))
+        index.apply_identity(policy::workload_identity(&identity("shop", "early", 0, &json!({"path": "/other"}))));
     });
     assert_eq!(ids(&subscription.current()), ["spiffe://example.org/app"], "its spec moved away");
 }
@@ -365,7 +365,8 @@ fn a_trust_domain_that_cannot_be_read_names_its_field_and_grants_nothing() {
         index.apply_domain(policy::trust_domain(&broken, "prod"));
     });
     let DomainVerdict::Invalid(error) = index.read(|index| index.domain("example.org")).unwrap() else { panic!() };
-    assert_eq!(error.field, "spec.grants[0].paths");
+    let fields: Vec<_> = error.iter().map(|error| error.field.as_str()).collect();
+    assert_eq!(fields, ["spec.grants[0].paths[1]"]);
     assert_eq!(now(&index, "p"), ["none: NoTrustDomain"]);
 }
 
@@ -373,7 +374,7 @@ fn a_trust_domain_that_cannot_be_read_names_its_field_and_grants_nothing() {
 fn an_identity_that_cannot_be_read_is_told_to_those_who_wait() {
     let index = shop();
     index.update(|index| {
-        index.apply_identity(policy::workload_identity(&identity("shop", "broken", 0, &json!({"path": "/a/../b"}))))
+        index.apply_identity(policy::workload_identity(&identity("shop", "broken", 0, &json!({"path": "/a/../b"}))));
     });
     let Entitlement::None(absence) = index.read(|index| index.entitlement("uid-p", "")) else { panic!() };
     assert!(absence.message.contains("WorkloadIdentity shop/broken cannot be read: spec.path"), "{}", absence.message);
@@ -489,8 +490,31 @@ async fn only_what_a_change_touches_is_dirty() {
     assert_eq!(index.dirty_identities().await.into_iter().collect::<Vec<_>>(), [key("shop", "one")]);
     index.update(|index| index.apply_pod(labelled(pod("shop", "q"), "a", "b")));
     assert_eq!(index.read(|index| index.dirty.clone()), Dirty::default());
-    index.touch_domain("example.org");
+    index.update(|index| index.apply_domain(policy::trust_domain(&example(), "prod")));
     assert!(index.dirty_domains().await.contains("example.org"));
+}
+
+// R25: an older object of the same trust domain takes over, and the authorities with it.
+#[test]
+fn the_authorities_of_accepted_trust_domains_are_published() {
+    let index = shop();
+    let mut authorities = index.authorities();
+    let names = |published: &std::collections::BTreeMap<String, _>| published.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&authorities.borrow_and_update()), ["example.org"]);
+    index.update(|index| index.apply_pod(pod("shop", "q")));
+    assert!(!authorities.has_changed().unwrap(), "a pod changes nothing of them");
+    let mut older = example();
+    older.metadata.name = Some("older".to_owned());
+    older.metadata.creation_timestamp = serde_json::from_value(json!("2020-01-01T00:00:00Z")).unwrap();
+    older.spec.trust_domain = Some("example.org".to_owned());
+    index.update(|index| index.apply_domain(policy::trust_domain(&older, "prod")));
+    assert_eq!(names(&authorities.borrow_and_update()), ["older"]);
+    index.update(|index| index.remove_domain("older"));
+    assert_eq!(names(&authorities.borrow_and_update()), ["example.org"]);
+    let mut foreign = example();
+    foreign.spec.authority = None;
+    index.update(|index| index.apply_domain(policy::trust_domain(&foreign, "prod")));
+    assert!(authorities.borrow_and_update().is_empty());
 }
 
 #[test]

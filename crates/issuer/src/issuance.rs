@@ -1,5 +1,5 @@
-//! The answers to requests for credentials: pure functions of what the pod is entitled to, what is published, and a time.
-//! The caller has verified the token before it comes here.
+//! The one place where credentials are made: pure functions of what the pod is entitled to, what is published, and a time. Each
+//! returns one record of what was made, from which metrics and statistics follow. The caller has verified the token before.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,12 +8,13 @@ use countersign_core::{
     entitlement::{Entitled, IdentitySpec, check_requested},
     id::SpiffeId,
     jwt::JwtRequest,
+    service_account::PodToken,
     x509::LeafRequest,
 };
 use countersign_proto::issuer::v1;
 use jiff::Timestamp;
 
-use super::{error::IssuerError, record::Issuance};
+use super::error::IssuerError;
 use crate::published::{DomainAuthority, Published};
 use countersign_index::Entitlement;
 
@@ -27,24 +28,57 @@ pub struct IssuanceInputs<'a> {
     pub entitlement: &'a Entitlement,
     /// Authorities and bundles.
     pub published: &'a Published,
+    /// The pod that asks, as its token proves it.
+    pub pod: &'a PodToken,
     /// The time.
     pub now: Timestamp,
+}
+
+/// The kind of a credential. To add one: a variant here, its function below, and its metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CredentialKind {
+    /// An X509-SVID.
+    X509,
+    /// A JWT-SVID.
+    Jwt,
+}
+
+/// A credential that was issued. It holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuanceRecord<'a> {
+    /// What it is.
+    pub kind: CredentialKind,
+    /// What tells it from all others of its authority: an X509-SVID's serial, big-endian, or the text of a JWT-SVID's `jti`.
+    pub serial: Vec<u8>,
+    /// The identity it proves.
+    pub id: &'a SpiffeId,
+    /// What signed it: an X.509 authority's subject key id, or the text of a JWT authority's `kid`.
+    pub authority: Vec<u8>,
+    /// The uid of the pod that asked.
+    pub pod_uid: &'a str,
+    /// The name of the node where that pod runs.
+    pub node: &'a str,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// From when on it is worthless.
+    pub expires_at: Timestamp,
+    /// The rule by which the pod is entitled: its WorkloadIdentity.
+    pub rule: &'a IdentitySpec,
+}
+
+/// A response for the agent, and the record of what it holds.
+#[derive(Debug)]
+pub struct Issued<'a, R> {
+    /// What the agent is sent.
+    pub response: R,
+    /// What was issued.
+    pub record: IssuanceRecord<'a>,
 }
 
 /// Which key was certified for which identity on a stream.
 #[derive(Debug, Default)]
 pub struct KeysUsed(HashMap<[u8; 20], SpiffeId>);
-
-/// A signed X509-SVID, and for the record which identity it is of.
-#[derive(Debug)]
-pub struct SignedX509<'a> {
-    /// What the agent is told.
-    pub response: v1::X509Response,
-    /// The WorkloadIdentity.
-    pub identity: &'a IdentitySpec,
-    /// When it was issued, and how long it lives.
-    pub issuance: Issuance,
-}
 
 /// Signs an X509-SVID for the key of a certificate signing request.
 ///
@@ -52,19 +86,23 @@ pub struct SignedX509<'a> {
 /// When the pod does not hold the identity, the request is not acceptable, or the authority cannot sign.
 pub fn x509<'a>(
     request: &v1::X509Request,
-    basis: IssuanceInputs<'a>,
+    inputs: IssuanceInputs<'a>,
     used: &mut KeysUsed,
-) -> Result<SignedX509<'a>, IssuerError> {
-    let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
+) -> Result<Issued<'a, v1::X509Response>, IssuerError> {
+    let (entitled, domain) = inputs.authority_for(&request.spiffe_id)?;
     let authority = domain.x509.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
     let csr = Csr::verify(&request.csr)?;
     let key = csr.public_key_spki();
     used.claim(key.key_id(), &entitled.id)?;
     let leaf = LeafRequest { spki: key, id: &entitled.id, dns_names: &entitled.dns_names, ttl: entitled.x509_ttl() };
-    let issued = authority.issue(&leaf, basis.now).map_err(IssuerError::X509)?;
-    Ok(SignedX509 {
-        issuance: Issuance { at: basis.now, not_after: issued.not_after },
-        identity: &entitled.identity,
+    let issued = authority.issue(&leaf, inputs.now).map_err(IssuerError::X509)?;
+    Ok(Issued {
+        record: IssuanceRecord {
+            serial: issued.serial,
+            authority: issued.authority_key_id,
+            expires_at: issued.not_after,
+            ..inputs.record(CredentialKind::X509, entitled)
+        },
         response: v1::X509Response {
             id: request.id,
             spiffe_id: entitled.id.to_string(),
@@ -78,12 +116,15 @@ pub fn x509<'a>(
 ///
 /// # Errors
 /// When the pod does not hold the identity, an audience is not the identity's, or the authority cannot sign.
-pub fn jwt(request: &v1::JwtRequest, basis: IssuanceInputs<'_>) -> Result<v1::JwtResponse, IssuerError> {
+pub fn jwt<'a>(
+    request: &v1::JwtRequest,
+    inputs: IssuanceInputs<'a>,
+) -> Result<Issued<'a, v1::JwtResponse>, IssuerError> {
     let found = request.audiences.len();
     if found == 0 || found > MAX_AUDIENCES {
         return Err(IssuerError::AudienceCount { found, most: MAX_AUDIENCES });
     }
-    let (entitled, domain) = basis.authority_for(&request.spiffe_id)?;
+    let (entitled, domain) = inputs.authority_for(&request.spiffe_id)?;
     if let Some(refused) = request.audiences.iter().find(|audience| !entitled.allows_audience(audience)) {
         let audience = refused.chars().take(256).collect();
         return Err(match check_requested(refused) {
@@ -93,7 +134,7 @@ pub fn jwt(request: &v1::JwtRequest, basis: IssuanceInputs<'_>) -> Result<v1::Jw
     }
     let (authority, time_left) =
         domain.jwt.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
-    let left = Duration::try_from(time_left.duration_since(basis.now)).unwrap_or(Duration::ZERO);
+    let left = Duration::try_from(time_left.duration_since(inputs.now)).unwrap_or(Duration::ZERO);
     let request_for = JwtRequest {
         id: &entitled.id,
         audiences: &request.audiences,
@@ -101,16 +142,39 @@ pub fn jwt(request: &v1::JwtRequest, basis: IssuanceInputs<'_>) -> Result<v1::Jw
         ttl: entitled.jwt_ttl().min(left),
         issuer: domain.jwt_issuer.as_deref(),
     };
-    let mut issued = authority.issue(&request_for, basis.now).map_err(IssuerError::Jwt)?;
-    Ok(v1::JwtResponse {
-        id: request.id,
-        spiffe_id: entitled.id.to_string(),
-        token: std::mem::take(&mut *issued.token),
-        refusal: None,
+    let mut issued = authority.issue(&request_for, inputs.now).map_err(IssuerError::Jwt)?;
+    Ok(Issued {
+        record: IssuanceRecord {
+            serial: issued.jti.into_bytes(),
+            authority: authority.kid().as_bytes().to_vec(),
+            expires_at: issued.expires_at,
+            ..inputs.record(CredentialKind::Jwt, entitled)
+        },
+        response: v1::JwtResponse {
+            id: request.id,
+            spiffe_id: entitled.id.to_string(),
+            token: std::mem::take(&mut *issued.token),
+            refusal: None,
+        },
     })
 }
 
 impl<'a> IssuanceInputs<'a> {
+    /// The record of a credential of which nothing is known yet but whom it is for.
+    fn record(&self, kind: CredentialKind, entitled: &'a Entitled) -> IssuanceRecord<'a> {
+        IssuanceRecord {
+            kind,
+            serial: Vec::new(),
+            id: &entitled.id,
+            authority: Vec::new(),
+            pod_uid: &self.pod.pod_uid,
+            node: &self.pod.node.name,
+            issued_at: self.now,
+            expires_at: self.now,
+            rule: &entitled.identity,
+        }
+    }
+
     /// The identity asked for (empty: the default one) and the authority of its trust domain.
     fn authority_for(&self, spiffe_id: &str) -> Result<(&'a Entitled, &'a DomainAuthority), IssuerError> {
         let entitled = match self.entitlement {

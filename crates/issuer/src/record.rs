@@ -1,5 +1,5 @@
-//! What is known of one open stream: its agent, the identities it was told of, and what was issued for each. The stream
-//! alone writes its record, so nothing is shared on the way of issuing; whoever inspects this replica reads it.
+//! What is known of one open stream: its agent, the identities it was sent, and what was issued for each. Only the stream
+//! writes its record, so issuing shares nothing; the Inspect API reads it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,13 +7,15 @@ use countersign_core::entitlement::IdentitySpec;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::issuance::{CredentialKind, IssuanceRecord};
+
 /// The longest version that is kept, characters; the rest of a longer one is cut off.
 const MAX_VERSION: usize = 32;
 
 /// The most capabilities that are kept, and the longest name of one, characters.
 const MAX_CAPABILITIES: (usize, usize) = (16, 64);
 
-/// What an agent says of itself in `Hello`: its own word, bounded here, believed nowhere.
+/// What an agent says of itself in `Hello`: bounded here, and trusted nowhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentInfo {
     /// Such as "0.1.0".
@@ -44,7 +46,7 @@ pub struct Issuance {
     pub not_after: Timestamp,
 }
 
-/// An identity that a stream was told of.
+/// An identity that a stream was sent.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The WorkloadIdentity.
@@ -66,13 +68,13 @@ pub struct StreamRecord {
 }
 
 impl StreamRecord {
-    /// Of a stream that was told nothing yet.
+    /// Of a stream that was sent nothing yet.
     #[must_use]
     pub fn new(pod_uid: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
         Self { pod_uid: pod_uid.to_owned(), address, agent, served: Mutex::default() }
     }
 
-    /// The stream was told of these identities, and of no others. What was issued for those that stay is kept.
+    /// The stream was sent these identities, and no others. What was issued for those that stay is kept.
     pub fn set_served<'a>(&self, identities: impl Iterator<Item = &'a Arc<IdentitySpec>>) {
         let mut served = self.served.lock();
         let next = identities.map(|identity| {
@@ -82,15 +84,18 @@ impl StreamRecord {
         *served = next.collect();
     }
 
-    /// An X509-SVID was issued for an identity.
-    pub fn issued(&self, identity: &IdentitySpec, issuance: Issuance) {
+    /// A credential was issued. Of X509-SVIDs the newest of each identity is kept.
+    pub fn issued(&self, record: &IssuanceRecord<'_>) {
+        if record.kind != CredentialKind::X509 {
+            return;
+        }
         let mut served = self.served.lock();
-        if let Some(one) = served.iter_mut().find(|one| one.identity.uid == identity.uid) {
-            one.issued = Some(issuance);
+        if let Some(one) = served.iter_mut().find(|one| one.identity.uid == record.rule.uid) {
+            one.issued = Some(Issuance { at: record.issued_at, not_after: record.expires_at });
         }
     }
 
-    /// The identities it was told of.
+    /// The identities it was sent.
     #[must_use]
     pub fn served(&self) -> Vec<Served> {
         self.served.lock().clone()

@@ -217,7 +217,7 @@ impl Registry {
         let record = Arc::new(StreamRecord::new(pod_uid, address, agent));
         let holder = Holder { stream, superseded: token.clone(), record: Arc::clone(&record) };
         sessions.insert(session.to_owned(), holder);
-        let hold =
+        let registration =
             Registration { registry: self.clone(), session: session.to_owned(), stream, superseded: token, record };
         Ok(Registered { registration, superseded, elsewhere })
     }
@@ -248,12 +248,12 @@ impl State {
     fn begin(&mut self, address: IpAddr, limits: &StreamLimits, now: Instant) -> Result<(), Duration> {
         const REMEMBERED: usize = 4096;
         if self.begun_by_address.len() >= REMEMBERED {
-            self.begun_by_address.retain(|_, turnstile| !turnstile.is_full(now));
+            self.begun_by_address.retain(|_, limiter| !limiter.is_full(now));
         }
         let here =
             self.begun_by_address.entry(address).or_insert_with(|| ReservingLimiter::new(limits.begin_per_address));
-        here.pass(now)?;
-        self.begun.get_or_insert_with(|| ReservingLimiter::new(limits.begin)).pass(now)
+        here.acquire(now)?;
+        self.begun.get_or_insert_with(|| ReservingLimiter::new(limits.begin)).acquire(now)
     }
 
     fn mark_authenticated(&mut self, address: IpAddr) {

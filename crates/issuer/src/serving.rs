@@ -3,7 +3,6 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use countersign_core::{
     key::{KeyError, KeyType, PrivateKey},
     renewal,
@@ -11,17 +10,14 @@ use countersign_core::{
 };
 use jiff::Timestamp;
 use rustls::{
-    ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio::sync::watch;
 
 use crate::published::Published;
-use countersign_runtime::clock::Clock;
-use countersign_runtime::readiness::ReadinessCheck;
+use countersign_runtime::{clock::Clock, readiness::ReadinessCheck, tls::ServingCertificate};
 
 /// How long a serving certificate lives.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -43,32 +39,6 @@ pub enum ServingError {
     Tls(#[from] rustls::Error),
 }
 
-/// What handshakes take their certificate from; empty until the control plane's root is there.
-#[derive(Debug, Default)]
-pub struct ServingCertificate(ArcSwapOption<CertifiedKey>);
-
-impl ResolvesServerCert for ServingCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load_full()
-    }
-}
-
-/// TLS 1.3 only, HTTP/2 only, and no resumption: a session must not outlive what was authenticated in it.
-///
-/// # Errors
-/// When the provider does not support TLS 1.3.
-pub fn tls_config(certificate: Arc<ServingCertificate>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_cert_resolver(certificate);
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
-    Ok(Arc::new(config))
-}
-
 /// Keeps the certificate valid and signed by the current root for as long as the process lives.
 pub async fn keep_fresh(
     certificate: Arc<ServingCertificate>,
@@ -88,7 +58,7 @@ pub async fn keep_fresh(
             if signed_by.as_ref() != Some(&root) || !good.contains(&now) {
                 match issue(&authority, &names, now) {
                     Ok((key, issued)) => {
-                        certificate.0.store(Some(Arc::new(key)));
+                        certificate.publish(key);
                         (signed_by, good) = (Some(root), issued);
                         check.pass();
                         tracing::info!(renew_at = %good.end, "serving certificate issued");

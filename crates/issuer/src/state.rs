@@ -1,12 +1,22 @@
 //! The state a session is told: who its pod is and whom it trusts, composed of what is published.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use countersign_core::{entitlement::Entitled, id::TrustDomain};
 use countersign_proto::issuer::v1;
+use tokio::sync::watch;
 
 use crate::published::Published;
-use countersign_index::Entitlement;
+use countersign_index::{Entitlement, SharedIndex};
+
+/// Notifies every session of what the authorities publish, for as long as the process lives.
+pub async fn notify_sessions(mut published: watch::Receiver<Arc<Published>>, index: SharedIndex) {
+    while published.changed().await.is_ok() {
+        published.mark_unchanged();
+        index.notify_sessions();
+    }
+    std::future::pending().await
+}
 
 /// The whole state, its generation still 0. Identities whose trust domain has no authority yet are held back: their
 /// holder could do nothing with them.

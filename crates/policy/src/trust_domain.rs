@@ -6,16 +6,58 @@ use countersign_core::{
         NamespaceSelector, PathPattern,
     },
     id::TrustDomain,
+    journal::{AuthorityConfig, AuthorityPolicy},
+    key::KeyType,
 };
 use countersign_crds as crds;
-use kube::Resource as _;
+use kube::{Resource as _, ResourceExt as _};
 
 use super::{created, selectors};
+
+/// The annotation by which a TrustDomain takes over a journal that another object of its name left behind. Its value is the
+/// uid of that object: whatever journal comes later is not meant by it.
+pub const ADOPT_ANNOTATION: &str = "countersign.dev/adopt-authorities";
 
 /// Reads a TrustDomain; `cluster` is what `{cluster}` stands for, empty when the cluster has no name.
 #[must_use]
 pub fn trust_domain(object: &crds::TrustDomain, cluster: &str) -> DeclaredDomain {
-    DeclaredDomain { name: object.meta().name.clone().unwrap_or_default(), spec: spec(object, cluster) }
+    let spec = spec(object, cluster);
+    let local = spec.as_ref().ok().filter(|spec| spec.local);
+    DeclaredDomain {
+        name: object.meta().name.clone().unwrap_or_default(),
+        authority: local.map(|spec| authority_config(object, spec.trust_domain.clone())),
+        spec,
+    }
+}
+
+/// What a TrustDomain of which this cluster is the authority specifies of its authorities; `trust_domain` is its own.
+#[must_use]
+pub fn authority_config(object: &crds::TrustDomain, trust_domain: TrustDomain) -> AuthorityConfig {
+    let authority = object.spec.authority.clone().unwrap_or_default();
+    let published = object.status.as_ref().and_then(|status| status.bundle.as_ref());
+    AuthorityConfig {
+        name: object.meta().name.clone().unwrap_or_default(),
+        uid: object.meta().uid.clone().unwrap_or_default(),
+        trust_domain,
+        policy: AuthorityPolicy {
+            ca_life: authority.x509.ca_ttl.duration(),
+            longest_svid_life: authority.longest_svid_life().duration(),
+            refresh_hint: authority.bundle_refresh_hint.duration(),
+            x509_key_type: key_type(authority.x509.key_type),
+            jwt_key_type: key_type(authority.jwt.key_type),
+        },
+        jwt_issuer: authority.jwt.issuer,
+        published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),
+        adopts: object.annotations().get(ADOPT_ANNOTATION).cloned(),
+    }
+}
+
+fn key_type(key_type: crds::KeyType) -> KeyType {
+    match key_type {
+        crds::KeyType::EcP256 => KeyType::EcP256,
+        crds::KeyType::EcP384 => KeyType::EcP384,
+        crds::KeyType::Rsa2048 => KeyType::Rsa2048,
+    }
 }
 
 fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldErrors> {

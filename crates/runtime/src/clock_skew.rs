@@ -204,13 +204,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, ClockSkewMonitor, Layer, Part, Readiness, Service, ahead};
-    use std::{convert::Infallible, sync::Arc};
+    use super::{Clock, ClockMetrics, ClockSkewMonitor, Layer, ReadinessCheck, Service, ahead};
+    use std::convert::Infallible;
 
     use http::{Response, header::DATE};
     use jiff::{SignedDuration, Timestamp};
 
-    use crate::metrics::Metrics;
+    use crate::readiness::Readiness;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -241,9 +241,9 @@ mod tests {
         }
     }
 
-    fn monitor(now: i64) -> (ClockSkewMonitor, Readiness, Arc<Metrics>) {
-        let (readiness, metrics) = (Readiness::default(), Arc::new(Metrics::new()));
-        (ClockSkewMonitor::new(Clock::new(move || at(now)), readiness.clone(), metrics.clone()), readiness, metrics)
+    fn monitor(now: i64) -> (ClockSkewMonitor, ReadinessCheck, ClockMetrics) {
+        let (check, metrics) = (Readiness::default().check("the clock agrees"), ClockMetrics::default());
+        (ClockSkewMonitor::new(Clock::new(move || at(now)), check.clone(), metrics.clone()), check, metrics)
     }
 
     async fn answered(monitor: &ClockSkewMonitor, date: &'static str) {
@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_agrees_is_a_part_of_being_ready() {
         for now in [-30, 0, 31] {
-            let (monitor, readiness, _) = monitor(now);
+            let (monitor, check, _) = monitor(now);
             assert!(monitor.ensure().is_ok() && !check.is_passing(), "nothing heard yet");
             answered(&monitor, DATED).await;
             assert!(monitor.ensure().is_ok() && check.is_passing(), "{now}");
@@ -274,13 +274,12 @@ mod tests {
             (32, "31s ahead of", "31.0"),
             (-31, "31s behind", "-31.0"),
         ] {
-            let (monitor, readiness, metrics) = monitor(now);
+            let (monitor, check, metrics) = monitor(now);
             answered(&monitor, DATED).await;
             let refused = monitor.ensure().expect_err("it is off").to_string();
             assert!(refused.contains(said) && refused.contains("set the clock"), "{refused}");
             assert!(!check.is_passing());
-            let metrics = metrics.encode().expect("text");
-            assert!(metrics.contains(&format!("countersign_clock_offset_seconds {shown}\n")), "{metrics}");
+            assert_eq!(format!("{:.1}", metrics.offset.get()), shown);
             monitor.observe(at(now), at(now), at(now));
             assert!(monitor.ensure().is_ok() && check.is_passing());
         }
@@ -288,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_alarm_ends_by_a_quick_answer_only() {
-        let (monitor, readiness, _) = monitor(0);
+        let (monitor, check, _) = monitor(0);
         monitor.observe(at(35), at(35), at(0));
         for (sent, received) in [(35, 41), (35, 0), (0, 60)] {
             monitor.observe(at(sent), at(received), at(0));
@@ -301,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_without_a_readable_date_changes_nothing_and_a_server_that_tells_none_is_served() {
         for date in ["", "yesterday", "1800000000"] {
-            let (monitor, readiness, _) = monitor(3_600);
+            let (monitor, check, _) = monitor(3_600);
             answered(&monitor, date).await;
             assert!(monitor.ensure().is_ok() && check.is_passing(), "{date}");
             answered(&monitor, DATED).await;

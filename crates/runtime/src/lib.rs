@@ -9,3 +9,4 @@ pub mod http;
 pub mod leader;
 pub mod rate;
 pub mod readiness;
+pub mod tls;

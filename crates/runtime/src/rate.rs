@@ -81,7 +81,7 @@ impl ReservingLimiter {
     /// With a full bucket.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { bucket: Bucket::new(rate), promised_until: None }
+        Self { bucket: Bucket::new(rate), reserved_until: None }
     }
 
     /// Takes one if there is one.

@@ -3,21 +3,16 @@
 
 use std::collections::HashMap;
 
-use countersign_core::{
-    id::TrustDomain,
-    journal::{AuthorityPolicy, Expected, Journal, JournalError, State},
-};
+pub use countersign_core::journal::AuthorityConfig;
+use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, State};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use countersign_issuer::published::{DomainAuthority, Published};
+use countersign_policy::ADOPT_ANNOTATION;
 
 /// The name of the control plane's Secret.
 pub const CONTROL_PLANE_SECRET: &str = "control-plane";
-
-/// The annotation by which a TrustDomain takes over a journal that another object of its name left behind. Its value is the
-/// uid of that object: whatever journal comes later is not meant by it.
-pub const ADOPT_ANNOTATION: &str = "countersign.dev/adopt-authorities";
 
 /// The annotation on a journal's Secret that names the TrustDomain it was made for, by uid.
 pub const OWNER_ANNOTATION: &str = "countersign.dev/trust-domain-uid";
@@ -46,25 +41,6 @@ impl std::fmt::Debug for StoredSecret {
             .field("owner", &self.owner)
             .finish_non_exhaustive()
     }
-}
-
-/// What a TrustDomain says of its authorities.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityConfig {
-    /// The object's name.
-    pub name: String,
-    /// The object's uid.
-    pub uid: String,
-    /// Its trust domain.
-    pub trust_domain: TrustDomain,
-    /// How authorities are made.
-    pub policy: AuthorityPolicy,
-    /// The `iss` of JWT-SVIDs.
-    pub jwt_issuer: Option<String>,
-    /// The sequence its status says was published.
-    pub published_sequence: Option<u64>,
-    /// The uid of the earlier TrustDomain whose journal it may take over.
-    pub adopts: Option<String>,
 }
 
 /// Why a TrustDomain's journal is not used.
@@ -263,15 +239,20 @@ impl JournalCache {
         }
         self.facts.insert(name.clone(), facts);
         self.load(&name, now);
-        Vec::new()
+        vec![name]
+    }
+
+    /// The TrustDomains that are configured, by name.
+    pub fn configured(&self) -> impl Iterator<Item = &AuthorityConfig> {
+        self.facts.values()
     }
 
     /// A TrustDomain no longer holds its trust domain here.
     pub fn forget(&mut self, domain: &str) -> Vec<String> {
-        self.facts.remove(domain);
+        let known = self.facts.remove(domain);
         self.loaded.remove(domain);
         self.problems.remove(domain);
-        Vec::new()
+        known.map(|known| known.name).into_iter().collect()
     }
 
     fn secret_changed(&mut self, name: &str, now: Timestamp) -> Vec<String> {

@@ -3,20 +3,26 @@
 //! switch together.
 
 pub mod journal_cache;
+pub mod readiness;
 pub mod store;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use countersign_issuer::published::Published;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use self::journal_cache::{AuthorityConfig, JournalCache, Problem, StoredSecret};
-use countersign_index::SharedIndex;
+use self::{
+    journal_cache::{AuthorityConfig, JournalCache, StoredSecret},
+    readiness::AuthorityReadinessMap,
+};
 use countersign_runtime::clock::Clock;
 
-/// The cache of journals as the parts of the process share it, and what is published of it.
+/// The journals as the parts of the process share them, and what is published of them.
 #[derive(Clone, Debug)]
 pub struct Authorities(Arc<Inner>);
 
@@ -24,24 +30,50 @@ pub struct Authorities(Arc<Inner>);
 struct Inner {
     cache: Mutex<JournalCache>,
     published: watch::Sender<Arc<Published>>,
+    readiness: watch::Sender<Arc<AuthorityReadinessMap>>,
+    /// TrustDomains, by name, whose authorities changed and were not looked at since.
+    changed_domains: Mutex<BTreeSet<String>>,
+    has_changed_domains: Notify,
     changed: Notify,
     clock: Clock,
-    index: SharedIndex,
 }
 
 impl Authorities {
     /// Nothing known yet; `cluster` is the uid of the namespace kube-system.
     #[must_use]
-    pub fn new(cluster: String, clock: Clock, index: SharedIndex) -> Self {
-        let (published, _) = watch::channel(Arc::default());
-        let cache = Mutex::new(JournalCache::new(cluster));
-        Self(Arc::new(Inner { cache, published, changed: Notify::new(), clock, index }))
+    pub fn new(cluster: String, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            cache: Mutex::new(JournalCache::new(cluster)),
+            published: watch::Sender::default(),
+            readiness: watch::Sender::default(),
+            changed_domains: Mutex::default(),
+            has_changed_domains: Notify::new(),
+            changed: Notify::new(),
+            clock,
+        }))
     }
 
     /// What is published, now and from now on.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.0.published.subscribe()
+    }
+
+    /// Which TrustDomains' authorities can be used, now and from now on.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<Arc<AuthorityReadinessMap>> {
+        self.0.readiness.subscribe()
+    }
+
+    /// Waits for TrustDomains whose authorities have changed, and takes them, by name.
+    pub async fn changed_domains(&self) -> BTreeSet<String> {
+        loop {
+            let changed = std::mem::take(&mut *self.0.changed_domains.lock());
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.0.has_changed_domains.notified().await;
+        }
     }
 
     /// A journal's Secret as it is stored now.
@@ -59,70 +91,73 @@ impl Authorities {
         self.change(JournalCache::complete);
     }
 
-    /// What a TrustDomain says of its authorities.
-    pub fn configure(&self, facts: AuthorityConfig) {
-        self.change(|cache, now| cache.configure(facts, now));
+    /// Follows what TrustDomains specify of their authorities, for as long as the process lives.
+    pub async fn follow(&self, mut configs: watch::Receiver<Arc<BTreeMap<String, AuthorityConfig>>>) {
+        loop {
+            let configs_now = configs.borrow_and_update().clone();
+            self.configure(&configs_now);
+            if configs.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
-    /// A TrustDomain is gone, or is not the one that holds its trust domain.
-    pub fn forget(&self, domain: &str) {
-        self.change(|cache, _| cache.forget(domain));
+    /// What all TrustDomains specify of their authorities, by name: the others have none here.
+    pub fn configure(&self, configs: &BTreeMap<String, AuthorityConfig>) {
+        self.change(|cache, now| {
+            let gone: Vec<String> = cache.configured().map(|known| known.name.clone()).collect();
+            let gone = gone.iter().filter(|name| !configs.contains_key(*name));
+            let mut changed: Vec<String> = gone.flat_map(|name| cache.forget(name)).collect();
+            changed.extend(configs.values().flat_map(|config| cache.configure(config.clone(), now)));
+            changed
+        });
     }
 
-    /// Looks at the cache.
+    /// Reads the journals.
     pub fn read<T>(&self, look: impl FnOnce(&JournalCache) -> T) -> T {
         look(&self.0.cache.lock())
     }
 
-    /// What is wrong with a TrustDomain's journal as this replica sees it.
-    #[must_use]
-    pub fn problem(&self, domain: &str) -> Option<Problem> {
-        self.read(|cache| cache.problem(domain).cloned())
-    }
-
     fn change(&self, change: impl FnOnce(&mut JournalCache, Timestamp) -> Vec<String>) {
-        let (touched, news) = {
+        let touched = {
             let mut cache = self.0.cache.lock();
             let touched = change(&mut cache, self.0.clock.now());
-            (touched, self.publish(&cache))
+            self.publish(&cache);
+            touched
         };
-        self.tell(news);
-        for domain in touched {
-            self.0.index.touch_domain(&domain);
+        if !touched.is_empty() {
+            self.0.changed_domains.lock().extend(touched);
+            self.0.has_changed_domains.notify_one();
         }
         self.0.changed.notify_one();
     }
 
-    /// Whether that differs from what was published before.
-    fn publish(&self, cache: &JournalCache) -> bool {
+    fn publish(&self, cache: &JournalCache) {
         let next = cache.published(self.0.clock.now());
+        let readiness = readiness::of_all(cache, &next);
         self.0.published.send_if_modified(|current| {
-            let news = !current.same(&next);
-            if news {
+            let changed = !current.same(&next);
+            if changed {
                 *current = Arc::new(next);
             }
-            news
-        })
+            changed
+        });
+        self.0.readiness.send_if_modified(|current| {
+            let changed = **current != readiness;
+            if changed {
+                *current = Arc::new(readiness);
+            }
+            changed
+        });
     }
 
-    /// Sessions look at what is published through the index's subscriptions, each its own: one that all of them wait for
-    /// would have a lock that all of them take.
-    fn tell(&self, news: bool) {
-        if news {
-            self.0.index.wake_sessions();
-        }
-    }
-
-    /// Publishes anew whenever time alone changes a state, for as long as the process lives.
+    /// Publishes again whenever time alone changes a state, for as long as the process lives.
     pub async fn keep_time(&self) {
         loop {
             let next = self.read(|cache| cache.next_change(self.0.clock.now()));
             tokio::select! {
-                // Also when the clock was set: what is published is what is so at the time.
-                () = self.0.clock.draws_near(next.unwrap_or(Timestamp::MAX)) => {
-                    let news = self.publish(&self.0.cache.lock());
-                    self.tell(news);
-                }
+                // Also when the clock was set: what is published is what holds at that time.
+                () = self.0.clock.draws_near(next.unwrap_or(Timestamp::MAX)) => self.publish(&self.0.cache.lock()),
                 () = self.0.changed.notified() => {}
             }
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use countersign_core::journal::{self, AuthorityPolicy, Journal, JournalError, RandomKeys, State, Times};
 use countersign_crds::{
-    AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, KeyType, TrustDomain, TrustDomainStatus,
+    AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus,
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -21,14 +21,13 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    authority_readiness::{AuthorityReadiness, AuthorityReadinessFeed},
     conditions::Health,
     leader_gate::{elsewhere, on_gain},
 };
 use crate::{
     authorities::{
         Authorities,
-        journal_cache::{ADOPT_ANNOTATION, AuthorityConfig, Problem, examine, secret_name},
+        journal_cache::{AuthorityConfig, Problem, examine, secret_name},
         store::{JournalStore, StoreError},
     },
     config::FIELD_MANAGER,
@@ -55,8 +54,6 @@ pub struct Context {
     pub cluster: String,
     /// Whether this replica writes.
     pub leadership: Leadership,
-    /// Where it is left which authorities can be used.
-    pub usable: AuthorityReadinessFeed,
     /// The time.
     pub clock: Clock,
     /// Durations of reconciles.
@@ -91,17 +88,16 @@ pub enum ReconcileError {
     },
 }
 
-/// Reconciles TrustDomains for as long as the process lives. What they say is made known at every replica; what follows
-/// from it is written by the one that leads.
+/// Reconciles TrustDomains for as long as the process lives; what follows from them is written by the replica that leads.
 pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
-    let dirty = stream::unfold((context.clone(), store.clone()), |(context, store)| async move {
-        let names = context.index.dirty_domains().await;
-        for name in &names {
-            make_known(&context, &store, name);
-        }
+    let dirty = stream::unfold(context.clone(), |context| async move {
+        let names = tokio::select! {
+            names = context.index.dirty_domains() => names,
+            names = context.authorities.changed_domains() => names,
+        };
         let mine = context.leadership.last_published();
         let references: Vec<_> = names.iter().filter(|_| mine).map(|name| ObjectRef::new(name)).collect();
-        Some((references, (context, store)))
+        Some((references, context))
     });
     let all = {
         let store = store.clone();
@@ -140,49 +136,6 @@ fn on_error(domain: Arc<TrustDomain>, error: &ReconcileError, context: Arc<Conte
     Action::requeue(Duration::from_secs(5))
 }
 
-/// Tells the authorities what the TrustDomain says, or that it is gone.
-fn make_known(context: &Context, store: &Store<TrustDomain>, name: &str) {
-    let object = store.get(&ObjectRef::new(name));
-    match (object, context.index.read(|index| index.domain(name))) {
-        (Some(object), Some(DomainVerdict::Accepted(spec))) if spec.local => {
-            context.authorities.configure(facts(&object, spec.trust_domain.clone()));
-            context.usable.note(name, Some(AuthorityReadiness::of(&context.authorities, name, &spec.trust_domain)));
-        }
-        _ => {
-            context.authorities.forget(name);
-            context.usable.note(name, None);
-        }
-    }
-}
-
-fn facts(object: &TrustDomain, trust_domain: countersign_core::id::TrustDomain) -> AuthorityConfig {
-    let authority = object.spec.authority.clone().unwrap_or_default();
-    let published = object.status.as_ref().and_then(|status| status.bundle.as_ref());
-    AuthorityConfig {
-        name: object.name_any(),
-        uid: object.uid().unwrap_or_default(),
-        trust_domain,
-        policy: AuthorityPolicy {
-            ca_life: authority.x509.ca_ttl.duration(),
-            longest_svid_life: authority.longest_svid_life().duration(),
-            refresh_hint: authority.bundle_refresh_hint.duration(),
-            x509_key_type: key_type(authority.x509.key_type),
-            jwt_key_type: key_type(authority.jwt.key_type),
-        },
-        jwt_issuer: authority.jwt.issuer,
-        published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),
-        adopts: object.annotations().get(ADOPT_ANNOTATION).cloned(),
-    }
-}
-
-fn key_type(key_type: KeyType) -> countersign_core::key::KeyType {
-    match key_type {
-        KeyType::EcP256 => countersign_core::key::KeyType::EcP256,
-        KeyType::EcP384 => countersign_core::key::KeyType::EcP384,
-        KeyType::Rsa2048 => countersign_core::key::KeyType::Rsa2048,
-    }
-}
-
 async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action, ReconcileError> {
     context.leadership.ensure()?;
     let Some(verdict) = context.index.read(|index| index.domain(&domain.name_any())) else {
@@ -193,24 +146,24 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
         DomainVerdict::Accepted(spec) => Some(spec),
         DomainVerdict::Invalid(_) | DomainVerdict::Duplicate { .. } => None,
     };
-    let (standing, next_look) = match &verdict {
+    let (assessment, next_look) = match &verdict {
         DomainVerdict::Accepted(spec) if spec.local => {
-            let facts = facts(&domain, spec.trust_domain.clone());
+            let facts = countersign_policy::authority_config(&domain, spec.trust_domain.clone());
             match keep_journal(&facts, context, now).await? {
                 Ok(journal) => {
                     let next = journal.next_change(&facts.policy, now);
-                    (SupportStatus::Signing { journal, facts }, next)
+                    (Assessment::Signing { journal, facts }, next)
                 }
-                Err(problem) => (SupportStatus::Problem { problem, facts }, None),
+                Err(problem) => (Assessment::Problem { problem, facts }, None),
             }
         }
-        DomainVerdict::Accepted(_) => (SupportStatus::Nothing, None),
-        DomainVerdict::Invalid(error) => (SupportStatus::Invalid(error.to_string()), None),
+        DomainVerdict::Accepted(_) => (Assessment::Nothing, None),
+        DomainVerdict::Invalid(error) => (Assessment::Invalid(error.to_string()), None),
         DomainVerdict::Duplicate { of, trust_domain } => {
-            (SupportStatus::Duplicate { of: of.clone(), trust_domain: trust_domain.to_string() }, None)
+            (Assessment::Duplicate { of: of.clone(), trust_domain: trust_domain.to_string() }, None)
         }
     };
-    let mut status = status(&domain, &standing, now);
+    let mut status = status(&domain, &assessment, now);
     status.conditions.extend(accepted.map(|spec| separation::condition(spec, &domain, now)));
     write_status(&domain, status, context).await?;
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
@@ -270,7 +223,7 @@ async fn keep_journal(
 
 /// What the status speaks of.
 #[derive(Debug)]
-enum SupportStatus {
+enum Assessment {
     Signing { journal: Journal, facts: AuthorityConfig },
     Problem { problem: Problem, facts: AuthorityConfig },
     Invalid(String),
@@ -278,28 +231,28 @@ enum SupportStatus {
     Nothing,
 }
 
-fn status(domain: &TrustDomain, standing: &SupportStatus, now: Timestamp) -> TrustDomainStatus {
+fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> TrustDomainStatus {
     let old = domain.status.clone().unwrap_or_default();
-    let health = match standing {
-        SupportStatus::Signing { .. } => Health::ready("Signing", "the authorities sign and the bundle is published"),
-        SupportStatus::Problem { problem, .. } => Health::stalled(
+    let health = match assessment {
+        Assessment::Signing { .. } => Health::ready("Signing", "the authorities sign and the bundle is published"),
+        Assessment::Problem { problem, .. } => Health::stalled(
             problem.reason(),
             format!("{problem}; no new root is made, and replicas that had loaded the journal before sign on with it"),
         ),
-        SupportStatus::Invalid(error) => Health::stalled("Invalid", error.clone()),
-        SupportStatus::Duplicate { of, trust_domain } => Health::stalled(
+        Assessment::Invalid(error) => Health::stalled("Invalid", error.clone()),
+        Assessment::Duplicate { of, trust_domain } => Health::stalled(
             "Duplicate",
             format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}: delete one of the two"),
         ),
-        SupportStatus::Nothing => {
+        Assessment::Nothing => {
             Health::stalled("NoAuthority", "spec.authority is missing: this cluster signs nothing here")
         }
     };
     let generation = domain.meta().generation;
     let conditions = health.conditions(generation, &old.conditions, now);
     let status = TrustDomainStatus { conditions, observed_generation: generation, ..old };
-    match standing {
-        SupportStatus::Signing { journal, facts } => TrustDomainStatus {
+    match assessment {
+        Assessment::Signing { journal, facts } => TrustDomainStatus {
             trust_domain: Some(facts.trust_domain.to_string()),
             bundle: Some(BundleStatus {
                 sequence: i64::try_from(journal.sequence(now)).unwrap_or(i64::MAX),
@@ -309,10 +262,10 @@ fn status(domain: &TrustDomain, standing: &SupportStatus, now: Timestamp) -> Tru
             ..status
         },
         // What was published stays: by it an older journal is told from the newest.
-        SupportStatus::Problem { facts, .. } => {
+        Assessment::Problem { facts, .. } => {
             TrustDomainStatus { trust_domain: Some(facts.trust_domain.to_string()), ..status }
         }
-        SupportStatus::Invalid(_) | SupportStatus::Duplicate { .. } | SupportStatus::Nothing => status,
+        Assessment::Invalid(_) | Assessment::Duplicate { .. } | Assessment::Nothing => status,
     }
 }
 

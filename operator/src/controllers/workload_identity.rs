@@ -21,16 +21,17 @@ use kube::{
     },
 };
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::sync::watch;
 
 use super::{
-    authority_readiness::AuthorityReadiness,
     conditions::Health,
     leader_gate::{elsewhere, on_gain},
 };
 use crate::{
-    authorities::Authorities,
+    authorities::{
+        Authorities,
+        readiness::{AuthorityReadiness, AuthorityReadinessMap, changes},
+    },
     config::FIELD_MANAGER,
     inspect::{aggregate::Counted, identity_counts::Totals},
     metrics::{Controller, Metrics, Outcome},
@@ -91,9 +92,8 @@ pub enum StatusError {
 
 type Reference = ObjectRef<WorkloadIdentity>;
 
-/// Reconciles WorkloadIdentities whenever this replica leads, for as long as the process lives. `domains` tells which
-/// TrustDomains' authorities changed in whether they can be used.
-pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains: mpsc::UnboundedReceiver<String>) {
+/// Reconciles WorkloadIdentities whenever this replica leads, for as long as the process lives.
+pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>) {
     let dirty = stream::unfold(context.clone(), |context| async move {
         let keys = context.index.dirty_identities().await;
         Some((keys.iter().map(reference).collect(), context))
@@ -102,10 +102,10 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains:
     let all = move || reader.state().iter().map(|identity| ObjectRef::from_obj(&**identity)).collect();
     let gained = on_gain(&context.leadership, all);
     let reader = store.clone();
-    let of_domain = UnboundedReceiverStream::new(domains).map(move |domain| {
+    let of_domain = changed_authorities(context.authorities.readiness()).map(move |domains| {
         let all = reader.state();
-        let of_domain = all.iter().filter(|identity| identity.spec.trust_domain == domain);
-        of_domain.map(|identity| ObjectRef::from_obj(&**identity)).collect()
+        let of_domains = all.iter().filter(|identity| domains.contains(&identity.spec.trust_domain));
+        of_domains.map(|identity| ObjectRef::from_obj(&**identity)).collect()
     });
     let counted = counted_anew(context.counted.clone(), store.clone());
     let leadership = context.leadership.clone();
@@ -129,6 +129,17 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>, domains:
         }
     });
     tokio::join!(reconciles, index.keep_naming_holders());
+}
+
+/// The names of TrustDomains whose authorities have become ready, or are no longer.
+fn changed_authorities(readiness: watch::Receiver<Arc<AuthorityReadinessMap>>) -> impl Stream<Item = Vec<String>> {
+    let before = Arc::default();
+    stream::unfold((readiness, before), |(mut readiness, before): (_, Arc<AuthorityReadinessMap>)| async move {
+        // The sender lives as long as the process.
+        readiness.changed().await.ok()?;
+        let after = readiness.borrow_and_update().clone();
+        Some((changes(&before, &after), (readiness, after)))
+    })
 }
 
 fn on_error(_: Arc<WorkloadIdentity>, error: &StatusError, context: Arc<Context>) -> Action {
@@ -181,8 +192,9 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
         return Ok(Action::requeue(DEBOUNCE));
     }
     let counted = context.counted.borrow().clone();
+    let readiness = context.authorities.readiness().borrow().clone();
     let usable =
-        granting(&view).map(|domain| AuthorityReadiness::of(&context.authorities, &domain.name, &domain.trust_domain));
+        granting(&view).map(|domain| readiness.get(&domain.name).cloned().unwrap_or(AuthorityReadiness::NotYet));
     let seen = Seen { usable, totals: counted.as_deref(), claims: claims.map(claims::records) };
     let status = status(&identity, &view, &seen, now);
     if identity.status.as_ref() != Some(&status) {
@@ -234,7 +246,7 @@ fn health(view: &IdentityView, usable: Option<&AuthorityReadiness>) -> Health {
         Err(error) => return Health::stalled("Invalid", error.to_string()),
     };
     match judged.outcome() {
-        Ok(domain) if let Some(AuthorityReadiness::No(problem)) = usable => Health::stalled(
+        Ok(domain) if let Some(AuthorityReadiness::Stalled(problem)) = usable => Health::stalled(
             "AuthorityStalled",
             format!(
                 "the authority of TrustDomain {} needs a person, and until then it is not sure that pods get this identity: \
@@ -242,7 +254,7 @@ fn health(view: &IdentityView, usable: Option<&AuthorityReadiness>) -> Health {
                 domain.name
             ),
         ),
-        Ok(domain) if usable != Some(&AuthorityReadiness::Yes) => Health::reconciling(
+        Ok(domain) if usable != Some(&AuthorityReadiness::Ready) => Health::reconciling(
             "AuthorityNotReady",
             format!("TrustDomain {} has no authority that signs yet; its conditions say why", domain.name),
         ),

@@ -117,7 +117,6 @@ mod tests {
     use crate::{
         fake_api_server::{Questions, answering, leading, refusal},
         inspect::{credential::Credential, identity_counts::Coverage, report::Source},
-        metrics::Metrics,
     };
     use countersign_index::PodRecord;
     use countersign_issuer::events::{EventSink, PodEvents};
@@ -143,7 +142,7 @@ mod tests {
             readiness: Readiness::default(),
             support: SupportPolicy::default(),
         };
-        let (events, notices) = EventSink::new(Arc::new(Metrics::new()));
+        let (events, notices) = EventSink::new(Arc::default());
         let context = Context {
             client,
             namespace: "countersign-system".to_owned(),

@@ -25,7 +25,7 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use crate::authorities::Published;
+use countersign_issuer::published::Published;
 use countersign_runtime::clock::Clock;
 
 /// How long a replica's certificate lives.

@@ -124,7 +124,8 @@ mod tests {
     use countersign_index::{IdentityKey, Index};
     use countersign_issuer::{
         agent_versions::{SupportPolicy, Version},
-        record::{AgentInfo, Issuance},
+        issuance::{CredentialKind, IssuanceRecord},
+        record::AgentInfo,
         registry::{Registration, Registry, StreamLimits},
     };
     use countersign_policy as policy;
@@ -154,14 +155,24 @@ mod tests {
         told: &[&Arc<IdentitySpec>],
     ) -> Registration {
         let held = registry.register(pod, session, None, AgentInfo::new(version, &[]), tokio::time::Instant::now());
-        let hold = held.unwrap().hold;
+        let hold = held.unwrap().registration;
         hold.record().set_served(told.iter().copied());
         hold
     }
 
     fn issue(hold: &Registration, identity: &IdentitySpec, at: i64, not_after: i64) {
         let time = |second| Timestamp::from_second(second).unwrap();
-        hold.record().issued(identity, Issuance { at: time(at), not_after: time(not_after) });
+        hold.record().issued(&IssuanceRecord {
+            kind: CredentialKind::X509,
+            serial: Vec::new(),
+            id: &"spiffe://example.org/x".parse().unwrap(),
+            authority: Vec::new(),
+            pod_uid: "p",
+            node: "n",
+            issued_at: time(at),
+            expires_at: time(not_after),
+            rule: identity,
+        });
     }
 
     #[test]

@@ -21,6 +21,7 @@ use countersign_core::{
 use countersign_index::{Index, PodRecord, SharedIndex};
 use countersign_issuer::events::{EventSink, PodEvent, PodEvents, PodRef};
 use countersign_issuer::freshness::{Freshness, View};
+use countersign_issuer::published::Published;
 use countersign_issuer::token_keys::{FetchError, KeySource, PublishedKeys, TokenKeys};
 use countersign_issuer::{
     Context,
@@ -28,7 +29,6 @@ use countersign_issuer::{
     pod_lookup::{PodLookup, PodSource},
     registry::{Registry, StreamLimits},
 };
-use countersign_issuer::published::Published;
 use countersign_operator::{
     authorities::{
         Authorities,
@@ -285,9 +285,10 @@ impl World {
         let clock_skew = ClockSkewMonitor::new(clock.clone(), checks.clock.clone(), metrics.clock.clone());
         let index = SharedIndex::new(Index::default());
         index.update(|index| index.apply_namespace("shop", [("team".to_owned(), "a".to_owned())].into()));
-        let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone(), index.clone());
+        let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone());
         let root = Journal::create(CLUSTER, None, &control_plane_policy(), &mut RandomKeys, epoch()).unwrap();
         authorities.apply_secret(CONTROL_PLANE_SECRET, stored(&root, "1"));
+        tokio::spawn(countersign_issuer::state::notify_sessions(authorities.subscribe(), index.clone()));
         let freshness = Freshness::new(clock.clone());
         confirm_views(&freshness);
 
@@ -351,7 +352,7 @@ impl World {
         let journal =
             Journal::create(CLUSTER, Some(&trust_domain), &policy(), &mut RandomKeys, self.clock.now()).unwrap();
         self.authorities.apply_secret(&secret_name("example.org"), stored(&journal, "2"));
-        self.authorities.configure(AuthorityConfig {
+        let config = AuthorityConfig {
             name: "example.org".to_owned(),
             uid: "td-uid".to_owned(),
             trust_domain,
@@ -359,7 +360,8 @@ impl World {
             jwt_issuer: None,
             published_sequence: None,
             adopts: None,
-        });
+        };
+        self.authorities.configure(&[(config.name.clone(), config)].into());
     }
 
     /// A good token of pod `orders-0`.

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use countersign_issuer::{
-    drain,
-    serving::{self, ServingCertificate},
+use countersign_issuer::{drain, serving};
+use countersign_runtime::{
+    connections::{self, ConnectionLimits},
+    tls::{ServingCertificate, server_config},
 };
-use countersign_runtime::connections::{self, ConnectionLimits};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -52,7 +52,7 @@ impl World {
         let published = self.authorities.subscribe();
         let root = published.borrow().control_plane.as_ref().unwrap().certificate().der().to_vec();
         let certificate = Arc::new(ServingCertificate::default());
-        let tls = serving::tls_config(certificate.clone()).unwrap();
+        let tls = server_config(certificate.clone(), &[b"h2"]).unwrap();
         let names = vec![NAME.to_owned()];
         let check = self.checks.control_plane_root.clone();
         tokio::spawn(serving::keep_fresh(certificate, names, published, self.clock.clone(), check));

@@ -13,6 +13,7 @@ use super::segment::Scope;
 use super::selector::{NamespaceSelector, Selector};
 use super::template::PathTemplate;
 use crate::id::TrustDomain;
+use crate::journal::AuthorityConfig;
 
 /// A WorkloadIdentity. `D` is what is known of its trust domain: [`Unresolved`] until the TrustDomain it names was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +148,8 @@ pub struct DeclaredDomain {
     pub name: String,
     /// What it says, or the fields that cannot be used.
     pub spec: Result<DomainSpec, FieldErrors>,
+    /// Its authorities, where this cluster is the authority.
+    pub authority: Option<AuthorityConfig>,
 }
 
 /// How long SVIDs of a kind live.

@@ -3,6 +3,7 @@
 //! root.
 
 mod authority;
+mod config;
 mod envelope;
 mod error;
 mod plan;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use authority::{JwtSlot, KeySource, RandomKeys, Stored, X509Slot};
+pub use config::AuthorityConfig;
 pub use envelope::{FORMAT, MAX_LENGTH};
 pub use error::JournalError;
 pub use plan::{Action, AuthorityPolicy, Kind, Plan, Step};

@@ -45,6 +45,8 @@ pub struct IssuedJwt {
     pub token: Zeroizing<String>,
     /// In whole seconds: the value of `exp`.
     pub expires_at: Timestamp,
+    /// The value of `jti`.
+    pub jti: String,
 }
 
 /// Why no token was issued, or no authority made.
@@ -91,7 +93,7 @@ struct Claims<'a> {
     exp: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<&'a str>,
-    jti: String,
+    jti: &'a str,
 }
 
 impl JwtAuthority {
@@ -142,15 +144,16 @@ impl JwtAuthority {
         }
         let exp = now.as_second().checked_add(ttl).ok_or(JwtIssueError::Lifetime)?;
         let expires_at = Timestamp::from_second(exp).map_err(|_| JwtIssueError::Lifetime)?;
+        let jti = random_text()?;
         let claims = encode(&Claims {
             sub: request.id,
             aud: request.audiences,
             iat: now.as_second(),
             exp,
             iss: request.issuer,
-            jti: random_text()?,
+            jti: &jti,
         });
-        self.sign(&claims).map(|token| IssuedJwt { token, expires_at })
+        self.sign(&claims).map(|token| IssuedJwt { token, expires_at, jti })
     }
 
     fn sign(&self, claims: &str) -> Result<Zeroizing<String>, JwtIssueError> {

@@ -244,9 +244,7 @@ mod tests {
     use std::{
         net::{IpAddr, Ipv4Addr},
         sync::Arc,
-        time::Duration,
     };
-    use tokio::time::Instant;
 
     fn pod(namespace: &str, uid: &str) -> PodRef {
         PodRef { namespace: namespace.to_owned(), name: "p".to_owned(), uid: uid.to_owned() }

@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 
 use self::per_thread_histogram::PerThreadHistogram;
-use crate::freshness::View;
+use crate::{freshness::View, issuance::CredentialKind};
 
 /// What was asked of the issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -38,6 +38,15 @@ pub enum Credential {
     X509,
     /// A JWT-SVID.
     Jwt,
+}
+
+impl From<CredentialKind> for Credential {
+    fn from(kind: CredentialKind) -> Self {
+        match kind {
+            CredentialKind::X509 => Self::X509,
+            CredentialKind::Jwt => Self::Jwt,
+        }
+    }
 }
 
 /// Why something was refused: a closed set, one for each class of cause.

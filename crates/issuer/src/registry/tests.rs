@@ -1,7 +1,7 @@
 //! Who gets in, who gives way, and what is kept of whoever has left.
 
 use super::{AgentInfo, Full, Registered, Registry, StreamLimits, Superseded};
-use crate::issuer::addresses::MEMORY;
+use crate::addresses::MEMORY;
 use countersign_runtime::rate::Rate;
 use std::{
     net::{IpAddr, Ipv4Addr},

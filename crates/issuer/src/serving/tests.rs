@@ -20,10 +20,10 @@ use rustls::{
 use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{ServingCertificate, issue, keep_fresh, tls_config};
+use super::{ServingCertificate, issue, keep_fresh};
 use crate::published::Published;
 use countersign_runtime::clock::Clock;
-use countersign_runtime::readiness::Readiness;
+use countersign_runtime::{readiness::Readiness, tls::server_config};
 
 const NAME: &str = "countersign-issuer.countersign-system.svc";
 
@@ -34,8 +34,8 @@ fn authority() -> X509Authority {
 fn server(authority: &X509Authority) -> Arc<rustls::ServerConfig> {
     let certificate = ServingCertificate::default();
     let (key, ..) = issue(authority, &[NAME.to_owned()], Timestamp::now()).unwrap();
-    certificate.0.store(Some(Arc::new(key)));
-    tls_config(Arc::new(certificate)).unwrap()
+    certificate.publish(key);
+    server_config(Arc::new(certificate), &[b"h2"]).unwrap()
 }
 
 fn client(root: &X509Authority, version: &'static rustls::SupportedProtocolVersion, alpn: &str) -> ClientConfig {
@@ -148,7 +148,7 @@ fn nothing_is_resumed() {
 #[test]
 fn without_a_certificate_there_is_no_handshake() {
     let authority = authority();
-    let server = tls_config(Arc::default()).unwrap();
+    let server = server_config(Arc::default(), &[b"h2"]).unwrap();
     assert!(handshake(&Arc::new(client(&authority, &TLS13, "h2")), &server, NAME).is_err());
 }
 
@@ -176,7 +176,7 @@ async fn a_certificate_is_replaced_soon_after_the_clock_was_set_past_it_or_befor
     for by in [0, 20 * 3_600, -10 * 3_600, 3_600, -3_600] {
         set.fetch_add(by, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_secs(11)).await;
-        let key = certificate.0.load_full().expect("a certificate");
+        let key = certificate.current().expect("a certificate");
         let (_, leaf) = X509Certificate::from_der(key.cert[0].as_ref()).unwrap();
         let (now, validity) = (clock.now().as_second(), leaf.validity());
         let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());

@@ -245,10 +245,7 @@ impl Drop for ConnectionPermit {
 mod tests {
     use super::ConnectionMetrics;
     use super::{ConnectionLimiter, ConnectionLimits};
-    use std::{
-        net::{IpAddr, Ipv4Addr},
-        sync::Arc,
-    };
+    use std::net::{IpAddr, Ipv4Addr};
 
     fn address(last: u8) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, last).into()
@@ -303,7 +300,7 @@ mod tests {
     fn an_address_and_all_together_hold_at_most_their_cap_and_get_it_back() {
         let limiter = limiter(ConnectionLimits { per_address: 2, total: 3, ..ConnectionLimits::default() });
         let mut kept: Vec<_> = [1, 1, 2].iter().map(|&last| limiter.try_admit(address(last)).expect("room")).collect();
-        kept.iter().for_each(super::ConnectionPermit::prove);
+        kept.iter().for_each(super::ConnectionPermit::mark_authenticated);
         assert!(limiter.try_admit(address(1)).is_none(), "the address is full");
         assert!(limiter.try_admit(address(3)).is_none(), "all together are");
         kept.remove(0);

@@ -10,9 +10,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Who computes, and who waits.
+/// Handshakes that compute, and those that wait.
 #[derive(Clone, Debug)]
-pub struct HandshakeLimiter(Arc<Mutex<State>>);
+pub(super) struct HandshakeLimiter(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -22,20 +22,20 @@ struct State {
     order: VecDeque<IpAddr>,
 }
 
-/// Leave to compute; passed on when dropped.
+/// Permission to compute; passed on when dropped.
 #[derive(Debug)]
-pub struct HandshakePermit(Option<HandshakeLimiter>);
+pub(super) struct HandshakePermit(Option<HandshakeLimiter>);
 
 impl HandshakeLimiter {
-    /// `at_once` turns at the same time, at least one.
+    /// Allows `at_once` at the same time, at least one.
     #[must_use]
-    pub fn new(at_once: usize) -> Self {
+    pub(super) fn new(at_once: usize) -> Self {
         let state = State { free: at_once.max(1), waiting: HashMap::new(), order: VecDeque::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Waits for a turn of this address.
-    pub async fn acquire(&self, address: IpAddr) -> HandshakePermit {
+    /// Waits for a permit for this address.
+    pub(super) async fn acquire(&self, address: IpAddr) -> HandshakePermit {
         let asked = {
             let mut state = self.0.lock();
             if state.free > 0 {
@@ -61,8 +61,8 @@ impl HandshakeLimiter {
             let Some(next) = next else { return };
             match next.send(HandshakePermit(Some(self.clone()))) {
                 Ok(()) => return,
-                // Nobody waits there any more. Dropping this turn as it is would recurse.
-                Err(mut turn) => drop(turn.0.take()),
+                // The receiver is gone. Dropping this permit as it is would recurse.
+                Err(mut permit) => drop(permit.0.take()),
             }
         }
     }

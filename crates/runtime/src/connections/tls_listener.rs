@@ -180,7 +180,7 @@ mod tests {
     async fn listening(limits: ConnectionLimits) -> (std::net::SocketAddr, mpsc::Receiver<Connection>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = crate::issuer::serving::tls_config(Arc::default()).unwrap();
+        let tls = crate::tls::server_config(Arc::default(), &[b"h2"]).unwrap();
         let (ready, connections) = mpsc::channel(1);
         tokio::spawn(accept(listener, tls, limits, ConnectionMetrics::default(), std::future::pending(), ready));
         (address, connections)

@@ -17,7 +17,6 @@ use crate::{
     fake_api_server::{Questions, answering, leading},
     metrics::Metrics,
 };
-use countersign_index::{Index, SharedIndex};
 use countersign_runtime::clock::Clock;
 
 fn at(second: i64) -> Timestamp {
@@ -85,9 +84,8 @@ fn due(ends: Option<(Method, &'static str)>) -> (Context, Questions) {
         let found = objects.into_iter().find(|(path, _)| asked.path.ends_with(path));
         (200, found.map_or(&service, |(_, object)| object).clone())
     });
-    let index = SharedIndex::new(Index::default());
     let context = Context {
-        authorities: Authorities::new("cluster".to_owned(), clock.clone(), index),
+        authorities: Authorities::new("cluster".to_owned(), clock.clone()),
         journals: JournalStore::new(client.clone(), "countersign-authorities"),
         client,
         namespace: "countersign-system".to_owned(),

@@ -15,15 +15,12 @@ use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use super::{
-    Context, Due, Problem, ReconcileError, SupportStatus, decide, facts, on_error, reconcile, separation, status,
-};
+use super::{Assessment, Context, Due, Problem, ReconcileError, decide, on_error, reconcile, separation, status};
 use crate::{
     authorities::{
         Authorities,
         store::{JournalStore, SECRET_TYPE, StoreError},
     },
-    controllers::authority_readiness::AuthorityReadinessFeed,
     fake_api_server::{Asked, Questions, answering, leading, refusal},
     metrics::Metrics,
 };
@@ -60,7 +57,7 @@ impl KeySource for Numbered {
 }
 
 fn facts_of(domain: &TrustDomain) -> super::AuthorityConfig {
-    facts(domain, "example.org".parse().unwrap())
+    policy::authority_config(domain, "example.org".parse().unwrap())
 }
 
 fn journal(now: Timestamp) -> Journal {
@@ -91,29 +88,29 @@ fn a_journal_is_made_once_advanced_in_time_and_never_replaced() {
 #[test]
 fn the_status_of_a_signing_domain() {
     let facts = facts_of(&domain());
-    let status = status(&domain(), &SupportStatus::Signing { journal: journal(at(0)), facts }, at(60));
+    let status = status(&domain(), &Assessment::Signing { journal: journal(at(0)), facts }, at(60));
     insta::assert_yaml_snapshot!(status);
 }
 
 #[test]
 fn the_status_of_a_damaged_journal_is_stalled_and_keeps_what_was_published() {
     let mut domain = domain();
-    let signing = SupportStatus::Signing { journal: journal(at(0)), facts: facts_of(&domain) };
+    let signing = Assessment::Signing { journal: journal(at(0)), facts: facts_of(&domain) };
     domain.status = Some(status(&domain, &signing, at(60)));
     let damaged = JournalError::Damaged { what: "the checksum does not fit".to_owned() };
     let problem = Problem::Unusable { secret: "trust-domain.example.org".to_owned(), error: damaged };
     let facts = facts_of(&domain);
     assert!(facts.published_sequence.is_some());
-    let stalled = status(&domain, &SupportStatus::Problem { problem, facts }, at(120));
+    let stalled = status(&domain, &Assessment::Problem { problem, facts }, at(120));
     assert_eq!(stalled.bundle, domain.status.unwrap().bundle);
     insta::assert_yaml_snapshot!(stalled.conditions);
 }
 
 #[test]
 fn the_status_of_a_duplicate_and_of_an_invalid_domain_is_stalled() {
-    let duplicate = SupportStatus::Duplicate { of: "first".to_owned(), trust_domain: "example.org".to_owned() };
-    let invalid = SupportStatus::Invalid("spec.grants[0].paths: nonsense".to_owned());
-    let conditions = [duplicate, invalid].map(|standing| status(&domain(), &standing, at(0)).conditions);
+    let duplicate = Assessment::Duplicate { of: "first".to_owned(), trust_domain: "example.org".to_owned() };
+    let invalid = Assessment::Invalid("spec.grants[0].paths: nonsense".to_owned());
+    let conditions = [duplicate, invalid].map(|assessment| status(&domain(), &assessment, at(0)).conditions);
     let told: Vec<_> = conditions.iter().flatten().filter(|one| one.type_ != "Reconciling").collect();
     insta::assert_yaml_snapshot!(told);
 }
@@ -121,10 +118,10 @@ fn the_status_of_a_duplicate_and_of_an_invalid_domain_is_stalled() {
 #[test]
 fn a_status_is_written_only_when_it_means_something_else() {
     let mut domain = domain();
-    let standing = |domain: &TrustDomain| SupportStatus::Signing { journal: journal(at(0)), facts: facts_of(domain) };
-    let first = status(&domain, &standing(&domain), at(60));
+    let assessment = |domain: &TrustDomain| Assessment::Signing { journal: journal(at(0)), facts: facts_of(domain) };
+    let first = status(&domain, &assessment(&domain), at(60));
     domain.status = Some(first.clone());
-    let again = status(&domain, &standing(&domain), at(3_000));
+    let again = status(&domain, &assessment(&domain), at(3_000));
     // Each journal here has new keys, of which the status shows nothing: only the ids, which are numbered.
     assert_eq!(again, first);
 }
@@ -215,15 +212,14 @@ impl Server {
             answer(asked, &told).unwrap_or_else(|| (200, stored.clone()))
         });
         let index = SharedIndex::new(Index::default());
-        index.update(|index| index.apply_domain(policy::trust_domain(&domain(), cluster)));
+        index.update(|index| index.apply_domain(policy::trust_domain(&domain(), "")));
         let context = Context {
-            authorities: Authorities::new("cluster".to_owned(), clock.clone(), index.clone()),
+            authorities: Authorities::new("cluster".to_owned(), clock.clone()),
             index,
             journals: JournalStore::new(client.clone(), "countersign-authorities"),
             client,
             cluster: "cluster".to_owned(),
             leadership,
-            usable: AuthorityReadinessFeed::new().0,
             clock,
             metrics: Arc::new(Metrics::new()),
         };

@@ -76,7 +76,7 @@ fn the_status_of_each_outcome() {
         .iter()
         .map(|(name, spec)| {
             let key = IdentityKey { namespace: "shop".to_owned(), name: (*name).to_owned() };
-            let seen = Seen { usable: Some(AuthorityReadiness::Yes), totals: None, claims: None };
+            let seen = Seen { usable: Some(AuthorityReadiness::Ready), totals: None, claims: None };
             let status = status(&identity(name, spec), &index.identity(&key).unwrap(), &seen, now);
             let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
             let ready = &status.conditions[0];
@@ -111,26 +111,26 @@ fn an_identity_whose_namespace_is_not_known_waits() {
     index.remove_namespace("shop");
     index.apply_identity(policy::workload_identity(&identity("early", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "early".to_owned() };
-    let health = health(&index.identity(&key).unwrap(), Some(&AuthorityReadiness::Yes));
+    let health = health(&index.identity(&key).unwrap(), Some(&AuthorityReadiness::Ready));
     assert_eq!((health.kind, health.reason.as_str()), (HealthKind::Reconciling, "NamespaceUnknown"));
     assert!(health.message.starts_with("namespace shop is not known here"), "{}", health.message);
 }
 
 #[test]
 fn an_identity_is_ready_only_where_its_domains_authority_can_be_used() {
-    assert_eq!(ready(Some(AuthorityReadiness::Yes)).0, "Ready=True Reconciling=False Stalled=False Refreshing=True");
+    assert_eq!(ready(Some(AuthorityReadiness::Ready)).0, "Ready=True Reconciling=False Stalled=False Refreshing=True");
     let (truths, reason, _) = ready(Some(AuthorityReadiness::NotYet));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
         ("Ready=False Reconciling=True Stalled=False Refreshing=True", "AuthorityNotReady")
     );
-    let (truths, reason, message) = ready(Some(AuthorityReadiness::No("Secret x is damaged".to_owned())));
+    let (truths, reason, message) = ready(Some(AuthorityReadiness::Stalled("Secret x is damaged".to_owned())));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
         ("Ready=False Reconciling=False Stalled=True Refreshing=True", "AuthorityStalled")
     );
     assert!(message.contains("TrustDomain example.org") && message.contains("Secret x is damaged"), "{message}");
-    assert_ne!(ready(None).0, ready(Some(AuthorityReadiness::Yes)).0);
+    assert_ne!(ready(None).0, ready(Some(AuthorityReadiness::Ready)).0);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
             pod.never_refreshes = parts.iter().map(|&part| part.to_owned()).collect();
             index.apply_pod(pod);
         }
-        let seen = Seen { usable: Some(AuthorityReadiness::Yes), totals: None, claims: None };
+        let seen = Seen { usable: Some(AuthorityReadiness::Ready), totals: None, claims: None };
         let now = Timestamp::from_second(second).unwrap();
         let status = status(&object, &index.identity(&key).unwrap(), &seen, now);
         assert_eq!(status.conditions[0].status, "True", "it is ready in any case");
@@ -208,7 +208,7 @@ fn context(
     let index = SharedIndex::new(index);
     let context = Context {
         client,
-        authorities: Authorities::new("cluster".to_owned(), clock.clone(), index.clone()),
+        authorities: Authorities::new("cluster".to_owned(), clock.clone()),
         index,
         counted: watch::channel(None).1,
         leadership: leading(&clock),

@@ -1,17 +1,17 @@
-//! One stream: Hello first, then requests answered and states pushed until the token runs out, the pod ends or a newer
-//! stream takes over, or the replica goes. A slow reader is coalesced: one state is due at most, and no request is read while
-//! an answer waits. So are changes that come together: whoever has an identity is last_sent of them once, a moment later.
+//! One stream: Hello first, then requests are answered and states are pushed until the token expires, the pod ends, a newer
+//! stream supersedes it, or the replica shuts down. A slow reader is coalesced: at most one state is due, and no request is read
+//! while an answer waits. Changes that come together are coalesced too ([`state_push`]).
 //!
-//! Streams share nothing on the way of a request to its answer: no lock, and no memory that one writes and others read.
-//! What is published is read through a [`PublishedReader`], changes of it come through the stream's own subscription, timers are set
-//! once, counts are each thread's own.
+//! Streams share nothing between a request and its answer: no lock, and no memory that one writes and others read. What is
+//! published is read through a [`PublishedReader`], changes arrive through the stream's own subscription, timers are set once,
+//! and each thread has its own counts.
+
+mod requests;
+mod state_push;
 
 use std::{collections::VecDeque, future::ready, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use countersign_core::{
-    entitlement::{Entitled, MAX_IDENTITIES},
-    service_account::PodToken,
-};
+use countersign_core::service_account::PodToken;
 use countersign_proto::issuer::v1::{self, session_request, session_response};
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
@@ -24,20 +24,19 @@ use super::{
     connection::ConnectionHandle,
     drain,
     error::IssuerError,
-    issuance::{self, IssuanceInputs, KeysUsed},
+    issuance::KeysUsed,
     pod_lookup::{LookupOutcome, PodKey},
     published_reader::PublishedReader,
     record::AgentInfo,
     registry::{Admission, Registered, Registration},
     signing::SigningCredit,
-    state,
 };
 use crate::published::Published;
 use crate::{
     events::{PodEvent, PodRef},
-    metrics::{Credential, Kind},
+    metrics::Kind,
 };
-use countersign_index::{Entitlement, Subscription};
+use countersign_index::Subscription;
 use countersign_runtime::rate::{Bucket, Rate};
 
 /// How long the first message may take.
@@ -46,15 +45,11 @@ pub const HELLO_TIME: Duration = Duration::from_secs(5);
 /// What one stream may ask for: far above what renewals need, far below what would hurt others.
 const PACE: Rate = Rate { each: Duration::from_millis(50), burst: 100 };
 
-/// Within which time a change is last_sent, at random: a bundle that changes for ten thousand streams is not ten thousand pushes
-/// at the same instant, and what changes meanwhile is last_sent along with it.
-const COALESCING: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(100);
-
 /// How late a timer may be. One that is set already is not set anew for less: all streams share the wheel it turns on.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// How long the last word of a stream may wait for its reader.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Timeout for sending the final status of a stream.
+const FINAL_STATUS: Duration = Duration::from_secs(5);
 
 /// Boxed, since a channel keeps room for 32 messages however few it lets through.
 pub type Outgoing = Result<Box<v1::SessionResponse>, Status>;
@@ -72,7 +67,7 @@ pub async fn serve(
     context.metrics.sessions.inc();
     let end = converse(&context, &connection, &mut admission, &mut requests, &outbound).await;
     context.metrics.sessions.dec();
-    // One that goes without a word costs as much as one that is refused.
+    // A stream that ends without a message costs as much as one that is refused.
     let at_fault = end.as_ref().map_or_else(IssuerError::is_peers_fault, |()| true);
     if !admission.is_authenticated() && !connection.is_leaving() && at_fault {
         connection.fail(Instant::now());
@@ -81,7 +76,7 @@ pub async fn serve(
         context.metrics.refused(Kind::Session, refused.reason());
         tracing::debug!(error = %refused, "stream ended");
         // A reader that does not take even this is gone; its stream ends with the channel.
-        let _ = tokio::time::timeout(FAREWELL, outbound.send(Err(Status::from(&refused)))).await;
+        let _ = tokio::time::timeout(FINAL_STATUS, outbound.send(Err(Status::from(&refused)))).await;
     }
 }
 
@@ -154,7 +149,7 @@ struct Session<'a> {
     pace: Bucket,
     signing: SigningCredit,
     last_sent: Option<v1::State>,
-    /// When the state is looked at again, to be last_sent if it has changed.
+    /// When the state is composed again, to be pushed if it has changed.
     state_due_at: Option<Instant>,
     initial_request: Option<v1::X509Request>,
     answers: VecDeque<session_response::Kind>,
@@ -199,8 +194,8 @@ impl<'a> Session<'a> {
             context.events.send(pod_ref(&pod), &hello.session, PodEvent::superseded(&hello.session, newer, older));
         }
         if !elsewhere.is_empty() {
-            let notice = PodEvent::several_addresses(newer.into_iter().chain(elsewhere));
-            context.events.send(pod_ref(&pod), &hello.session, notice);
+            let event = PodEvent::several_addresses(newer.into_iter().chain(elsewhere));
+            context.events.send(pod_ref(&pod), &hello.session, event);
         }
         if let SupportStatus::Outdated(why) = standing {
             context.events.send(pod_ref(&pod), &hello.session, PodEvent::Outdated(why));
@@ -264,7 +259,7 @@ impl<'a> Session<'a> {
                 () = connection.leaving(), if !leaving => {}
                 () = self.registration.superseded() => return Err(IssuerError::Superseded),
                 () = ready(()), if token_left.is_zero() => return Err(IssuerError::TokenExpired),
-                () = self.subscription.changed() => self.note_change()?,
+                () = self.subscription.changed() => self.schedule_push()?,
                 permit = outbound.reserve(), if something_due => {
                     // The receiving end is gone: so is the peer.
                     let Ok(permit) = permit else { return Ok(()) };
@@ -283,19 +278,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Something that bears on the state has changed. A pod without identity waits for one and is last_sent at once, others
-    /// within [`COALESCING`].
-    fn note_change(&mut self) -> Result<(), IssuerError> {
-        if matches!(*self.subscription.current(), Entitlement::Gone) {
-            return Err(self.gone());
-        }
-        let has_identity = self.last_sent.as_ref().is_some_and(|last_sent| !last_sent.identities.is_empty());
-        let wait = if has_identity { rand::random_range(COALESCING) } else { Duration::ZERO };
-        let at = Instant::now() + wait;
-        self.state_due_at = Some(self.state_due_at.map_or(at, |earlier| earlier.min(at)));
-        Ok(())
-    }
-
     /// What is sent next: a state that changed before any answer, so that an answer never precedes its ground.
     fn due(&mut self, state_due: bool) -> Result<Option<session_response::Kind>, IssuerError> {
         if state_due {
@@ -309,71 +291,14 @@ impl<'a> Session<'a> {
         Ok(self.answers.pop_front())
     }
 
-    /// The state when it differs from what the session was last_sent last.
-    fn changed_state(&mut self) -> Result<Option<v1::State>, IssuerError> {
-        let entitlement = self.subscription.current();
-        if matches!(*entitlement, Entitlement::Gone) {
-            return Err(self.gone());
-        }
-        let mut state = state::compose(&entitlement, self.published.current());
-        if let Some(last_sent) = &self.last_sent {
-            state.generation = last_sent.generation;
-        }
-        Ok((self.last_sent.as_ref() != Some(&state)).then_some(state))
-    }
-
-    fn push_state(&mut self, mut state: v1::State) -> v1::State {
-        state.generation = self.context.next_generation();
-        self.context.metrics.states_pushed.inc();
-        let notice = match state.identities.first() {
-            Some(identity) => PodEvent::Identity(format!("the pod has identity {}", identity.spiffe_id)),
-            None => PodEvent::NoIdentity(state.reason.clone()),
-        };
-        self.context.events.send(pod_ref(&self.pod), &self.name, notice);
-        self.tell_of_those_left_out();
-        self.note_served(&state);
-        self.last_sent = Some(state.clone());
-        if let Some(request) = self.initial_request.take() {
-            // Its token was verified a moment ago, for Hello.
-            self.answer_x509(request, Instant::now());
-        }
-        state
-    }
-
-    /// Has an event say so when the session is selected by more WorkloadIdentities than it may have.
-    fn tell_of_those_left_out(&self) {
-        match &*self.subscription.current() {
-            Entitlement::Entitled(entitled) if entitled.len() >= MAX_IDENTITIES => {}
-            _ => return,
-        }
-        let left_out = self.context.index.read(|index| index.left_out(&self.pod.pod_uid, &self.name));
-        if !left_out.is_empty() {
-            let notice = PodEvent::too_many_identities(MAX_IDENTITIES, &left_out);
-            self.context.events.send(pod_ref(&self.pod), &self.name, notice);
-        }
-    }
-
-    /// Leaves in the record for which WorkloadIdentities this stream serves.
-    fn note_served(&self, state: &v1::State) {
-        let entitlement = self.subscription.current();
-        let Entitlement::Entitled(entitled) = &*entitlement else {
-            return self.registration.record().set_served([].into_iter());
-        };
-        let last_sent = |one: &&Entitled| {
-            let id = one.id.to_string();
-            state.identities.iter().any(|identity| identity.spiffe_id == id)
-        };
-        self.registration.record().set_served(entitled.iter().filter(last_sent).map(|one| &one.identity));
-    }
-
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), IssuerError> {
         let begin = Instant::now();
         // The stream ends, for the next may be with a replica whose clock is right and whose view is fresh.
         self.context.clock_skew.ensure()?;
         self.context.freshness.ensure()?;
-        // What has changed by now is last_sent before the answer that may rest on it.
+        // What has changed by now is pushed before the answer that may depend on it.
         if self.published.has_news() {
-            self.note_change()?;
+            self.schedule_push()?;
         }
         self.state_due_at = self.state_due_at.map(|at| at.min(begin));
         match request.kind {
@@ -392,55 +317,6 @@ impl<'a> Session<'a> {
             None => {}
         }
         Ok(())
-    }
-
-    /// Verifies the token of a request; a newer one prolongs the stream.
-    async fn admit(&mut self, token: &str, at: Instant) -> Result<(), IssuerError> {
-        self.pace.take(at).map_err(IssuerError::TooFast)?;
-        let pod = self.context.token_keys.verify(token, self.context.clock.now()).await?;
-        if pod.pod_uid != self.pod.pod_uid {
-            return Err(IssuerError::OtherPod);
-        }
-        self.expires_at = self.expires_at.max(pod.expires_at);
-        Ok(())
-    }
-
-    fn answer_x509(&mut self, request: v1::X509Request, begin: Instant) {
-        let entitlement = self.subscription.current();
-        let basis = basis(self.context, &entitlement, self.published.current());
-        let share = self.signing.take(&self.pod.namespace, begin).map_err(IssuerError::NamespaceBusy);
-        match share.and_then(|()| issuance::x509(&request, basis, &mut self.keys_used)) {
-            Ok(signed) => {
-                self.context.metrics.issued(Credential::X509, begin.elapsed());
-                self.registration.record().issued(signed.identity, signed.issuance);
-                self.answers.push_back(session_response::Kind::X509(signed.response));
-            }
-            Err(refused) => self.refuse_x509(request.id, &refused),
-        }
-    }
-
-    fn refuse_x509(&mut self, id: u64, refused: &IssuerError) {
-        self.context.metrics.refused(Kind::X509, refused.reason());
-        tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "X509-SVID refused");
-        let refusal = Some(refused.to_answer());
-        self.answers.push_back(session_response::Kind::X509(v1::X509Response { id, refusal, ..Default::default() }));
-    }
-
-    fn answer_jwt(&mut self, request: &v1::JwtRequest, admitted: Result<(), IssuerError>, begin: Instant) {
-        let entitlement = self.subscription.current();
-        let basis = basis(self.context, &entitlement, self.published.current());
-        let answer = admitted
-            .and_then(|()| self.signing.take(&self.pod.namespace, begin).map_err(IssuerError::NamespaceBusy))
-            .and_then(|()| issuance::jwt(request, basis));
-        let answer = answer.unwrap_or_else(|refused| {
-            self.context.metrics.refused(Kind::Jwt, refused.reason());
-            tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "JWT-SVID refused");
-            v1::JwtResponse { id: request.id, refusal: Some(refused.to_answer()), ..Default::default() }
-        });
-        if answer.refusal.is_none() {
-            self.context.metrics.issued(Credential::Jwt, begin.elapsed());
-        }
-        self.answers.push_back(session_response::Kind::Jwt(answer));
     }
 
     fn gone(&self) -> IssuerError {
@@ -471,10 +347,6 @@ async fn ensure_alive(context: &Context, pod: &PodToken, now: Timestamp) -> Resu
         }
         LookupOutcome::Unknown => Err(IssuerError::Undecided),
     }
-}
-
-fn basis<'a>(context: &Context, entitlement: &'a Entitlement, published: &'a Published) -> IssuanceInputs<'a> {
-    IssuanceInputs { entitlement, published, now: context.clock.now() }
 }
 
 fn pod_ref(pod: &PodToken) -> PodRef {
