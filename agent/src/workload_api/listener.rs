@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
 use super::WorkloadApi;
-use crate::authority_filter::Filtered;
+use crate::uds_authority_rewrite::RewriteStream;
 
 /// Open at once on one socket; further ones are closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -79,7 +79,7 @@ fn accepted(listener: UnixListener) -> impl stream::Stream<Item = io::Result<Bou
             match listener.accept().await {
                 Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => {
-                        let bounded = Bounded { stream: Filtered::new(stream), _place: place };
+                        let bounded = Bounded { stream: RewriteStream::new(stream), _place: place };
                         return Some((Ok(bounded), (listener, places)));
                     }
                     Err(_) => tracing::warn!("closed a Workload API connection: {MAX_CONNECTIONS} are open"),
@@ -95,7 +95,7 @@ fn accepted(listener: UnixListener) -> impl stream::Stream<Item = io::Result<Bou
 
 /// A connection and its place among those allowed.
 struct Bounded {
-    stream: Filtered<UnixStream>,
+    stream: RewriteStream<UnixStream>,
     _place: OwnedSemaphorePermit,
 }
 
