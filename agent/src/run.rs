@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::files::Folder;
 use crate::session::{Session, SessionParts};
 use crate::token::TokenFile;
-use crate::upstream::{KeptRoots, Upstream};
+use crate::upstream::{ControlPlaneRoots, Upstream};
 use crate::wait::Readiness;
 use crate::workload_api::{ListenError, WorkloadApi, serve};
 
@@ -59,13 +59,13 @@ pub async fn serve_sessions(config: Config) -> Result<(), RunError> {
     let readiness = Readiness::new(&config.private)
         .map_err(|source| RunError::Private { path: config.private.display().to_string(), source })?;
     let readiness = Arc::new(readiness);
-    let roots = KeptRoots::load(config.roots, &config.private);
+    let roots = ControlPlaneRoots::load(config.roots, &config.private);
     let upstream = Arc::new(Upstream::new(config.issuer, config.issuer_name, roots));
     let token = TokenFile::new(config.token_file);
     let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
     for session in config.sessions {
         let directory = session.directory.clone();
-        let (session, published, desk) = Session::new(SessionParts {
+        let (session, published, jwt_client) = Session::new(SessionParts {
             folder: Folder::new(&directory, config.file_mode),
             config: session,
             upstream: Arc::clone(&upstream),
@@ -76,7 +76,7 @@ pub async fn serve_sessions(config: Config) -> Result<(), RunError> {
             session.run().await;
             Ok(())
         });
-        tasks.spawn(async move { Ok(serve(&directory, WorkloadApi::new(published, desk)).await?) });
+        tasks.spawn(async move { Ok(serve(&directory, WorkloadApi::new(published, jwt_client)).await?) });
     }
     match tasks.join_next().await {
         Some(Ok(Err(error))) => Err(error),
