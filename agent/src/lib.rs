@@ -6,6 +6,7 @@ pub mod files;
 pub mod publish;
 pub mod run;
 pub mod session;
+mod supervisor;
 pub mod telemetry;
 pub mod token;
 pub mod uds_authority_rewrite;

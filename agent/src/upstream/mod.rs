@@ -87,6 +87,11 @@ impl Connection {
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+
+    /// How many clones there are: one of each session that uses it, and one of the [`Upstream`].
+    fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
 }
 
 impl Upstream {
@@ -131,6 +136,14 @@ impl Upstream {
     pub(crate) async fn discard(&self, connection: &Connection) {
         let mut current = self.current.lock().await;
         current.take_if(|current| current.is(connection));
+    }
+
+    /// As [`Self::discard`], unless another session uses the connection: the issuer refused the caller's session, and the
+    /// others are served.
+    pub(crate) async fn discard_unless_shared(&self, connection: &Connection) {
+        let mut current = self.current.lock().await;
+        // The current one's handle and the caller's.
+        current.take_if(|current| current.is(connection) && current.handles() <= 2);
     }
 
     /// From the next connection on trusts `pushed` (DER) beside the roots of the pod's own spec, also after a restart.

@@ -1,5 +1,6 @@
 //! The issuer of the agents under test. It grants the identities it is given, and can be made to fail.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,7 +27,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service as _;
 
 pub const NAME: &str = "countersign-issuer.countersign-system.svc";
@@ -66,10 +67,16 @@ pub struct IssuerState {
     pub connections: AtomicUsize,
     /// The key exchange group of each connection.
     pub key_exchanges: Mutex<Vec<rustls::NamedGroup>>,
+    /// Hellos by the name of the session.
+    pub session_hellos: Mutex<BTreeMap<String, usize>>,
+    /// Sessions whose streams end with this code after Hello.
+    pub refused_sessions: Mutex<BTreeMap<String, Code>>,
     /// Open streams.
     pub streams: AtomicUsize,
     /// Incremented to end every stream.
     pub stream_closings: watch::Sender<u64>,
+    /// The session whose streams end now, and the code with which they do.
+    pub session_closing: watch::Sender<Option<(String, Code)>>,
     /// The delay in milliseconds that agents are asked for when their streams are closed; `None` asks for none.
     pub retry_after_ms: Mutex<Option<u64>>,
     /// Speaks as an operator of a later version: with fields and kinds that are not known yet.
@@ -136,6 +143,24 @@ impl FakeIssuer {
         self.state.identities.send_replace((identities, String::new()));
     }
 
+    /// Ends every stream of `session` with `code` from now on, once its Hello has come.
+    pub fn refuse_session(&self, session: &str, code: Code) {
+        self.state.refused_sessions.lock().unwrap().insert(session.into(), code);
+    }
+
+    pub fn accept_session(&self, session: &str) {
+        self.state.refused_sessions.lock().unwrap().remove(session);
+    }
+
+    /// Ends the open streams of `session` with `code`.
+    pub fn close_streams_of(&self, session: &str, code: Code) {
+        self.state.session_closing.send_replace(Some((session.into(), code)));
+    }
+
+    pub fn hellos_of(&self, session: &str) -> usize {
+        self.state.session_hellos.lock().unwrap().get(session).copied().unwrap_or_default()
+    }
+
     pub fn withdraw(&self, reason: &str) {
         self.state.identities.send_replace((Vec::new(), reason.into()));
     }
@@ -177,11 +202,14 @@ impl IssuerState {
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             key_exchanges: Mutex::default(),
+            session_hellos: Mutex::default(),
+            refused_sessions: Mutex::default(),
             streams: AtomicUsize::new(0),
             retry_after_ms: Mutex::new(None),
             speaks_later_version: AtomicBool::new(false),
             hello: Mutex::default(),
             stream_closings: watch::Sender::new(0),
+            session_closing: watch::Sender::new(None),
         })
     }
 
@@ -324,13 +352,22 @@ async fn serve_stream(
     responses: mpsc::Sender<Result<SessionResponse, Status>>,
 ) {
     let (mut identities, mut stream_closings) = (issuer.identities.subscribe(), issuer.stream_closings.subscribe());
+    let mut session_closing = issuer.session_closing.subscribe();
     let Ok(Some(hello)) = requests.message().await else {
         return;
     };
     assert!(matches!(hello.kind, Some(Kind::Hello(_))), "the first message is Hello");
     issuer.hellos.fetch_add(1, Ordering::Relaxed);
+    let mut session = String::new();
     if let Some(Kind::Hello(hello)) = &hello.kind {
         *issuer.hello.lock().unwrap() = hello.clone();
+        session.clone_from(&hello.session);
+    }
+    *issuer.session_hellos.lock().unwrap().entry(session.clone()).or_default() += 1;
+    let refused = issuer.refused_sessions.lock().unwrap().get(&session).copied();
+    if let Some(code) = refused {
+        let _ = responses.send(Err(Status::new(code, format!("session {session} is refused")))).await;
+        return;
     }
     let unknown = || SessionResponse { kind: None };
     if issuer.speaks_later_version.load(Ordering::Relaxed) {
@@ -350,6 +387,10 @@ async fn serve_stream(
                 _ => return,
             },
             _ = identities.changed() => Some(issuer.state_message()),
+            code = closed(&mut session_closing, &session) => {
+                let _ = responses.send(Err(Status::new(code, "the stream is closed"))).await;
+                return;
+            }
             _ = stream_closings.changed() => {
                 let mut status = Status::unavailable("the issuer is going away");
                 if let Some(wait) = *issuer.retry_after_ms.lock().unwrap() {
@@ -362,5 +403,15 @@ async fn serve_stream(
         if let Some(response) = response {
             let _ = responses.send(Ok(response)).await;
         }
+    }
+}
+
+/// Resolves when the streams of `session` are to end, with the code.
+async fn closed(closing: &mut watch::Receiver<Option<(String, Code)>>, session: &str) -> Code {
+    let is_own = |closing: &Option<(String, Code)>| closing.as_ref().is_some_and(|(name, _)| name == session);
+    let code = closing.wait_for(is_own).await.ok().and_then(|closing| closing.as_ref().map(|(_, code)| *code));
+    match code {
+        Some(code) => code,
+        None => std::future::pending().await,
     }
 }

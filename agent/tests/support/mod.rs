@@ -65,7 +65,19 @@ impl AgentHome {
     }
 
     pub fn config(&self, issuer: &FakeIssuer) -> Config {
-        let environment = self.environment(issuer);
+        Self::read_config(&self.environment(issuer))
+    }
+
+    /// Of an agent with one session for each of `names`, each in the directory of that name.
+    pub fn config_of_sessions(&self, issuer: &FakeIssuer, names: &[&str]) -> Config {
+        let mut environment = self.environment(issuer);
+        let sessions = names.iter().map(|name| format!("{name}={}", self.path(name).display()));
+        environment.retain(|(name, _)| *name != "COUNTERSIGN_SESSIONS");
+        environment.push(("COUNTERSIGN_SESSIONS", sessions.collect::<Vec<_>>().join(",")));
+        Self::read_config(&environment)
+    }
+
+    fn read_config(environment: &[(&'static str, String)]) -> Config {
         Config::read(|name| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone()))
             .unwrap()
     }

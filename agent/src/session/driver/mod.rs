@@ -130,12 +130,17 @@ impl Session {
         }
     }
 
-    /// One stream, from its opening to its end. The next stream gets a new connection, and perhaps another replica.
+    /// One stream, from its opening to its end. The next stream gets a new connection, and perhaps another replica, unless only
+    /// this session was refused on a connection that others use.
     async fn run_stream(&mut self) -> StreamEnd {
         match self.open().await {
             Ok((mut stream, incoming)) => {
                 let end = self.serve_stream(&mut stream, incoming).await;
-                self.parts.upstream.discard(&stream.connection).await;
+                if end.session_refused {
+                    self.parts.upstream.discard_unless_shared(&stream.connection).await;
+                } else {
+                    self.parts.upstream.discard(&stream.connection).await;
+                }
                 StreamEnd { state_received: stream.state_received, ..end }
             }
             Err(end) => end,

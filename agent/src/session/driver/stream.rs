@@ -33,6 +33,8 @@ pub(super) struct StreamEnd {
     pub(super) requested_delay: Option<Duration>,
     /// The issuer ended it with a time to reconnect.
     pub(super) reconnect_requested: bool,
+    /// The issuer refused this session, which says nothing about its connection.
+    pub(super) session_refused: bool,
     /// The issuer had sent a State before.
     pub(super) state_received: bool,
 }
@@ -40,7 +42,13 @@ pub(super) struct StreamEnd {
 impl StreamEnd {
     /// The stream failed, or could not be opened.
     pub(super) fn failed(reason: String) -> Self {
-        Self { reason, requested_delay: None, reconnect_requested: false, state_received: false }
+        Self {
+            reason,
+            requested_delay: None,
+            reconnect_requested: false,
+            session_refused: false,
+            state_received: false,
+        }
     }
 
     /// The issuer ended it with `status`. The delay is that of its metadata, or a long one when the session was superseded.
@@ -51,7 +59,14 @@ impl StreamEnd {
             reason: format!("{}: {}", status.code(), status.message()),
             requested_delay: retry_after.map(Duration::from_millis).or(superseded),
             reconnect_requested: status.code() == Code::Unavailable && retry_after.is_some(),
+            session_refused: is_refusal_of_session(status.code()),
             state_received: false,
         }
     }
+}
+
+/// The codes with which the Issuer API refuses a session, as opposed to those of a replica that cannot serve now, or of a
+/// broken connection.
+fn is_refusal_of_session(code: Code) -> bool {
+    matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Aborted)
 }
