@@ -44,7 +44,7 @@ async fn measure(binary: &str) {
     issuer.x509_ttl(SHORT_TTL);
     let home = AgentHome::new();
     let agent = Agent::spawn(binary, &home.environment(&issuer));
-    until(|| home.credentials().join("credential-bundle.pem").exists()).await;
+    until(|| home.credentials().join("credential-bundle.private-key.x509.pem").exists()).await;
     let client = WorkloadApiClient::connect_to(home.endpoint()).await.unwrap();
     let mut updates = client.stream_x509_contexts().await.unwrap();
     let watching = tokio::spawn(async move {

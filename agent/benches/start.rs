@@ -67,7 +67,7 @@ fn main() {
 /// One start: the time until the bundle can be read, and VmRSS in kB right after.
 async fn start(binary: &str, issuer: &FakeIssuer) -> (Duration, u64) {
     let home = AgentHome::new();
-    let bundle = home.credentials().join("credential-bundle.pem");
+    let bundle = home.credentials().join("credential-bundle.private-key.x509.pem");
     let environment = home.environment(issuer);
     let begun = Instant::now();
     let mut agent = Agent::spawn(binary, &environment);

@@ -162,14 +162,16 @@ async fn files_hold_what_the_contract_names() {
     let mut second = identity("spiffe://example.org/second");
     second.hint = "reports".into();
     let agent = TestAgent::ready(vec![shop, second, identity("spiffe://example.org/third")]).await;
-    let bundle = agent.read("credential-bundle.pem");
+    let bundle = agent.read("credential-bundle.private-key.x509.pem");
     assert_eq!(bundle, agent.read("tls.key") + &agent.read("tls.crt"));
     assert!(bundle.starts_with("-----BEGIN PRIVATE KEY-----\n"));
     assert_eq!(agent.read("ca.crt"), agent.issuer.state.x509.certificate().pem());
+    assert_eq!(agent.read("ca.crt"), agent.read("example.org.spiffe-trust-bundle.x509.pem"));
     assert_eq!(agent.read("ca.crt"), agent.read("example.org.trust-bundle.pem"));
+    assert_eq!(bundle, agent.read("credential-bundle.pem"), "under the former name");
     assert!(agent.read("jwt/https%3A%2F%2Fpay%2Fv1.token").starts_with("eyJ"));
     assert_eq!(std::fs::read_dir(agent.home.credentials().join("jwt")).unwrap().count(), 1);
-    for further in ["reports/credential-bundle.pem", "3/tls.key"] {
+    for further in ["reports/credential-bundle.private-key.x509.pem", "3/tls.key"] {
         assert!(agent.read(further).starts_with("-----BEGIN PRIVATE KEY-----\n"));
     }
 }

@@ -49,7 +49,10 @@ async fn waits_runs_ends_on_sigterm_and_never_logs_a_secret() {
     let mut running = agent(&["run"], &environment).stderr(log).spawn().unwrap();
     let waited = end(&mut agent(&["wait", "--timeout", "20s"], &environment).spawn().unwrap()).await;
     assert!(waited.success());
-    assert!(home.credentials().join("credential-bundle.pem").exists(), "wait returns no sooner than it is there");
+    assert!(
+        home.credentials().join("credential-bundle.private-key.x509.pem").exists(),
+        "wait returns no sooner than it is there"
+    );
     let client = spiffe::WorkloadApiClient::connect_to(home.endpoint()).await.unwrap();
     let token = client.fetch_jwt_token(["api"], None).await.unwrap();
 
