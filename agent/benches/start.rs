@@ -69,10 +69,10 @@ async fn start(binary: &str, issuer: &FakeIssuer) -> (Duration, u64) {
     let home = AgentHome::new();
     let bundle = home.credentials().join("credential-bundle.private-key.x509.pem");
     let environment = home.environment(issuer);
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut agent = Agent::spawn(binary, &environment);
     until(|| bundle.exists()).await;
-    let time = begun.elapsed();
+    let time = started.elapsed();
     let marker = home.path("private/ready");
     until(|| std::fs::read_to_string(&marker).is_ok_and(|ready| !ready.is_empty())).await;
     (time, agent.resident_kilobytes())
@@ -80,18 +80,18 @@ async fn start(binary: &str, issuer: &FakeIssuer) -> (Duration, u64) {
 
 /// The same program, which only prints its version: the time that any process takes on this machine.
 fn start_and_exit(binary: &str) -> Duration {
-    let begun = Instant::now();
+    let started = Instant::now();
     let status = Command::new(binary).arg("--version").stdout(Stdio::null()).status();
     assert!(status.is_ok_and(|status| status.success()), "the agent says its version");
-    begun.elapsed()
+    started.elapsed()
 }
 
 /// Polls every millisecond: a busy loop would take a core from the agent.
 async fn until(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut poll = tokio::time::interval(Duration::from_millis(1));
     while !condition() {
-        assert!(begun.elapsed() < TIMEOUT, "not there after {TIMEOUT:?}");
+        assert!(started.elapsed() < TIMEOUT, "not there after {TIMEOUT:?}");
         poll.tick().await;
     }
 }

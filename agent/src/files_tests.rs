@@ -90,7 +90,7 @@ fn modes_are_those_asked_for_and_directories_can_be_entered() {
     }
 }
 
-/// With an `fsGroup` the volume gives its group to what is made in it: else 0440 would be for the agent's own group.
+/// With an `fsGroup`, files in the volume get its group: otherwise 0440 would be for the agent's own group.
 #[test]
 fn files_have_the_group_of_a_volume_that_gives_it() {
     let directory = tempfile::tempdir().unwrap();

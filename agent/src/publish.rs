@@ -38,7 +38,7 @@ pub struct Credentials {
 pub struct Svid {
     /// The SPIFFE ID.
     pub id: SpiffeId,
-    /// What the owner says the identity is for; may be empty.
+    /// The owner's hint what the identity is for; may be empty.
     pub hint: String,
     /// DER, leaf first, without the root.
     pub chain: Vec<Vec<u8>>,

@@ -176,7 +176,7 @@ async fn files_hold_what_the_contract_names() {
     }
 }
 
-/// R2, R27, R69: renewed at half of its life, under an open stream and in the files, with a fresh key.
+/// R2, R27, R69: renewed at half of its lifetime, on an open stream and in the files, with a new key.
 #[tokio::test]
 async fn renewal_reaches_watchers_and_files() {
     let agent = TestAgent::prepared(vec![identity(DEFAULT_ID)], |issuer| issuer.x509_ttl(2)).await;
@@ -217,7 +217,7 @@ async fn a_call_without_metadata_is_an_invalid_argument() {
 async fn a_pod_without_identity_is_denied_with_the_reason() {
     let agent = TestAgent::start(Vec::new()).await;
     agent.until(|| agent.status().contains("no WorkloadIdentity selects it")).await;
-    // Whichever method of the SPIFFE Workload API is called.
+    // Every method of the SPIFFE Workload API.
     for (code, message) in refusals(&agent).await {
         assert_eq!((code, message.as_str()), (Code::PermissionDenied, "no WorkloadIdentity selects it"));
     }
@@ -276,7 +276,7 @@ async fn withdrawal_ends_streams_and_takes_the_files_away() {
     agent.until(|| std::fs::read_dir(agent.home.path("identity")).unwrap().count() == 1).await;
 }
 
-/// R27: with the issuer away the agent goes on with what it has, and takes up again when it is back.
+/// R27: while the issuer is away the agent serves the credentials it has; it reconnects when the issuer is back.
 #[tokio::test]
 async fn an_issuer_that_goes_and_comes_back_is_not_noticed_by_the_workload() {
     let mut agent = TestAgent::ready(vec![identity(DEFAULT_ID)]).await;
@@ -295,7 +295,7 @@ async fn an_issuer_that_goes_and_comes_back_is_not_noticed_by_the_workload() {
     assert_eq!(client.fetch_x509_svid().await.unwrap().leaf(), before.leaf(), "no new certificate was needed");
 }
 
-// A replica of the issuer goes: the stream moves to a new connection, and what was asked on it is asked again there.
+// A replica of the issuer terminates: the stream moves to a new connection, and pending requests are repeated there.
 #[tokio::test]
 async fn a_token_that_was_asked_for_when_the_stream_moved_is_had_on_the_next() {
     let agent = TestAgent::ready(vec![identity(DEFAULT_ID)]).await;
@@ -312,7 +312,7 @@ async fn a_token_that_was_asked_for_when_the_stream_moved_is_had_on_the_next() {
     assert_eq!(state.connections.load(Ordering::Relaxed), 2, "another connection can lead to another replica");
 }
 
-// As above, for who calls while there is no stream.
+// As above, for a call while there is no stream.
 #[tokio::test]
 async fn a_token_asked_for_between_two_streams_waits_for_the_next() {
     let agent = TestAgent::ready(vec![identity(DEFAULT_ID)]).await;
@@ -387,7 +387,7 @@ async fn a_tainted_authority_renews_at_once_and_not_for_ever() {
     agent.issuer.grant(vec![tainted]);
     let second = updates.message().await.unwrap().unwrap();
     assert_ne!(first.svids[0].x509_svid, second.svids[0].x509_svid);
-    // The same authority signed it again: another is not asked for at once, or nothing else would ever happen.
+    // The same authority signed it again: the next request is delayed, or the agent would do nothing else.
     let third = tokio::time::timeout(Duration::from_millis(300), updates.message()).await;
     assert!(third.is_err());
 }
@@ -419,7 +419,7 @@ async fn a_newer_token_lengthens_the_stream_s_life() {
     agent.until(|| agent.issuer.state.refreshes.load(Ordering::Relaxed) == 1).await;
 }
 
-/// The issuer is pinned: whoever answers at its address without a certificate of the control plane gets nothing.
+/// The issuer is pinned: a server at its address without a certificate of the control plane gets no token.
 #[tokio::test]
 async fn an_issuer_of_other_roots_gets_no_token() {
     let (home, right, wrong) =

@@ -36,7 +36,7 @@ async fn log_of(child: &mut Child) -> String {
     log
 }
 
-/// R87: with every log line there is, no token and no key in any form.
+/// R87: at the most verbose level, the log contains no token and no key in any form.
 #[tokio::test]
 async fn waits_runs_ends_on_sigterm_and_never_logs_a_secret() {
     let mut shop = identity(DEFAULT_ID);
@@ -44,7 +44,7 @@ async fn waits_runs_ends_on_sigterm_and_never_logs_a_secret() {
     let (home, issuer) = (AgentHome::new(), FakeIssuer::start(vec![shop]).await);
     let mut environment = home.environment(&issuer);
     environment.push(("COUNTERSIGN_LOG", "trace".into()));
-    // A file: nobody reads while it runs, and a full pipe would stop it.
+    // A file: a pipe that is not read would fill up and block the agent.
     let log = std::fs::File::create(home.path("log")).unwrap();
     let mut running = agent(&["run"], &environment).stderr(log).spawn().unwrap();
     let waited = end(&mut agent(&["wait", "--timeout", "20s"], &environment).spawn().unwrap()).await;
@@ -87,12 +87,12 @@ async fn wait_leaves_its_reason_as_the_termination_message() {
     assert_eq!(issuer.state.hellos.load(Ordering::Relaxed), 1, "a pod without identity keeps its stream");
 }
 
-/// What the kernel gives to root of a process that is not dumpable is out of reach for its own user, and no core is written
-/// for it (prctl(2), core(5)). Both commands hold the token's volume, and so must keep to themselves.
+/// The files in `/proc` of a process that is not dumpable belong to root, and no core is written for it (prctl(2), core(5)).
+/// Both commands have the token's volume mounted, and so need this.
 #[tokio::test]
 async fn no_other_process_of_its_user_reads_its_memory_or_files_and_it_leaves_no_core() {
     let home = AgentHome::new();
-    // Readable, so that what the image's mode 0111 does is not what is seen here.
+    // Readable: the mode 0111 of the image would have the same effect.
     let program = home.path("agent");
     std::fs::copy(env!("CARGO_BIN_EXE_countersign-agent"), &program).unwrap();
     std::fs::set_permissions(home.directory.path(), Permissions::from_mode(0o755)).unwrap();
@@ -100,7 +100,7 @@ async fn no_other_process_of_its_user_reads_its_memory_or_files_and_it_leaves_no
     std::fs::set_permissions(home.path("identity"), Permissions::from_mode(0o777)).unwrap();
     let issuer = FakeIssuer::start(Vec::new()).await;
     for arguments in [["run"].as_slice(), &["wait", "--timeout", "1m"]] {
-        // As a user that is not root, whoever runs the test, with a core as large as may be.
+        // As a user that is not root, with the largest core that is allowed.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"ulimit -c "$(ulimit -H -c)" && exec "$0" "$@""#]).arg(&program).args(arguments);
         command.env_clear().envs(home.environment(&issuer)).current_dir(home.path("private")).kill_on_drop(true);
@@ -109,17 +109,17 @@ async fn no_other_process_of_its_user_reads_its_memory_or_files_and_it_leaves_no
         }
         let mut running = command.spawn().unwrap();
         let process = PathBuf::from(format!("/proc/{}", running.id().unwrap()));
-        let is_apart = async {
+        let is_protected = async {
             let mut poll = tokio::time::interval(Duration::from_millis(5));
-            // Until its program runs, it is what forked it.
+            // Until `exec` the process is the shell.
             while std::fs::read_to_string(process.join("comm")).unwrap() != "agent\n"
                 || std::fs::symlink_metadata(process.join("environ")).unwrap().uid() != 0
             {
                 poll.tick().await;
             }
         };
-        let apart = tokio::time::timeout(Duration::from_secs(20), is_apart).await;
-        assert!(apart.is_ok(), "{arguments:?}: its own user may look into it");
+        let in_time = tokio::time::timeout(Duration::from_secs(20), is_protected).await;
+        assert!(in_time.is_ok(), "{arguments:?}: its own user can read its files in /proc");
         kill(Pid::from_raw(running.id().unwrap().cast_signed()), Signal::SIGABRT).unwrap();
         let ended = end(&mut running).await;
         assert_eq!((ended.signal(), ended.core_dumped()), (Some(6), false), "{arguments:?}");

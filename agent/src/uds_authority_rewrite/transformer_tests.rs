@@ -7,7 +7,7 @@ use super::{CONTINUATION, END_HEADERS, HEADERS, MAX_BLOCK, PREFACE, RewriteError
 use crate::uds_authority_rewrite::hpack::{Decoder, Field, encode};
 
 /// What grpcio 1.85.1 sent to `unix:///run/countersign/workload.sock`: two calls on one connection, the second naming the
-/// authority by its place in the dynamic table.
+/// authority by its index in the dynamic table.
 const PYTHON: &[u8] = include_bytes!("../../tests/data/grpc-python-1.85.bin");
 
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +109,7 @@ fn a_block_over_several_frames_is_one_block() {
     assert_eq!(value_of(&out[0].payload, "x").unwrap(), "y");
 }
 
-/// Huffman code halves what it holds, so that a block which fits one frame may need two afterwards.
+/// Huffman code may halve a string, so that a block which fits one frame needs two when it is re-encoded.
 #[test]
 fn a_block_that_grows_beyond_a_frame_is_continued() {
     let mut block = request("a/b", &[]);
@@ -162,7 +162,7 @@ proptest! {
         let _ = transform(&[start, &bytes].concat());
     }
 
-    /// Header blocks of noise inside well-formed frames, which reach the decoder.
+    /// Arbitrary header blocks inside well-formed frames, which reach the decoder.
     #[test]
     fn arbitrary_blocks_never_panic(blocks in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..120), any::<u8>()), 1..8)) {
         let tail = blocks.iter().flat_map(|(block, flags)| frame(HEADERS, flags | END_HEADERS, 1, block)).collect::<Vec<_>>();

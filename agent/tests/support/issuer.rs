@@ -36,13 +36,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How the issuer fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Not at all.
+    /// It does not.
     None,
     /// Signs with an authority that is in no bundle.
     WrongRoot,
-    /// Signs another id than was asked for.
+    /// Signs another id than requested.
     OtherId(String),
-    /// Signs another key than was asked for.
+    /// Signs another key than requested.
     OtherKey,
     /// Refuses.
     Refuse(i32, String),
@@ -143,7 +143,7 @@ impl FakeIssuer {
         self.state.identities.send_replace((identities, String::new()));
     }
 
-    /// Ends every stream of `session` with `code` from now on, once its Hello has come.
+    /// Ends every new stream of `session` with `code` after its Hello.
     pub fn refuse_session(&self, session: &str, code: Code) {
         self.state.refused_sessions.lock().unwrap().insert(session.into(), code);
     }

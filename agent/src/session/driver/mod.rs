@@ -55,7 +55,7 @@ pub struct SessionParts {
     pub token: TokenFile,
     /// Its files.
     pub folder: Folder,
-    /// The marker for those who wait for the session.
+    /// The readiness marker, which `wait` reads.
     pub readiness: Arc<Readiness>,
 }
 

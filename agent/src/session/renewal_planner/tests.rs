@@ -35,9 +35,9 @@ struct Issuer {
 impl Issuer {
     fn new() -> Self {
         let domain: TrustDomain = "example.org".parse().unwrap();
-        let life = Duration::from_secs(100 * HOUR);
+        let lifetime = Duration::from_secs(100 * HOUR);
         Self {
-            x509: X509Authority::generate(&domain, KeyType::EcP256, life, at(-60)).unwrap(),
+            x509: X509Authority::generate(&domain, KeyType::EcP256, lifetime, at(-60)).unwrap(),
             jwt: JwtAuthority::generate(KeyType::EcP256).unwrap(),
         }
     }
