@@ -1,7 +1,12 @@
-//! How long from the agent's start to the credentials on disk, and what it then occupies: real processes of the release
-//! binary against an in-process issuer over TLS. `COUNTERSIGN_AGENT` names the binary, such as the image's static one; without
-//! it, it is this workspace's. `--json` prints one object a line: name, value, unit.
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark's output and its end")]
+//! The time from the agent's start to the credentials on disk, and its memory then: real processes of the release binary
+//! against an in-process issuer over TLS. `COUNTERSIGN_AGENT` names the binary, such as the static one of the image; the
+//! default is that of this workspace. `--json` prints one object a line: name, value, unit.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark prints, and fails by panicking"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -10,12 +15,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::issuer::identity;
-use support::{DEFAULT_ID, FakeIssuer, Place};
+use support::{AgentHome, DEFAULT_ID, FakeIssuer};
 
 const WARM_UP: usize = 5;
 const STARTS: usize = 200;
-/// What a start may take before something is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A start that takes longer fails the benchmark.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
@@ -23,30 +28,30 @@ fn main() {
         return;
     }
     let binary = std::env::var("COUNTERSIGN_AGENT").unwrap_or(env!("CARGO_BIN_EXE_countersign-agent").to_owned());
-    // The issuer has its own thread: it must not wait for the thread that waits for the agent.
+    // The issuer has its own thread: it must not wait for the one that waits for the agent.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let issuer = runtime.block_on(FakeIssuer::start(vec![identity(DEFAULT_ID)]));
-    let mut spans = Vec::new();
+    let mut starts = Vec::new();
     let mut empty = Vec::new();
     let mut resident = Vec::new();
-    // In turn, so that what else the machine does falls on both alike.
+    // Alternating, so that other load on the machine affects both alike.
     for n in 0..WARM_UP + STARTS {
-        let (span, kilobytes) = runtime.block_on(start(&binary, &issuer));
-        let without_work = start_and_end(&binary);
+        let (time, kilobytes) = runtime.block_on(start(&binary, &issuer));
+        let without_work = start_and_exit(&binary);
         if n >= WARM_UP {
             empty.push(without_work);
-            spans.push(span);
+            starts.push(time);
             resident.push(kilobytes);
         }
     }
-    spans.sort_unstable();
+    starts.sort_unstable();
     empty.sort_unstable();
     resident.sort_unstable();
     let millis = |spans: &[Duration], share: f64| percentile(spans, share).as_secs_f64() * 1000.0;
     let mebibytes = percentile(&resident, 0.5) as f64 / 1024.0;
     for (name, value, unit) in [
-        ("agent start to file, p50", millis(&spans, 0.50), "ms"),
-        ("agent start to file, p99", millis(&spans, 0.99), "ms"),
+        ("agent start to file, p50", millis(&starts, 0.50), "ms"),
+        ("agent start to file, p99", millis(&starts, 0.99), "ms"),
         ("agent start and end without work, p50", millis(&empty, 0.50), "ms"),
         ("agent start and end without work, p99", millis(&empty, 0.99), "ms"),
         ("agent resident memory", mebibytes, "MiB"),
@@ -61,37 +66,37 @@ fn main() {
 
 /// One start: the time until the bundle can be read, and VmRSS in kB right after.
 async fn start(binary: &str, issuer: &FakeIssuer) -> (Duration, u64) {
-    let place = Place::new();
-    let bundle = place.credentials().join("credential-bundle.pem");
-    let environment = place.environment(issuer);
-    let begun = Instant::now();
+    let home = AgentHome::new();
+    let bundle = home.credentials().join("credential-bundle.private-key.x509.pem");
+    let environment = home.environment(issuer);
+    let started = Instant::now();
     let mut agent = Agent::spawn(binary, &environment);
     until(|| bundle.exists()).await;
-    let span = begun.elapsed();
-    let marker = place.path("private/ready");
+    let time = started.elapsed();
+    let marker = home.path("private/ready");
     until(|| std::fs::read_to_string(&marker).is_ok_and(|ready| !ready.is_empty())).await;
-    (span, agent.resident_kilobytes())
+    (time, agent.resident_kilobytes())
 }
 
-/// The same program, which only says its version: what the machine takes for any process.
-fn start_and_end(binary: &str) -> Duration {
-    let begun = Instant::now();
+/// The same program, which only prints its version: the time that any process takes on this machine.
+fn start_and_exit(binary: &str) -> Duration {
+    let started = Instant::now();
     let status = Command::new(binary).arg("--version").stdout(Stdio::null()).status();
     assert!(status.is_ok_and(|status| status.success()), "the agent says its version");
-    begun.elapsed()
+    started.elapsed()
 }
 
-/// Looks every millisecond: a busy look would take a core from the agent.
+/// Polls every millisecond: a busy loop would take a core from the agent.
 async fn until(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    let mut look = tokio::time::interval(Duration::from_millis(1));
+    let started = Instant::now();
+    let mut poll = tokio::time::interval(Duration::from_millis(1));
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "not there after {PATIENCE:?}");
-        look.tick().await;
+        assert!(started.elapsed() < TIMEOUT, "not there after {TIMEOUT:?}");
+        poll.tick().await;
     }
 }
 
-/// A process that ends with its value.
+/// A process that is killed on drop.
 struct Agent(Child);
 
 impl Agent {

@@ -1,12 +1,12 @@
-//! What the command line asks for. Read by hand, with `lexopt`: the program is started twice for each pod, and a parser that
-//! writes its own help takes half a megabyte of it.
+//! The command line, parsed with `lexopt`: the program is started twice for each pod, and a parser that generates its help
+//! adds half a megabyte to it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::*;
 
-/// What `--help` says.
+/// The output of `--help`.
 pub(crate) const USAGE: &str = "\
 Holds the key beside the workload. Configured by its environment, COUNTERSIGN_*.
 
@@ -18,16 +18,16 @@ Usage: countersign-agent run
            --termination-log PATH  where the reason goes when the time is over (/dev/termination-log)
        countersign-agent --help | --version";
 
-/// What is asked for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arguments {
-    /// Work.
-    Do(Command),
-    /// A text for people.
-    Say(String),
+    /// Execute a command.
+    Execute(Command),
+    /// Print a text and exit.
+    Print(String),
 }
 
-/// The agent's work.
+/// A command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Serve every session until SIGTERM.
@@ -36,35 +36,35 @@ pub(crate) enum Command {
     Wait {
         /// How long to wait.
         timeout: Duration,
-        /// Where the reason goes when the time is over.
+        /// Where the reason is written on time-out.
         termination_log: PathBuf,
     },
 }
 
-/// Reads a command line.
+/// Parses a command line.
 ///
 /// # Errors
-/// What is not understood, with the word that is not.
+/// The argument that is not understood.
 pub(crate) fn read(mut words: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut command = None;
     while let Some(word) = words.next()? {
         match (word, &mut command) {
-            (Short('h') | Long("help"), _) => return Ok(Arguments::Say(USAGE.to_owned())),
+            (Short('h') | Long("help"), _) => return Ok(Arguments::Print(USAGE.to_owned())),
             (Short('V') | Long("version"), _) => {
-                return Ok(Arguments::Say(format!("countersign-agent {}", env!("CARGO_PKG_VERSION"))));
+                return Ok(Arguments::Print(format!("countersign-agent {}", env!("CARGO_PKG_VERSION"))));
             }
-            (Value(name), None) => command = Some(named(&name.string()?)?),
-            (Long("timeout"), Some(Command::Wait { timeout, .. })) => *timeout = words.value()?.parse_with(span)?,
+            (Value(name), None) => command = Some(command_named(&name.string()?)?),
+            (Long("timeout"), Some(Command::Wait { timeout, .. })) => *timeout = words.value()?.parse_with(duration)?,
             (Long("termination-log"), Some(Command::Wait { termination_log, .. })) => {
                 *termination_log = words.value()?.into();
             }
             (word, _) => return Err(word.unexpected()),
         }
     }
-    command.map(Arguments::Do).ok_or_else(|| "say what to do: run, or wait".into())
+    command.map(Arguments::Execute).ok_or_else(|| "say what to do: run, or wait".into())
 }
 
-fn named(name: &str) -> Result<Command, lexopt::Error> {
+fn command_named(name: &str) -> Result<Command, lexopt::Error> {
     match name {
         "run" => Ok(Command::Run),
         "wait" => {
@@ -74,8 +74,8 @@ fn named(name: &str) -> Result<Command, lexopt::Error> {
     }
 }
 
-/// Seconds, also with `ms`, `s` or `m`.
-fn span(text: &str) -> Result<Duration, String> {
+/// A number of seconds, or a number with the unit `ms`, `s` or `m`.
+fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()));
     let number: u64 = number.parse().map_err(|_| "wanted is a number with ms, s or m, such as 20s".to_owned())?;
     match unit {
@@ -98,15 +98,15 @@ mod tests {
 
     #[test]
     fn each_command_is_understood() {
-        assert_eq!(reads("run"), Ok(Arguments::Do(Command::Run)));
+        assert_eq!(reads("run"), Ok(Arguments::Execute(Command::Run)));
         let wait = |seconds, log: &str| {
-            Ok(Arguments::Do(Command::Wait { timeout: Duration::from_secs(seconds), termination_log: log.into() }))
+            Ok(Arguments::Execute(Command::Wait { timeout: Duration::from_secs(seconds), termination_log: log.into() }))
         };
         assert_eq!(reads("wait"), wait(20, "/dev/termination-log"));
         assert_eq!(reads("wait --timeout 1m --termination-log=/tmp/x"), wait(60, "/tmp/x"));
         assert_eq!(reads("wait --timeout=3s"), wait(3, "/dev/termination-log"));
-        assert_eq!(reads("wait --help"), Ok(Arguments::Say(USAGE.to_owned())));
-        assert!(matches!(reads("-V"), Ok(Arguments::Say(text)) if text.starts_with("countersign-agent ")));
+        assert_eq!(reads("wait --help"), Ok(Arguments::Print(USAGE.to_owned())));
+        assert!(matches!(reads("-V"), Ok(Arguments::Print(text)) if text.starts_with("countersign-agent ")));
     }
 
     #[test]

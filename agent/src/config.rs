@@ -1,5 +1,5 @@
-//! What the agent is told by its environment (the contract is the table in `ARCHITECTURE.md`). Every error names the
-//! variable and what it should hold.
+//! Configuration from environment variables (the contract is the table in `ARCHITECTURE.md`). Every error names the variable
+//! and what it must hold.
 
 use std::path::{Path, PathBuf};
 
@@ -14,28 +14,28 @@ const SESSIONS: &str = "COUNTERSIGN_SESSIONS";
 const PRIVATE: &str = "COUNTERSIGN_PRIVATE";
 const FILE_MODE: &str = "COUNTERSIGN_FILE_MODE";
 
-/// Sessions of one agent; a pod has far fewer containers.
+/// The most sessions of one agent; a pod has far fewer containers.
 const MAX_SESSIONS: usize = 256;
 
 /// Why the environment cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A variable without default is absent or empty.
+    /// A variable without a default is absent or empty.
     #[error("{variable} is not set: it must hold {wanted}; the webhook sets it when it injects the agent")]
     Missing {
         /// Its name.
         variable: &'static str,
-        /// What belongs there.
+        /// What it must hold.
         wanted: &'static str,
     },
-    /// A variable holds something else than it should.
+    /// A variable holds something else.
     #[error("{variable} must hold {wanted}: {found}")]
     Invalid {
         /// Its name.
         variable: &'static str,
-        /// What belongs there.
+        /// What it must hold.
         wanted: &'static str,
-        /// What is wrong with what is there.
+        /// What is wrong with its value.
         found: String,
     },
 }
@@ -51,7 +51,7 @@ pub struct Config {
     pub roots: Vec<CertificateDer<'static>>,
     /// The projected service account token.
     pub token_file: PathBuf,
-    /// What is served, in the order given; not empty, names and directories distinct.
+    /// In the order given; not empty, names and directories distinct.
     pub sessions: Vec<SessionConfig>,
     /// The agent's own directory, which survives a restart of its container.
     pub private: PathBuf,
@@ -64,19 +64,19 @@ pub struct Config {
 pub struct SessionConfig {
     /// Empty for the pod as a whole, otherwise the container's name.
     pub name: String,
-    /// Where socket and files go.
+    /// Where its socket and files are.
     pub directory: PathBuf,
 }
 
 impl SessionConfig {
-    /// As configured, `name=directory`: also how the ready marker names it.
+    /// As configured, `name=directory`; the ready marker names it so too.
     pub fn label(&self) -> String {
         format!("{}={}", self.name, self.directory.display())
     }
 }
 
 impl Config {
-    /// Reads the variables through `variable`, which answers like [`std::env::var`].
+    /// Reads the variables through `variable`, which returns the value of the variable with that name.
     ///
     /// # Errors
     /// The first variable that is missing or wrong.
@@ -107,7 +107,7 @@ pub struct WaitConfig {
 }
 
 impl WaitConfig {
-    /// As [`Config::read`], without what only the issuer's side needs.
+    /// As [`Config::read`], without the variables that only `run` needs.
     ///
     /// # Errors
     /// The first variable that is wrong.

@@ -1,5 +1,5 @@
-//! Credentials as files: a whole directory is written beside the old one and takes its place by one rename, so that who
-//! opens a file by its path finds a set that belongs together (R71).
+//! Credentials as files, named as the SPIFFE Filesystem Delivery draft says. A whole directory is written beside the old one
+//! and replaces it by one rename, so that a reader who opens a file by its path finds a consistent set (R71).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,13 +8,14 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use countersign_core::id::TrustDomain;
 use zeroize::Zeroizing;
 
 use crate::publish::{Credentials, Svid};
 
-/// What readers open: a symbolic link to the current set.
+/// The path that readers open: a symbolic link to the current set.
 const CURRENT: &str = "credentials";
-/// Each set's directory, followed by a number.
+/// The prefix of each set's directory, followed by a number.
 const SET: &str = ".credentials-";
 /// The longest file name of Linux file systems, in bytes.
 const NAME_MAX: usize = 255;
@@ -22,7 +23,15 @@ const NAME_MAX: usize = 255;
 /// S_ISGID: what is made in such a directory has its group.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// What could not be written, and why.
+/// Key and chain in one file (SPIFFE Filesystem Delivery).
+const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.pem";
+/// The trust anchors of a trust domain, after its name (SPIFFE Filesystem Delivery).
+const TRUST_BUNDLE_SUFFIX: &str = ".spiffe-trust-bundle.x509.pem";
+/// The former names of both, which stay as links for one release (`docs/adr/0001-file-names.md`).
+const FORMER_CREDENTIAL_BUNDLE: &str = "credential-bundle.pem";
+const FORMER_TRUST_BUNDLE_SUFFIX: &str = ".trust-bundle.pem";
+
+/// A file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct FileError {
@@ -34,30 +43,30 @@ pub struct FileError {
 #[derive(Debug)]
 pub struct Folder {
     directory: PathBuf,
-    /// Permission bits of each file; directories add execution.
+    /// Permission bits of each file; directories may also be entered.
     mode: u32,
     next: u64,
 }
 
 impl Folder {
-    /// Serves `directory`, where a set of an earlier run stays valid until it is replaced.
+    /// Writes to `directory`, where a set of an earlier run stays until it is replaced.
     pub fn new(directory: impl Into<PathBuf>, mode: u32) -> Self {
         let mut folder = Self { directory: directory.into(), mode, next: 1 };
         folder.next = folder.sets().iter().filter_map(|set| number(set)).max().map_or(1, |last| last + 1);
         folder
     }
 
-    /// Puts `credentials` in the place of what was there. The set before it stays until the next one, for readers that are
-    /// just opening it.
+    /// Replaces the current set with `credentials`. The set before it stays until the next one, for readers that are just
+    /// opening it.
     ///
     /// # Errors
-    /// See [`FileError`]; what was there stays.
+    /// See [`FileError`]; the current set stays.
     pub fn write(&mut self, credentials: &Credentials) -> Result<(), FileError> {
         let previous = std::fs::read_link(self.directory.join(CURRENT)).ok();
         let name = format!("{SET}{}", self.next);
         self.next += 1;
         let set = self.directory.join(&name);
-        let written = self.write_set(&set, credentials).and_then(|()| self.point_at(&name));
+        let written = self.write_set(&set, credentials).and_then(|()| self.make_current(&name));
         for old in self.sets() {
             let in_use = old == name && written.is_ok() || previous.as_deref() == Some(Path::new(&old));
             if !in_use {
@@ -102,11 +111,12 @@ impl Folder {
     fn write_svid(&self, directory: &Path, svid: &Svid, credentials: &Credentials) -> Result<(), FileError> {
         let key = svid.key.pkcs8_pem();
         let chain = chain_pem(&svid.chain);
-        // At its whole size from the start: growing would leave a copy of the key behind that nobody wipes.
+        // Allocated once: growing would leave a copy of the key in freed memory.
         let mut bundle = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
         bundle.push_str(&key);
         bundle.push_str(&chain);
-        self.write_file(directory, "credential-bundle.pem", bundle.as_bytes())?;
+        self.write_file(directory, CREDENTIAL_BUNDLE, bundle.as_bytes())?;
+        link(directory, FORMER_CREDENTIAL_BUNDLE, CREDENTIAL_BUNDLE)?;
         self.write_file(directory, "tls.crt", chain.as_bytes())?;
         self.write_file(directory, "tls.key", key.as_bytes())?;
         let own = svid.id.trust_domain();
@@ -118,7 +128,7 @@ impl Folder {
             if domain == own {
                 self.write_file(directory, "ca.crt", roots.as_bytes())?;
             }
-            self.write_file(directory, &format!("{domain}.trust-bundle.pem"), roots.as_bytes())?;
+            self.write_trust_bundle(directory, domain, roots.as_bytes())?;
         }
         if svid.tokens.is_empty() {
             return Ok(());
@@ -131,8 +141,20 @@ impl Folder {
         Ok(())
     }
 
-    /// A relative link, because the workload mounts the directory elsewhere.
-    fn point_at(&self, set: &str) -> Result<(), FileError> {
+    /// Under the name of the draft, with a link from the former name. A domain whose name is too long for the draft's suffix
+    /// keeps the former name.
+    fn write_trust_bundle(&self, directory: &Path, domain: &TrustDomain, roots: &[u8]) -> Result<(), FileError> {
+        let (name, former) =
+            (format!("{domain}{TRUST_BUNDLE_SUFFIX}"), format!("{domain}{FORMER_TRUST_BUNDLE_SUFFIX}"));
+        if name.len() > NAME_MAX {
+            return self.write_file(directory, &former, roots);
+        }
+        self.write_file(directory, &name, roots)?;
+        link(directory, &former, &name)
+    }
+
+    /// The link is relative because the workload mounts the directory elsewhere.
+    fn make_current(&self, set: &str) -> Result<(), FileError> {
         let (next, current) = (self.directory.join(".credentials.next"), self.directory.join(CURRENT));
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -143,7 +165,7 @@ impl Folder {
         std::fs::rename(&next, &current).map_err(failed(&current))
     }
 
-    /// A name that no file system takes is left out and said, rather than holding back every credential.
+    /// A file whose name is too long for a file system is left out with a warning, instead of failing the whole set.
     fn write_file(&self, directory: &Path, name: &str, content: &[u8]) -> Result<(), FileError> {
         if name.len() > NAME_MAX {
             tracing::warn!(
@@ -161,8 +183,8 @@ impl Folder {
         write().map_err(|source| FileError { path: path.clone(), source })
     }
 
-    /// Whoever may read the files may enter: 0444 becomes 0755, 0440 becomes 0750, 0400 becomes 0700. What gives files the
-    /// group of their directory is inherited, and stays: with an `fsGroup` the volume has it, and 0440 is for that group.
+    /// Those who may read the files may enter: 0444 becomes 0755, 0440 becomes 0750, 0400 becomes 0700. The set-group-ID bit
+    /// is inherited and kept: with an `fsGroup` the volume has it, and 0440 is for that group.
     fn make_directory(&self, path: &Path) -> Result<(), FileError> {
         let mode = 0o700 | self.mode | (self.mode >> 2 & 0o111);
         let make = || {
@@ -182,6 +204,12 @@ impl Folder {
     }
 }
 
+/// Makes `former` a relative link to `name` beside it.
+fn link(directory: &Path, former: &str, name: &str) -> Result<(), FileError> {
+    let path = directory.join(former);
+    symlink(name, &path).map_err(|source| FileError { path, source })
+}
+
 fn number(set: &str) -> Option<u64> {
     set.strip_prefix(SET)?.parse().ok()
 }
@@ -191,8 +219,8 @@ fn chain_pem(chain: &[Vec<u8>]) -> String {
     chain.iter().map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.clone()), config)).collect()
 }
 
-/// The default identity's files lie at the top; each further one's in a directory of its hint or, where it has none that
-/// can be a name, of its position from 2.
+/// The default identity's files are at the top; those of each further one in a directory named by its hint or, when that
+/// cannot be a file name, by its position from 2.
 fn directory_names(svids: &[Svid]) -> Vec<String> {
     let mut taken = BTreeSet::from(["jwt".to_owned()]);
     let name = |(position, svid): (usize, &Svid)| {

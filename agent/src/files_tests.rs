@@ -9,7 +9,7 @@ use countersign_core::x509::{LeafRequest, X509Authority};
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Folder, directory_names, percent_encode};
+use super::{CREDENTIAL_BUNDLE, Folder, NAME_MAX, directory_names, percent_encode};
 use crate::publish::{Credentials, Svid};
 
 fn svid(authority: &X509Authority, name: &str) -> Svid {
@@ -55,7 +55,7 @@ fn a_reader_never_sees_a_mixed_pair_nor_nothing() {
     folder.write(&sets[0]).unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let reader = std::thread::spawn({
-        let (done, path) = (Arc::clone(&done), directory.path().join("credentials/credential-bundle.pem"));
+        let (done, path) = (Arc::clone(&done), directory.path().join("credentials").join(CREDENTIAL_BUNDLE));
         move || {
             let mut seen = std::collections::HashSet::new();
             while !done.load(Ordering::Relaxed) {
@@ -90,7 +90,7 @@ fn modes_are_those_asked_for_and_directories_can_be_entered() {
     }
 }
 
-/// With an `fsGroup` the volume gives its group to what is made in it: else 0440 would be for the agent's own group.
+/// With an `fsGroup`, files in the volume get its group: otherwise 0440 would be for the agent's own group.
 #[test]
 fn files_have_the_group_of_a_volume_that_gives_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -127,6 +127,53 @@ fn the_link_is_relative_because_the_workload_mounts_it_elsewhere() {
     let authority = authority();
     Folder::new(directory.path(), 0o444).write(&credentials(&authority, vec![svid(&authority, "a")])).unwrap();
     assert!(std::fs::read_link(directory.path().join("credentials")).unwrap().is_relative());
+}
+
+/// The names of the SPIFFE Filesystem Delivery draft, and the former ones, which lead to the same files wherever the directory
+/// is mounted.
+#[test]
+fn former_names_are_relative_links_beside_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = authority();
+    let mut credentials = credentials(&authority, vec![svid(&authority, "a"), svid(&authority, "b")]);
+    credentials.svids[1].hint = "other".into();
+    Folder::new(directory.path(), 0o444).write(&credentials).unwrap();
+    let mounted = tempfile::tempdir().unwrap();
+    let moved = mounted.path().join("elsewhere");
+    std::fs::rename(std::fs::canonicalize(directory.path().join("credentials")).unwrap(), &moved).unwrap();
+    for set in [moved.clone(), moved.join("other")] {
+        for (former, name) in [
+            ("credential-bundle.pem", "credential-bundle.private-key.x509.pem"),
+            ("example.org.trust-bundle.pem", "example.org.spiffe-trust-bundle.x509.pem"),
+        ] {
+            assert_eq!(std::fs::read_link(set.join(former)).unwrap().to_str(), Some(name));
+            assert!(std::fs::symlink_metadata(set.join(name)).unwrap().is_file());
+            assert_eq!(std::fs::read(set.join(former)).unwrap(), std::fs::read(set.join(name)).unwrap());
+        }
+    }
+}
+
+/// A trust domain may have 255 bytes: the longer suffix of the draft does not always fit.
+#[test]
+fn a_trust_domain_too_long_for_the_draft_keeps_the_former_file_name() {
+    let authority = authority();
+    for (length, expected) in
+        [(226, ".spiffe-trust-bundle.x509.pem"), (227, ".trust-bundle.pem"), (238, ".trust-bundle.pem")]
+    {
+        let domain = "d".repeat(length);
+        let mut svid = svid(&authority, "a");
+        svid.federates_with = vec![domain.parse().unwrap()];
+        let mut credentials = credentials(&authority, vec![svid]);
+        let own = credentials.trust.get(&"example.org".parse().unwrap()).unwrap().clone();
+        let foreign = Bundle { trust_domain: domain.parse().unwrap(), ..own.clone() };
+        credentials.trust = Arc::new(BundleSet::new([own, foreign]).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        Folder::new(directory.path(), 0o444).write(&credentials).unwrap();
+        let file = directory.path().join("credentials").join(format!("{domain}{expected}"));
+        assert!(file.file_name().unwrap().len() <= NAME_MAX);
+        assert!(std::fs::symlink_metadata(&file).unwrap().is_file(), "{length}");
+        assert!(directory.path().join("credentials").join(format!("{domain}.trust-bundle.pem")).exists());
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a session shows its workload: one value on a `watch` channel, which the Workload API and the files only read.
+//! What a session publishes to its workload: one value on a `watch` channel, which the Workload API and the files read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-/// Whether a workload has its identity, and all of it if so.
+/// Whether a workload has its identity, and its credentials if so.
 #[derive(Debug, Clone)]
 pub enum Published {
-    /// Not yet, or not any more for want of the issuer: the reason, for people.
+    /// Not yet, or no longer because the issuer is away: the reason, for people.
     NotReady(Arc<str>),
-    /// The issuer says that this pod has none: its reason.
+    /// The issuer says that this pod has no identity: its reason.
     NoIdentity(Arc<str>),
-    /// It has.
+    /// It has its identity.
     Ready(Arc<Credentials>),
 }
 
-/// One consistent set of credentials: each verified against the bundles beside it before it came here.
+/// One consistent set of credentials: each was verified against these bundles.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Changes whenever SVIDs or bundles do; a token renewed in a file does not count.
+    /// Changes whenever SVIDs or bundles do, but not when only a token for a file was renewed.
     pub revision: u64,
     /// In the issuer's order; the first is the default. Not empty.
     pub svids: Vec<Svid>,
-    /// Those of the identities' own trust domains and of those they federate with.
+    /// The bundles of the identities' own trust domains and of those they federate with.
     pub trust: Arc<BundleSet>,
 }
 
 /// One identity's credentials.
 #[derive(Debug, Clone)]
 pub struct Svid {
-    /// Who.
+    /// The SPIFFE ID.
     pub id: SpiffeId,
-    /// What the owner says the identity is for; may be empty.
+    /// The owner's hint what the identity is for; may be empty.
     pub hint: String,
-    /// DER, leaf first, the root not among them.
+    /// DER, leaf first, without the root.
     pub chain: Vec<Vec<u8>>,
-    /// The leaf's.
+    /// The leaf's key.
     pub key: PrivateKey,
     /// The leaf's notAfter.
     pub expires_at: Timestamp,
@@ -56,18 +56,18 @@ pub struct Svid {
 #[derive(Debug)]
 pub struct Publisher {
     sender: watch::Sender<Published>,
-    /// Never goes back, also when credentials are withdrawn and come again: a slow watcher may see only the ends.
+    /// Never decreases, even when credentials are withdrawn and published again: a slow reader may miss what is between.
     revision: AtomicU64,
 }
 
 impl Publisher {
-    /// A channel that says `reason` until something better is known.
+    /// A channel that is not ready, for `reason`, until something else is published.
     pub fn new(reason: &str) -> (Self, watch::Receiver<Published>) {
         let (sender, receiver) = watch::channel(Published::NotReady(reason.into()));
         (Self { sender, revision: AtomicU64::new(0) }, receiver)
     }
 
-    /// Publishes `next` if it differs from what is published; whether it did.
+    /// Publishes `next` if it differs from what is published; returns whether it did.
     pub fn publish(&self, next: Published) -> bool {
         self.sender.send_if_modified(|current| {
             let next = match (&*current, next) {
@@ -100,7 +100,7 @@ impl Publisher {
     }
 }
 
-/// In what two sets of credentials differ.
+/// How two sets of credentials differ.
 enum Difference {
     None,
     /// Only in JWT-SVIDs for files.

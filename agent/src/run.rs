@@ -1,20 +1,22 @@
-//! `countersign-agent run`: every configured session, until the pod ends.
+//! `countersign-agent run`: serves every configured session until the pod ends.
 
 use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 
-use crate::config::Config;
+use crate::config::{Config, SessionConfig};
 use crate::files::Folder;
+use crate::publish::Published;
 use crate::session::{Session, SessionParts};
+use crate::supervisor::{RESTART_DELAY, RunSession, Supervisor};
 use crate::token::TokenFile;
-use crate::upstream::{KeptRoots, Upstream};
+use crate::upstream::{ControlPlaneRoots, Upstream};
 use crate::wait::Readiness;
 use crate::workload_api::{ListenError, WorkloadApi, serve};
 
-/// Why the agent cannot run.
+/// Why the agent, or one session, cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The private directory cannot be written.
@@ -36,11 +38,17 @@ pub enum RunError {
     Ended,
 }
 
+impl From<JoinError> for RunError {
+    fn from(_: JoinError) -> Self {
+        Self::Ended
+    }
+}
+
 /// Serves until SIGTERM or SIGINT. Credentials stay in their files: the pod's volumes end with the pod, and a restarted
 /// agent replaces them.
 ///
 /// # Errors
-/// See [`RunError`].
+/// See [`serve_sessions`]; also when signals cannot be handled.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
@@ -51,35 +59,59 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
 }
 
-/// Serves every session until dropped.
+/// Serves every session until dropped. A session that cannot be served is restarted on its own, while the others go on.
 ///
 /// # Errors
-/// See [`RunError`].
+/// The private directory cannot be written, or no session can be served: see [`RunError`].
 pub async fn serve_sessions(config: Config) -> Result<(), RunError> {
     let readiness = Readiness::new(&config.private)
         .map_err(|source| RunError::Private { path: config.private.display().to_string(), source })?;
-    let readiness = Arc::new(readiness);
-    let roots = KeptRoots::load(config.roots, &config.private);
-    let upstream = Arc::new(Upstream::new(config.issuer, config.issuer_name, roots));
-    let token = TokenFile::new(config.token_file);
-    let mut tasks: JoinSet<Result<(), RunError>> = JoinSet::new();
+    let roots = ControlPlaneRoots::load(config.roots, &config.private);
+    let mut supervisor = Supervisor::new(Agent {
+        upstream: Arc::new(Upstream::new(config.issuer, config.issuer_name, roots)),
+        token: TokenFile::new(config.token_file),
+        file_mode: config.file_mode,
+        readiness: Arc::new(readiness),
+    });
     for session in config.sessions {
-        let directory = session.directory.clone();
-        let (session, published, desk) = Session::new(SessionParts {
-            folder: Folder::new(&directory, config.file_mode),
-            config: session,
-            upstream: Arc::clone(&upstream),
-            token: token.clone(),
-            readiness: Arc::clone(&readiness),
-        });
-        tasks.spawn(async move {
-            session.run().await;
-            Ok(())
-        });
-        tasks.spawn(async move { Ok(serve(&directory, WorkloadApi::new(published, desk)).await?) });
+        supervisor.start(session);
     }
-    match tasks.join_next().await {
-        Some(Ok(Err(error))) => Err(error),
-        _ => Err(RunError::Ended),
+    Err(supervisor.run().await.unwrap_or(RunError::Ended))
+}
+
+/// What the sessions share.
+struct Agent {
+    upstream: Arc<Upstream>,
+    token: TokenFile,
+    file_mode: u32,
+    readiness: Arc<Readiness>,
+}
+
+impl RunSession<RunError> for Agent {
+    fn serve(&self, config: SessionConfig) -> impl Future<Output = RunError> + Send + 'static {
+        let directory = config.directory.clone();
+        let (session, published, jwt_client) = Session::new(SessionParts {
+            folder: Folder::new(&directory, self.file_mode),
+            config,
+            upstream: Arc::clone(&self.upstream),
+            token: self.token.clone(),
+            readiness: Arc::clone(&self.readiness),
+        });
+        async move {
+            tokio::select! {
+                () = session.run() => RunError::Ended,
+                served = serve(&directory, WorkloadApi::new(published, jwt_client)) => {
+                    served.map_or_else(RunError::from, |()| RunError::Ended)
+                }
+            }
+        }
+    }
+
+    fn ended(&self, session: &SessionConfig, error: &RunError) {
+        tracing::error!(session = session.name, %error, restart_in = ?RESTART_DELAY, "cannot serve this session; the others go on");
+        let reason = Published::NotReady(error.to_string().into());
+        if let Err(error) = self.readiness.record(session, &reason) {
+            tracing::error!(%error, "cannot write the marker of readiness");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The pod's service account token, read afresh whenever it is used: the kubelet replaces the file at 80 % of the token's
-//! life. The claims are read without verification, for timing only; the issuer verifies.
+//! The pod's service account token, read again whenever it is used: the kubelet replaces the file at 80 % of the token's
+//! lifetime. The claims are read without verification, for timing only; the issuer verifies them.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 /// The issuer refuses longer ones.
 const MAX_TOKEN: u64 = 16 * 1024;
 /// How often the file is read again once the token in use is due for replacement.
-const RECHECK: Duration = Duration::from_secs(10);
+const REREAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why there is no usable token. Never holds any of it.
+/// Why there is no usable token. Never contains any part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
@@ -27,7 +27,7 @@ pub enum TokenError {
         /// Why not.
         source: io::Error,
     },
-    /// The file holds something else.
+    /// The content is not a token.
     #[error("{path} holds no service account token: {why}")]
     NotAToken {
         /// The file.
@@ -37,7 +37,7 @@ pub enum TokenError {
     },
 }
 
-/// Where the token is.
+/// The file with the token.
 #[derive(Debug, Clone)]
 pub struct TokenFile {
     path: PathBuf,
@@ -49,7 +49,7 @@ impl TokenFile {
         Self { path: path.into() }
     }
 
-    /// What the file holds now.
+    /// Reads the file.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -88,22 +88,22 @@ impl Token {
         })
     }
 
-    /// What goes to the issuer: JWS compact serialization.
+    /// JWS compact serialization, as sent to the issuer.
     pub fn compact(&self) -> &str {
         &self.compact
     }
 
-    /// The end of its life.
+    /// Its expiry.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// When to look for its successor next: from 80 % of its life on, every ten seconds.
-    pub fn look_again_at(&self, now: Timestamp) -> Timestamp {
+    /// When to read the file again for its successor: from 80 % of its lifetime on, every ten seconds.
+    pub fn reread_at(&self, now: Timestamp) -> Timestamp {
         let issued_at = self.issued_at.unwrap_or(now);
-        let life = self.expires_at.as_second().saturating_sub(issued_at.as_second()).max(0);
-        let due = issued_at.checked_add((life / 5 * 4).seconds()).unwrap_or(self.expires_at);
-        due.max(now.checked_add(RECHECK).unwrap_or(now))
+        let lifetime = self.expires_at.as_second().saturating_sub(issued_at.as_second()).max(0);
+        let due = issued_at.checked_add((lifetime / 5 * 4).seconds()).unwrap_or(self.expires_at);
+        due.max(now.checked_add(REREAD_INTERVAL).unwrap_or(now))
     }
 }
 
@@ -136,11 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn is_looked_for_again_from_80_percent_of_its_life() {
+    fn is_reread_from_80_percent_of_its_life() {
         let token = Token::parse(&token(r#"{"iat":1000,"exp":2000}"#)).unwrap();
-        assert_eq!(token.look_again_at(at(1000)), at(1800));
-        assert_eq!(token.look_again_at(at(1795)), at(1805));
-        assert_eq!(token.look_again_at(at(1900)), at(1910));
+        assert_eq!(token.reread_at(at(1000)), at(1800));
+        assert_eq!(token.reread_at(at(1795)), at(1805));
+        assert_eq!(token.reread_at(at(1900)), at(1910));
     }
 
     #[test]

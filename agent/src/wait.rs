@@ -1,4 +1,4 @@
-//! `countersign-agent wait`: holds the application back (as `postStart` of the agent's container) until every session has an
+//! `countersign-agent wait`: delays the application (as `postStart` of the agent's container) until every session has an
 //! identity. On time-out the reason becomes the container's termination message, and the container restarts.
 
 use std::collections::BTreeMap;
@@ -12,16 +12,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::config::{SessionConfig, WaitConfig};
 use crate::publish::Published;
 
-/// How often the marker is looked at: the file is in memory, and the application's start waits for it.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often the marker is read: the file is in memory, and the application's start waits for it.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Every session had not got its identity when the time was over.
+/// Not every session had its identity in time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no identity after {waited:?}: {reason}")]
 pub struct TimedOut {
-    /// How long was waited.
+    /// The time-out.
     pub waited: Duration,
-    /// What the running agent says of each session that is not ready.
+    /// For each session that is not ready, the reason that the running agent recorded.
     pub reason: String,
 }
 
@@ -31,10 +31,10 @@ pub struct TimedOut {
 /// [`TimedOut`] after `timeout`.
 pub async fn until_ready(config: &WaitConfig, timeout: Duration) -> Result<(), TimedOut> {
     let deadline = Instant::now() + timeout;
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut poll = tokio::time::interval(POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        look.tick().await;
+        poll.tick().await;
         let missing = missing(config);
         if missing.is_empty() {
             return Ok(());
@@ -64,30 +64,30 @@ fn reasons(config: &WaitConfig, missing: &[&SessionConfig]) -> String {
     missing.iter().map(|session| reason_of(session)).collect::<Vec<_>>().join("; ")
 }
 
-/// Tells waiters how each session stands: `ready` names the sessions served, `status` says why others are not.
+/// The marker files that `wait` reads: `ready` names the sessions that have their identity, `status` says why others do not.
 #[derive(Debug)]
 pub struct Readiness {
     private: PathBuf,
-    /// By label; none when ready.
+    /// The reason by label; `None` when ready.
     sessions: Mutex<BTreeMap<String, Option<String>>>,
 }
 
 impl Readiness {
-    /// Starts with nothing ready: a marker of an earlier run is removed.
+    /// Starts with no session ready: the marker of an earlier run is cleared.
     ///
     /// # Errors
-    /// When the agent's own directory cannot be written.
+    /// The agent's own directory cannot be written.
     pub fn new(private: impl Into<PathBuf>) -> io::Result<Self> {
         let readiness = Self { private: private.into(), sessions: Mutex::default() };
         readiness.write(&BTreeMap::new())?;
         Ok(readiness)
     }
 
-    /// Notes how `session` stands. A session that once was ready stays so: the marker is about starting.
+    /// Records the state of `session`. A session that was ready once stays ready: the marker is for the start.
     ///
     /// # Errors
-    /// When the marker cannot be written.
-    pub fn note(&self, session: &SessionConfig, published: &Published) -> io::Result<()> {
+    /// The marker cannot be written.
+    pub fn record(&self, session: &SessionConfig, published: &Published) -> io::Result<()> {
         let reason = match published {
             Published::Ready(_) => None,
             Published::NotReady(reason) | Published::NoIdentity(reason) => Some(reason.replace('\n', " ")),
@@ -114,7 +114,7 @@ impl Readiness {
     }
 }
 
-/// A reader sees the old content or the new, never a part.
+/// Replaces a file as a whole: a reader sees the old content or the new.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
     let next = path.with_extension("next");
     std::fs::write(&next, content)?;
@@ -152,11 +152,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
         let readiness = Readiness::new(directory.path()).unwrap();
-        readiness.note(&config.sessions[0], &ready()).unwrap();
-        readiness.note(&config.sessions[1], &Published::NoIdentity("no WorkloadIdentity selects it".into())).unwrap();
+        readiness.record(&config.sessions[0], &ready()).unwrap();
+        readiness.record(&config.sessions[1], &Published::NoIdentity("no WorkloadIdentity selects it".into())).unwrap();
         let error = until_ready(&config, Duration::from_secs(1)).await.unwrap_err();
         assert_eq!(error.reason, "container b: no WorkloadIdentity selects it");
-        readiness.note(&config.sessions[1], &ready()).unwrap();
+        readiness.record(&config.sessions[1], &ready()).unwrap();
         assert_eq!(until_ready(&config, Duration::from_secs(1)).await, Ok(()));
     }
 

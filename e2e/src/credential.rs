@@ -13,6 +13,12 @@ use crate::{World, secrets::Seen};
 /// Where the identity of a pod's session is.
 pub const FOLDER: &str = "/run/countersign/credentials";
 
+/// The file in it that holds key and chain.
+pub const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.pem";
+
+/// The ending of a trust bundle's name, after its trust domain.
+pub const TRUST_BUNDLE_SUFFIX: &str = ".spiffe-trust-bundle.x509.pem";
+
 /// An X509-SVID with its key.
 #[derive(Clone)]
 pub struct Credential {
@@ -86,7 +92,7 @@ impl World {
     /// # Errors
     /// There is none.
     pub async fn credential_in(&self, pod: &str, folder: &str) -> Result<Credential> {
-        let pem = self.file(pod, &format!("{folder}/credential-bundle.pem")).await?;
+        let pem = self.file(pod, &format!("{folder}/{CREDENTIAL_BUNDLE}")).await?;
         Seen::of(&self.cluster).await?.key(&pem)?;
         Credential::parse(pem)
     }

@@ -29,7 +29,6 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "admission-mutate", run: targets::admission::mutate },
     Target { name: "admission-validate", run: targets::admission::validate },
-    Target { name: "authority-filter", run: targets::authority_filter::filter },
     Target { name: "bundle", run: targets::key_sets::bundle },
     Target { name: "ca-certificate", run: targets::certificates::authority },
     Target { name: "csr", run: targets::keys::csr },
@@ -41,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "messages", run: targets::messages::messages },
     Target { name: "patterns", run: targets::patterns::patterns },
     Target { name: "service-account-token", run: targets::tokens::service_account_token },
+    Target { name: "uds-authority-rewrite", run: targets::uds_authority_rewrite::rewrite },
     Target { name: "watched-pods", run: targets::watched_pods::pods },
     Target { name: "x509-svid", run: targets::certificates::svid },
 ];

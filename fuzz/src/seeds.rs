@@ -99,8 +99,8 @@ fn refused() -> Vec<Seed> {
         named("x509-svid", "leaf-that-may-sign", signing_leaf),
         named("ca-certificate", "may-not-sign", not_signing),
         // Eleven bits of padding after 0; and a table of 8 KiB.
-        named("authority-filter", "padding-too-long", frames(&[0x00, 0x01, b'a', 0x82, 0x07, 0xff])),
-        named("authority-filter", "table-too-large", frames(&[0x3f, 0xe1, 0x3f, 0x82])),
+        named("uds-authority-rewrite", "padding-too-long", frames(&[0x00, 0x01, b'a', 0x82, 0x07, 0xff])),
+        named("uds-authority-rewrite", "table-too-large", frames(&[0x3f, 0xe1, 0x3f, 0x82])),
         named("admission-mutate", "one-field-twice", ONE_FIELD_TWICE.to_vec()),
         named("admission-mutate", "busy-container", [&[0x80][..], lifecycle.to_string().as_bytes()].concat()),
     ]
@@ -313,7 +313,7 @@ fn calls() -> Vec<Seed> {
     let python = include_bytes!("../../agent/tests/data/grpc-python-1.85.bin");
     let frames = [&[0x80 + 40][..], &python[24..]].concat();
     let messages = messages.map(|(kind, message)| [&[kind][..], &message].concat());
-    [numbered("messages", messages), numbered("authority-filter", [frames])].concat()
+    [numbered("messages", messages), numbered("uds-authority-rewrite", [frames])].concat()
 }
 
 /// What the operator's own tests have the API server answer: a pod with fields that nobody reads, in a stream and in a list, a

@@ -80,7 +80,7 @@ fn session(
     let (directory, private) = (make("identity")?, make("private")?);
     let token = dir.join("token");
     std::fs::write(&token, &proven.token)?;
-    let (session, published, _desk) = Session::new(SessionParts {
+    let (session, published, _jwt_client) = Session::new(SessionParts {
         folder: Folder::new(&directory, 0o444),
         config: SessionConfig { name: String::new(), directory },
         upstream: Arc::new(control_plane.upstream(relay.address, &private)),

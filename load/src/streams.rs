@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use countersign_agent::upstream::{KeptRoots, Upstream};
+use countersign_agent::upstream::{ControlPlaneRoots, Upstream};
 use countersign_core::{
     csr::Csr,
     key::{KeyType, PrivateKey},
@@ -57,7 +57,7 @@ impl ControlPlane {
 
     /// The way to an issuer; `private` is where pushed roots are kept.
     pub(crate) fn upstream(&self, issuer: SocketAddr, private: &Path) -> Upstream {
-        let roots = KeptRoots::load(self.roots.clone(), private);
+        let roots = ControlPlaneRoots::load(self.roots.clone(), private);
         Upstream::new(issuer.to_string(), self.name.clone(), roots)
     }
 }

@@ -139,7 +139,7 @@ const BENCHES: &[(&str, &str)] = &[
     ("countersign-operator", "index"),
     ("countersign-operator", "stream"),
     ("countersign-agent", "start"),
-    ("countersign-agent", "held"),
+    ("countersign-agent", "footprint"),
 ];
 
 /// Of the agent's image, if it was made.

@@ -1,16 +1,14 @@
-//! A session: one conversation with the issuer about one name in the pod, and what comes of it. Decisions are pure
-//! (`wallet`, `held`, `told`); the `driver` observes and applies.
+//! A session: one stream to the issuer for the pod or for one of its containers, with the credentials that come from it.
+//! Decisions are pure (`renewal_planner`, `credentials`, `entitlements`, `reconnect_backoff`); the `driver` observes and
+//! applies.
 
-mod comeback;
+mod credentials;
 mod driver;
-mod held;
-mod hello;
-mod tokens;
-mod told;
-mod wallet;
+mod entitlements;
+mod jwt_client;
+mod messages;
+mod reconnect_backoff;
+mod renewal_planner;
 
 pub use driver::{Session, SessionParts};
-pub use held::{HeldJwt, HeldX509, Unusable};
-pub use tokens::{TokenDesk, TokenDeskError};
-pub use told::{Identity, Told, ToldError};
-pub use wallet::{NotAccepted, Plan, Wallet, Want};
+pub use jwt_client::{JwtClient, JwtClientError};

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection as the service a generated client wants. No pool and no reconnection behind our back: when the
-//! connection ends, the session decides what happens.
+//! One HTTP/2 connection as the service that a generated client needs. There is no pool and no automatic reconnection: when
+//! the connection ends, the session decides what happens.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,10 +1,9 @@
-//! The way to the issuer: one TLS 1.3 connection, pinned to the control plane's roots, shared by all sessions.
+//! The connection to the issuer: TLS 1.3, pinned to the control plane's roots, shared by all sessions.
 
 mod http2;
 mod roots;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +17,11 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 pub use http2::Http2;
-pub use roots::{KeptRoots, RootsError};
+pub use roots::{ControlPlaneRoots, RootsError};
 
 /// TCP, TLS and the HTTP/2 preface together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How soon a dead connection is noticed, beside [`KEEP_ALIVE_TIMEOUT`].
+/// How soon a dead connection is noticed, together with [`KEEP_ALIVE_TIMEOUT`].
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A State may carry several bundles of up to 1 MiB each.
@@ -41,7 +40,7 @@ pub enum UpstreamError {
         /// Why not.
         source: io::Error,
     },
-    /// The server is not the issuer, or not one this agent's roots vouch for.
+    /// The server's certificate is not the issuer's, or not signed by one of this agent's roots.
     #[error(
         "no TLS with the issuer at {address}: {source}; a pod older than two rotations of the control plane's roots must be restarted"
     )]
@@ -51,7 +50,7 @@ pub enum UpstreamError {
         /// Why not.
         source: io::Error,
     },
-    /// TLS stands, HTTP/2 does not.
+    /// The HTTP/2 handshake failed.
     #[error("no HTTP/2 with the issuer at {address}: {source}")]
     Http2 {
         /// As configured.
@@ -59,84 +58,100 @@ pub enum UpstreamError {
         /// Why not.
         source: hyper::Error,
     },
-    /// None of the above came to an end in time.
+    /// The connection was not established in time.
     #[error("no connection to the issuer at {address} within {CONNECT_TIMEOUT:?}")]
     Timeout {
         /// As configured.
         address: String,
     },
-    /// The name or the roots make no TLS configuration.
+    /// The name or the roots cannot be used for TLS.
     #[error("the control plane's roots cannot be used: {0}")]
     Configuration(#[from] rustls::Error),
 }
 
-/// The issuer, as far as this agent knows it.
+/// The issuer's address, and the connection that stands.
 #[derive(Debug)]
 pub struct Upstream {
     address: String,
     name: ServerName<'static>,
     origin: Uri,
-    roots: Lock<KeptRoots>,
-    lines: AtomicU64,
-    live: Mutex<Option<Line>>,
+    roots: Lock<ControlPlaneRoots>,
+    current: Mutex<Option<Connection>>,
 }
 
 /// One connection; clones are of the same.
 #[derive(Debug, Clone)]
-pub struct Line {
-    number: u64,
-    http2: Http2,
+pub(crate) struct Connection(Arc<Http2>);
+
+impl Connection {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// How many clones there are: one of each session that uses it, and one of the [`Upstream`].
+    fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
 }
 
 impl Upstream {
-    /// Connects when first asked.
-    pub fn new(address: String, name: ServerName<'static>, roots: KeptRoots) -> Self {
+    /// Connects at the first request for a client.
+    pub fn new(address: String, name: ServerName<'static>, roots: ControlPlaneRoots) -> Self {
         let origin =
             format!("https://{}", name.to_str()).parse().unwrap_or_else(|_| Uri::from_static("https://issuer"));
-        Self { address, name, origin, roots: Lock::new(roots), lines: AtomicU64::new(0), live: Mutex::new(None) }
+        Self { address, name, origin, roots: Lock::new(roots), current: Mutex::new(None) }
     }
 
-    /// A client on the connection that stands, or on a new one.
+    /// A client on the current connection, or on a new one when that has ended.
     ///
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn client(&self) -> Result<IssuerClient<Http2>, UpstreamError> {
-        self.client_on_line().await.map(|(client, _)| client)
+        self.client_with_connection().await.map(|(client, _)| client)
     }
 
     /// As [`Self::client`], with the connection.
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub async fn client_on_line(&self) -> Result<(IssuerClient<Http2>, Line), UpstreamError> {
-        let mut live = self.live.lock().await;
-        let line = match live.as_ref().filter(|line| !line.http2.is_closed()) {
-            Some(line) => line.clone(),
+    pub(crate) async fn client_with_connection(&self) -> Result<(IssuerClient<Http2>, Connection), UpstreamError> {
+        let mut current = self.current.lock().await;
+        let connection = match current.as_ref().filter(|connection| !connection.0.is_closed()) {
+            Some(connection) => connection.clone(),
             None => {
                 let http2 = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
                     .await
                     .map_err(|_| UpstreamError::Timeout { address: self.address.clone() })??;
-                Line { number: self.lines.fetch_add(1, Ordering::Relaxed), http2 }
+                Connection(Arc::new(http2))
             }
         };
-        *live = Some(line.clone());
-        let client = IssuerClient::with_origin(line.http2.clone(), self.origin.clone());
-        Ok((client.max_decoding_message_size(MAX_MESSAGE), line))
+        *current = Some(connection.clone());
+        let client = IssuerClient::with_origin(Http2::clone(&connection.0), self.origin.clone());
+        Ok((client.max_decoding_message_size(MAX_MESSAGE), connection))
     }
 
-    /// Forgets a connection, which does not answer or leads to an issuer that goes: the next client gets a new one, and
-    /// with it perhaps another replica. One that came after it stays.
-    pub async fn discard(&self, line: &Line) {
-        let mut live = self.live.lock().await;
-        live.take_if(|live| live.number == line.number);
+    /// No longer hands out a connection that does not answer, or whose replica of the issuer cannot serve: the next client
+    /// gets a new connection, and with it perhaps another replica. Sessions that use the old one keep it; a newer current
+    /// connection stays.
+    pub(crate) async fn discard(&self, connection: &Connection) {
+        let mut current = self.current.lock().await;
+        current.take_if(|current| current.is(connection));
     }
 
-    /// Trusts `pushed` (DER) beside the roots of the pod's own spec from the next connection on, also after a restart.
+    /// As [`Self::discard`], unless another session uses the connection: the issuer refused the caller's session, and the
+    /// others are served.
+    pub(crate) async fn discard_unless_shared(&self, connection: &Connection) {
+        let mut current = self.current.lock().await;
+        // The current one's handle and the caller's.
+        current.take_if(|current| current.is(connection) && current.handles() <= 2);
+    }
+
+    /// From the next connection on trusts `pushed` (DER) beside the roots of the pod's own spec, also after a restart.
     ///
     /// # Errors
-    /// When they cannot be kept; they are trusted all the same until the process ends.
-    pub fn learn_roots(&self, pushed: &[Vec<u8>]) -> Result<(), RootsError> {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner).learn(pushed)
+    /// When they are not certificates, or cannot be stored; in the latter case they are trusted until the process ends.
+    pub fn set_pushed_roots(&self, pushed: &[Vec<u8>]) -> Result<(), RootsError> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).set_pushed(pushed)
     }
 
     async fn connect(&self) -> Result<Http2, UpstreamError> {
@@ -177,7 +192,7 @@ impl Upstream {
     }
 }
 
-/// An address in figures, which injection gives, needs no resolver and no thread for it.
+/// A numeric address, which injection sets, needs no resolver and no thread for it.
 async fn dial(address: &str) -> io::Result<TcpStream> {
     let stream = match address.parse::<std::net::SocketAddr>() {
         Ok(address) => TcpStream::connect(address).await?,

@@ -1,5 +1,5 @@
-//! The control plane's roots: those of the pod's own spec, and those pushed later, which are kept in the agent's private
-//! volume so that a restarted agent of an old pod still knows today's.
+//! The control plane's roots: those of the pod's own spec, and those pushed later, which are stored in the agent's private
+//! volume so that a restarted agent of an old pod knows the current ones.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use rustls::pki_types::pem::PemObject;
 /// Current and next, with room for a mistake.
 const MAX_PUSHED: usize = 8;
 
-/// The pushed roots are refused or cannot be kept.
+/// The pushed roots are refused or cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
-    /// More than an operator ever has.
+    /// More than any operator has.
     #[error("the issuer pushed {0} control-plane roots, more than {MAX_PUSHED}: ignored")]
     TooMany(usize),
     /// Not certificates.
@@ -29,27 +29,27 @@ pub enum RootsError {
     },
 }
 
-/// Roots by their origin. What is pushed is the full state: a root that is no longer pushed is no longer trusted, except
-/// for those in the pod's spec, which end with the pod.
+/// Roots by their origin. A push is the full state: a root that is no longer pushed is no longer trusted, except for those
+/// in the pod's spec, which are trusted as long as the pod exists.
 #[derive(Debug)]
-pub struct KeptRoots {
+pub struct ControlPlaneRoots {
     configured: Vec<Vec<u8>>,
     pushed: Vec<Vec<u8>>,
     file: PathBuf,
 }
 
-impl KeptRoots {
-    /// `configured`, and what an earlier run left in `<private>/roots.pem`; a file that cannot be read counts as absent.
+impl ControlPlaneRoots {
+    /// `configured`, and those that an earlier run stored in `<private>/roots.pem`; a file that cannot be read counts as absent.
     pub fn load(configured: Vec<CertificateDer<'static>>, private: &std::path::Path) -> Self {
         let file = private.join("roots.pem");
-        let kept = std::fs::read(&file).unwrap_or_default();
+        let stored = std::fs::read(&file).unwrap_or_default();
         let pushed =
-            CertificateDer::pem_slice_iter(&kept).flatten().map(|root| root.to_vec()).take(MAX_PUSHED).collect();
+            CertificateDer::pem_slice_iter(&stored).flatten().map(|root| root.to_vec()).take(MAX_PUSHED).collect();
         Self { configured: configured.into_iter().map(|root| root.to_vec()).collect(), pushed, file }
     }
 
-    /// Replaces what was pushed before. Nothing pushed changes nothing.
-    pub(super) fn learn(&mut self, pushed: &[Vec<u8>]) -> Result<(), RootsError> {
+    /// Replaces the roots pushed before. An empty push changes nothing.
+    pub(super) fn set_pushed(&mut self, pushed: &[Vec<u8>]) -> Result<(), RootsError> {
         if pushed.is_empty() || pushed == self.pushed {
             return Ok(());
         }
@@ -84,7 +84,7 @@ mod tests {
     use countersign_core::x509::X509Authority;
     use jiff::Timestamp;
 
-    use super::{KeptRoots, RootsError};
+    use super::{ControlPlaneRoots, RootsError};
 
     fn root() -> Vec<u8> {
         let authority =
@@ -97,21 +97,21 @@ mod tests {
     fn pushed_roots_survive_a_restart_and_replace_each_other() {
         let directory = tempfile::tempdir().unwrap();
         let (configured, first, second) = (root(), root(), root());
-        let load = || KeptRoots::load(vec![configured.clone().into()], directory.path());
+        let load = || ControlPlaneRoots::load(vec![configured.clone().into()], directory.path());
         let mut roots = load();
-        roots.learn(&[configured.clone(), first.clone()]).unwrap();
+        roots.set_pushed(&[configured.clone(), first.clone()]).unwrap();
         assert_eq!(roots.all(), [configured.clone(), first]);
-        roots.learn(std::slice::from_ref(&second)).unwrap();
-        roots.learn(&[]).unwrap();
+        roots.set_pushed(std::slice::from_ref(&second)).unwrap();
+        roots.set_pushed(&[]).unwrap();
         assert_eq!(load().all(), [configured.clone(), second]);
     }
 
     #[test]
     fn what_is_no_root_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let mut roots = KeptRoots::load(vec![root().into()], directory.path());
-        assert!(matches!(roots.learn(&[b"junk".to_vec()]), Err(RootsError::NotACertificate)));
-        assert!(matches!(roots.learn(&vec![root(); 9]), Err(RootsError::TooMany(9))));
+        let mut roots = ControlPlaneRoots::load(vec![root().into()], directory.path());
+        assert!(matches!(roots.set_pushed(&[b"junk".to_vec()]), Err(RootsError::NotACertificate)));
+        assert!(matches!(roots.set_pushed(&vec![root(); 9]), Err(RootsError::TooMany(9))));
         assert_eq!(roots.all().len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! From what is published to the messages of the Workload API. Trust domains are keys in SPIFFE ID form.
+//! Converts published credentials to the messages of the Workload API. Trust domains are keys in SPIFFE ID form.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The socket: bound beside its place and moved there, so that a restarted agent never leaves a gap; open to whoever has
-//! the mount; bounded.
+//! The socket: bound under another name and renamed, so that a restarted agent never leaves a gap; open to every process
+//! that has the mount; with limits on connections and requests.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,21 +17,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
 use super::WorkloadApi;
-use crate::authority_filter::Filtered;
+use crate::uds_authority_rewrite::RewriteStream;
 
-/// Open at once on one socket; further ones are closed at once.
+/// Connections open on one socket; further ones are closed at once.
 const MAX_CONNECTIONS: usize = 64;
-/// Calls at once on one connection.
+/// Concurrent calls on one connection.
 const MAX_STREAMS: u32 = 64;
-/// Requests are audiences and one token.
+/// In bytes: requests are audiences and one token.
 const MAX_REQUEST: usize = 64 * 1024;
-/// Between attempts when accepting fails for want of descriptors.
+/// Between attempts when accepting fails for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Not bound.
+    /// It cannot be bound.
     #[error("cannot listen on {}: {source}; is the volume mounted and writable for the agent?", path.display())]
     Bind {
         /// The socket.
@@ -72,15 +72,15 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn accepted(listener: UnixListener) -> impl stream::Stream<Item = io::Result<Bounded>> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    stream::unfold((listener, places), |(listener, places)| async move {
+fn accepted(listener: UnixListener) -> impl stream::Stream<Item = io::Result<PermittedStream>> {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    stream::unfold((listener, permits), |(listener, permits)| async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => {
-                        let bounded = Bounded { stream: Filtered::new(stream), _place: place };
-                        return Some((Ok(bounded), (listener, places)));
+                Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
+                    Ok(permit) => {
+                        let stream = PermittedStream { stream: RewriteStream::new(stream), _permit: permit };
+                        return Some((Ok(stream), (listener, permits)));
                     }
                     Err(_) => tracing::warn!("closed a Workload API connection: {MAX_CONNECTIONS} are open"),
                 },
@@ -93,25 +93,25 @@ fn accepted(listener: UnixListener) -> impl stream::Stream<Item = io::Result<Bou
     })
 }
 
-/// A connection and its place among those allowed.
-struct Bounded {
-    stream: Filtered<UnixStream>,
-    _place: OwnedSemaphorePermit,
+/// A connection, and its permit among those allowed.
+struct PermittedStream {
+    stream: RewriteStream<UnixStream>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Connected for Bounded {
+impl Connected for PermittedStream {
     type ConnectInfo = ();
 
     fn connect_info(&self) {}
 }
 
-impl AsyncRead for Bounded {
+impl AsyncRead for PermittedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Bounded {
+impl AsyncWrite for PermittedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

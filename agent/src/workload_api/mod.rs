@@ -1,5 +1,5 @@
-//! The SPIFFE Workload API on a Unix socket: reads what the session published, and asks it for tokens. Whoever has the
-//! directory mounted may ask; there is no other authentication (SPIFFE Workload API, section 3).
+//! The SPIFFE Workload API on a Unix socket: reads what the session published, and fetches tokens from it. Every process that
+//! has the directory mounted may call it; there is no other authentication (SPIFFE Workload API, section 3).
 
 mod convert;
 mod listener;

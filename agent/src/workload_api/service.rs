@@ -1,4 +1,5 @@
-//! The five methods. A stream says all at once, then again whenever it changes, and ends when the identity is withdrawn.
+//! The five methods. A stream sends the full state at once, again whenever it changes, and ends when the identity is
+//! withdrawn.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::convert::{claims, jwt_bundles, x509_bundles, x509_svids};
 use crate::publish::{Credentials, Published, Svid};
-use crate::session::{TokenDesk, TokenDeskError};
+use crate::session::{JwtClient, JwtClientError};
 
 /// Audiences of one token, and the bytes of one audience.
 const MAX_AUDIENCES: usize = 16;
@@ -27,22 +28,22 @@ const MAX_AUDIENCE: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct WorkloadApi {
     published: watch::Receiver<Published>,
-    desk: TokenDesk,
+    jwt_client: JwtClient,
 }
 
 type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl WorkloadApi {
-    /// Serves what is published, and tokens from the desk.
-    pub fn new(published: watch::Receiver<Published>, desk: TokenDesk) -> Self {
-        Self { published, desk }
+    /// Serves what is published, and tokens from `jwt_client`.
+    pub fn new(published: watch::Receiver<Published>, jwt_client: JwtClient) -> Self {
+        Self { published, jwt_client }
     }
 
     fn credentials(&self) -> Result<Arc<Credentials>, Status> {
         ready(&self.published.borrow())
     }
 
-    /// `message` of the credentials now, and of every later revision. An error at once is an error of the call.
+    /// `message` of the current credentials, and of every later revision. Without credentials the call fails.
     fn updates<T: Send + 'static>(&self, message: fn(&Credentials) -> T) -> Result<Response<Updates<T>>, Status> {
         let mut published = self.published.clone();
         let first = ready(&published.borrow_and_update())?;
@@ -93,17 +94,17 @@ impl SpiffeWorkloadApi for WorkloadApi {
         let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
         check_audiences(&audience)?;
         let credentials = self.credentials()?;
-        let asked = asked(&credentials, &spiffe_id)?;
-        let mut svids = Vec::with_capacity(asked.len());
+        let requested = requested_svids(&credentials, &spiffe_id)?;
+        let mut svids = Vec::with_capacity(requested.len());
         let mut refusal = None;
-        for svid in asked {
-            match self.desk.token(svid.id.clone(), audience.clone()).await {
+        for svid in requested {
+            match self.jwt_client.fetch(svid.id.clone(), audience.clone()).await {
                 Ok(token) => svids.push(Jwtsvid {
                     spiffe_id: svid.id.to_string(),
                     svid: token.as_str().to_owned(),
                     hint: svid.hint.clone(),
                 }),
-                Err(error) => refusal = refusal.or(Some(refused(error))),
+                Err(error) => refusal = refusal.or(Some(status_of(error))),
             }
         }
         match refusal {
@@ -138,7 +139,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
     }
 }
 
-/// SPIFFE Workload API, section 4: a request without it may be one that an attacker made a server send.
+/// SPIFFE Workload API, section 4: a request without it may be a server-side request forgery.
 fn check_metadata<T>(request: &Request<T>) -> Result<(), Status> {
     match request.metadata().get("workload.spiffe.io") {
         Some(value) if value == "true" => Ok(()),
@@ -165,25 +166,25 @@ fn check_audiences(audiences: &[String]) -> Result<(), Status> {
     Ok(())
 }
 
-/// The identities a request for tokens is about: the one it names, or all.
-fn asked<'a>(credentials: &'a Credentials, spiffe_id: &str) -> Result<Vec<&'a Svid>, Status> {
+/// The identities of a request for tokens: the one it names, or all.
+fn requested_svids<'a>(credentials: &'a Credentials, spiffe_id: &str) -> Result<Vec<&'a Svid>, Status> {
     if spiffe_id.is_empty() {
         return Ok(credentials.svids.iter().collect());
     }
     let id: SpiffeId = spiffe_id
         .parse()
         .map_err(|error| Status::invalid_argument(format!("spiffe_id is not a SPIFFE ID: {error}")))?;
-    let ours = credentials.svids.iter().find(|svid| svid.id == id);
-    ours.map(|svid| vec![svid])
+    let own = credentials.svids.iter().find(|svid| svid.id == id);
+    own.map(|svid| vec![svid])
         .ok_or_else(|| Status::permission_denied("this workload is not entitled to that SPIFFE ID"))
 }
 
-fn refused(error: TokenDeskError) -> Status {
+fn status_of(error: JwtClientError) -> Status {
     match error {
-        TokenDeskError::Refused { code, message } => match Code::from_i32(code) {
+        JwtClientError::Refused { code, message } => match Code::from_i32(code) {
             Code::Ok | Code::Unknown => Status::internal(message),
             code => Status::new(code, message),
         },
-        TokenDeskError::Unavailable(why) => Status::unavailable(why),
+        JwtClientError::Unavailable(why) => Status::unavailable(why),
     }
 }

@@ -1,5 +1,6 @@
-//! The issuer that agents under test talk to. It grants what it is told to, and can be made to misbehave.
+//! The issuer of the agents under test. It grants the identities it is given, and can be made to fail.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,22 +27,22 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tower::Service as _;
 
 pub const NAME: &str = "countersign-issuer.countersign-system.svc";
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How the issuer misbehaves.
+/// How the issuer fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Not at all.
+    /// It does not.
     None,
     /// Signs with an authority that is in no bundle.
     WrongRoot,
-    /// Signs another id than was asked for.
+    /// Signs another id than requested.
     OtherId(String),
-    /// Signs another key than was asked for.
+    /// Signs another key than requested.
     OtherKey,
     /// Refuses.
     Refuse(i32, String),
@@ -49,8 +50,8 @@ pub enum Fault {
     Silent,
 }
 
-/// What was signed and how, and who came.
-pub struct Inner {
+/// Its authorities, settings and counters.
+pub struct IssuerState {
     pub x509: X509Authority,
     pub jwt: JwtAuthority,
     rogue: X509Authority,
@@ -61,25 +62,31 @@ pub struct Inner {
     pub hellos: AtomicUsize,
     pub refreshes: AtomicUsize,
     pub jwts: AtomicUsize,
-    /// Requests of any kind that came, Hello among them.
-    pub asked: AtomicUsize,
+    /// Requests of any kind, including Hello.
+    pub requests: AtomicUsize,
     pub connections: AtomicUsize,
-    /// By which group the keys of each connection were agreed.
+    /// The key exchange group of each connection.
     pub key_exchanges: Mutex<Vec<rustls::NamedGroup>>,
+    /// Hellos by the name of the session.
+    pub session_hellos: Mutex<BTreeMap<String, usize>>,
+    /// Sessions whose streams end with this code after Hello.
+    pub refused_sessions: Mutex<BTreeMap<String, Code>>,
     /// Open streams.
     pub streams: AtomicUsize,
-    /// Raised to end every stream.
-    pub cut: watch::Sender<u64>,
-    /// Milliseconds after which agents whose streams are cut shall come back; none: nothing is said of it.
-    pub come_back: Mutex<Option<u64>>,
+    /// Incremented to end every stream.
+    pub stream_closings: watch::Sender<u64>,
+    /// The session whose streams end now, and the code with which they do.
+    pub session_closing: watch::Sender<Option<(String, Code)>>,
+    /// The delay in milliseconds that agents are asked for when their streams are closed; `None` asks for none.
+    pub retry_after_ms: Mutex<Option<u64>>,
     /// Speaks as an operator of a later version: with fields and kinds that are not known yet.
-    pub future: AtomicBool,
+    pub speaks_later_version: AtomicBool,
     pub hello: Mutex<v1::Hello>,
 }
 
 pub struct FakeIssuer {
     pub address: SocketAddr,
-    pub inner: Arc<Inner>,
+    pub state: Arc<IssuerState>,
     control_plane: X509Authority,
     task: tokio::task::JoinHandle<()>,
 }
@@ -90,24 +97,24 @@ pub fn identity(id: &str) -> Identity {
 
 impl FakeIssuer {
     pub async fn start(identities: Vec<Identity>) -> Self {
-        Self::bind("127.0.0.1:0".parse().unwrap(), Inner::new(identities)).await
+        Self::bind("127.0.0.1:0".parse().unwrap(), IssuerState::new(identities)).await
     }
 
-    pub async fn bind(address: SocketAddr, inner: Arc<Inner>) -> Self {
+    pub async fn bind(address: SocketAddr, state: Arc<IssuerState>) -> Self {
         let now = Timestamp::now();
         let control_plane = X509Authority::generate_control_plane(KeyType::EcP256, DAY, now).unwrap();
-        Self::bind_with(address, inner, control_plane).await
+        Self::bind_with(address, state, control_plane).await
     }
 
-    /// Stops listening and ends every connection; what it knows is kept for another that takes its place.
-    pub async fn stop(self) -> (SocketAddr, Arc<Inner>, X509Authority) {
+    /// Stops listening and ends every connection; its state is returned for an issuer that replaces it.
+    pub async fn stop(self) -> (SocketAddr, Arc<IssuerState>, X509Authority) {
         self.task.abort();
         let _ = self.task.await;
-        self.inner.cut.send_modify(|cut| *cut += 1);
-        (self.address, self.inner, self.control_plane)
+        self.state.stream_closings.send_modify(|closings| *closings += 1);
+        (self.address, self.state, self.control_plane)
     }
 
-    pub async fn bind_with(address: SocketAddr, inner: Arc<Inner>, control_plane: X509Authority) -> Self {
+    pub async fn bind_with(address: SocketAddr, state: Arc<IssuerState>, control_plane: X509Authority) -> Self {
         let now = Timestamp::now();
         let key = PrivateKey::generate(KeyType::EcP256).unwrap();
         let issued = control_plane.issue_server(key.public_key(), &[NAME.to_owned()], DAY, now).unwrap();
@@ -122,44 +129,62 @@ impl FakeIssuer {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = IssuerServer::from_arc(Arc::new(Api(Arc::clone(&inner))));
-        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), service, Arc::clone(&inner)));
-        Self { address, inner, control_plane, task }
+        let service = IssuerServer::from_arc(Arc::new(Api(Arc::clone(&state))));
+        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), service, Arc::clone(&state)));
+        Self { address, state, control_plane, task }
     }
 
     pub fn control_plane_root_pem(&self) -> String {
         self.control_plane.certificate().pem()
     }
 
-    /// Tells every session from now on.
+    /// Sends every session these identities from now on.
     pub fn grant(&self, identities: Vec<Identity>) {
-        self.inner.identities.send_replace((identities, String::new()));
+        self.state.identities.send_replace((identities, String::new()));
+    }
+
+    /// Ends every new stream of `session` with `code` after its Hello.
+    pub fn refuse_session(&self, session: &str, code: Code) {
+        self.state.refused_sessions.lock().unwrap().insert(session.into(), code);
+    }
+
+    pub fn accept_session(&self, session: &str) {
+        self.state.refused_sessions.lock().unwrap().remove(session);
+    }
+
+    /// Ends the open streams of `session` with `code`.
+    pub fn close_streams_of(&self, session: &str, code: Code) {
+        self.state.session_closing.send_replace(Some((session.into(), code)));
+    }
+
+    pub fn hellos_of(&self, session: &str) -> usize {
+        self.state.session_hellos.lock().unwrap().get(session).copied().unwrap_or_default()
     }
 
     pub fn withdraw(&self, reason: &str) {
-        self.inner.identities.send_replace((Vec::new(), reason.into()));
+        self.state.identities.send_replace((Vec::new(), reason.into()));
     }
 
-    pub fn misbehave(&self, fault: Fault) {
-        *self.inner.fault.lock().unwrap() = fault;
+    pub fn set_fault(&self, fault: Fault) {
+        *self.state.fault.lock().unwrap() = fault;
     }
 
     pub fn x509_ttl(&self, seconds: u64) {
-        self.inner.x509_ttl.store(seconds, Ordering::Relaxed);
+        self.state.x509_ttl.store(seconds, Ordering::Relaxed);
     }
 
-    /// Has every stream move, as a replica that goes does.
-    pub fn move_streams(&self, come_back: Duration) {
-        *self.inner.come_back.lock().unwrap() = Some(come_back.as_millis().try_into().unwrap());
-        self.cut_streams();
+    /// Asks every stream to move, as a replica does that terminates.
+    pub fn move_streams(&self, delay: Duration) {
+        *self.state.retry_after_ms.lock().unwrap() = Some(delay.as_millis().try_into().unwrap());
+        self.close_streams();
     }
 
-    pub fn cut_streams(&self) {
-        self.inner.cut.send_modify(|cut| *cut += 1);
+    pub fn close_streams(&self) {
+        self.state.stream_closings.send_modify(|closings| *closings += 1);
     }
 }
 
-impl Inner {
+impl IssuerState {
     pub fn new(identities: Vec<Identity>) -> Arc<Self> {
         let now = Timestamp::now();
         let domain: TrustDomain = "example.org".parse().unwrap();
@@ -174,14 +199,17 @@ impl Inner {
             hellos: AtomicUsize::new(0),
             refreshes: AtomicUsize::new(0),
             jwts: AtomicUsize::new(0),
-            asked: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             key_exchanges: Mutex::default(),
+            session_hellos: Mutex::default(),
+            refused_sessions: Mutex::default(),
             streams: AtomicUsize::new(0),
-            come_back: Mutex::new(None),
-            future: AtomicBool::new(false),
+            retry_after_ms: Mutex::new(None),
+            speaks_later_version: AtomicBool::new(false),
             hello: Mutex::default(),
-            cut: watch::Sender::new(0),
+            stream_closings: watch::Sender::new(0),
+            session_closing: watch::Sender::new(None),
         })
     }
 
@@ -195,7 +223,7 @@ impl Inner {
         }
     }
 
-    fn state(&self) -> SessionResponse {
+    fn state_message(&self) -> SessionResponse {
         let (identities, reason) = self.identities.borrow().clone();
         let reason = if identities.is_empty() { reason } else { String::new() };
         let bundle = v1::Bundle { trust_domain: "example.org".into(), document: self.bundle().to_json() };
@@ -203,9 +231,9 @@ impl Inner {
         SessionResponse { kind: Some(session_response::Kind::State(state)) }
     }
 
-    fn id_or_default(&self, asked: &str) -> Option<SpiffeId> {
+    fn id_or_default(&self, requested: &str) -> Option<SpiffeId> {
         let (identities, _) = &*self.identities.borrow();
-        let found = identities.iter().find(|identity| asked.is_empty() || identity.spiffe_id == asked)?;
+        let found = identities.iter().find(|identity| requested.is_empty() || identity.spiffe_id == requested)?;
         found.spiffe_id.parse().ok()
     }
 
@@ -251,7 +279,7 @@ impl Inner {
     }
 
     fn answer(&self, request: SessionRequest) -> Option<SessionResponse> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if *self.fault.lock().unwrap() == Fault::Silent {
             return None;
         }
@@ -267,26 +295,26 @@ impl Inner {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: IssuerServer<Api>, inner: Arc<Inner>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: IssuerServer<Api>, state: Arc<IssuerState>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             continue;
         };
         tcp.set_nodelay(true).unwrap();
-        inner.connections.fetch_add(1, Ordering::Relaxed);
-        let (acceptor, service, inner) = (acceptor.clone(), service.clone(), Arc::clone(&inner));
+        state.connections.fetch_add(1, Ordering::Relaxed);
+        let (acceptor, service, state) = (acceptor.clone(), service.clone(), Arc::clone(&state));
         connections.spawn(async move {
             let Ok(tls) = acceptor.accept(tcp).await else {
                 return;
             };
-            let agreed = tls.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
-            inner.key_exchanges.lock().unwrap().extend(agreed);
+            let group = tls.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
+            state.key_exchanges.lock().unwrap().extend(group);
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let (mut service, inner) = (service.clone(), Arc::clone(&inner));
+                let (mut service, state) = (service.clone(), Arc::clone(&state));
                 async move {
-                    if inner.future.load(Ordering::Relaxed) {
-                        return Ok(super::future::serve(Api(inner), request).await);
+                    if state.speaks_later_version.load(Ordering::Relaxed) {
+                        return Ok(super::later_version::serve(Api(state), request).await);
                     }
                     service.call(request).await
                 }
@@ -297,7 +325,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: IssuerSer
     }
 }
 
-pub(super) struct Api(Arc<Inner>);
+pub(super) struct Api(Arc<IssuerState>);
 
 #[tonic::async_trait]
 impl Issuer for Api {
@@ -308,36 +336,45 @@ impl Issuer for Api {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (responses, receiver) = mpsc::channel(16);
-        let inner = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         tokio::spawn(async move {
-            inner.streams.fetch_add(1, Ordering::Relaxed);
-            converse(Arc::clone(&inner), request.into_inner(), responses).await;
-            inner.streams.fetch_sub(1, Ordering::Relaxed);
+            state.streams.fetch_add(1, Ordering::Relaxed);
+            serve_stream(Arc::clone(&state), request.into_inner(), responses).await;
+            state.streams.fetch_sub(1, Ordering::Relaxed);
         });
         Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(receiver).boxed()))
     }
 }
 
-async fn converse(
-    issuer: Arc<Inner>,
+async fn serve_stream(
+    issuer: Arc<IssuerState>,
     mut requests: Streaming<SessionRequest>,
     responses: mpsc::Sender<Result<SessionResponse, Status>>,
 ) {
-    let (mut identities, mut cut) = (issuer.identities.subscribe(), issuer.cut.subscribe());
+    let (mut identities, mut stream_closings) = (issuer.identities.subscribe(), issuer.stream_closings.subscribe());
+    let mut session_closing = issuer.session_closing.subscribe();
     let Ok(Some(hello)) = requests.message().await else {
         return;
     };
     assert!(matches!(hello.kind, Some(Kind::Hello(_))), "the first message is Hello");
     issuer.hellos.fetch_add(1, Ordering::Relaxed);
+    let mut session = String::new();
     if let Some(Kind::Hello(hello)) = &hello.kind {
         *issuer.hello.lock().unwrap() = hello.clone();
+        session.clone_from(&hello.session);
+    }
+    *issuer.session_hellos.lock().unwrap().entry(session.clone()).or_default() += 1;
+    let refused = issuer.refused_sessions.lock().unwrap().get(&session).copied();
+    if let Some(code) = refused {
+        let _ = responses.send(Err(Status::new(code, format!("session {session} is refused")))).await;
+        return;
     }
     let unknown = || SessionResponse { kind: None };
-    if issuer.future.load(Ordering::Relaxed) {
+    if issuer.speaks_later_version.load(Ordering::Relaxed) {
         let _ = responses.send(Ok(unknown())).await;
     }
-    let _ = responses.send(Ok(issuer.state())).await;
-    if issuer.future.load(Ordering::Relaxed) {
+    let _ = responses.send(Ok(issuer.state_message())).await;
+    if issuer.speaks_later_version.load(Ordering::Relaxed) {
         let _ = responses.send(Ok(unknown())).await;
     }
     if let Some(answer) = issuer.answer(hello) {
@@ -349,10 +386,14 @@ async fn converse(
                 Ok(Some(request)) => issuer.answer(request),
                 _ => return,
             },
-            _ = identities.changed() => Some(issuer.state()),
-            _ = cut.changed() => {
+            _ = identities.changed() => Some(issuer.state_message()),
+            code = closed(&mut session_closing, &session) => {
+                let _ = responses.send(Err(Status::new(code, "the stream is closed"))).await;
+                return;
+            }
+            _ = stream_closings.changed() => {
                 let mut status = Status::unavailable("the issuer is going away");
-                if let Some(wait) = *issuer.come_back.lock().unwrap() {
+                if let Some(wait) = *issuer.retry_after_ms.lock().unwrap() {
                     status.metadata_mut().insert("retry-after-ms", wait.into());
                 }
                 let _ = responses.send(Err(status)).await;
@@ -362,5 +403,15 @@ async fn converse(
         if let Some(response) = response {
             let _ = responses.send(Ok(response)).await;
         }
+    }
+}
+
+/// Resolves when the streams of `session` are to end, with the code.
+async fn closed(closing: &mut watch::Receiver<Option<(String, Code)>>, session: &str) -> Code {
+    let is_own = |closing: &Option<(String, Code)>| closing.as_ref().is_some_and(|(name, _)| name == session);
+    let code = closing.wait_for(is_own).await.ok().and_then(|closing| closing.as_ref().map(|(_, code)| *code));
+    match code {
+        Some(code) => code,
+        None => std::future::pending().await,
     }
 }

@@ -1,9 +1,9 @@
-//! A world for an agent: an issuer that speaks the real Issuer API over real TLS with authorities of `core`, a token, and a
-//! directory for a session. Shared by the tests and the benchmark.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part")]
+//! What an agent under test needs: an issuer that speaks the real Issuer API over real TLS with authorities of `core`, a token,
+//! and a directory for a session. Shared by the tests and the benchmarks.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part of it")]
 
-mod future;
 pub mod issuer;
+mod later_version;
 
 use std::path::{Path, PathBuf};
 
@@ -16,23 +16,23 @@ pub use issuer::FakeIssuer;
 
 pub const DEFAULT_ID: &str = "spiffe://example.org/ns/shop/sa/orders";
 
-/// Where one agent lives.
-pub struct Place {
+/// The directories and the token of one agent.
+pub struct AgentHome {
     pub directory: tempfile::TempDir,
 }
 
-impl Place {
+impl AgentHome {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["private", "identity"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let place = Self { directory };
-        place.write_token(3600);
-        place
+        let home = Self { directory };
+        home.write_token(3600);
+        home
     }
 
-    /// A token as the kubelet would write it; the fake issuer looks at nothing in it.
+    /// A token as the kubelet would write it; the fake issuer does not read it.
     pub fn write_token(&self, seconds: i64) {
         let now = Timestamp::now().as_second();
         let claims = format!(r#"{{"iat":{now},"exp":{}}}"#, now + seconds);
@@ -65,7 +65,19 @@ impl Place {
     }
 
     pub fn config(&self, issuer: &FakeIssuer) -> Config {
-        let environment = self.environment(issuer);
+        Self::read_config(&self.environment(issuer))
+    }
+
+    /// Of an agent with one session for each of `names`, each in the directory of that name.
+    pub fn config_of_sessions(&self, issuer: &FakeIssuer, names: &[&str]) -> Config {
+        let mut environment = self.environment(issuer);
+        let sessions = names.iter().map(|name| format!("{name}={}", self.path(name).display()));
+        environment.retain(|(name, _)| *name != "COUNTERSIGN_SESSIONS");
+        environment.push(("COUNTERSIGN_SESSIONS", sessions.collect::<Vec<_>>().join(",")));
+        Self::read_config(&environment)
+    }
+
+    fn read_config(environment: &[(&'static str, String)]) -> Config {
         Config::read(|name| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone()))
             .unwrap()
     }

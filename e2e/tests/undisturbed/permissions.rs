@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     apply::documents,
-    credential::FOLDER,
+    credential::{CREDENTIAL_BUNDLE, FOLDER},
     pods::{is_event, lines},
     scenario,
     until::{PATIENCE, until, watch},
@@ -150,7 +150,7 @@ async fn refreshing(world: &World, name: &str, wanted: &str) -> Result<Value> {
 
 /// Mode, owner and group of the key.
 async fn access(world: &World, pod: &str, container: &str) -> Result<(String, u64, u64)> {
-    let said = run_in(world, pod, container, &["stat", &format!("{FOLDER}/credential-bundle.pem")]).await?;
+    let said = run_in(world, pod, container, &["stat", &format!("{FOLDER}/{CREDENTIAL_BUNDLE}")]).await?;
     let said = lines(&said.context("the container cannot look at its credential")?).pop().context("nothing said")?;
     let number = |key: &str| said[key].as_u64().unwrap_or_default();
     Ok((said["mode"].as_str().unwrap_or_default().to_owned(), number("uid"), number("gid")))

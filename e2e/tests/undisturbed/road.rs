@@ -7,7 +7,7 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
-    credential::FOLDER,
+    credential::{CREDENTIAL_BUNDLE, FOLDER, TRUST_BUNDLE_SUFFIX},
     fixture::{AUDIENCE, PodSpec},
     pods::{is_event, restarts},
     scenario, tokens,
@@ -195,10 +195,20 @@ async fn the_files_lie_where_the_environment_says() {
         world.ready("filed").await?;
         let listed = String::from_utf8(world.demo("filed", &["ls", FOLDER]).await?)?;
         let listed: Vec<_> = listed.lines().collect();
-        let bundle = format!("{}.trust-bundle.pem", world.trust_domain);
+        let trust_bundle = format!("{}{TRUST_BUNDLE_SUFFIX}", world.trust_domain);
         let token = format!("jwt/{AUDIENCE}.token");
-        for file in ["credential-bundle.pem", "tls.crt", "tls.key", "ca.crt", &bundle, &token] {
+        for file in [CREDENTIAL_BUNDLE, "tls.crt", "tls.key", "ca.crt", &trust_bundle, &token] {
             assert!(listed.contains(&file), "{file} is not among {listed:?}");
+        }
+        // The names of the release before lead to the same files.
+        let former_trust_bundle = format!("{}.trust-bundle.pem", world.trust_domain);
+        for (former, file) in
+            [("credential-bundle.pem", CREDENTIAL_BUNDLE), (former_trust_bundle.as_str(), trust_bundle.as_str())]
+        {
+            let said = world.demo("filed", &["stat", &format!("{FOLDER}/{former}")]).await?;
+            assert_eq!(countersign_e2e::pods::lines(&String::from_utf8(said)?)[0]["link"], file, "{former}");
+            let read = world.file("filed", &format!("{FOLDER}/{former}")).await?;
+            assert_eq!(read, world.file("filed", &format!("{FOLDER}/{file}")).await?, "{former}");
         }
 
         let said = world.demo("filed", &["stat", FOLDER, "/run/countersign/workload.sock"]).await?;

@@ -42,9 +42,12 @@ pub(crate) async fn read(changes: usize) -> Result<()> {
     Ok(())
 }
 
+/// The file that holds key and chain.
+pub(crate) const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.pem";
+
 fn bundle(folder: &Path) -> Result<String> {
-    let text = std::fs::read(folder.join("credential-bundle.pem")).context("read credential-bundle.pem")?;
-    belong_together(&text, &text).context("credential-bundle.pem")
+    let text = std::fs::read(folder.join(CREDENTIAL_BUNDLE)).context("read the credential bundle")?;
+    belong_together(&text, &text).context("the credential bundle")
 }
 
 fn pair(folder: &Path) -> Result<String> {

@@ -9,7 +9,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::report::say;
+use crate::{files::CREDENTIAL_BUNDLE, report::say};
 
 /// The credential bundle as it was when looked at.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Sight {
     pub(crate) fn now() -> Self {
         let at = Timestamp::now();
         let folder = std::env::var_os("SPIFFE_CREDENTIAL_FOLDER").unwrap_or_default();
-        Self { at, bundle: std::fs::read(PathBuf::from(folder).join("credential-bundle.pem")) }
+        Self { at, bundle: std::fs::read(PathBuf::from(folder).join(CREDENTIAL_BUNDLE)) }
     }
 
     /// Says when it was, whether it was there, whose it is, and the hash of its public key.

@@ -1,7 +1,6 @@
 //! The targets. Where an input can come in several ways, its first byte says which.
 
 pub(crate) mod admission;
-pub(crate) mod authority_filter;
 pub(crate) mod certificates;
 pub(crate) mod ids;
 pub(crate) mod journal;
@@ -10,4 +9,5 @@ pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod patterns;
 pub(crate) mod tokens;
+pub(crate) mod uds_authority_rewrite;
 pub(crate) mod watched_pods;

@@ -1,59 +1,67 @@
-//! What a session sends on its stream, and what it does with what comes.
+//! The requests that a session sends on its stream, and how it handles responses and workload calls.
 
 use std::time::Duration;
 
 use countersign_core::id::SpiffeId;
 use countersign_proto::issuer::v1::session_request::Kind as Request;
-use countersign_proto::issuer::v1::session_response::Kind;
+use countersign_proto::issuer::v1::session_response::Kind as Response;
 use countersign_proto::issuer::v1::{JwtResponse, SessionResponse, State};
 use jiff::Timestamp;
 
-use super::{Conversation, MAX_WAITERS, Session, Waiting, jitter, span_until};
-use crate::session::hello;
-use crate::session::tokens::{TokenDeskError, TokenRequest};
-use crate::session::told::Told;
-use crate::session::wallet::{NotAccepted, Want};
+use super::stream::IssuerStream;
+use super::{MAX_WAITING_CALLS, Session, WaitingCalls, jitter, time_until};
+use crate::session::entitlements::Entitlements;
+use crate::session::jwt_client::{JwtCall, JwtClientError};
+use crate::session::messages;
+use crate::session::renewal_planner::{CredentialRequest, ResponseError};
 use crate::token::Token;
 
 impl Session {
-    /// Publishes and sends what is due; how long to sleep at most.
-    pub(super) fn step(&mut self, conversation: &mut Conversation) -> Result<Duration, String> {
+    /// Sends the requests that are due and publishes; returns how long to sleep at most.
+    pub(super) fn send_due_requests(&mut self, stream: &mut IssuerStream) -> Result<Duration, String> {
         let now = Timestamp::now();
-        if self.wallet.was_set_back(now) {
+        if self.planner.clock_was_set_back(now) {
             return Err("the clock was set back: beginning anew".into());
         }
-        if now >= conversation.look_again_at {
-            self.fresh_token(conversation, now);
+        if now >= stream.reread_token_at {
+            self.reread_token(stream, now);
         }
-        let plan = self.wallet.plan(now);
+        let plan = self.planner.plan(now);
         if plan.stalled {
             return Err("the issuer left a request unanswered".into());
         }
-        for want in plan.ask {
-            self.ask(want, conversation, now)?;
+        for request in plan.requests {
+            self.send_request(request, stream, now)?;
         }
         self.publish();
-        let plan = self.wallet.plan(now);
-        Ok(span_until(plan.wake_at).min(span_until(Some(conversation.look_again_at))))
+        let plan = self.planner.plan(now);
+        Ok(time_until(plan.wake_at).min(time_until(Some(stream.reread_token_at))))
     }
 
-    fn ask(&mut self, want: Want, conversation: &mut Conversation, now: Timestamp) -> Result<(), String> {
-        let Ok(permit) = conversation.outgoing.clone().try_reserve_owned() else {
+    /// Sends one request, unless the queue is full or there is no token: then it stays due.
+    fn send_request(
+        &mut self,
+        request: CredentialRequest,
+        stream: &mut IssuerStream,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let Ok(permit) = stream.outgoing.clone().try_reserve_owned() else {
             return Ok(());
         };
-        let Some(token) = self.fresh_token(conversation, now) else {
+        let Some(token) = self.reread_token(stream, now) else {
             return Ok(());
         };
-        let number = self.number();
-        let message = match want {
-            Want::X509(id) => {
-                let (key, request) = hello::x509(number, Some(&id), &token).map_err(|error| error.to_string())?;
-                self.wallet.asked_x509(number, Some(id), key, now);
-                hello::message(Request::X509(request))
+        let request_id = self.next_request_id();
+        let message = match request {
+            CredentialRequest::X509(id) => {
+                let (key, request) =
+                    messages::x509_request(request_id, Some(&id), &token).map_err(|error| error.to_string())?;
+                self.planner.record_x509_request(request_id, Some(id), key, now);
+                messages::message(Request::X509(request))
             }
-            Want::Jwt(id, audiences) => {
-                let message = hello::jwt(number, &id, &audiences, &token);
-                self.wallet.asked_jwt(number, id, audiences, now);
+            CredentialRequest::Jwt(id, audiences) => {
+                let message = messages::jwt_request(request_id, &id, &audiences, &token);
+                self.planner.record_jwt_request(request_id, id, audiences, now);
                 message
             }
         };
@@ -61,118 +69,121 @@ impl Session {
         Ok(())
     }
 
-    /// The token as the file has it now; a newer one also lengthens the stream's life. The stream goes on without until
-    /// its end if there is none.
-    fn fresh_token(&self, conversation: &mut Conversation, now: Timestamp) -> Option<Token> {
+    /// The token that the file holds now. A newer one is sent to the issuer, which extends the stream's lifetime. Without one
+    /// the stream goes on until it expires.
+    fn reread_token(&self, stream: &mut IssuerStream, now: Timestamp) -> Option<Token> {
         let read = self.parts.token.read();
         if let Ok(token) = &read
-            && token.expires_at() > conversation.token.expires_at()
-            && conversation.outgoing.try_send(hello::refresh(token)).is_ok()
+            && token.expires_at() > stream.token.expires_at()
+            && stream.outgoing.try_send(messages::token_refresh(token)).is_ok()
         {
-            conversation.token = token.clone();
+            stream.token = token.clone();
         }
-        conversation.look_again_at = conversation.token.look_again_at(now);
+        stream.reread_token_at = stream.token.reread_at(now);
         read.inspect_err(|error| tracing::warn!(%error, "the token is read again later")).ok()
     }
 
-    pub(super) fn take(&mut self, message: SessionResponse, conversation: &mut Conversation) -> Result<(), String> {
+    pub(super) fn handle_response(
+        &mut self,
+        response: SessionResponse,
+        stream: &mut IssuerStream,
+    ) -> Result<(), String> {
         let now = Timestamp::now();
-        match message.kind {
-            Some(Kind::State(state)) => {
-                self.tell(state, now)?;
-                conversation.was_told = true;
+        match response.kind {
+            Some(Response::State(state)) => {
+                self.apply_state(state, now)?;
+                stream.state_received = true;
             }
-            Some(Kind::X509(answer)) => {
-                if let Err(error) = self.wallet.accept_x509(answer, now, jitter()) {
-                    self.complain(&error);
+            Some(Response::X509(response)) => {
+                if let Err(error) = self.planner.accept_x509(response, now, jitter()) {
+                    self.log_rejected_response(&error);
                 }
             }
-            Some(Kind::Jwt(answer)) => self.take_jwt(answer, now),
+            Some(Response::Jwt(response)) => self.handle_jwt(response, now),
             None => tracing::debug!("the issuer sent a message of a kind this agent does not know"),
         }
         Ok(())
     }
 
-    fn tell(&mut self, state: State, now: Timestamp) -> Result<(), String> {
-        if let Err(error) = self.parts.upstream.learn_roots(&state.control_plane_roots) {
+    fn apply_state(&mut self, state: State, now: Timestamp) -> Result<(), String> {
+        if let Err(error) = self.parts.upstream.set_pushed_roots(&state.control_plane_roots) {
             tracing::warn!(%error, "the control plane's roots");
         }
-        let told = Told::parse(state).map_err(|error| error.to_string())?;
-        tracing::debug!(session = self.parts.config.name, identities = told.identities.len(), "told by the issuer");
-        self.wallet.tell(told, now);
+        let entitlements = Entitlements::parse(state).map_err(|error| error.to_string())?;
+        let identities = entitlements.identities.len();
+        tracing::debug!(session = self.parts.config.name, identities, "the issuer sent a state");
+        self.planner.set_entitlements(entitlements, now);
         Ok(())
     }
 
-    fn take_jwt(&mut self, answer: JwtResponse, now: Timestamp) {
-        let number = answer.id;
-        let outcome = self.wallet.accept_jwt(answer, now, jitter());
-        let waiters = self.waiters.remove(&number).map(|waiting| waiting.replies).unwrap_or_default();
-        let reply = match outcome {
-            Ok(held) => Ok(held.token),
+    fn handle_jwt(&mut self, response: JwtResponse, now: Timestamp) {
+        let request_id = response.id;
+        let accepted = self.planner.accept_jwt(response, now, jitter());
+        let replies = self.waiting.remove(&request_id).map(|calls| calls.replies).unwrap_or_default();
+        let result = match accepted {
+            Ok(credential) => Ok(credential.token),
             Err(error) => {
-                if waiters.is_empty() {
-                    self.complain(&error);
+                if replies.is_empty() {
+                    self.log_rejected_response(&error);
                 }
                 Err(match error {
-                    NotAccepted::Refused { code, message } => TokenDeskError::Refused { code, message },
-                    other => TokenDeskError::Unavailable(other.to_string()),
+                    ResponseError::Refused { code, message } => JwtClientError::Refused { code, message },
+                    other => JwtClientError::Unavailable(other.to_string()),
                 })
             }
         };
-        for waiter in waiters {
-            let _ = waiter.send(reply.clone());
+        for reply in replies {
+            let _ = reply.send(result.clone());
         }
     }
 
-    /// Answers a workload's request for a token from what is held, or asks the issuer where there is a stream. Between two
-    /// streams it waits for the next, for a while.
-    pub(super) fn answer(&mut self, request: TokenRequest, conversation: Option<&mut Conversation>) {
+    /// Answers a workload's call with a cached token in the first half of its lifetime, or else requests one from the issuer.
+    /// Without a stream the call waits for the next one for a while.
+    pub(super) fn handle_call(&mut self, call: JwtCall, stream: Option<&mut IssuerStream>) {
         let now = Timestamp::now();
-        let held = self.wallet.token(&request.id, &request.audiences, now);
-        let is_young = held.is_some_and(|(_, young)| young);
-        let held = held.map(|(held, _)| held.token.clone());
-        let Some(conversation) = conversation.filter(|_| !is_young) else {
-            let away = || unavailable("the issuer cannot be reached, and no such token is held");
-            return match held {
-                None if self.may_park() => self.parked.push(request),
-                held => drop(request.reply.send(held.ok_or_else(away))),
+        let cached = self.planner.token(&call.id, &call.audiences, now);
+        let is_young = cached.is_some_and(|(_, young)| young);
+        let cached = cached.map(|(credential, _)| credential.token.clone());
+        let Some(stream) = stream.filter(|_| !is_young) else {
+            let away = || JwtClientError::unavailable("the issuer cannot be reached, and no such token is held");
+            return match cached {
+                None if self.may_wait_for_stream() => self.pending.push(call),
+                cached => drop(call.reply.send(cached.ok_or_else(away))),
             };
         };
-        let TokenRequest { id, audiences, reply } = request;
-        let number = match self.ask_for(id.clone(), audiences.clone(), conversation, now) {
-            Ok(number) => number,
-            Err(why) => return drop(reply.send(held.ok_or_else(|| unavailable(why)))),
+        let JwtCall { id, audiences, reply } = call;
+        let request_id = match self.request_jwt(id.clone(), audiences.clone(), stream, now) {
+            Ok(request_id) => request_id,
+            Err(reason) => return drop(reply.send(cached.ok_or_else(|| JwtClientError::unavailable(reason)))),
         };
-        let waiting = self.waiters.entry(number).or_insert_with(|| Waiting { id, audiences, replies: Vec::new() });
-        if waiting.replies.len() < MAX_WAITERS {
-            waiting.replies.push(reply);
+        let calls =
+            self.waiting.entry(request_id).or_insert_with(|| WaitingCalls { id, audiences, replies: Vec::new() });
+        if calls.replies.len() < MAX_WAITING_CALLS {
+            calls.replies.push(reply);
         } else {
-            drop(reply.send(held.ok_or_else(|| unavailable("too many calls wait for this token"))));
+            let full = || JwtClientError::unavailable("too many calls wait for this token");
+            drop(reply.send(cached.ok_or_else(full)));
         }
     }
 
-    /// The number of the request for that token, which is sent unless it is open already.
-    fn ask_for(
+    /// The id of the request for that token, which is sent unless one is pending.
+    fn request_jwt(
         &mut self,
         id: SpiffeId,
         audiences: Vec<String>,
-        conversation: &mut Conversation,
+        stream: &mut IssuerStream,
         now: Timestamp,
     ) -> Result<u64, &'static str> {
-        if let Some(number) = self.wallet.open_jwt_request(&id, &audiences) {
-            return Ok(number);
+        if let Some(request_id) = self.planner.pending_jwt_request(&id, &audiences) {
+            return Ok(request_id);
         }
         let busy = "too many requests are on their way to the issuer";
-        let permit = conversation.outgoing.clone().try_reserve_owned().map_err(|_| busy)?;
+        let permit = stream.outgoing.clone().try_reserve_owned().map_err(|_| busy)?;
         let no_token = "the agent cannot read its service account token";
-        let token = self.fresh_token(conversation, now).ok_or(no_token)?;
-        let number = self.number();
-        permit.send(hello::jwt(number, &id, &audiences, &token));
-        self.wallet.asked_jwt(number, id, audiences, now);
-        Ok(number)
+        let token = self.reread_token(stream, now).ok_or(no_token)?;
+        let request_id = self.next_request_id();
+        permit.send(messages::jwt_request(request_id, &id, &audiences, &token));
+        self.planner.record_jwt_request(request_id, id, audiences, now);
+        Ok(request_id)
     }
-}
-
-pub(super) fn unavailable(why: &str) -> TokenDeskError {
-    TokenDeskError::Unavailable(why.into())
 }

@@ -1,17 +1,17 @@
-//! Shows what the wallet allows: to the socket's watchers, in files, to those who wait for the start, in the log.
+//! Publishes what the planner allows: to the socket's clients, to files, to the readiness marker, to the log.
 
 use jiff::Timestamp;
 
 use super::Session;
 use crate::publish::Published;
-use crate::session::wallet::NotAccepted;
+use crate::session::renewal_planner::ResponseError;
 
 impl Session {
-    /// The socket's watchers, the files, then those who wait for the start.
+    /// Publishes to the socket's clients, then the files, then the readiness marker.
     pub(super) fn publish(&mut self) {
-        let next = self.wallet.published(Timestamp::now());
+        let next = self.planner.published(Timestamp::now());
         let changed = self.publisher.publish(next);
-        if !changed && !self.files_are_behind {
+        if !changed && !self.files_outdated {
             return;
         }
         let current = self.publisher.current();
@@ -23,12 +23,12 @@ impl Session {
             Published::NoIdentity(_) => self.parts.folder.withdraw(),
             Published::NotReady(_) => Ok(()),
         };
-        self.files_are_behind = written.is_err();
+        self.files_outdated = written.is_err();
         if let Err(error) = written {
             tracing::error!(session = self.parts.config.name, %error, "the files stay as they were");
             return;
         }
-        if let Err(error) = self.parts.readiness.note(&self.parts.config, &current) {
+        if let Err(error) = self.parts.readiness.record(&self.parts.config, &current) {
             tracing::error!(%error, "cannot write the marker of readiness");
         }
     }
@@ -48,7 +48,7 @@ impl Session {
         }
     }
 
-    pub(super) fn complain(&self, error: &NotAccepted) {
+    pub(super) fn log_rejected_response(&self, error: &ResponseError) {
         tracing::warn!(session = self.parts.config.name, %error, "an answer of the issuer's is not used");
     }
 }

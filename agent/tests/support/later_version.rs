@@ -1,5 +1,5 @@
-//! The issuer as an operator of a later version would speak: every message has a field, and some are of a kind, that today's
-//! agents do not know.
+//! The issuer as an operator of a later version: every message has a field, and some are of a kind, that today's agents do
+//! not know.
 
 use std::pin::Pin;
 
@@ -18,7 +18,7 @@ pub(super) async fn serve(
     api: Api,
     request: http::Request<hyper::body::Incoming>,
 ) -> http::Response<tonic::body::Body> {
-    Grpc::new(FutureCodec).streaming(Service(Some(api)), request).await
+    Grpc::new(LaterCodec).streaming(Service(Some(api)), request).await
 }
 
 struct Service(Option<Api>);
@@ -34,16 +34,16 @@ impl StreamingService<SessionRequest> for Service {
     }
 }
 
-struct FutureCodec;
+struct LaterCodec;
 
-impl Codec for FutureCodec {
+impl Codec for LaterCodec {
     type Encode = SessionResponse;
     type Decode = SessionRequest;
-    type Encoder = FutureEncoder;
+    type Encoder = LaterEncoder;
     type Decoder = <ProstCodec<SessionResponse, SessionRequest> as Codec>::Decoder;
 
-    fn encoder(&mut self) -> FutureEncoder {
-        FutureEncoder
+    fn encoder(&mut self) -> LaterEncoder {
+        LaterEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -51,15 +51,15 @@ impl Codec for FutureCodec {
     }
 }
 
-struct FutureEncoder;
+struct LaterEncoder;
 
-impl Encoder for FutureEncoder {
+impl Encoder for LaterEncoder {
     type Item = SessionResponse;
     type Error = Status;
 
     fn encode(&mut self, item: SessionResponse, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
         item.encode(into).map_err(|error| Status::internal(error.to_string()))?;
-        // Field 100, length-delimited: a later kind, or whatever it is. Field 101, a number.
+        // Field 100, length-delimited, and field 101, a number: neither is known.
         into.put_slice(&[0xa2, 0x06, 3, 1, 2, 3]);
         into.put_slice(&[0xa8, 0x06, 7]);
         Ok(())

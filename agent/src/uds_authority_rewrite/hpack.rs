@@ -1,39 +1,14 @@
-//! An HPACK decoder (RFC 7541) that keeps the whole state of a client's compression within fixed limits, and the plainest
-//! encoder there is. The published decoders bound neither the decoded size nor the work a block can ask for.
+//! An HPACK decoder (RFC 7541) that keeps the state of a client's compression within fixed limits, and an encoder without
+//! compression. Published decoders bound neither the decoded size nor the work that a block can cause.
 
 use std::collections::VecDeque;
 
+use super::error::HpackError;
 use super::huffman;
+use super::limits::{DYNAMIC_TABLE_SIZE, MAX_HEADER_LIST};
 
-/// SETTINGS_HEADER_TABLE_SIZE: the server behind the filter never announces another than the default (RFC 9113, 6.5.2).
-const TABLE_SIZE: usize = 4096;
 /// What an entry costs beyond its bytes (RFC 7541, 4.1).
 const ENTRY_OVERHEAD: usize = 32;
-/// The decoded size of one header list, counted as in RFC 9113, 6.5.2 (32 bytes a field beside its bytes).
-const LIST_LIMIT: usize = 32 * 1024;
-
-/// Why a header block cannot be decoded: each ends the connection (RFC 9113, 4.3: COMPRESSION_ERROR).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HpackError {
-    /// The block ends within a field.
-    #[error("the header block ends within a field")]
-    Truncated,
-    /// An integer above 2^28.
-    #[error("an integer in the header block is too large")]
-    Integer,
-    /// An index that neither table has.
-    #[error("the header block refers to an entry that is in neither table")]
-    Index,
-    /// A string whose Huffman coding is not valid.
-    #[error("a string of the header block is not valid Huffman code")]
-    Huffman,
-    /// A change of the table's size after a field, or beyond what was announced.
-    #[error("the header block changes the table's size where or as it may not")]
-    TableSize,
-    /// More than the limit once decoded.
-    #[error("the header list is longer than {LIST_LIMIT} bytes")]
-    TooLarge,
-}
 
 /// A header field, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +17,7 @@ pub(super) struct Field {
     pub(super) name: Vec<u8>,
     /// Any bytes.
     pub(super) value: Vec<u8>,
-    /// Whether the client asked that nobody ever index it (RFC 7541, 6.2.3).
+    /// Whether the client asked that it never be indexed (RFC 7541, 6.2.3).
     pub(super) never_indexed: bool,
 }
 
@@ -56,7 +31,7 @@ pub(super) struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { table: VecDeque::new(), size: 0, max_size: TABLE_SIZE }
+        Self { table: VecDeque::new(), size: 0, max_size: DYNAMIC_TABLE_SIZE }
     }
 }
 
@@ -68,28 +43,28 @@ impl Decoder {
     pub(super) fn decode(&mut self, block: &[u8]) -> Result<Vec<Field>, HpackError> {
         let mut input = Input(block);
         let mut fields = Vec::new();
-        let mut left = LIST_LIMIT;
+        let mut remaining = MAX_HEADER_LIST;
         while let Some(first) = input.peek() {
             let field = match first {
                 0x80.. => self.indexed(input.integer(7)?)?,
                 0x40.. => {
-                    let field = self.literal(&mut input, 6, left)?;
+                    let field = self.literal(&mut input, 6, remaining)?;
                     self.insert(&field);
                     field
                 }
                 0x20.. => {
                     let size = input.integer(5)?;
-                    if size > TABLE_SIZE || !fields.is_empty() {
+                    if size > DYNAMIC_TABLE_SIZE || !fields.is_empty() {
                         return Err(HpackError::TableSize);
                     }
                     self.max_size = size;
                     self.evict(0);
                     continue;
                 }
-                _ => Field { never_indexed: first & 0x10 != 0, ..self.literal(&mut input, 4, left)? },
+                _ => Field { never_indexed: first & 0x10 != 0, ..self.literal(&mut input, 4, remaining)? },
             };
             let cost = field.name.len() + field.value.len() + ENTRY_OVERHEAD;
-            left = left.checked_sub(cost).ok_or(HpackError::TooLarge)?;
+            remaining = remaining.checked_sub(cost).ok_or(HpackError::TooLarge)?;
             fields.push(field);
         }
         Ok(fields)
@@ -136,7 +111,7 @@ impl Decoder {
     }
 }
 
-/// Appends `field` as a literal that leaves no trace in a decoder's table, without Huffman code.
+/// Appends `field` as a literal without indexing, without Huffman code.
 pub(super) fn encode(field: &Field, out: &mut Vec<u8>) {
     out.push(if field.never_indexed { 0x10 } else { 0 });
     for bytes in [&field.name, &field.value] {
@@ -161,7 +136,7 @@ fn encode_length(length: usize, out: &mut Vec<u8>) {
     out.push((rest & 0x7f) as u8);
 }
 
-/// What is left of a block.
+/// The rest of a block.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -233,7 +208,7 @@ const STATIC_TABLE: [(&str, &str); 61] = [
 mod tests {
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
-    use super::{Decoder, Field, HpackError, LIST_LIMIT, encode};
+    use super::{DYNAMIC_TABLE_SIZE, Decoder, Field, HpackError, MAX_HEADER_LIST, encode};
 
     fn bytes(hex: &str) -> Vec<u8> {
         let hex: String = hex.split_whitespace().collect();
@@ -292,7 +267,7 @@ mod tests {
         block.extend(vec![b'x'; 4000]);
         block.extend(vec![0xbe; 1000]);
         assert_eq!(Decoder::default().decode(&block), Err(HpackError::TooLarge));
-        let huffman_of_zeros = [bytes("00 01 61 ff 80 fe 01"), vec![0; LIST_LIMIT]].concat();
+        let huffman_of_zeros = [bytes("00 01 61 ff 80 fe 01"), vec![0; MAX_HEADER_LIST]].concat();
         assert!(Decoder::default().decode(&huffman_of_zeros).is_err());
     }
 
@@ -312,7 +287,7 @@ mod tests {
             let mut decoder = Decoder::default();
             for block in blocks {
                 let _ = decoder.decode(&block);
-                assert!(decoder.size <= super::TABLE_SIZE);
+                assert!(decoder.size <= DYNAMIC_TABLE_SIZE);
                 assert_eq!(decoder.size, decoder.table.iter().map(|(n, v)| n.len() + v.len() + 32).sum::<usize>());
             }
         }

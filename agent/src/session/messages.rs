@@ -1,4 +1,4 @@
-//! The messages a session sends. Each that needs the service account token carries the one read for it.
+//! The messages a session sends. Each that needs the service account token carries the newest one.
 
 use countersign_core::csr::{Csr, CsrError};
 use countersign_core::id::SpiffeId;
@@ -10,28 +10,33 @@ use crate::token::Token;
 
 /// What this agent can do beyond version 1 of the protocol.
 const CAPABILITIES: [&str; 1] = [
-    // Ended with UNAVAILABLE and `retry-after-ms`, it comes back at that time on a new connection, and asks again for what
-    // was not answered.
+    // Ended with UNAVAILABLE and `retry-after-ms`, it reconnects at that time on a new connection and repeats the requests
+    // that were not answered.
     "move",
 ];
 
 /// A key or its request could not be made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MakeError {
+pub(super) enum RequestError {
     #[error("cannot make a key: {0}")]
     Key(#[from] KeyError),
     #[error("cannot make a certificate signing request: {0}")]
     Csr(#[from] CsrError),
 }
 
-/// A fresh key and the request for its certificate.
-pub(super) fn x509(number: u64, id: Option<&SpiffeId>, token: &Token) -> Result<(PrivateKey, X509Request), MakeError> {
+/// A new key and the request for its certificate; without `id` for the default identity.
+pub(super) fn x509_request(
+    request_id: u64,
+    id: Option<&SpiffeId>,
+    token: &Token,
+) -> Result<(PrivateKey, X509Request), RequestError> {
     let key = PrivateKey::generate(KeyType::EcP256)?;
     let csr = Csr::create(&key)?;
     let spiffe_id = id.map(ToString::to_string).unwrap_or_default();
-    Ok((key, X509Request { id: number, csr, spiffe_id, token: token.compact().to_owned() }))
+    Ok((key, X509Request { id: request_id, csr, spiffe_id, token: token.compact().to_owned() }))
 }
 
+/// The first message of a stream.
 pub(super) fn hello(session: &str, token: &Token, x509: Option<X509Request>) -> SessionRequest {
     message(Kind::Hello(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -42,19 +47,22 @@ pub(super) fn hello(session: &str, token: &Token, x509: Option<X509Request>) -> 
     }))
 }
 
-pub(super) fn jwt(number: u64, id: &SpiffeId, audiences: &[String], token: &Token) -> SessionRequest {
+/// The request for a JWT-SVID.
+pub(super) fn jwt_request(request_id: u64, id: &SpiffeId, audiences: &[String], token: &Token) -> SessionRequest {
     message(Kind::Jwt(JwtRequest {
-        id: number,
+        id: request_id,
         audiences: audiences.to_vec(),
         spiffe_id: id.to_string(),
         token: token.compact().to_owned(),
     }))
 }
 
-pub(super) fn refresh(token: &Token) -> SessionRequest {
+/// A newer service account token, which extends the lifetime of the stream.
+pub(super) fn token_refresh(token: &Token) -> SessionRequest {
     message(Kind::TokenRefresh(TokenRefresh { token: token.compact().to_owned() }))
 }
 
+/// A message of that kind.
 pub(super) fn message(kind: Kind) -> SessionRequest {
     SessionRequest { kind: Some(kind) }
 }

@@ -1,4 +1,4 @@
-//! What a session holds: each credential was verified against its own identity and trust before it came here.
+//! The credentials of a session. One exists only once it has been verified against its identity and the trusted bundles.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,94 +13,94 @@ use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-/// Half a minute: between requests that were refused or brought nothing usable, when the issuer named no delay itself.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Before a request is repeated that was refused or brought nothing usable, unless the issuer named another delay.
+pub(super) const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Why a credential that the issuer sent is not used.
+/// Why a credential from the issuer is not used.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub(super) enum CredentialError {
     /// It does not verify against the bundles sent with it.
-    #[error("the X509-SVID that the issuer sent for {id} does not verify: {why}")]
+    #[error("the X509-SVID that the issuer sent for {id} does not verify: {reason}")]
     X509 {
-        /// Asked for.
+        /// The identity requested.
         id: SpiffeId,
         /// The verifier's reason.
-        why: String,
+        reason: String,
     },
-    /// It is somebody else's.
+    /// It is another identity's.
     #[error("the issuer sent an X509-SVID of {found} for {id}")]
     OtherIdentity {
-        /// Asked for.
+        /// The identity requested.
         id: SpiffeId,
-        /// In the certificate.
+        /// The identity in the certificate.
         found: SpiffeId,
     },
-    /// It is not for the key that asked.
+    /// It is not for the key of the request.
     #[error("the X509-SVID that the issuer sent for {id} is of another key than was asked for")]
     OtherKey {
-        /// Asked for.
+        /// The identity requested.
         id: SpiffeId,
     },
-    /// The token does not verify, or is not for whom and what was asked.
-    #[error("the JWT-SVID that the issuer sent for {id} does not verify: {why}")]
+    /// The token does not verify, or is for another identity or audience than requested.
+    #[error("the JWT-SVID that the issuer sent for {id} does not verify: {reason}")]
     Jwt {
-        /// Asked for.
+        /// The identity requested.
         id: SpiffeId,
         /// The verifier's reason.
-        why: String,
+        reason: String,
     },
 }
 
 /// An X509-SVID with its key.
 #[derive(Debug, Clone)]
-pub struct HeldX509 {
+pub(super) struct X509Credential {
     /// DER, leaf first.
-    pub chain: Vec<Vec<u8>>,
-    /// The leaf's.
-    pub key: PrivateKey,
+    pub(super) chain: Vec<Vec<u8>>,
+    /// The leaf's key.
+    pub(super) key: PrivateKey,
     /// The leaf's notAfter.
-    pub expires_at: Timestamp,
-    /// Half of its life, more or less.
-    pub renew_at: Timestamp,
-    /// Of the leaf.
-    pub authority_key_id: Vec<u8>,
-    /// Of the leaf.
-    pub dns_names: BTreeSet<String>,
+    pub(super) expires_at: Timestamp,
+    /// About half of its lifetime.
+    pub(super) renew_at: Timestamp,
+    /// The leaf's authority key identifier; empty when it has none.
+    pub(super) authority_key_id: Vec<u8>,
+    /// The leaf's DNS names.
+    pub(super) dns_names: BTreeSet<String>,
     /// It no longer verifies against the newest bundle.
-    pub distrusted: bool,
-    /// No other certificate is requested before this time; set when its authority was tainted on arrival, or its DNS names
+    pub(super) distrusted: bool,
+    /// No other certificate is requested before this time. Set when the authority was tainted on arrival, or the DNS names
     /// differ from those the issuer announced.
-    pub patient_until: Option<Timestamp>,
+    pub(super) renew_not_before: Option<Timestamp>,
 }
 
-impl HeldX509 {
-    /// Takes `chain` for `id` if it verifies against `bundles` and is of `key`. `jitter` is in [-1, 1].
+impl X509Credential {
+    /// The credential of `id` if `chain` verifies against `bundles` and is for `key`. `jitter` is in [-1, 1].
     ///
     /// # Errors
-    /// See [`Unusable`].
-    pub fn verified(
+    /// See [`CredentialError`].
+    pub(super) fn verified(
         id: &SpiffeId,
         chain: Vec<Vec<u8>>,
         key: PrivateKey,
         bundles: &BundleSet,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Self, Unusable> {
-        let unusable = |why: String| Unusable::X509 { id: id.clone(), why };
-        let found = verify(&chain, bundles, now).map_err(unusable)?;
+    ) -> Result<Self, CredentialError> {
+        let invalid = |reason: String| CredentialError::X509 { id: id.clone(), reason };
+        let found = verify(&chain, bundles, now).map_err(invalid)?;
         if found != *id {
-            return Err(Unusable::OtherIdentity { id: id.clone(), found });
+            return Err(CredentialError::OtherIdentity { id: id.clone(), found });
         }
         let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
-        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| unusable(error.to_string()))?;
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| invalid(error.to_string()))?;
         if leaf.public_key().raw != key.public_key_spki_der() {
-            return Err(Unusable::OtherKey { id: id.clone() });
+            return Err(CredentialError::OtherKey { id: id.clone() });
         }
-        let time = |seconds| Timestamp::from_second(seconds).map_err(|error| unusable(error.to_string()));
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|error| invalid(error.to_string()));
         let expires_at = time(leaf.validity().not_after.timestamp())?;
         let authority_key_id = authority_key_id(&leaf);
         let dns_names = dns_names(&leaf);
-        // From now, not from notBefore: leaves are backdated by more than the whole of a very short life.
+        // From now, not from notBefore: leaves are backdated by more than a very short lifetime.
         let renew_at = renew_at(now, expires_at, jitter);
         Ok(Self {
             chain,
@@ -110,49 +110,49 @@ impl HeldX509 {
             authority_key_id,
             dns_names,
             distrusted: false,
-            patient_until: None,
+            renew_not_before: None,
         })
     }
 
-    /// Whether it verifies against `bundles`, which may have changed since it came.
-    pub fn still_verifies(&self, bundles: &BundleSet, now: Timestamp) -> bool {
+    /// Whether it verifies against `bundles`, which may have changed since it was issued.
+    pub(super) fn still_verifies(&self, bundles: &BundleSet, now: Timestamp) -> bool {
         verify(&self.chain, bundles, now).is_ok()
     }
 }
 
 /// A JWT-SVID.
 #[derive(Debug, Clone)]
-pub struct HeldJwt {
-    /// Whose.
-    pub id: SpiffeId,
+pub(super) struct JwtCredential {
+    /// The identity.
+    pub(super) id: SpiffeId,
     /// JWS compact serialization.
-    pub token: Zeroizing<String>,
+    pub(super) token: Zeroizing<String>,
     /// Its `exp`.
-    pub expires_at: Timestamp,
-    /// Half of its life, more or less.
-    pub renew_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    /// About half of its lifetime.
+    pub(super) renew_at: Timestamp,
 }
 
-impl HeldJwt {
-    /// Takes `token` for `id` and `audiences` if it verifies against `bundles`. `jitter` is in [-1, 1].
+impl JwtCredential {
+    /// The credential of `id` if `token` verifies against `bundles` for each of `audiences`. `jitter` is in [-1, 1].
     ///
     /// # Errors
-    /// See [`Unusable`].
-    pub fn verified(
+    /// See [`CredentialError`].
+    pub(super) fn verified(
         id: &SpiffeId,
         audiences: &[String],
         token: Zeroizing<String>,
         bundles: &BundleSet,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Self, Unusable> {
-        let unusable = |why: String| Unusable::Jwt { id: id.clone(), why };
-        let expires_at = verify_token(&token, id, audiences, bundles, now).map_err(unusable)?;
+    ) -> Result<Self, CredentialError> {
+        let invalid = |reason: String| CredentialError::Jwt { id: id.clone(), reason };
+        let expires_at = verify_token(&token, id, audiences, bundles, now).map_err(invalid)?;
         Ok(Self { token, expires_at, renew_at: renew_at(now, expires_at, jitter), id: id.clone() })
     }
 
-    /// Whether it verifies against `bundles`, which may have changed since it came.
-    pub fn still_verifies(&self, audiences: &[String], bundles: &BundleSet, now: Timestamp) -> bool {
+    /// Whether it verifies against `bundles`, which may have changed since it was issued.
+    pub(super) fn still_verifies(&self, audiences: &[String], bundles: &BundleSet, now: Timestamp) -> bool {
         verify_token(&self.token, &self.id, audiences, bundles, now).is_ok()
     }
 }

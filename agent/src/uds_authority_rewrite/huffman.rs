@@ -1,7 +1,7 @@
-//! The Huffman code of HPACK (RFC 7541, section 5.2 and appendix B), decoding only. The code is canonical, so the lengths
-//! of its 257 codes are all there is to store.
+//! The Huffman code of HPACK (RFC 7541, section 5.2 and appendix B), decoding only. The code is canonical, so only the
+//! lengths of its 257 codes are stored.
 
-use super::hpack::HpackError;
+use super::error::HpackError;
 
 /// The longest code, in bits.
 const LONGEST: usize = 30;

@@ -1,7 +1,13 @@
-//! What an agent occupies while it does its work: one client that watches, twenty renewals, then rest. A real process
-//! against an in-process issuer over TLS; with `TMPDIR=/dev/shm` its volumes are in memory as in a pod. `COUNTERSIGN_AGENT` names the binary, such as the
-//! image's static one; without it, it is this workspace's. `--json` prints one object a line: name, value, unit.
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark's output and its end")]
+//! The memory and CPU of a running agent: one client that watches, twenty renewals, then idle. A real process against an
+//! in-process issuer over TLS; with `TMPDIR=/dev/shm` its volumes are in memory as in a pod. `COUNTERSIGN_AGENT` names the
+//! binary, such as the static one of the image; the default is that of this workspace. `--json` prints one object a line: name,
+//! value, unit.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark prints, and fails by panicking"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -14,15 +20,15 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use spiffe::WorkloadApiClient;
 use support::issuer::identity;
-use support::{DEFAULT_ID, FakeIssuer, Place};
+use support::{AgentHome, DEFAULT_ID, FakeIssuer};
 
 /// Renewals before anything is measured, beside the first certificate.
 const RENEWALS: usize = 20;
-/// A life of which the half, a second, is the shortest time between two renewals.
-const SHORT_LIFE: u64 = 2;
-/// How long it is watched at rest.
-const REST: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Seconds: half of it is the shortest time between two renewals.
+const SHORT_TTL: u64 = 2;
+/// How long it is measured while idle.
+const IDLE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn main() {
     if std::env::args().any(|argument| argument == "--test") {
@@ -35,11 +41,11 @@ fn main() {
 
 async fn measure(binary: &str) {
     let issuer = FakeIssuer::start(vec![identity(DEFAULT_ID)]).await;
-    issuer.x509_ttl(SHORT_LIFE);
-    let place = Place::new();
-    let agent = Agent::spawn(binary, &place.environment(&issuer));
-    until(|| place.credentials().join("credential-bundle.pem").exists()).await;
-    let client = WorkloadApiClient::connect_to(place.endpoint()).await.unwrap();
+    issuer.x509_ttl(SHORT_TTL);
+    let home = AgentHome::new();
+    let agent = Agent::spawn(binary, &home.environment(&issuer));
+    until(|| home.credentials().join("credential-bundle.private-key.x509.pem").exists()).await;
+    let client = WorkloadApiClient::connect_to(home.endpoint()).await.unwrap();
     let mut updates = client.stream_x509_contexts().await.unwrap();
     let watching = tokio::spawn(async move {
         let mut seen = 0;
@@ -48,22 +54,22 @@ async fn measure(binary: &str) {
         }
         seen
     });
-    until(|| issuer.inner.asked.load(Ordering::Relaxed) > RENEWALS).await;
-    // The next certificate is for long.
+    until(|| issuer.state.requests.load(Ordering::Relaxed) > RENEWALS).await;
+    // The next certificate is long-lived.
     issuer.x509_ttl(24 * 3600);
-    let asked = issuer.inner.asked.load(Ordering::Relaxed);
-    until(|| issuer.inner.asked.load(Ordering::Relaxed) > asked).await;
+    let requests = issuer.state.requests.load(Ordering::Relaxed);
+    until(|| issuer.state.requests.load(Ordering::Relaxed) > requests).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
 
-    let (resident, files) = (agent.resident(), in_files(place.directory.path()));
-    let (before, begun) = (agent.cpu(), Instant::now());
-    tokio::time::sleep(REST).await;
-    let a_minute = (agent.cpu() - before).as_secs_f64() * 60.0 / begun.elapsed().as_secs_f64();
+    let (resident, files) = (agent.resident(), size_of_files(home.directory.path()));
+    let (before, started) = (agent.cpu(), Instant::now());
+    tokio::time::sleep(IDLE).await;
+    let cpu_per_minute = (agent.cpu() - before).as_secs_f64() * 60.0 / started.elapsed().as_secs_f64();
     drop(agent);
     assert!(watching.await.unwrap() >= RENEWALS, "the client saw the renewals");
     print("agent memory after 20 renewals, with its files", (resident + files) as f64 / 1_048_576.0, "MiB");
     print("agent files in memory", files as f64 / 1024.0, "KiB");
-    print("agent CPU at rest, a minute", a_minute * 1000.0, "ms");
+    print("agent CPU at rest, a minute", cpu_per_minute * 1000.0, "ms");
 }
 
 fn print(name: &str, value: f64, unit: &str) {
@@ -75,27 +81,27 @@ fn print(name: &str, value: f64, unit: &str) {
 }
 
 async fn until(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let started = Instant::now();
+    let mut poll = tokio::time::interval(Duration::from_millis(20));
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "not there after {PATIENCE:?}");
-        look.tick().await;
+        assert!(started.elapsed() < TIMEOUT, "not there after {TIMEOUT:?}");
+        poll.tick().await;
     }
 }
 
-/// Bytes of the pages that the files below `directory` take, but for the token, which is no volume of the agent's own.
-fn in_files(directory: &Path) -> u64 {
+/// The allocated bytes of all files below `directory`.
+fn size_of_files(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = std::fs::read_dir(directory).unwrap().flatten();
     entries
         .map(|entry| match entry.file_type().unwrap() {
-            kind if kind.is_dir() => in_files(&entry.path()),
+            kind if kind.is_dir() => size_of_files(&entry.path()),
             _ => entry.metadata().unwrap().blocks() * 512,
         })
         .sum()
 }
 
-/// A process that ends with its value.
+/// A process that is killed on drop.
 struct Agent(Child);
 
 impl Agent {
@@ -105,14 +111,14 @@ impl Agent {
         Self(command.stderr(Stdio::null()).spawn().expect("the agent's binary starts"))
     }
 
-    /// Bytes: what is mapped of the binary, too.
+    /// Resident bytes, including mapped parts of the binary.
     fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// The time its threads ran (field 1 of `schedstat`, nanoseconds).
+    /// The CPU time of its threads (field 1 of `schedstat`, nanoseconds).
     fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap().flatten();
         let of = |task: std::fs::DirEntry| -> u64 {

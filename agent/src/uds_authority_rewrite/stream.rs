@@ -1,4 +1,4 @@
-//! The filter as a stream: what is read has passed the [`Transformer`], what is written goes straight through.
+//! The rewriting as a stream: bytes read have passed the [`Transformer`], bytes written pass unchanged.
 
 use std::io;
 use std::pin::Pin;
@@ -7,29 +7,29 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-use super::Transformer;
+use super::transformer::Transformer;
 
 /// Bytes read at once from the client.
 const CHUNK: usize = 4096;
 
-/// An accepted connection behind the filter.
+/// An accepted connection whose client half is rewritten.
 #[derive(Debug)]
-pub struct Filtered<S> {
+pub struct RewriteStream<S> {
     inner: S,
     transformer: Transformer,
-    /// Transformed, not yet read; what is before `read` is gone.
+    /// Rewritten bytes; those before `read` were read.
     ready: Vec<u8>,
     read: usize,
 }
 
-impl<S> Filtered<S> {
-    /// Filters what `inner` yields from its first byte on.
+impl<S> RewriteStream<S> {
+    /// Rewrites what `inner` yields from its first byte on.
     pub fn new(inner: S) -> Self {
         Self { inner, transformer: Transformer::default(), ready: Vec::new(), read: 0 }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Filtered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RewriteStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -55,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Filtered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RewriteStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
@@ -81,7 +81,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filtered<S> {
     }
 }
 
-impl<S> Connected for Filtered<S> {
+impl<S> Connected for RewriteStream<S> {
     type ConnectInfo = ();
 
     fn connect_info(&self) {}

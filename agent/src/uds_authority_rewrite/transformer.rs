@@ -1,19 +1,15 @@
-//! The byte filter itself, without I/O: a client's half of an HTTP/2 connection goes in, the same comes out with header
+//! The rewriting without I/O: the input is the client's half of an HTTP/2 connection, the output is the same with header
 //! blocks re-encoded and an invalid `:authority` replaced. Every other frame passes byte for byte.
 
 use http::uri::Authority;
 
-use super::hpack::{Decoder, HpackError, encode};
+use super::error::RewriteError;
+use super::hpack::{Decoder, encode};
+use super::limits::{MAX_BLOCK, MAX_CONTINUATIONS, MAX_FRAME};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
-/// SETTINGS_MAX_FRAME_SIZE, which the server behind the filter leaves at its default (RFC 9113, 6.5.2).
-const MAX_FRAME: usize = 16_384;
-/// A header block, compressed, over all its frames.
-const MAX_BLOCK: usize = 16_384;
-/// Frames of one header block, so that empty ones cannot go on for ever.
-const MAX_CONTINUATIONS: usize = 16;
-/// What stands for an authority that is none. The Workload API has no virtual hosts: nothing reads it.
+/// Replaces an invalid authority. The Workload API has no virtual hosts: nothing reads it.
 const REPLACEMENT: &[u8] = b"localhost";
 
 const HEADERS: u8 = 0x1;
@@ -24,37 +20,11 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// Why the connection must end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FilterError {
-    /// Not HTTP/2 with prior knowledge, which gRPC over a Unix socket is.
-    #[error("the client does not speak HTTP/2: its first bytes are not the connection preface")]
-    Preface,
-    /// A frame above the default limit, which the server never raises.
-    #[error("a frame of {0} bytes is longer than {MAX_FRAME}")]
-    FrameSize(usize),
-    /// HEADERS whose padding or priority does not fit.
-    #[error("a HEADERS frame is shorter than its padding and priority")]
-    Padding,
-    /// A header block interrupted by another frame, continued on another stream, or continued where none is open.
-    #[error("frames of a header block are out of order")]
-    Order,
-    /// A header block in too many bytes or frames.
-    #[error("a header block is longer than {MAX_BLOCK} bytes or {MAX_CONTINUATIONS} continuations")]
-    BlockSize,
-    /// A client may not push.
-    #[error("the client sent PUSH_PROMISE")]
-    Push,
-    /// The header block itself.
-    #[error(transparent)]
-    Hpack(#[from] HpackError),
-}
-
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Transformer {
     state: State,
-    /// Of the preface or of the frame header that is being read.
+    /// The bytes so far of the preface or of the frame header that is being read.
     partial: Vec<u8>,
     open: Option<Block>,
     decoder: Decoder,
@@ -84,11 +54,11 @@ struct Frame {
     stream: [u8; 4],
 }
 
-/// A header block whose last frame has not come.
+/// A header block whose last frame has not arrived.
 #[derive(Debug)]
 struct Block {
     stream: [u8; 4],
-    /// Those of HEADERS that stay: END_STREAM and PRIORITY.
+    /// The flags of HEADERS that are kept: END_STREAM and PRIORITY.
     flags: u8,
     /// Empty, or the five bytes of the priority.
     priority: Vec<u8>,
@@ -108,11 +78,11 @@ impl Default for Transformer {
 }
 
 impl Transformer {
-    /// Takes the next bytes of the client, however cut, and appends to `output` what the server may read.
+    /// Takes the next bytes of the client, cut anywhere, and appends to `output` what the server may read.
     ///
     /// # Errors
-    /// See [`FilterError`]: the connection must end, and nothing more be pushed.
-    pub fn push(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<(), FilterError> {
+    /// See [`RewriteError`]: the connection must end, and nothing more may be pushed.
+    pub fn push(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<(), RewriteError> {
         while !input.is_empty() {
             match &mut self.state {
                 State::Preface => {
@@ -121,11 +91,11 @@ impl Transformer {
                         return if so_far == Some(self.partial.as_slice()) {
                             Ok(())
                         } else {
-                            Err(FilterError::Preface)
+                            Err(RewriteError::Preface)
                         };
                     }
                     if self.partial != PREFACE {
-                        return Err(FilterError::Preface);
+                        return Err(RewriteError::Preface);
                     }
                     output.append(&mut self.partial);
                     self.state = State::FrameHeader;
@@ -134,7 +104,7 @@ impl Transformer {
                     if !fill(&mut self.partial, &mut input, FRAME_HEADER) {
                         return Ok(());
                     }
-                    let frame = Frame::parse(&self.partial).ok_or(FilterError::Order)?;
+                    let frame = Frame::parse(&self.partial).ok_or(RewriteError::Order)?;
                     self.begin(frame, output)?;
                     self.partial.clear();
                 }
@@ -153,29 +123,29 @@ impl Transformer {
                     }
                     let (frame, payload) = (*frame, std::mem::take(payload));
                     self.state = State::FrameHeader;
-                    self.gathered(frame, &payload, output)?;
+                    self.end_of_payload(frame, &payload, output)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// A frame's header is read: decides what becomes of its payload.
-    fn begin(&mut self, frame: Frame, output: &mut Vec<u8>) -> Result<(), FilterError> {
+    /// Decides from a frame's header whether its payload is passed or gathered.
+    fn begin(&mut self, frame: Frame, output: &mut Vec<u8>) -> Result<(), RewriteError> {
         if frame.length > MAX_FRAME {
-            return Err(FilterError::FrameSize(frame.length));
+            return Err(RewriteError::FrameSize(frame.length));
         }
         match (frame.kind, &self.open) {
             (HEADERS, None) | (CONTINUATION, Some(_)) => {
                 self.state = State::Gathering { frame, payload: Vec::with_capacity(frame.length.min(1024)) };
                 if frame.length == 0 {
                     self.state = State::FrameHeader;
-                    self.gathered(frame, &[], output)?;
+                    self.end_of_payload(frame, &[], output)?;
                 }
                 Ok(())
             }
-            (CONTINUATION, None) | (_, Some(_)) => Err(FilterError::Order),
-            (PUSH_PROMISE, None) => Err(FilterError::Push),
+            (CONTINUATION, None) | (_, Some(_)) => Err(RewriteError::Order),
+            (PUSH_PROMISE, None) => Err(RewriteError::Push),
             (_, None) => {
                 output.extend_from_slice(&self.partial);
                 if frame.length > 0 {
@@ -186,13 +156,14 @@ impl Transformer {
         }
     }
 
-    fn gathered(&mut self, frame: Frame, payload: &[u8], output: &mut Vec<u8>) -> Result<(), FilterError> {
+    /// The payload of HEADERS or CONTINUATION is complete; with END_HEADERS the block is re-encoded.
+    fn end_of_payload(&mut self, frame: Frame, payload: &[u8], output: &mut Vec<u8>) -> Result<(), RewriteError> {
         let block = match self.open.take() {
             None => Block::open(frame, payload)?,
             Some(block) => block.continued(frame, payload)?,
         };
         if block.fragments.len() > MAX_BLOCK || block.continuations > MAX_CONTINUATIONS {
-            return Err(FilterError::BlockSize);
+            return Err(RewriteError::BlockSize);
         }
         if frame.flags & END_HEADERS == 0 {
             self.open = Some(block);
@@ -223,16 +194,16 @@ impl Frame {
 
 impl Block {
     /// RFC 9113, 6.2: `[pad length] [priority] fragment [padding]`.
-    fn open(frame: Frame, payload: &[u8]) -> Result<Self, FilterError> {
+    fn open(frame: Frame, payload: &[u8]) -> Result<Self, RewriteError> {
         let (padding, rest) = if frame.flags & PADDED == 0 {
             (0, payload)
         } else {
-            let (length, rest) = payload.split_first().ok_or(FilterError::Padding)?;
+            let (length, rest) = payload.split_first().ok_or(RewriteError::Padding)?;
             (usize::from(*length), rest)
         };
         let (priority, rest) =
-            rest.split_at_checked(if frame.flags & PRIORITY == 0 { 0 } else { 5 }).ok_or(FilterError::Padding)?;
-        let length = rest.len().checked_sub(padding).ok_or(FilterError::Padding)?;
+            rest.split_at_checked(if frame.flags & PRIORITY == 0 { 0 } else { 5 }).ok_or(RewriteError::Padding)?;
+        let length = rest.len().checked_sub(padding).ok_or(RewriteError::Padding)?;
         let (fragment, _padding) = rest.split_at(length);
         Ok(Self {
             stream: frame.stream,
@@ -243,9 +214,9 @@ impl Block {
         })
     }
 
-    fn continued(mut self, frame: Frame, payload: &[u8]) -> Result<Self, FilterError> {
+    fn continued(mut self, frame: Frame, payload: &[u8]) -> Result<Self, RewriteError> {
         if frame.stream != self.stream {
-            return Err(FilterError::Order);
+            return Err(RewriteError::Order);
         }
         self.fragments.extend_from_slice(payload);
         self.continuations += 1;
@@ -272,7 +243,7 @@ impl Block {
     }
 }
 
-/// Moves bytes from `input` until `buffer` holds `length`; whether it does.
+/// Moves bytes from `input` until `buffer` holds `length`; returns whether it does.
 fn fill(buffer: &mut Vec<u8>, input: &mut &[u8], length: usize) -> bool {
     let missing = length.saturating_sub(buffer.len());
     let (head, rest) = input.split_at(missing.min(input.len()));

@@ -3,11 +3,11 @@ use std::future::poll_fn;
 use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{CONTINUATION, END_HEADERS, FilterError, HEADERS, MAX_BLOCK, PREFACE, Transformer};
-use crate::authority_filter::hpack::{Decoder, Field, encode};
+use super::{CONTINUATION, END_HEADERS, HEADERS, MAX_BLOCK, PREFACE, RewriteError, Transformer};
+use crate::uds_authority_rewrite::hpack::{Decoder, Field, encode};
 
 /// What grpcio 1.85.1 sent to `unix:///run/countersign/workload.sock`: two calls on one connection, the second naming the
-/// authority by its place in the dynamic table.
+/// authority by its index in the dynamic table.
 const PYTHON: &[u8] = include_bytes!("../../tests/data/grpc-python-1.85.bin");
 
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ fn frames(connection: &[u8]) -> Vec<Frame> {
     frames
 }
 
-fn transform(input: &[u8]) -> Result<Vec<u8>, FilterError> {
+fn transform(input: &[u8]) -> Result<Vec<u8>, RewriteError> {
     let mut output = Vec::new();
     Transformer::default().push(input, &mut output).map(|()| output)
 }
@@ -109,7 +109,7 @@ fn a_block_over_several_frames_is_one_block() {
     assert_eq!(value_of(&out[0].payload, "x").unwrap(), "y");
 }
 
-/// Huffman code halves what it holds, so that a block which fits one frame may need two afterwards.
+/// Huffman code may halve a string, so that a block which fits one frame needs two when it is re-encoded.
 #[test]
 fn a_block_that_grows_beyond_a_frame_is_continued() {
     let mut block = request("a/b", &[]);
@@ -127,19 +127,19 @@ fn a_block_that_grows_beyond_a_frame_is_continued() {
 #[test]
 fn what_breaks_the_rules_ends_the_connection() {
     let with = |tail: &[u8]| transform(&[PREFACE.as_slice(), tail].concat());
-    assert_eq!(transform(b"GET / HTTP/1.1\r\n"), Err(FilterError::Preface));
-    assert_eq!(transform(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"), Err(FilterError::Preface));
-    assert_eq!(with(&[0, 0x40, 1, 0, 0, 0, 0, 0, 1]), Err(FilterError::FrameSize(16_385)));
-    assert_eq!(with(&frame(CONTINUATION, 0, 1, &[])), Err(FilterError::Order));
-    assert_eq!(with(&[frame(HEADERS, 0, 1, &[]), frame(0, 0, 1, &[])].concat()), Err(FilterError::Order));
-    assert_eq!(with(&[frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 4, 3, &[])].concat()), Err(FilterError::Order));
-    assert_eq!(with(&frame(HEADERS, END_HEADERS | 0x8, 1, &[9, 0])), Err(FilterError::Padding));
-    assert_eq!(with(&frame(5, END_HEADERS, 1, &[0; 8])), Err(FilterError::Push));
+    assert_eq!(transform(b"GET / HTTP/1.1\r\n"), Err(RewriteError::Preface));
+    assert_eq!(transform(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"), Err(RewriteError::Preface));
+    assert_eq!(with(&[0, 0x40, 1, 0, 0, 0, 0, 0, 1]), Err(RewriteError::FrameSize(16_385)));
+    assert_eq!(with(&frame(CONTINUATION, 0, 1, &[])), Err(RewriteError::Order));
+    assert_eq!(with(&[frame(HEADERS, 0, 1, &[]), frame(0, 0, 1, &[])].concat()), Err(RewriteError::Order));
+    assert_eq!(with(&[frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 4, 3, &[])].concat()), Err(RewriteError::Order));
+    assert_eq!(with(&frame(HEADERS, END_HEADERS | 0x8, 1, &[9, 0])), Err(RewriteError::Padding));
+    assert_eq!(with(&frame(5, END_HEADERS, 1, &[0; 8])), Err(RewriteError::Push));
     let endless = [frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(20)].concat();
-    assert_eq!(with(&endless), Err(FilterError::BlockSize));
+    assert_eq!(with(&endless), Err(RewriteError::BlockSize));
     let long = [frame(HEADERS, 0, 1, &[0; MAX_BLOCK]), frame(CONTINUATION, 0, 1, &[0])].concat();
-    assert_eq!(with(&long), Err(FilterError::BlockSize));
-    assert!(matches!(with(&frame(HEADERS, END_HEADERS, 1, &[0xff])), Err(FilterError::Hpack(_))));
+    assert_eq!(with(&long), Err(RewriteError::BlockSize));
+    assert!(matches!(with(&frame(HEADERS, END_HEADERS, 1, &[0xff])), Err(RewriteError::Hpack(_))));
 }
 
 proptest! {
@@ -162,7 +162,7 @@ proptest! {
         let _ = transform(&[start, &bytes].concat());
     }
 
-    /// Header blocks of noise inside well-formed frames, which reach the decoder.
+    /// Arbitrary header blocks inside well-formed frames, which reach the decoder.
     #[test]
     fn arbitrary_blocks_never_panic(blocks in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..120), any::<u8>()), 1..8)) {
         let tail = blocks.iter().flat_map(|(block, flags)| frame(HEADERS, flags | END_HEADERS, 1, block)).collect::<Vec<_>>();
@@ -170,7 +170,7 @@ proptest! {
     }
 }
 
-/// The server that stands behind the filter takes what comes out of it, and refuses what went in.
+/// The server behind the rewriting accepts its output, and refuses its input.
 #[tokio::test]
 async fn h2_accepts_what_comes_out() {
     let served = h2_requests(&transform(PYTHON).unwrap()).await;
@@ -178,13 +178,13 @@ async fn h2_accepts_what_comes_out() {
     assert_ne!(h2_requests(PYTHON).await.ok(), Some(vec![String::from("/SpiffeWorkloadAPI/FetchX509SVID")]));
 }
 
-/// h2's own client compresses with Huffman code and the dynamic table: through the filter its requests arrive unchanged.
+/// h2's own client compresses with Huffman code and the dynamic table: its requests arrive unchanged.
 #[tokio::test]
 async fn what_h2_s_client_sends_arrives_unchanged() {
-    let (client_io, filter_io) = tokio::io::duplex(1 << 16);
-    let filtered = crate::authority_filter::Filtered::new(filter_io);
+    let (client_io, server_io) = tokio::io::duplex(1 << 16);
+    let rewritten = crate::uds_authority_rewrite::RewriteStream::new(server_io);
     let server = tokio::spawn(async move {
-        let mut connection = h2::server::handshake(filtered).await.unwrap();
+        let mut connection = h2::server::handshake(rewritten).await.unwrap();
         let mut seen = Vec::new();
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             seen.push((request.uri().to_string(), request.headers().clone()));

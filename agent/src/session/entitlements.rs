@@ -1,4 +1,5 @@
-//! What the issuer told a session, parsed: who it is and whom it trusts. Either all of it is usable or none.
+//! The entitlements of a session, parsed from a State of the issuer: its identities and the bundles they trust. A State is
+//! accepted as a whole or not at all.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::id::{IdError, SpiffeId, TrustDomain};
 use countersign_proto::issuer::v1;
 
-/// Why a State cannot be used: the issuer, or its version, is at fault.
+/// Why a State cannot be used. The cause is the issuer, or its version.
 #[derive(Debug, thiserror::Error)]
-pub enum ToldError {
-    /// An identity that is none.
+pub(super) enum EntitlementsError {
+    /// An identity that is not a SPIFFE ID.
     #[error("the issuer named an identity {id:?} that is no SPIFFE ID: {source}")]
     Identity {
         /// As received, shortened.
@@ -18,7 +19,7 @@ pub enum ToldError {
         /// What is wrong.
         source: IdError,
     },
-    /// One identity twice.
+    /// An identity that occurs twice.
     #[error("the issuer named the identity {0} twice")]
     Repeated(SpiffeId),
     /// An identity without the bundle of its own trust domain, or with one that cannot be read.
@@ -26,67 +27,72 @@ pub enum ToldError {
     NoBundle(TrustDomain),
 }
 
-/// One State of the issuer's.
+/// The identities of a session, and what they trust.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// In order; the first is the default.
-    pub identities: Vec<Identity>,
-    /// Why there is none.
-    pub reason: String,
-    /// Whom the identities trust.
-    pub trust: Arc<BundleSet>,
+pub(super) struct Entitlements {
+    /// In the issuer's order; the first is the default.
+    pub(super) identities: Vec<Identity>,
+    /// Why there is no identity, for people.
+    pub(super) reason: String,
+    /// The bundles of the trust domains of the identities and of those they federate with.
+    pub(super) trust: Arc<BundleSet>,
 }
 
-/// One entitlement.
+/// One identity, with what it may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Who.
-    pub id: SpiffeId,
-    /// May be empty.
-    pub hint: String,
-    /// Exact audiences among those that may be asked for: their tokens become files.
-    pub exact_audiences: Vec<String>,
+pub(super) struct Identity {
+    /// The SPIFFE ID.
+    pub(super) id: SpiffeId,
+    /// The owner's hint; may be empty.
+    pub(super) hint: String,
+    /// Exact audiences among those that may be requested: their tokens become files.
+    pub(super) exact_audiences: Vec<String>,
     /// Foreign trust domains.
-    pub federates_with: Vec<TrustDomain>,
-    /// Subject key ids of authorities whose certificates must go at once.
-    pub tainted: Vec<Vec<u8>>,
-    /// The DNS names that its X509-SVIDs carry now; none where the issuer does not tell them.
-    pub dns_names: Option<BTreeSet<String>>,
+    pub(super) federates_with: Vec<TrustDomain>,
+    /// Subject key ids of authorities whose certificates must be replaced at once.
+    pub(super) tainted_authorities: Vec<Vec<u8>>,
+    /// The DNS names of X509-SVIDs issued now; `None` where the issuer does not send them.
+    pub(super) dns_names: Option<BTreeSet<String>>,
 }
 
-impl Told {
-    /// Parses `state`. A foreign bundle that cannot be read is left out, so that it blocks nobody who does not need it.
+impl Entitlements {
+    /// Parses `state`. A foreign bundle that cannot be read is left out, so that it does not block identities that do not need it.
     ///
     /// # Errors
-    /// See [`ToldError`].
-    pub fn parse(state: v1::State) -> Result<Self, ToldError> {
+    /// See [`EntitlementsError`].
+    pub(super) fn parse(state: v1::State) -> Result<Self, EntitlementsError> {
         let trust = parse_trust(state.bundles);
         let mut identities: Vec<Identity> = Vec::with_capacity(state.identities.len());
         for identity in state.identities {
             let identity = Identity::parse(identity)?;
             if identities.iter().any(|other| other.id == identity.id) {
-                return Err(ToldError::Repeated(identity.id));
+                return Err(EntitlementsError::Repeated(identity.id));
             }
             if trust.get(identity.id.trust_domain()).is_none() {
-                return Err(ToldError::NoBundle(identity.id.trust_domain().clone()));
+                return Err(EntitlementsError::NoBundle(identity.id.trust_domain().clone()));
             }
             identities.push(identity);
         }
         Ok(Self { identities, reason: state.reason, trust: Arc::new(trust) })
     }
 
-    /// The entitlement of that id.
-    pub fn identity(&self, id: &SpiffeId) -> Option<&Identity> {
+    /// The first identity.
+    pub(super) fn default_identity(&self) -> Option<&Identity> {
+        self.identities.first()
+    }
+
+    /// The identity with that id.
+    pub(super) fn identity(&self, id: &SpiffeId) -> Option<&Identity> {
         self.identities.iter().find(|identity| identity.id == *id)
     }
 }
 
 impl Identity {
-    fn parse(identity: v1::Identity) -> Result<Self, ToldError> {
-        let id = identity
-            .spiffe_id
-            .parse()
-            .map_err(|source| ToldError::Identity { id: identity.spiffe_id.chars().take(200).collect(), source })?;
+    fn parse(identity: v1::Identity) -> Result<Self, EntitlementsError> {
+        let id = identity.spiffe_id.parse().map_err(|source| EntitlementsError::Identity {
+            id: identity.spiffe_id.chars().take(200).collect(),
+            source,
+        })?;
         let domain = |name: String| match name.parse::<TrustDomain>() {
             Ok(domain) => Some(domain),
             Err(error) => {
@@ -99,8 +105,8 @@ impl Identity {
             hint: identity.hint,
             exact_audiences: identity.jwt_audiences.into_iter().filter(|audience| !audience.ends_with('*')).collect(),
             federates_with: identity.federates_with.into_iter().filter_map(domain).collect(),
-            tainted: identity.tainted_authorities,
-            dns_names: identity.dns_names.map(|told| told.names.into_iter().collect()),
+            tainted_authorities: identity.tainted_authorities,
+            dns_names: identity.dns_names.map(|dns_names| dns_names.names.into_iter().collect()),
         })
     }
 }

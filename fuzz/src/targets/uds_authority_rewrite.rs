@@ -1,6 +1,6 @@
-//! The agent's filter over what a Workload API client sends: HTTP/2 frames and compressed headers.
+//! The agent's rewriting of what a Workload API client sends: HTTP/2 frames and compressed headers.
 
-use countersign_agent::authority_filter::{FilterError, Transformer};
+use countersign_agent::uds_authority_rewrite::{RewriteError, Transformer};
 use http::uri::Authority;
 use loona_hpack::Decoder;
 
@@ -14,11 +14,11 @@ const MAX_BLOCK: usize = 16 * 1024;
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// However its input is cut the filter says the same; every frame but those of headers passes as it was; the headers are those
-/// that another decoder reads from the input, but for an authority that is none; what comes out passes unchanged a second
-/// time, and is never more than its header blocks may become. The first byte: its highest bit, whether the preface is put
-/// before; the others, the length of the pieces.
-pub(crate) fn filter(input: &[u8]) {
+/// The output does not depend on how the input is cut. Every frame other than HEADERS and CONTINUATION passes unchanged. The
+/// headers are those that another decoder reads from the input, except for an invalid authority. Rewriting the output again
+/// changes nothing, and the output is never longer than its header blocks may become. The highest bit of the first byte says
+/// whether the preface is put before the input; the other bits are the length of the pieces.
+pub(crate) fn rewrite(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
     };
@@ -52,7 +52,7 @@ pub(crate) fn filter(input: &[u8]) {
     }
 }
 
-fn transform(input: &[u8], piece: usize) -> (Result<(), FilterError>, Vec<u8>) {
+fn transform(input: &[u8], piece: usize) -> (Result<(), RewriteError>, Vec<u8>) {
     let (mut transformer, mut output) = (Transformer::default(), Vec::new());
     let outcome = input.chunks(piece).try_for_each(|piece| transformer.push(piece, &mut output));
     (outcome, output)

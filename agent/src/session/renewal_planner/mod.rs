@@ -1,0 +1,260 @@
+//! A session's decisions, pure: from its entitlements, its credentials and the time follows what to request next and what
+//! to publish. No key is made here and nothing is sent.
+
+mod publication;
+mod responses;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use countersign_core::id::SpiffeId;
+use countersign_core::key::PrivateKey;
+use jiff::Timestamp;
+
+use super::credentials::{JwtCredential, X509Credential};
+use super::entitlements::{Entitlements, Identity};
+
+pub(super) use responses::ResponseError;
+
+/// A response later than this means that the stream is dead.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A clock that goes back by no more than this was corrected, not set back.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// A credential to request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum CredentialRequest {
+    /// An X509-SVID.
+    X509(SpiffeId),
+    /// A JWT-SVID for these audiences.
+    Jwt(SpiffeId, Vec<String>),
+}
+
+/// What to do now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// To be sent at once.
+    pub(super) requests: Vec<CredentialRequest>,
+    /// When to plan again, if nothing happens before.
+    pub(super) wake_at: Option<Timestamp>,
+    /// A response is overdue: the stream must be replaced.
+    pub(super) stalled: bool,
+}
+
+/// A request that was sent and has no response yet.
+#[derive(Debug)]
+enum PendingRequest {
+    /// Without `id` for the default identity, when that is not known yet.
+    X509 {
+        id: Option<SpiffeId>,
+        key: PrivateKey,
+    },
+    Jwt {
+        id: SpiffeId,
+        audiences: Vec<String>,
+    },
+}
+
+/// A request that failed, and when it is repeated.
+#[derive(Debug)]
+struct FailedRequest {
+    retry_at: Timestamp,
+    reason: String,
+}
+
+/// The state of one session.
+#[derive(Debug, Default)]
+pub(super) struct RenewalPlanner {
+    entitlements: Option<Entitlements>,
+    x509: BTreeMap<SpiffeId, X509Credential>,
+    jwt: BTreeMap<(SpiffeId, Vec<String>), JwtCredential>,
+    /// By request id, with the time at which it was sent.
+    pending: HashMap<u64, (PendingRequest, Timestamp)>,
+    failed: BTreeMap<CredentialRequest, FailedRequest>,
+    /// Every credential was issued or refused once: from then on changes are published as they come.
+    complete: bool,
+    /// Why there is no stream to the issuer, for people; empty while there is one.
+    connection_error: String,
+    /// The time of the last check whether the clock was set back.
+    last_clock_check: Option<Timestamp>,
+}
+
+impl RenewalPlanner {
+    /// Applies a new State of the issuer: credentials of identities that are not in it are dropped.
+    pub(super) fn set_entitlements(&mut self, entitlements: Entitlements, now: Timestamp) {
+        self.x509.retain(|id, _| entitlements.identity(id).is_some());
+        self.jwt.retain(|(id, _), _| entitlements.identity(id).is_some());
+        let trust_changed = self.entitlements.as_ref().is_none_or(|before| before.trust != entitlements.trust);
+        if trust_changed {
+            let bundles = &entitlements.trust;
+            self.x509.values_mut().for_each(|credential| {
+                credential.distrusted = !credential.still_verifies(bundles, now);
+            });
+            for ((_, audiences), credential) in &mut self.jwt {
+                if !credential.still_verifies(audiences, bundles, now) {
+                    credential.renew_at = now;
+                }
+            }
+        }
+        self.failed.clear();
+        self.connection_error.clear();
+        self.complete &= !entitlements.identities.is_empty();
+        self.entitlements = Some(entitlements);
+    }
+
+    /// Whether the clock was set back since the last check. What was delayed by that clock would be delayed for too long:
+    /// delayed renewals become due, and the stream must be replaced.
+    pub(super) fn clock_was_set_back(&mut self, now: Timestamp) -> bool {
+        let set_back = self.last_clock_check.replace(now).is_some_and(|before| after(now, CLOCK_TOLERANCE) < before);
+        if set_back {
+            self.x509.values_mut().for_each(|credential| credential.renew_not_before = None);
+        }
+        set_back
+    }
+
+    /// The stream ended, and with it every request on it.
+    pub(super) fn disconnected(&mut self, reason: String) {
+        self.pending.clear();
+        self.failed.clear();
+        self.connection_error = reason;
+    }
+
+    /// Records that an X509-SVID was requested with `key`; without `id` for the default identity, as in Hello.
+    pub(super) fn record_x509_request(
+        &mut self,
+        request_id: u64,
+        id: Option<SpiffeId>,
+        key: PrivateKey,
+        now: Timestamp,
+    ) {
+        self.pending.insert(request_id, (PendingRequest::X509 { id, key }, now));
+    }
+
+    /// Records that a JWT-SVID was requested.
+    pub(super) fn record_jwt_request(&mut self, request_id: u64, id: SpiffeId, audiences: Vec<String>, now: Timestamp) {
+        self.pending.insert(request_id, (PendingRequest::Jwt { id, audiences }, now));
+    }
+
+    /// The id of the pending request for that token, if there is one.
+    pub(super) fn pending_jwt_request(&self, id: &SpiffeId, audiences: &[String]) -> Option<u64> {
+        self.pending.iter().find_map(|(request_id, (pending, _))| match pending {
+            PendingRequest::Jwt { id: pending_id, audiences: pending_audiences }
+                if pending_id == id && pending_audiences == audiences =>
+            {
+                Some(*request_id)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether the default identity needs a certificate, which Hello can request.
+    pub(super) fn is_default_due(&self, now: Timestamp) -> bool {
+        let Some(default) = self.entitlements.as_ref().and_then(Entitlements::default_identity) else {
+            return true;
+        };
+        self.x509_due(default, now).is_some_and(|due| due <= now)
+    }
+
+    /// What to request now, and when to plan again.
+    pub(super) fn plan(&self, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let mut wake = |at: Timestamp| plan.wake_at = Some(plan.wake_at.map_or(at, |earlier| earlier.min(at)));
+        for (_, sent_at) in self.pending.values() {
+            let overdue_at = after(*sent_at, RESPONSE_TIMEOUT);
+            plan.stalled |= overdue_at <= now;
+            wake(overdue_at);
+        }
+        self.x509.values().map(|credential| credential.expires_at).filter(|expiry| *expiry > now).for_each(&mut wake);
+        for (request, due) in self.upcoming_requests(now) {
+            let due = self.failed.get(&request).map_or(due, |failed| due.max(failed.retry_at));
+            if due > now {
+                wake(due);
+            } else {
+                plan.requests.push(request);
+            }
+        }
+        plan
+    }
+
+    /// A cached token that has not expired. The flag says whether it is in the first half of its lifetime.
+    pub(super) fn token(&self, id: &SpiffeId, audiences: &[String], now: Timestamp) -> Option<(&JwtCredential, bool)> {
+        let credential = self.jwt.get(&(id.clone(), audiences.to_vec()))?;
+        (credential.expires_at > now).then_some((credential, credential.renew_at > now))
+    }
+
+    /// Every credential the session should have, with the time from which it is to be requested; without pending ones.
+    fn upcoming_requests(&self, now: Timestamp) -> impl Iterator<Item = (CredentialRequest, Timestamp)> {
+        self.entitlements.iter().flat_map(required_credentials).filter_map(move |request| {
+            let due = match &request {
+                CredentialRequest::X509(id) => self.x509_due(self.entitlements.as_ref()?.identity(id)?, now)?,
+                CredentialRequest::Jwt(id, audiences) => self.jwt_due(id, audiences, now)?,
+            };
+            Some((request, due))
+        })
+    }
+
+    /// When a certificate of `identity` is to be requested; `None` while one is pending.
+    fn x509_due(&self, identity: &Identity, now: Timestamp) -> Option<Timestamp> {
+        if self.is_x509_pending(identity) {
+            return None;
+        }
+        let Some(credential) = self.x509.get(&identity.id) else {
+            return Some(now);
+        };
+        let at_once = credential.distrusted || is_outdated(credential, identity);
+        let due = if at_once { now } else { credential.renew_at };
+        Some(credential.renew_not_before.map_or(due, |renew_not_before| due.max(renew_not_before)))
+    }
+
+    fn jwt_due(&self, id: &SpiffeId, audiences: &[String], now: Timestamp) -> Option<Timestamp> {
+        if self.pending_jwt_request(id, audiences).is_some() {
+            return None;
+        }
+        Some(self.jwt.get(&(id.clone(), audiences.to_vec())).map_or(now, |credential| credential.renew_at))
+    }
+
+    fn is_x509_pending(&self, identity: &Identity) -> bool {
+        let default = self.entitlements.as_ref().and_then(Entitlements::default_identity);
+        let is_default = default.is_some_and(|default| default.id == identity.id);
+        self.pending.values().any(|(pending, _)| match pending {
+            PendingRequest::X509 { id: Some(id), .. } => *id == identity.id,
+            PendingRequest::X509 { id: None, .. } => is_default,
+            PendingRequest::Jwt { .. } => false,
+        })
+    }
+
+    fn has_valid(&self, request: &CredentialRequest, now: Timestamp) -> bool {
+        match request {
+            CredentialRequest::X509(id) => self.x509.get(id).is_some_and(|credential| credential.expires_at > now),
+            CredentialRequest::Jwt(id, audiences) => self.token(id, audiences, now).is_some(),
+        }
+    }
+
+    /// Whether the token is one of those written to files. Others, which workloads request, are not renewed, and their refusal
+    /// is not recorded.
+    fn is_for_file(&self, id: &SpiffeId, audiences: &[String]) -> bool {
+        let identity = self.entitlements.as_ref().and_then(|entitlements| entitlements.identity(id));
+        matches!(audiences, [one] if identity.is_some_and(|identity| identity.exact_audiences.contains(one)))
+    }
+}
+
+/// Whether a certificate issued now would differ: its authority is tainted, or the DNS names changed.
+fn is_outdated(credential: &X509Credential, identity: &Identity) -> bool {
+    identity.tainted_authorities.contains(&credential.authority_key_id)
+        || identity.dns_names.as_ref().is_some_and(|names| *names != credential.dns_names)
+}
+
+/// Every credential that a session with these entitlements should have.
+fn required_credentials(entitlements: &Entitlements) -> impl Iterator<Item = CredentialRequest> {
+    entitlements.identities.iter().flat_map(|identity| {
+        let token = |audience: &String| CredentialRequest::Jwt(identity.id.clone(), vec![audience.clone()]);
+        std::iter::once(CredentialRequest::X509(identity.id.clone())).chain(identity.exact_audiences.iter().map(token))
+    })
+}
+
+fn after(time: Timestamp, span: Duration) -> Timestamp {
+    time.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;
