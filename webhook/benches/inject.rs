@@ -7,7 +7,7 @@ use std::{hint::black_box, time::Instant};
 use countersign_webhook::{
     admission,
     control_plane::Settings,
-    inject::{AgentOptions, AgentResources, Asked, PullPolicy},
+    inject::{AgentOptions, AgentResources, PullPolicy, Trigger},
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn main() {
     };
     let handler = measure(|| {
         let request = admission::read(&review).expect("the review is one");
-        let answer = admission::mutate(&request, Asked::ByNamespace, &options, Some(&settings));
+        let answer = admission::mutate(&request, Trigger::NamespaceLabel, &options, Some(&settings));
         black_box(answer.review(&request.uid).to_string());
     });
     let yardstick = measure(|| {

@@ -9,7 +9,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     control_plane::Settings,
-    inject::{AgentOptions, Asked, Outcome, POD, Refusal, inject},
+    inject::{AgentOptions, Outcome, POD, Refusal, Trigger, inject},
     projection::project,
     validate,
 };
@@ -156,7 +156,7 @@ pub fn read(body: &[u8]) -> Result<Request<'_>, ReadError> {
 
 /// Answers for a pod. `settings` are `None` until they have been seen.
 #[must_use]
-pub fn mutate(request: &Request<'_>, asked: Asked, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
+pub fn mutate(request: &Request<'_>, trigger: Trigger, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
     let Some(settings) = settings else {
         return Answer::Deny {
             code: 503,
@@ -164,7 +164,7 @@ pub fn mutate(request: &Request<'_>, asked: Asked, options: &AgentOptions, setti
             messages: vec!["the webhook has not seen ConfigMap countersign-control-plane yet, which the operator writes: see whether the operator runs".to_owned()],
         };
     };
-    let outcome = pod(request).and_then(|pod| inject(&pod, asked, options, settings));
+    let outcome = pod(request).and_then(|pod| inject(&pod, trigger, options, settings));
     match outcome {
         Ok(Outcome::Skip(skip)) => {
             Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) }
@@ -300,8 +300,8 @@ mod tests {
         .to_string()
     }
 
-    fn mutated(kind: &Value, object: &Value, asked: Asked, settings: Option<&Settings>) -> Answer {
-        mutate(&read(review(kind, object).as_bytes()).unwrap(), asked, &options(), settings)
+    fn mutated(kind: &Value, object: &Value, trigger: Trigger, settings: Option<&Settings>) -> Answer {
+        mutate(&read(review(kind, object).as_bytes()).unwrap(), trigger, &options(), settings)
     }
 
     fn checked(kind: &Value, object: &Value) -> Answer {
@@ -322,7 +322,7 @@ mod tests {
             (pod_kind(), json!([1])),
             (pod_kind(), Value::Null),
         ] {
-            let answer = mutated(&kind, &object, Asked::ByNamespace, Some(&settings()));
+            let answer = mutated(&kind, &object, Trigger::NamespaceLabel, Some(&settings()));
             assert_eq!(answer.outcome(), ("denied", "NotAPod"), "{kind} {object}");
         }
     }
@@ -330,10 +330,10 @@ mod tests {
     #[test]
     fn nothing_is_injected_before_the_settings_are_seen() {
         let pod = json!({ "metadata": {}, "spec": { "containers": [{ "name": "app" }] } });
-        let answer = mutated(&pod_kind(), &pod, Asked::ByNamespace, None);
+        let answer = mutated(&pod_kind(), &pod, Trigger::NamespaceLabel, None);
         assert_eq!(answer.outcome(), ("denied", "NotReady"));
         assert_eq!(answer.review("u")["response"]["status"]["code"], 503);
-        assert_eq!(mutated(&pod_kind(), &pod, Asked::ByNamespace, Some(&settings())).outcome().0, "patched");
+        assert_eq!(mutated(&pod_kind(), &pod, Trigger::NamespaceLabel, Some(&settings())).outcome().0, "patched");
     }
 
     #[test]
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_skip_says_why_in_the_audit_log() {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "false" } }, "spec": { "containers": [{ "name": "app" }] } });
-        let answer = mutated(&pod_kind(), &pod, Asked::ByNamespace, Some(&settings()));
+        let answer = mutated(&pod_kind(), &pod, Trigger::NamespaceLabel, Some(&settings()));
         let review = answer.review("u");
         assert_eq!(
             review["response"],
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn a_denial_names_its_reason() {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "node" } }, "spec": { "containers": [{ "name": "app" }] } });
-        let review = mutated(&pod_kind(), &pod, Asked::ByPod, Some(&settings())).review("u");
+        let review = mutated(&pod_kind(), &pod, Trigger::PodLabel, Some(&settings())).review("u");
         let status = &review["response"]["status"];
         assert_eq!(status["code"], 403);
         assert_eq!(status["details"]["causes"][0]["reason"], "ModeNotOffered");

@@ -27,7 +27,7 @@ use crate::{
     admission::{self, Answer, LONGEST_REVIEW},
     body::{self, Read, ReadError},
     control_plane::Current,
-    inject::{AgentOptions, Asked},
+    inject::{AgentOptions, Trigger},
     large_reviews::LargeReviews,
     metrics::Metrics,
 };
@@ -51,14 +51,14 @@ pub struct App {
 /// Admission.
 pub fn admission(app: Arc<App>) -> Router {
     Router::new()
-        .route("/mutate-pods/by-pod", post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByPod, body)))
+        .route("/mutate-pods/by-pod", post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::PodLabel, body)))
         .route(
             "/mutate-pods/by-namespace",
-            post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespace, body)),
+            post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::NamespaceLabel, body)),
         )
         .route(
             "/mutate-pods/by-namespace-otherwise",
-            post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespaceOtherwise, body)),
+            post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::UnsupportedNamespaceLabel, body)),
         )
         .route("/validate", post(validate))
         .layer(middleware::from_fn_with_state(app.clone(), retire))
@@ -85,9 +85,9 @@ pub fn observation(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn mutate(State(app): State<Arc<App>>, asked: Asked, body: Body) -> Response {
+async fn mutate(State(app): State<Arc<App>>, trigger: Trigger, body: Body) -> Response {
     let decide = move |app: &App, request: &admission::Request<'_>| {
-        admission::mutate(request, asked, &app.options, app.settings.load().as_deref())
+        admission::mutate(request, trigger, &app.options, app.settings.load().as_deref())
     };
     answer(&app, "mutate", body, decide).await
 }

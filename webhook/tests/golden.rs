@@ -6,7 +6,7 @@
 mod common;
 
 use common::{apply, container, options, outcome, patch, pod, settings};
-use countersign_webhook::inject::{AgentOptions, Asked, Outcome, inject};
+use countersign_webhook::inject::{AgentOptions, Outcome, Trigger, inject};
 use serde_json::{Value, json};
 
 fn annotated(mut pod: Value, key: &str, value: &str) -> Value {
@@ -176,7 +176,7 @@ fn fields_unknown_to_this_program_survive() {
 #[test]
 fn agents_log_what_the_installation_wants() {
     let options = AgentOptions { log: Some("debug".to_owned()), ..options() };
-    let Ok(Outcome::Inject { operations, .. }) = inject(&pod(), Asked::ByNamespace, &options, &settings()) else {
+    let Ok(Outcome::Inject { operations, .. }) = inject(&pod(), Trigger::NamespaceLabel, &options, &settings()) else {
         panic!("a plain pod is injected")
     };
     let env = &apply(&pod(), &operations)["spec"]["initContainers"][0]["env"];

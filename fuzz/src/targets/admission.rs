@@ -7,7 +7,7 @@ use countersign_crds::WorkloadIdentity;
 use countersign_webhook::admission::{self, Answer, Request};
 use countersign_webhook::control_plane::Settings;
 use countersign_webhook::head::{Head, LONGEST, head};
-use countersign_webhook::inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, inject};
+use countersign_webhook::inject::{AgentOptions, AgentResources, Outcome, PullPolicy, Trigger, inject};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -26,16 +26,17 @@ pub(crate) fn mutate(input: &[u8]) {
         };
         review("", "v1", "Pod", &pod)
     };
-    let asked = [Asked::ByNamespace, Asked::ByPod, Asked::ByNamespaceOtherwise][usize::from(kind & 0x7f) % 3];
+    let trigger =
+        [Trigger::NamespaceLabel, Trigger::PodLabel, Trigger::UnsupportedNamespaceLabel][usize::from(kind & 0x7f) % 3];
     let Ok(request) = admission::read(&body) else {
         return;
     };
     assert_begins_alike(&body, &request);
-    let answer = admission::mutate(&request, asked, &options(), Some(&settings()));
+    let answer = admission::mutate(&request, trigger, &options(), Some(&settings()));
     assert_is_response(&answer, &request.uid);
-    assert!(matches!(admission::mutate(&request, asked, &options(), None), Answer::Deny { code: 503, .. }));
+    assert!(matches!(admission::mutate(&request, trigger, &options(), None), Answer::Deny { code: 503, .. }));
     let object = whole(&request);
-    assert_reads_enough(&answer, &request, &object, asked);
+    assert_reads_enough(&answer, &request, &object, trigger);
     let Answer::Allow { operations, .. } = answer else {
         return;
     };
@@ -43,7 +44,7 @@ pub(crate) fn mutate(input: &[u8]) {
     assert!(grew(&object, &patched), "{operations:?} takes something away from {object}");
     let reviewed = review("", "v1", "Pod", &patched);
     let again = admission::read(&reviewed).unwrap();
-    match admission::mutate(&again, asked, &options(), Some(&settings())) {
+    match admission::mutate(&again, trigger, &options(), Some(&settings())) {
         Answer::Allow { operations: more, .. } => {
             assert!(more.is_empty(), "{object} after {operations:?}: {more:?}");
         }
@@ -66,7 +67,7 @@ fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
 }
 
 /// Of the pod only a part is read: unless that is refused, the answer is that of reading all of it.
-fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, asked: Asked) {
+fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, trigger: Trigger) {
     let refusal = match answer {
         Answer::Deny { reason, .. } => *reason,
         Answer::Allow { .. } => "",
@@ -74,7 +75,7 @@ fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, a
     if ["NotAPod", "LimitExceeded", "Malformed"].contains(&refusal) {
         return;
     }
-    match (answer, inject(object, asked, &options(), &settings())) {
+    match (answer, inject(object, trigger, &options(), &settings())) {
         (Answer::Allow { operations, .. }, Ok(Outcome::Skip(_))) => assert!(operations.is_empty()),
         (Answer::Allow { operations, warnings, .. }, Ok(Outcome::Inject { operations: all, warnings: warned })) => {
             assert_eq!((operations, warnings), (&all, &warned), "{}", request.uid);

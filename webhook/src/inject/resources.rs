@@ -1,5 +1,5 @@
-//! What the agent asks of its node: little, and never such that the pod is treated in another way for it. A pod that is
-//! Guaranteed stays so, and one all of whose containers are limited, as a ResourceQuota demands, stays that.
+//! CPU and memory of the agent's container, chosen so that the pod keeps its QoS class: a Guaranteed pod stays Guaranteed, and
+//! a pod whose containers all have limits, as a ResourceQuota demands, keeps that property.
 //!
 //! <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
 
@@ -8,8 +8,8 @@ use std::{fmt, str::FromStr};
 use serde_json::{Value, json};
 
 use super::{
-    fields::{list, name},
-    shape::AGENT,
+    names::AGENT,
+    pod_fields::{list, name},
 };
 
 /// Of a container.
@@ -97,11 +97,11 @@ enum Bounds {
 }
 
 /// The agent's `resources`, none where the pod's own bound it. `volumes_mib`: what its memory volumes may hold.
-pub(super) fn resources(pod: &Value, volumes_mib: u32, asked: &AgentResources) -> Option<Value> {
+pub(super) fn resources(pod: &Value, volumes_mib: u32, requested: &AgentResources) -> Option<Value> {
     let memory = |own: u32| format!("{}Mi", own.saturating_add(volumes_mib));
-    let limit = memory(asked.memory_limit_mib);
-    let requests = json!({ "cpu": asked.cpu.to_string(), "memory": memory(asked.memory_mib) });
-    let all = json!({ "cpu": asked.cpu_limit.to_string(), "memory": limit });
+    let limit = memory(requested.memory_limit_mib);
+    let requests = json!({ "cpu": requested.cpu.to_string(), "memory": memory(requested.memory_mib) });
+    let all = json!({ "cpu": requested.cpu_limit.to_string(), "memory": limit });
     match bounds(pod) {
         Bounds::Pod => None,
         Bounds::Guaranteed => Some(json!({ "requests": all, "limits": all })),

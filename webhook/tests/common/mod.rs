@@ -4,7 +4,7 @@
 use countersign_webhook::{
     admission::{self, Answer},
     control_plane::Settings,
-    inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, Refusal, inject},
+    inject::{AgentOptions, AgentResources, Outcome, PullPolicy, Refusal, Trigger, inject},
 };
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ pub(crate) fn container(name: &str) -> Value {
 }
 
 pub(crate) fn outcome(pod: &Value) -> Result<Outcome, Refusal> {
-    inject(pod, Asked::ByNamespace, &options(), &settings())
+    inject(pod, Trigger::NamespaceLabel, &options(), &settings())
 }
 
 /// An AdmissionReview of the pod, as bytes.
@@ -64,7 +64,7 @@ pub(crate) fn review(pod: &Value) -> Vec<u8> {
 /// What is answered to a review of the pod, of which only a part is read.
 pub(crate) fn answer(pod: &Value) -> Answer {
     let review = review(pod);
-    admission::mutate(&admission::read(&review).unwrap(), Asked::ByNamespace, &options(), Some(&settings()))
+    admission::mutate(&admission::read(&review).unwrap(), Trigger::NamespaceLabel, &options(), Some(&settings()))
 }
 
 pub(crate) fn patch(pod: &Value) -> Vec<Value> {
