@@ -47,7 +47,7 @@ const CERTIFICATE: &str = "countersign-webhook-tls";
 /// The annotation of what was injected.
 const INJECTED: &str = "countersign.dev/injected";
 /// An authority every twenty seconds.
-const SHORT_LIVES: [&str; 3] = ["--ca-life=40s", "--serving-life=10s", "--ca-notice=6s"];
+const SHORT_VALIDITY: [&str; 3] = ["--ca-validity=40s", "--serving-validity=10s", "--ca-propagation-delay=6s"];
 /// Admissions, and authorities that have come, signed and gone, before the test is content.
 const ADMISSIONS: u64 = 2_000;
 const ROTATIONS: usize = 3;
@@ -146,7 +146,7 @@ async fn rotate(world: &World, load: &Load) -> Result<()> {
     let container = deployment.spec.template.spec.and_then(|spec| spec.containers.into_iter().next());
     let container = container.context("the CA's container")?;
     let mut args = container.args.unwrap_or_default();
-    args.extend(SHORT_LIVES.map(str::to_owned));
+    args.extend(SHORT_VALIDITY.map(str::to_owned));
     let patch =
         json!({ "spec": { "template": { "spec": { "containers": [{ "name": container.name, "args": args }] } } } });
     deployments

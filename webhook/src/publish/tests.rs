@@ -83,11 +83,11 @@ impl Server {
         Self(Arc::new(Mutex::new(stored)))
     }
 
-    fn stored<T>(&self, look: impl FnOnce(&mut Stored) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn stored<T>(&self, access: impl FnOnce(&mut Stored) -> T) -> T {
+        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn publisher(&self, lives: Lives) -> Publisher {
+    fn publisher(&self, periods: ValidityPeriods) -> Publisher {
         let stored = self.0.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let stored = stored.clone();
@@ -109,7 +109,7 @@ impl Server {
             }
         });
         let place = ("countersign-system", "countersign-webhook");
-        Publisher::new(Client::new(service, "countersign-system"), place, lives, PathBuf::new())
+        Publisher::new(Client::new(service, "countersign-system"), place, periods, PathBuf::new())
     }
 
     /// What was written since the last time this was asked.
@@ -139,8 +139,8 @@ impl Server {
     }
 }
 
-fn lives() -> Lives {
-    Lives::new(DAY * 90, DAY * 30, HOUR * 2).unwrap()
+fn periods() -> ValidityPeriods {
+    ValidityPeriods::new(DAY * 90, DAY * 30, HOUR * 2).unwrap()
 }
 
 fn start() -> Timestamp {
@@ -157,18 +157,18 @@ const ALL: [&str; 4] = [
 #[tokio::test]
 async fn a_bundle_is_in_place_before_its_certificate_is_stored_and_what_is_in_place_is_not_written() {
     let server = Server::new();
-    let publisher = server.publisher(lives());
-    publisher.once(start()).await.unwrap();
+    let publisher = server.publisher(periods());
+    publisher.reconcile(start()).await.unwrap();
     assert_eq!(server.writes(), ALL);
     assert!(server.is_trusted(start()));
     assert_eq!(server.secret(SECRET).type_.as_deref(), Some(SECRET_TYPE));
     assert_eq!(server.secret(serving::SECRET).type_.as_deref(), Some(serving::TYPE));
 
     // Another replica, or this one after a restart, takes over what is there.
-    assert_eq!(server.publisher(lives()).once(start() + HOUR).await.unwrap(), INTERVAL);
+    assert_eq!(server.publisher(periods()).reconcile(start() + HOUR).await.unwrap(), INTERVAL);
     assert_eq!(server.writes(), [""; 0]);
     // At half its life the certificate is renewed, of the same CA.
-    publisher.once(start() + DAY * 15).await.unwrap();
+    publisher.reconcile(start() + DAY * 15).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
     assert!(server.is_trusted(start() + DAY * 40));
 }
@@ -176,8 +176,8 @@ async fn a_bundle_is_in_place_before_its_certificate_is_stored_and_what_is_in_pl
 #[tokio::test]
 async fn what_somebody_took_away_is_put_back() {
     let server = Server::new();
-    let publisher = server.publisher(lives());
-    publisher.once(start()).await.unwrap();
+    let publisher = server.publisher(periods());
+    publisher.reconcile(start()).await.unwrap();
     let bundle = server.bundle("mutatingwebhookconfigurations");
     let secret = |name| format!("{SECRETS}/{name}");
     let take = |change: &dyn Fn(&mut Stored)| {
@@ -192,12 +192,12 @@ async fn what_somebody_took_away_is_put_back() {
         stored.write(&path, cleared);
     });
     // The bundle was just written: API servers are given time before a certificate would be issued.
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[2..3]);
     assert_eq!(server.bundle("validatingwebhookconfigurations"), bundle);
 
     take(&|stored| drop(stored.objects.remove(&secret(serving::SECRET))));
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
 
     take(&|stored| {
@@ -205,12 +205,12 @@ async fn what_somebody_took_away_is_put_back() {
         damaged["data"]["tls.key"] = json!("");
         stored.write(&secret(serving::SECRET), damaged);
     });
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
     assert_eq!(server.bundle("mutatingwebhookconfigurations"), bundle);
 
     take(&|stored| drop(stored.objects.remove(&secret(SECRET))));
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL);
     assert_ne!(server.bundle("mutatingwebhookconfigurations"), bundle);
     assert!(server.is_trusted(start() + HOUR));
@@ -220,11 +220,11 @@ async fn what_somebody_took_away_is_put_back() {
 #[tokio::test]
 async fn the_ca_of_an_earlier_release_is_taken_over() {
     let server = Server::new();
-    server.publisher(lives()).once(start()).await.unwrap();
+    server.publisher(periods()).reconcile(start()).await.unwrap();
     let bundle = server.bundle("mutatingwebhookconfigurations");
     server.stored(|stored| drop(stored.objects.remove(&format!("{SECRETS}/{}", serving::SECRET))));
     server.writes();
-    server.publisher(lives()).once(start() + HOUR).await.unwrap();
+    server.publisher(periods()).reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
     assert_eq!(server.bundle("mutatingwebhookconfigurations"), bundle);
     assert!(server.is_trusted(start() + HOUR));
@@ -241,18 +241,18 @@ async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
     ];
     for (what, at, write) in cases {
         let server = Server::new();
-        let publisher = server.publisher(lives());
-        publisher.once(start()).await.unwrap();
+        let publisher = server.publisher(periods());
+        publisher.reconcile(start()).await.unwrap();
         if what == "a configuration" {
             server
                 .stored(|stored| stored.objects.get_mut(MUTATING).unwrap()["webhooks"][0]["clientConfig"] = json!({}));
         }
         server.writes();
         server.stored(|stored| stored.meanwhile = Some((format!("{SECRETS}/{SECRET}"), write)));
-        let error = publisher.once(at).await.unwrap_err();
-        assert!(matches!(error, PublishError::Raced(_)), "{what}: {error}");
+        let error = publisher.reconcile(at).await.unwrap_err();
+        assert!(matches!(error, PublishError::Conflict(_)), "{what}: {error}");
         assert_eq!(server.writes(), [""; 0], "{what}");
-        publisher.once(at).await.unwrap();
+        publisher.reconcile(at).await.unwrap();
         assert!(server.is_trusted(at), "{what}");
     }
 }
