@@ -1,12 +1,12 @@
-//! What is read of a resource: its spec, and of its metadata all but the record of who set which field, which grows with
-//! every manager and decides nothing.
+//! The fields of a resource that are read: its spec, and its metadata except `managedFields`, which may be large and affects no
+//! decision.
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::projection::Part;
 
-/// What is read of a TrustDomain or WorkloadIdentity.
+/// The fields of a TrustDomain or WorkloadIdentity that are read.
 pub(crate) static RESOURCE: Part = Part::Fields(&[
     ("apiVersion", Part::Whole),
     ("kind", Part::Whole),
