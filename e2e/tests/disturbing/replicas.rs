@@ -110,7 +110,7 @@ async fn counted(world: &World, pods: u32) -> Result<Value> {
         let is = |type_: &str| conditions.iter().any(|one| one["type"] == type_ && one["status"] == "True");
         let counts = &status["pods"];
         ensure!(
-            counts["matched"] == pods && counts["served"] == pods && is("Counted") && is("Ready"),
+            counts["matched"] == pods && counts["served"] == pods && is("StatsComplete") && is("Ready"),
             "it says {status}"
         );
         Ok(Some(()))

@@ -134,18 +134,20 @@ async fn run_in(world: &World, pod: &str, container: &str, arguments: &[&str]) -
     Ok(status.is_some_and(|status| status.status.as_deref() == Some("Success")).then_some(text))
 }
 
-/// The condition `Refreshing` of a WorkloadIdentity, once it has this status; the identity is ready all the while.
+/// The condition `CredentialsRefreshable` of a WorkloadIdentity, once it has this status; the identity is ready all the while.
 async fn refreshing(world: &World, name: &str, wanted: &str) -> Result<Value> {
     let condition = |object: &DynamicObject, kind: &str| {
         let conditions = object.data["status"]["conditions"].as_array()?;
         conditions.iter().find(|condition| condition["type"] == kind).cloned()
     };
-    let is_so = |object: &DynamicObject| condition(object, "Refreshing").is_some_and(|found| found["status"] == wanted);
+    let is_so = |object: &DynamicObject| {
+        condition(object, "CredentialsRefreshable").is_some_and(|found| found["status"] == wanted)
+    };
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     let identity = watch(&identities, name, &format!("refreshing: {wanted}"), is_so).await?;
     let ready = condition(&identity, "Ready").context("it has no condition Ready")?;
     ensure!(ready["status"] == "True", "{ready}");
-    condition(&identity, "Refreshing").context("it has no condition Refreshing")
+    condition(&identity, "CredentialsRefreshable").context("it has no condition CredentialsRefreshable")
 }
 
 /// Mode, owner and group of the key.
@@ -245,7 +247,7 @@ async fn a_part_mounted_by_sub_path_never_refreshes_and_a_warning_and_the_status
         ensure!(warnings.iter().any(|warning| warning.contains("never refreshes")), "{warnings:?}");
         let pod = world.pods().get(case.name).await?;
         let annotations = pod.metadata.annotations.unwrap_or_default();
-        assert_eq!(annotations.get("countersign.dev/never-refreshes").map(String::as_str), Some("app"));
+        assert_eq!(annotations.get("countersign.dev/stale-mounts").map(String::as_str), Some("app"));
 
         let read = async |path: &str| {
             run_in(world, case.name, "app", &["cat", path]).await?.with_context(|| format!("{path} cannot be read"))

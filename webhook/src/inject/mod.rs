@@ -77,7 +77,7 @@ fn annotations(
     let mut stale: Vec<&str> = mounts.map(|(container, _)| container).collect();
     stale.dedup();
     if !stale.is_empty() {
-        annotations.push((annotation::NEVER_REFRESHES, stale.join(",")));
+        annotations.push((annotation::STALE_MOUNTS, stale.join(",")));
     }
     annotations.extend(mesh::annotations(pod, &options.meshes, settings));
     annotations
