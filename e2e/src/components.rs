@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     Cluster,
     cluster::SYSTEM,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 
 /// Our Deployments, their containers, and the variables that say how much is logged.
@@ -51,7 +51,7 @@ impl Cluster {
             watch(&deployments, name, "rolled out", is_rolled_out).await?;
         }
         // The old ones end while the new ones serve.
-        until("the old ones are gone", PATIENCE, async || {
+        until("the old ones are gone", DEFAULT_TIMEOUT, async || {
             let pods = self.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
             Ok(pods.items.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(()))
         })

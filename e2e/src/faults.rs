@@ -29,7 +29,7 @@ use crate::{
     pods::is_ready,
     replicas::OPERATOR,
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
 /// What is broken is broken for every test of the program: one at a time.
@@ -169,14 +169,16 @@ impl Fault {
     pub async fn over(self) -> Result<()> {
         let Self { what, mut child, input, .. } = self;
         drop(input);
-        let status = timeout(PATIENCE * 2, child.wait()).await.with_context(|| format!("{what} is not undone"))??;
+        let status =
+            timeout(DEFAULT_TIMEOUT * 2, child.wait()).await.with_context(|| format!("{what} is not undone"))??;
         ensure!(status.success(), "{what}: {status}");
         Ok(())
     }
 
     async fn answer(&mut self) -> Result<Value> {
-        let line =
-            timeout(PATIENCE, self.output.next_line()).await.with_context(|| format!("{}: no word", self.what))?;
+        let line = timeout(DEFAULT_TIMEOUT, self.output.next_line())
+            .await
+            .with_context(|| format!("{}: no word", self.what))?;
         match line? {
             Some(line) => serde_json::from_str(&line).with_context(|| format!("{} says: {line}", self.what)),
             None => bail!("{} has ended: {}", self.what, self.child.wait().await?),

@@ -29,7 +29,7 @@ use tonic::{
 };
 use tower::service_fn;
 
-use crate::{Cluster, until::PATIENCE};
+use crate::{Cluster, wait::DEFAULT_TIMEOUT};
 
 /// The way to the issuer: its address, and how to know it.
 #[derive(Clone)]
@@ -208,7 +208,7 @@ impl Session {
     }
 
     async fn next(&mut self) -> Result<session_response::Kind, Status> {
-        let message = timeout(PATIENCE, self.responses.message())
+        let message = timeout(DEFAULT_TIMEOUT, self.responses.message())
             .await
             .map_err(|_| Status::deadline_exceeded("the issuer said nothing"))??
             .ok_or_else(|| Status::cancelled("the issuer ended the session"))?;

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::{
     World,
     fixture::PodSpec,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 
 /// The container of the application in every pod of [`crate::fixture`].
@@ -57,7 +57,7 @@ impl World {
     /// # Errors
     /// They were not in time.
     pub async fn ready_pods(&self, app: &str, count: usize) -> Result<Vec<Pod>> {
-        until(&format!("{count} pods of {app} are ready"), PATIENCE, async || {
+        until(&format!("{count} pods of {app} are ready"), DEFAULT_TIMEOUT, async || {
             let mut pods = self.pods().list(&ListParams::default().labels(&format!("app={app}"))).await?.items;
             pods.retain(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
             pods.sort_by_key(kube::ResourceExt::name_any);
@@ -185,7 +185,7 @@ impl World {
     /// # Errors
     /// There was none in time.
     pub async fn event(&self, about: &str, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
-        until(&format!("an event about {about} says {what}"), PATIENCE, async || {
+        until(&format!("an event about {about} says {what}"), DEFAULT_TIMEOUT, async || {
             let events = self.cluster.api::<Event>(&self.namespace).list(&ListParams::default()).await?;
             Ok(events
                 .items

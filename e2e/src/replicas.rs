@@ -13,7 +13,7 @@ use crate::{
     cluster::SYSTEM,
     fixture::PodSpec,
     pods::{container_statuses, is_ready},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
 /// The operator's Deployment.
@@ -33,7 +33,7 @@ impl World {
     pub async fn settled(&self) -> Result<()> {
         for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             // A killed container may have to wait for its turn.
-            until(&format!("{name} serves"), PATIENCE * 2, async || {
+            until(&format!("{name} serves"), DEFAULT_TIMEOUT * 2, async || {
                 let wanted = usize::try_from(self.replicas(name).await?)?;
                 let pods = self.product(name).await?;
                 Ok((pods.len() == wanted && pods.iter().all(is_ready)).then_some(()))
@@ -70,7 +70,7 @@ impl World {
         let patch = json!({ "spec": { "replicas": replicas } });
         let deployments = self.cluster.api::<Deployment>(SYSTEM);
         deployments.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        until(&format!("{name} has {replicas} replicas"), PATIENCE, async || {
+        until(&format!("{name} has {replicas} replicas"), DEFAULT_TIMEOUT, async || {
             let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
             let pods = self.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
             Ok((i32::try_from(pods.len())? == replicas && pods.iter().all(is_ready)).then_some(()))
@@ -111,7 +111,7 @@ impl World {
         let id = self.credential(name).await?.id;
         ensure!(id == self.id(name), "{name} has {id}");
         let identities = self.cluster.workload_identities(&self.namespace).await?;
-        until(&format!("the status of {name} is written"), PATIENCE, async || {
+        until(&format!("the status of {name} is written"), DEFAULT_TIMEOUT, async || {
             let object = identities.get(name).await?;
             let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
             let ready = |condition: &Value| {

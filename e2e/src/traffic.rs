@@ -10,7 +10,7 @@ use crate::{
     fixture::PodSpec,
     pods::is_event,
     replicas::address,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
 /// The pods and accounts.
@@ -81,7 +81,7 @@ impl World {
     /// # Errors
     /// One failed, or they were not made in time.
     pub async fn traffic_goes_on(&self, more: u64) -> Result<Sums> {
-        self.traffic_since(Sums::default(), more, PATIENCE).await
+        self.traffic_since(Sums::default(), more, DEFAULT_TIMEOUT).await
     }
 
     /// As [`Self::traffic_goes_on`], counted from what was seen before.
@@ -105,7 +105,7 @@ impl World {
     /// One failed, or a side was not renewed in time.
     pub async fn both_renewed(&self, then: Sums, deadline: Duration) -> Result<Sums> {
         until("both sides are renewed", deadline, async || {
-            let now = self.traffic_since(then, 1, PATIENCE).await?;
+            let now = self.traffic_since(then, 1, DEFAULT_TIMEOUT).await?;
             Ok((now.serials > then.serials && now.peer_serials > then.peer_serials).then_some(now))
         })
         .await

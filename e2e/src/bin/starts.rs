@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use countersign_e2e::{World, apply::documents, fixture::PodSpec, pods::is_event, scenario, until::until};
+use countersign_e2e::{World, apply::documents, fixture::PodSpec, pods::is_event, scenario, wait::until};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 /// Long enough for a node that is far behind.
-const PATIENCE: Duration = Duration::from_secs(600);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Of one kind that run before they are taken away.
 const BATCH: usize = 25;
 
@@ -193,7 +193,7 @@ async fn first_instruction(world: &World, name: &str, kind: Kind) -> Result<f64>
 async fn clear(world: &World) -> Result<()> {
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     world.pods().delete_collection(&now, &ListParams::default()).await.context("delete the pods")?;
-    until("no pod is left", PATIENCE, async || {
+    until("no pod is left", DEFAULT_TIMEOUT, async || {
         Ok(world.pods().list(&ListParams::default()).await?.items.is_empty().then_some(()))
     })
     .await

@@ -12,7 +12,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     replicas::OPERATOR,
     traffic::Sums,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::LogParams};
@@ -29,7 +29,7 @@ async fn without_api_server(world: &World, faults: &Faults, test: &str, span: Du
     lasts(span).await;
     fault.over().await?;
 
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span)?;
     let new_pods = new_pods_start_after_outage(world, "after", 3).await?;
     counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
@@ -61,7 +61,7 @@ async fn without_etcd(world: &World, faults: &Faults, test: &str, span: Duration
     lasts(span).await;
     fault.over().await?;
 
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span)?;
     let new_pods = new_pods_start_after_outage(world, "after", 3).await?;
     counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
@@ -94,7 +94,7 @@ async fn a_slow_api_server_slows_what_is_new_and_nothing_else() {
         fault.tell("slow 2000").await?;
         fault.tell("cut").await?;
         let new_pods = new_pods_start(world, "slow", 3).await?;
-        let during = world.traffic_since(before, 200, PATIENCE).await?.since(before);
+        let during = world.traffic_since(before, 200, DEFAULT_TIMEOUT).await?.since(before);
         let seen = fault.tell("pass").await?;
         fault.over().await?;
         ensure!(number(&seen, "slowed") > 0, "no answer was slow: {seen}");
@@ -128,7 +128,7 @@ async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) ->
         ensure!(id == world.id(&name), "{name} has {id}");
     }
     fault.over().await?;
-    let during = world.traffic_since(before, 20 * span.as_secs(), PATIENCE).await?.since(before);
+    let during = world.traffic_since(before, 20 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span * 2)?;
     let of_500 = of_both - of_429;
     // Each replica has five watches, a lease and a few writers, each with its backoff: what follows from it in a minute is
@@ -179,12 +179,12 @@ async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
         world.ready("comes").await?;
         let id = world.credential("comes").await?.id;
         ensure!(id == world.id("comes"), "the new one has {id}");
-        until("the deleted identity is withdrawn", PATIENCE, async || {
+        until("the deleted identity is withdrawn", DEFAULT_TIMEOUT, async || {
             Ok(world.credential("goes").await.is_err().then_some(()))
         })
         .await?;
         fault.over().await?;
-        let during = world.traffic_since(before, 100, PATIENCE).await?.since(before);
+        let during = world.traffic_since(before, 100, DEFAULT_TIMEOUT).await?.since(before);
         let expired = expired_watches(world).await?.saturating_sub(expired_before);
         ensure!(expired > 0, "no watch was told that its history is gone");
         counted(
@@ -235,7 +235,7 @@ async fn new_pods_start_after_outage(world: &World, name: &str, count: u64) -> R
     for name in names(name, count) {
         world.cluster.apply(&world.identity_yaml(&name, "")).await?;
         let pod = PodSpec::hold(&name).pod(&world.namespace);
-        until("a pod is admitted", PATIENCE, async || world.cluster.apply(&pod).await.map(Some)).await?;
+        until("a pod is admitted", DEFAULT_TIMEOUT, async || world.cluster.apply(&pod).await.map(Some)).await?;
     }
     all_get_theirs(world, name, count).await
 }

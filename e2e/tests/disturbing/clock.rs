@@ -11,7 +11,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::{AGENT, is_event, is_ready, restarts},
     replicas::{OPERATOR, running},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::LogParams};
@@ -39,31 +39,31 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
     }
     world.traffic("50ms").await?;
     let before = world.traffic_goes_on(20).await?;
-    let (off, _) = until("one replica leads", PATIENCE, async || world.leader().await).await?;
+    let (off, _) = until("one replica leads", DEFAULT_TIMEOUT, async || world.leader().await).await?;
     let pods = world.cluster.api::<Pod>(SYSTEM);
     let victim = pods.get(&off).await?;
     let fault = set(faults, &victim, "operator", ahead).await?;
     let begun = Instant::now();
-    until("another replica leads", PATIENCE, async || {
+    until("another replica leads", DEFAULT_TIMEOUT, async || {
         Ok(world.leader().await?.filter(|(name, _)| *name != off).map(drop))
     })
     .await?;
     let takeover = begun.elapsed();
-    until("the one whose clock is off is not ready", PATIENCE, async || {
+    until("the one whose clock is off is not ready", DEFAULT_TIMEOUT, async || {
         Ok((!is_ready(&pods.get(&off).await?)).then_some(()))
     })
     .await?;
     let unready = begun.elapsed();
 
     world.new_pod("meanwhile").await?;
-    let during = world.both_renewed(before, PATIENCE * 2).await?;
+    let during = world.both_renewed(before, DEFAULT_TIMEOUT * 2).await?;
     ensure!(log(world, &off).await?.contains("set the clock of its node"), "{off} does not say why");
     fault.over().await?;
     let back = Instant::now();
     world.settled().await?;
     let back = back.elapsed();
     world.new_pod("after").await?;
-    let after = world.both_renewed(during, PATIENCE * 2).await?;
+    let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
     let now = pods.get(&off).await?;
     ensure!(running(&now, "operator") == running(&victim, "operator"), "{off} was started anew");
     let counts = json!({
@@ -82,7 +82,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
     for pod in world.product(OPERATOR).await? {
         set_back.push(set(faults, &pod, "operator", ahead).await?);
     }
-    until("no replica is ready", PATIENCE, async || {
+    until("no replica is ready", DEFAULT_TIMEOUT, async || {
         Ok((!world.product(OPERATOR).await?.iter().any(is_ready)).then_some(()))
     })
     .await?;
@@ -95,7 +95,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
         world.cluster.apply(&PodSpec::hold("late").pod(&other.namespace)).await?;
         lasts(span).await;
         ensure!(!is_ready(&other.pods().get("late").await?), "a pod was given an identity by a wrong clock");
-        let during = world.traffic_since(before, span.as_secs(), PATIENCE).await?;
+        let during = world.traffic_since(before, span.as_secs(), DEFAULT_TIMEOUT).await?;
         for fault in set_back {
             fault.over().await?;
         }
@@ -104,7 +104,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
         let id = other.credential("late").await?.id;
         ensure!(id == other.id("late"), "late has {id}");
         let seconds = back.elapsed().as_secs();
-        let after = world.both_renewed(during, PATIENCE * 2).await?;
+        let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
         let counts = json!({ "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_the_new_pod_had_its_identity": seconds });
         counted("the clocks of all replicas are off", &after.since(before).counts(&counts))
     };
@@ -124,15 +124,15 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
         set_back.push(set(faults, &world.pods().get(pod).await?, AGENT, ahead).await?);
     }
     lasts(span).await;
-    let during = world.traffic_since(before, span.as_secs(), PATIENCE).await?;
+    let during = world.traffic_since(before, span.as_secs(), DEFAULT_TIMEOUT).await?;
     for fault in set_back {
         fault.over().await?;
     }
     let back = Instant::now();
-    let after = world.both_renewed(during, PATIENCE * 2).await?;
+    let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
     // That the clock went back, at the beginning or at the end, the agent finds out by itself: it had the other time.
     for (pod, before) in ["client", "server"].into_iter().zip(noticed_before) {
-        until(&format!("{pod}'s agent says that its clock was set back"), PATIENCE, async || {
+        until(&format!("{pod}'s agent says that its clock was set back"), DEFAULT_TIMEOUT, async || {
             Ok((times_set_back(world, pod).await? > before).then_some(()))
         })
         .await?;

@@ -11,7 +11,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     issuer::{Issuer, csr},
     pods::is_event,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::batch::v1::Job;
@@ -31,7 +31,7 @@ async fn real(world: &World, accounts: usize, replicas: u32) -> Result<()> {
     let accounts: Vec<String> = (0..accounts).map(|number| format!("herd-{number}")).collect();
     let begun = Instant::now();
     world.idle(&accounts, replicas).await?;
-    let pods = world.each_has_its_own(&accounts, usize::try_from(replicas)?, PATIENCE * 6).await?;
+    let pods = world.each_has_its_own(&accounts, usize::try_from(replicas)?, DEFAULT_TIMEOUT * 6).await?;
     let counts = json!({ "pods_with_their_own_identity": pods, "seconds": begun.elapsed().as_secs() });
     counted("pods started at once", &counts)
 }
@@ -49,7 +49,7 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     }
     let jobs = world.cluster.api::<Job>(&world.namespace);
     for account in &accounts {
-        let left = (PATIENCE * 10).saturating_sub(begun.elapsed());
+        let left = (DEFAULT_TIMEOUT * 10).saturating_sub(begun.elapsed());
         until(&format!("{each} pods of {account} have ended well"), left, async || {
             let succeeded = jobs.get(account).await?.status.and_then(|status| status.succeeded);
             Ok((succeeded == Some(i32::try_from(each)?)).then_some(()))
@@ -115,7 +115,7 @@ async fn token(world: &World, name: &str, account: &str, audience: &str) -> Resu
 /// Has a certificate issued for this token; it must be of this account and this key. Returns how often it was put off.
 async fn issued(world: &World, issuer: &Issuer, account: &str, token: &str) -> Result<u64> {
     let mut tries: u64 = 0;
-    until("a certificate is issued", PATIENCE, async || {
+    until("a certificate is issued", DEFAULT_TIMEOUT, async || {
         tries += 1;
         let mut session = issuer.open(token).await?;
         let state = session.state().await?;

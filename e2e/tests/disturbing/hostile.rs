@@ -15,7 +15,7 @@ use countersign_e2e::{
     World,
     faults::{alone, counted},
     issuer::Road,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use serde_json::json;
 use tokio::{
@@ -71,7 +71,7 @@ async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
             hostile.spawn(annoy(way, road.clone(), done.clone()));
         }
         let enough = HOSTILE as u64;
-        until("all hostile peers have connected", PATIENCE, async || {
+        until("all hostile peers have connected", DEFAULT_TIMEOUT, async || {
             Ok((done.connected.load(Ordering::Relaxed) >= enough).then_some(()))
         })
         .await?;
@@ -106,7 +106,7 @@ async fn prepared(world: &World) -> Result<(Road, String)> {
     let audience = world.cluster.control_plane().await?.audience;
     let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
     let road = Road::of(&world.cluster).await?;
-    until("the issuer accepts a good token", PATIENCE, async || {
+    until("the issuer accepts a good token", DEFAULT_TIMEOUT, async || {
         let state = road.connect().await?.open(&token).await?.state().await?;
         Ok((!state.identities.is_empty()).then_some(()))
     })
@@ -126,7 +126,7 @@ async fn honest(road: &Road, token: &str) -> Result<Honest> {
     for _ in 0..HONEST {
         let begin = Instant::now();
         let state = async { anyhow::Ok(road.connect().await?.open(token).await?.state().await?) };
-        match timeout(PATIENCE, state).await {
+        match timeout(DEFAULT_TIMEOUT, state).await {
             Ok(Ok(state)) if !state.identities.is_empty() => took.push(begin.elapsed()),
             _ => failed += 1,
         }

@@ -13,7 +13,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     issuer::{Issuer, csr},
     replicas::{OPERATOR, WEBHOOK},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{Api, api::PostParams};
@@ -41,7 +41,7 @@ async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
         admissions(world).await?;
         mark(world, AFTER_ADMISSIONS).await?;
         let [issuing, admitting] =
-            until("the audit log has it all", PATIENCE, async || requests(&audit, world)).await?;
+            until("the audit log has it all", DEFAULT_TIMEOUT, async || requests(&audit, world)).await?;
         counted(
             "requests to the API server",
             &json!({
@@ -68,7 +68,7 @@ async fn issues(world: &World) -> Result<()> {
     for number in 0..STREAMS {
         let pod = world.never_runs(&format!("busy-{number}"), "busy").await?;
         let token = world.service_account_token("busy", &[&audience], Some(&pod)).await?;
-        let session = until("the issuer knows the pod and its identity", PATIENCE, async || {
+        let session = until("the issuer knows the pod and its identity", DEFAULT_TIMEOUT, async || {
             let mut session = issuer.open(&token).await?;
             Ok((!session.state().await?.identities.is_empty()).then_some(session))
         });
@@ -76,7 +76,7 @@ async fn issues(world: &World) -> Result<()> {
     }
     // What a new identity brings with it (its status) is written before it is counted.
     let identities = world.cluster.workload_identities(&world.namespace).await?;
-    until("the status of busy is written", PATIENCE, async || {
+    until("the status of busy is written", DEFAULT_TIMEOUT, async || {
         let status = identities.get("busy").await?.data["status"]["pods"]["matched"].clone();
         Ok((status == json!(STREAMS)).then_some(()))
     })

@@ -11,7 +11,7 @@ use countersign_e2e::{
     faults::{Faults, any, counted, faulty, soak_time},
     pods::{AGENT, container_statuses},
     replicas::{OPERATOR, WEBHOOK, running},
-    until::PATIENCE,
+    wait::DEFAULT_TIMEOUT,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -56,7 +56,7 @@ async fn killing(world: &World, faults: &Faults, span: Duration) -> Result<()> {
     let accounts: Vec<String> = (0..4).map(|number| format!("load-{number}")).collect();
     world.idle(&accounts, REPLICAS).await?;
     let replicas = usize::try_from(REPLICAS)?;
-    world.each_has_its_own(&accounts, replicas, PATIENCE).await?;
+    world.each_has_its_own(&accounts, replicas, DEFAULT_TIMEOUT).await?;
     let before = world.traffic_goes_on(20).await?;
 
     let mut killed = Killed::default();
@@ -79,8 +79,8 @@ async fn killing(world: &World, faults: &Faults, span: Duration) -> Result<()> {
     }
 
     world.settled().await?;
-    let pods = world.each_has_its_own(&accounts, replicas, PATIENCE * 4).await?;
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    let pods = world.each_has_its_own(&accounts, replicas, DEFAULT_TIMEOUT * 4).await?;
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     let Killed { operators, webhooks, agents, workloads } = killed;
     ensure!(operators > 0 && webhooks > 0 && agents > 0 && workloads > 0, "not everything was killed: {killed:?}");
     let counts = json!({

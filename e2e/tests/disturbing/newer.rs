@@ -7,7 +7,7 @@ use countersign_e2e::{
     cluster::Cluster,
     faults::{alone, counted},
     fixture::PodSpec,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -75,7 +75,7 @@ async fn serve(world: &World) -> Result<()> {
     let domain = format!("{}  {FIELD}: of the domain\n", world.trust_domain_yaml(""));
     let identity = world.identity_yaml("newer", &format!("{FIELD}: of the identity"));
     // The API server serves a changed definition a moment later: until then it would drop the field.
-    until("the API server knows the field", PATIENCE, async || {
+    until("the API server knows the field", DEFAULT_TIMEOUT, async || {
         world.cluster.apply(&domain).await?;
         world.cluster.apply(&identity).await?;
         let both = [identity_of(world).await?, domain_of(world).await?];
@@ -91,7 +91,7 @@ async fn serve(world: &World) -> Result<()> {
     let id = world.credential("newer").await?.id;
     ensure!(id == world.id("newer"), "the pod has {id}");
     // The operator writes the status again: the pod is counted now.
-    let object = until("the status counts the pod", PATIENCE, async || {
+    let object = until("the status counts the pod", DEFAULT_TIMEOUT, async || {
         let object = identity_of(world).await?;
         Ok((object.data.pointer("/status/pods/matched") == Some(&json!(1))).then_some(object))
     })

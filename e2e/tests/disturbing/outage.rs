@@ -9,7 +9,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::is_event,
     replicas::OPERATOR,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
 /// R27: without an operator what was issued serves on, a new pod waits and says why; and it goes on by itself when the operator
@@ -35,7 +35,8 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
         world.scale(OPERATOR, original).await?;
         outcome?;
         let credential =
-            until("the late one has its identity", PATIENCE, async || world.credential("late").await.map(Some)).await?;
+            until("the late one has its identity", DEFAULT_TIMEOUT, async || world.credential("late").await.map(Some))
+                .await?;
         assert_eq!(credential.id, world.id("late"));
         no_failures(world, 1).await
     })
@@ -46,7 +47,7 @@ async fn without_operator(world: &World) -> Result<()> {
     let late = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("late") };
     world.cluster.apply(&late.pod(&world.namespace)).await?;
     world.ready("late").await?;
-    until("the late one is told to wait", PATIENCE, async || {
+    until("the late one is told to wait", DEFAULT_TIMEOUT, async || {
         let said = world.demo("late", &["workload-api"]).await?;
         let said = countersign_e2e::pods::lines(&String::from_utf8(said)?).pop().unwrap_or_default();
         ensure!(said["code"] == "Unavailable", "it is told {said}");
@@ -65,7 +66,7 @@ async fn no_failures(world: &World, more: u64) -> Result<()> {
         Ok(sums["handshakes"].as_u64())
     };
     let before = done().await?.unwrap_or(0);
-    until(&format!("{more} more handshakes are done"), PATIENCE, async || {
+    until(&format!("{more} more handshakes are done"), DEFAULT_TIMEOUT, async || {
         Ok(done().await?.filter(|now| *now >= before + more).map(drop))
     })
     .await

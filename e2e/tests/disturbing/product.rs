@@ -11,7 +11,7 @@ use countersign_e2e::{
     issuer::{Issuer, csr},
     pods::{AGENT, APP, container_statuses, identity_of, restarts},
     replicas::{OPERATOR, address, running},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -28,12 +28,12 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
         }
         world.traffic("50ms").await?;
         let before = world.traffic_goes_on(20).await?;
-        let (old, transitions) = until("one replica leads", PATIENCE, async || world.leader().await).await?;
+        let (old, transitions) = until("one replica leads", DEFAULT_TIMEOUT, async || world.leader().await).await?;
         let pods = world.cluster.api::<Pod>(SYSTEM);
         let container = running(&pods.get(&old).await?, "operator").context("the leader runs")?;
         let fault = faults.begin(&["pause", "--container", &container]).await?;
         let begun = Instant::now();
-        let (new, _) = until("another replica leads", PATIENCE, async || {
+        let (new, _) = until("another replica leads", DEFAULT_TIMEOUT, async || {
             Ok(world.leader().await?.filter(|(name, _)| *name != old))
         })
         .await?;
@@ -48,7 +48,7 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
         ensure!(now == new, "{now} leads, and {new} did when {old} was woken");
         let woken = pods.get(&old).await?;
         ensure!(running(&woken, "operator").as_deref() == Some(&container), "the paused one was started anew");
-        let during = world.traffic_since(before, 200, PATIENCE).await?.since(before);
+        let during = world.traffic_since(before, 200, DEFAULT_TIMEOUT).await?.since(before);
         let counts = json!({
             "takeover_seconds": takeover.as_secs_f64().round(), "transitions": transitions_now - transitions, "new_pods": 2,
         });
@@ -74,12 +74,12 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let failed_before = [failed_streams(world, "client").await?, failed_streams(world, "server").await?];
     let fault = faults.begin(&arguments).await?;
     lasts(span).await;
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?;
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?;
     let failed = [failed_streams(world, "client").await?, failed_streams(world, "server").await?];
     fault.over().await?;
 
     let back = Instant::now();
-    let after = world.both_renewed(during, PATIENCE + Duration::from_secs(life)).await?;
+    let after = world.both_renewed(during, DEFAULT_TIMEOUT + Duration::from_secs(life)).await?;
     let (unchanged, renewed) = (during.since(before), after.since(before));
     ensure!(unchanged.serials == 0 && unchanged.peer_serials == 0, "renewed while cut off: {unchanged:?}");
     for (pod, (before, now)) in ["client", "server"].into_iter().zip(failed_before.into_iter().zip(failed)) {
@@ -120,14 +120,15 @@ async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> 
     world.idle(&accounts, replicas).await?;
     let replicas = usize::try_from(replicas)?;
     let all = accounts.len() * replicas;
-    until("all pods are held", PATIENCE * 2, async || Ok((held_pods(world).await? == all).then_some(()))).await?;
+    until("all pods are held", DEFAULT_TIMEOUT * 2, async || Ok((held_pods(world).await? == all).then_some(())))
+        .await?;
     lasts(span.saturating_sub(begun.elapsed())).await;
     let waiting = held_pods(world).await?;
     ensure!(waiting == all, "{waiting} of {all} pods are still held");
 
     world.scale(OPERATOR, before).await?;
     let back = Instant::now();
-    let started = world.each_has_its_own(&accounts, replicas, PATIENCE * 4).await?;
+    let started = world.each_has_its_own(&accounts, replicas, DEFAULT_TIMEOUT * 4).await?;
     let took = back.elapsed();
     let mut again = 0;
     for pod in &world.pods().list(&kube::api::ListParams::default()).await?.items {
@@ -188,7 +189,7 @@ async fn a_token_presented_while_its_session_is_live_displaces_it_with_an_event(
         world.event("victim", "that its session was displaced", displaced).await?;
 
         let begun = Instant::now();
-        let ended = until("the agent takes its session back", PATIENCE, async || {
+        let ended = until("the agent takes its session back", DEFAULT_TIMEOUT, async || {
             Ok(session.state().await.err().filter(|status| status.code() != Code::DeadlineExceeded))
         })
         .await?;

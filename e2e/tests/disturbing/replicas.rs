@@ -11,7 +11,7 @@ use countersign_e2e::{
     faults::alone,
     fixture::PodSpec,
     pods::is_ready,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
@@ -70,7 +70,7 @@ async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
 
 /// The names of the replicas, once there are exactly so many and all are ready.
 async fn whole(world: &World, replicas: usize) -> Result<Vec<String>> {
-    until(&format!("{replicas} operators are ready"), PATIENCE, async || {
+    until(&format!("{replicas} operators are ready"), DEFAULT_TIMEOUT, async || {
         let named = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
         let pods = world.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
         let ready = pods.iter().filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none()).count();
@@ -104,7 +104,7 @@ async fn leading(world: &World, replicas: &[String]) -> Result<Vec<String>> {
 async fn counted(world: &World, pods: u32) -> Result<Value> {
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     let mut status = Value::Null;
-    until(&format!("the status says {pods} matched and served"), PATIENCE, async || {
+    until(&format!("the status says {pods} matched and served"), DEFAULT_TIMEOUT, async || {
         status = identities.get("many").await?.data["status"].clone();
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let is = |type_: &str| conditions.iter().any(|one| one["type"] == type_ && one["status"] == "True");

@@ -12,7 +12,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::APP,
     replicas::OPERATOR,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -48,7 +48,7 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
         let (moved_before, failed_before) = streams_ended(world, &pods).await?;
         for _ in 0..2 {
             roll_out(world).await?;
-            then = world.traffic_since(then, HANDSHAKES, PATIENCE * 2).await?;
+            then = world.traffic_since(then, HANDSHAKES, DEFAULT_TIMEOUT * 2).await?;
         }
 
         let (mut updates, mut shortest) = (0, SignedDuration::MAX);
@@ -95,7 +95,7 @@ async fn roll_out(world: &World) -> Result<()> {
     let deployments = world.cluster.api::<Deployment>(SYSTEM);
     deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
     let pods = world.cluster.api::<Pod>(SYSTEM);
-    until("the old replicas are gone", PATIENCE * 2, async || {
+    until("the old replicas are gone", DEFAULT_TIMEOUT * 2, async || {
         for name in &old {
             if pods.get_opt(name).await?.is_some() {
                 return Ok(None);

@@ -9,7 +9,7 @@ use countersign_e2e::{
     World,
     faults::{counted, faulty, lasts},
     issuer::Road,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use serde_json::json;
 use tonic::Code;
@@ -59,7 +59,7 @@ async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_boun
 /// Each replica opens a session for a token of the pod.
 async fn accepted_by_all(world: &World, pod: &(String, String)) -> Result<()> {
     for address in world.operators().await? {
-        until("the replica opens a session", PATIENCE, async || {
+        until("the replica opens a session", DEFAULT_TIMEOUT, async || {
             let token = token(world, pod).await?;
             let state = at(world, &address).await?.connect().await?.open(&token).await?.state().await?;
             Ok((!state.identities.is_empty()).then_some(()))

@@ -22,7 +22,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::is_ready,
     replicas::{WEBHOOK, WEBHOOK_CA},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -95,14 +95,14 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
         assert_eq!(self::bundle(&world.cluster).await?, bundle, "of the same CA");
 
         delete(&secrets, "countersign-webhook-ca").await?;
-        until("there is another CA", PATIENCE, async || {
+        until("there is another CA", DEFAULT_TIMEOUT, async || {
             Ok(self::bundle(&world.cluster).await.ok().filter(|now| *now != bundle))
         })
         .await?;
         // Each replica must serve what the new one signed: enough to be asked of both.
         let pod = pod(world, "after").await?;
         let mut in_a_row = 0;
-        until("admissions succeed again", PATIENCE, async || {
+        until("admissions succeed again", DEFAULT_TIMEOUT, async || {
             in_a_row = if admit(&world.pods(), &pod).await.is_ok() { in_a_row + 1 } else { 0 };
             Ok((in_a_row >= 20).then_some(()))
         })
@@ -123,7 +123,7 @@ async fn without_the_controller_of_its_ca_the_webhook_serves_on_and_new_replicas
             admit(&world.pods(), &pod).await?;
             let old: Vec<_> = world.product(WEBHOOK).await?.into_iter().map(|pod| pod.metadata.name).collect();
             restart(&world.cluster).await?;
-            until("all replicas are new and serve", PATIENCE, async || {
+            until("all replicas are new and serve", DEFAULT_TIMEOUT, async || {
                 let now = world.product(WEBHOOK).await?;
                 let new = now.iter().filter(|pod| is_ready(pod) && !old.contains(&pod.metadata.name)).count();
                 Ok((new == now.len() && new >= 2).then_some(()))

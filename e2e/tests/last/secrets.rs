@@ -15,12 +15,11 @@ use countersign_e2e::{
     cluster::{AUTHORITIES, SYSTEM},
     faults::counted,
     fixture::{AUDIENCE, PodSpec},
+    log_capture::{LogCapture, MissingLogs},
     pods::{AGENT, APP},
-    record::{Gaps, Record},
-    scenario,
+    scenario, secret_patterns,
     secrets::{Search, Secret, Seen},
-    shapes,
-    until::{PATIENCE, gone, until},
+    wait::{DEFAULT_TIMEOUT, gone, until},
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -32,8 +31,8 @@ use serde_json::{Value, json};
 
 /// The namespaces of the test that writes a token into its log so that it is found begin with this.
 const LOUD: &str = "e2e-found-";
-/// Of so many containers' lives, the log of one may be missing: some pods are taken away the moment they start.
-const MISSED: usize = 20;
+/// One log may be missing for this many container runs: some pods are deleted the moment they start.
+const MOST_UNREAD: usize = 20;
 
 #[tokio::test]
 async fn no_key_and_no_token_is_in_logs_events_or_objects() {
@@ -69,10 +68,10 @@ async fn what_is_there_is_found() {
         for what in ["the token", "a token"] {
             assert!(found.contains(&format!("{what} {map}")), "{what} is not found {map}: {found:?}");
         }
-        let record = Record::of(&world.cluster).await?;
-        until("the token is found in the log", PATIENCE, async || {
+        let capture = LogCapture::of(&world.cluster).await?;
+        until("the token is found in the log", DEFAULT_TIMEOUT, async || {
             let mut found = Vec::new();
-            logs(&record, &mut search, &mut found)?;
+            logs(&capture, &mut search, &mut found)?;
             let log = format!("in the log {}_loud_{APP}_", world.namespace);
             let has = |what: &str| found.iter().any(|found| found.starts_with(&format!("{what} {log}")));
             Ok((has("the token") && has("a token")).then_some(()))
@@ -103,7 +102,7 @@ type: Normal
     let applied = cluster.apply(&event).await;
     past.end().await?;
     applied?;
-    gone(&Api::<Namespace>::all(cluster.client.clone()), namespace, PATIENCE).await?;
+    gone(&Api::<Namespace>::all(cluster.client.clone()), namespace, DEFAULT_TIMEOUT).await?;
 
     let mut found = Vec::new();
     // Of the whole log only what is about it: the other test reads it all.
@@ -125,7 +124,7 @@ async fn live(world: &World) -> Result<()> {
     world.ready("keeper").await?;
 
     let mut serials = std::collections::BTreeSet::new();
-    until("the identity was renewed twice", PATIENCE, async || {
+    until("the identity was renewed twice", DEFAULT_TIMEOUT, async || {
         serials.insert(world.credential("keeper").await?.serial);
         world.jwt_file("keeper", AUDIENCE).await?;
         Ok((serials.len() >= 3).then_some(()))
@@ -138,12 +137,12 @@ async fn live(world: &World) -> Result<()> {
     let issuer = countersign_e2e::issuer::Issuer::connect(&world.cluster).await?;
     issuer.open(&token).await?.state().await?;
     issuer.refusal(&countersign_e2e::tokens::signed_by_another_key(&token)?).await?;
-    // The record is that of this run, and at debug level: of operator, webhook and agent.
-    let record = Record::of(&world.cluster).await?;
+    // The capture is that of this run, and at debug level: of operator, webhook and agent.
+    let capture = LogCapture::of(&world.cluster).await?;
     let writers = ["_operator_".to_owned(), "_webhook_".to_owned(), format!("{}_keeper_{AGENT}_", world.namespace)];
     for writer in writers {
-        until(&format!("{writer} has logged at debug level"), PATIENCE, async || {
-            let logs = record.logs()?;
+        until(&format!("{writer} has logged at debug level"), DEFAULT_TIMEOUT, async || {
+            let logs = capture.logs()?;
             let of_it = logs.iter().filter(|(name, _)| name.starts_with(SYSTEM) || name.starts_with(&world.namespace));
             let mut of_it = of_it.filter(|(name, _)| name.contains(&writer));
             Ok(of_it.any(|(_, text)| text.contains("DEBUG")).then_some(()))
@@ -159,8 +158,8 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     ensure!(!secrets.is_empty(), "no test has seen a secret");
     let mut search = Search::new(&secrets)?;
     let mut found = Vec::new();
-    let record = Record::of(cluster).await?;
-    let read = logs(&record, &mut search, &mut found)?;
+    let capture = LogCapture::of(cluster).await?;
+    let read = logs(&capture, &mut search, &mut found)?;
     objects(cluster, &mut search, &mut found).await?;
     let mut places = vec!["logs", "objects"];
     if let Some(audit) = Audit::given("the search for secrets in what is gone by now") {
@@ -172,25 +171,25 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     }
     found.retain(|found| !found.contains(LOUD));
     // Whether a pod was taken away on purpose cannot be told from here, nor whether its agent had come to say anything.
-    let Gaps { missed, cut } = record.gaps()?;
+    let MissingLogs { unread, truncated } = capture.missing()?;
     counted(
         "search for secrets",
         &json!({
-            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_missed": missed.len(), "logs_cut": cut.len(),
+            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_unread": unread.len(), "logs_truncated": truncated.len(),
         }),
     )?;
     ensure!(found.is_empty(), "{} secrets were looked for; found: {found:#?}", secrets.len());
     for place in places {
         ensure!(search.searched.get(place) > Some(&0), "nothing was searched in {place}");
     }
-    ensure!(missed.len() * MISSED <= read, "of {read} logs {} more are missing: {missed:?}", missed.len());
+    ensure!(unread.len() * MOST_UNREAD <= read, "of {read} logs {} more are missing: {unread:?}", unread.len());
     Ok(())
 }
 
 /// Looks in a text of some place for all that was seen, and for whatever has the shape of it.
 fn look(place: &str, text: &str, say: impl Fn() -> String, search: &mut Search, found: &mut Vec<String>) {
     found.extend(search.find(place, text).iter().map(|secret| format!("{secret} {}", say())));
-    found.extend(shapes::find(text).iter().map(|shape| format!("{shape} {}", say())));
+    found.extend(secret_patterns::find(text).iter().map(|pattern| format!("{pattern} {}", say())));
 }
 
 /// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer.
@@ -214,8 +213,8 @@ fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Resul
 }
 
 /// Of every container that ran; how many there were.
-fn logs(record: &Record, search: &mut Search, found: &mut Vec<String>) -> Result<usize> {
-    let logs = record.logs()?;
+fn logs(capture: &LogCapture, search: &mut Search, found: &mut Vec<String>) -> Result<usize> {
+    let logs = capture.logs()?;
     for (name, text) in &logs {
         look("logs", text, || format!("in the log {name}"), search, found);
     }
@@ -238,7 +237,7 @@ async fn objects(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>
                     format!("{} {}/{}", resource.kind, object.namespace().unwrap_or_default(), object.name_any());
                 found.extend(search.find("objects", &text).iter().map(|secret| format!("{secret} in {place}")));
                 if !may_hold_keys(&resource.kind, &object) {
-                    found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in {place}")));
+                    found.extend(secret_patterns::find(&text).iter().map(|pattern| format!("{pattern} in {place}")));
                 }
             }
         }

@@ -11,7 +11,7 @@ use countersign_e2e::{
     credential::FOLDER,
     fixture::PodSpec,
     scenario,
-    until::{PATIENCE, gone, until, watch},
+    wait::{DEFAULT_TIMEOUT, gone, until, watch},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -56,7 +56,7 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         ensure!(journals == self::journals(cluster).await?, "the journals have changed");
 
         serves(cluster).await?;
-        until("our kinds are served", PATIENCE, async || Ok(cluster.apply(&resources).await.ok())).await?;
+        until("our kinds are served", DEFAULT_TIMEOUT, async || Ok(cluster.apply(&resources).await.ok())).await?;
         // A TrustDomain of the same name is not the same: neither a new root nor the old one without consent.
         let domains = cluster.trust_domains().await?;
         let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT));
@@ -65,7 +65,7 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         // What names no journal, or another, adopts none: the operator has seen it once its status is of that version.
         for other in ["true", "0b5d6a39-0000-4000-8000-000000000000"] {
             adopt(&domains, &world.trust_domain, other).await?;
-            until("the operator has looked at the annotation", PATIENCE, async || {
+            until("the operator has looked at the annotation", DEFAULT_TIMEOUT, async || {
                 let domain = domains.get(&world.trust_domain).await?;
                 let message = stalled(&domain).context("it adopted what was not named")?;
                 Ok(message.contains(other).then_some(()))
@@ -113,7 +113,7 @@ async fn journals(cluster: &Cluster) -> Result<Vec<(String, Option<String>)>> {
 
 /// Fails if anything of ours is left, beside the authorities the demonstration and the pods of this test.
 async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
-    gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, PATIENCE).await?;
+    gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, DEFAULT_TIMEOUT).await?;
     let mut left = Vec::new();
     for group in Discovery::new(cluster.client.clone()).run().await?.groups() {
         ensure!(group.name() != "countersign.dev", "our kinds are still served");

@@ -8,7 +8,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::lines,
     scenario,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -189,7 +189,7 @@ async fn claims_an_account_added_later_does_not_take_another_namespaces_id() {
         let pod = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("payments") };
         shop.cluster.apply(&pod.pod(&shop.namespace)).await?;
         shop.ready("payments").await?;
-        until("the pod of the account is denied", PATIENCE, async || {
+        until("the pod of the account is denied", DEFAULT_TIMEOUT, async || {
             let code = answer(shop, "payments").await?;
             ensure!(code == "PermissionDenied", "it answers {code}");
             Ok(Some(()))
@@ -320,7 +320,7 @@ async fn claims_to_one_dns_name_leave_it_to_the_namespace_that_had_it_first() {
             world.ready(pod).await?;
         }
         let has = async |world: &World, pod: &str, names: &[&str]| {
-            until(&format!("{pod} has the names {names:?}"), PATIENCE, async || {
+            until(&format!("{pod} has the names {names:?}"), DEFAULT_TIMEOUT, async || {
                 let mut found = world.credential(pod).await?.dns_names;
                 found.sort();
                 ensure!(found == names, "it has {found:?}");

@@ -8,7 +8,7 @@ use countersign_e2e::{
     fixture::{AUDIENCE, Image, PodSpec},
     pods::is_event,
     scenario,
-    until::PATIENCE,
+    wait::DEFAULT_TIMEOUT,
 };
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
         world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
         world.cluster.apply(&world.identity_yaml("server", "")).await?;
         world.cluster.apply(&serve.pod(&world.namespace)).await?;
-        world.says("server", "that it listens", PATIENCE, |line| is_event(line, "listening")).await?;
+        world.says("server", "that it listens", DEFAULT_TIMEOUT, |line| is_event(line, "listening")).await?;
         let server = world.ready("server").await?;
         let address = server.status.and_then(|status| status.pod_ip).expect("a ready pod has an address");
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use countersign_e2e::{World, fixture::PodSpec, scenario, until::watch};
+use countersign_e2e::{World, fixture::PodSpec, scenario, wait::watch};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
 

@@ -11,7 +11,7 @@ use countersign_e2e::{
     cluster::SYSTEM,
     replicas::{OPERATOR, WEBHOOK, WEBHOOK_CA},
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::{apps::v1::Deployment, policy::v1::PodDisruptionBudget};
 use kube::ResourceExt as _;
@@ -24,7 +24,7 @@ async fn a_drain_may_not_take_all_replicas_at_once() {
         for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             let replicas = world.replicas(name).await?;
             // The status says of which pods: a budget that selects nothing guards nothing.
-            let (stay, may_go) = until(&format!("the budget of {name} counts its pods"), PATIENCE, async || {
+            let (stay, may_go) = until(&format!("the budget of {name} counts its pods"), DEFAULT_TIMEOUT, async || {
                 let status = budgets.get(name).await?.status.unwrap_or_default();
                 let counted = [status.expected_pods, status.current_healthy] == [Some(replicas); 2];
                 let (stay, may_go) = (status.desired_healthy, status.disruptions_allowed);

@@ -11,7 +11,7 @@ use countersign_e2e::{
     faults::counted,
     issuer::{Issuer, csr, csr_of},
     scenario, tokens,
-    until::{PATIENCE, gone, until},
+    wait::{DEFAULT_TIMEOUT, gone, until},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -34,16 +34,16 @@ async fn installed(world: &World) -> Result<String> {
 
 /// Waits until the issuer knows the pod and its identity: a token that is good is then accepted.
 async fn accepted(issuer: &Issuer, token: &str) -> Result<()> {
-    until("the issuer accepts a good token", PATIENCE, async || {
+    until("the issuer accepts a good token", DEFAULT_TIMEOUT, async || {
         let state = issuer.open(token).await?.state().await?;
         Ok((!state.identities.is_empty()).then_some(()))
     })
     .await
 }
 
-/// R70: a pod shaped by hand gets exactly what its account is granted, whatever it asks for.
+/// R70: a handmade pod gets exactly what its account is granted, whatever it asks for.
 #[tokio::test]
-async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
+async fn a_handmade_pod_gets_what_its_account_is_granted() {
     scenario("by-hand", async |world| {
         let audience = installed(world).await?;
         let pod = world.never_runs("handmade", "account").await?;
@@ -115,10 +115,10 @@ async fn an_expired_token_is_refused() {
         let expiry = tokens::claims(&token)?["exp"].as_i64().expect("an expiry");
         let left = Duration::from_secs(u64::try_from(expiry - Timestamp::now().as_second())?);
         // What was opened with it ends with it.
-        let ended = timeout(left + PATIENCE, open.end()).await?;
+        let ended = timeout(left + DEFAULT_TIMEOUT, open.end()).await?;
         assert_eq!(ended.code(), Code::Unauthenticated, "{}", ended.message());
         let (code, message) =
-            until("the token is refused", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await?;
+            until("the token is refused", DEFAULT_TIMEOUT, async || issuer.refusal(&token).await.map(Some)).await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");
         assert!(message.contains("expired"), "{message}");
         counted("a token after its `exp`, new and on an open stream", &json!({ "streams_ended": 1, "refused": 1 }))
@@ -171,9 +171,10 @@ async fn the_token_of_a_pod_that_is_gone_is_refused_and_so_is_it_for_its_namesak
         accepted(&issuer, &token).await?;
 
         delete(&world.pods(), "phoenix").await?;
-        gone(&world.pods(), "phoenix", PATIENCE).await?;
+        gone(&world.pods(), "phoenix", DEFAULT_TIMEOUT).await?;
         let refused = async || {
-            until("the issuer refuses the token", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await
+            until("the issuer refuses the token", DEFAULT_TIMEOUT, async || issuer.refusal(&token).await.map(Some))
+                .await
         };
         let (code, message) = refused().await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");

@@ -9,7 +9,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::{is_event, restarts},
     scenario::scenario_without_namespace,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use futures::{StreamExt as _, stream};
 use kube::{ResourceExt as _, api::ListParams};
@@ -92,7 +92,7 @@ fn deployment(world: &World) -> String {
 
 /// The name of the Deployment's pod.
 async fn pod(world: &World) -> Result<String> {
-    until("the Deployment has a pod", PATIENCE, async || {
+    until("the Deployment has a pod", DEFAULT_TIMEOUT, async || {
         let pods = world.pods().list(&ListParams::default().labels("app=ordered")).await?;
         Ok(pods.items.first().map(kube::ResourceExt::name_any))
     })
@@ -102,7 +102,8 @@ async fn pod(world: &World) -> Result<String> {
 async fn has_identity(world: &World) -> Result<()> {
     let name = pod(world).await?;
     let ready = world.ready(&name).await?;
-    let first = world.says(&name, "what was there", PATIENCE, |line| is_event(line, "first-instruction")).await?;
+    let first =
+        world.says(&name, "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction")).await?;
     ensure!(first["id"] == world.id("ordered"), "{} has {first}", ready.name_any());
     ensure!(restarts(&ready) == 0, "{name} was restarted");
     Ok(())

@@ -11,7 +11,7 @@ use countersign_e2e::{
     credential::FOLDER,
     pods::{is_event, lines},
     scenario,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -102,7 +102,7 @@ spec:
 
     /// What a container found when it started.
     async fn found(&self, world: &World, container: &str) -> Result<Value> {
-        until(&format!("{container} of {} says what it found", self.name), PATIENCE, async || {
+        until(&format!("{container} of {} says what it found", self.name), DEFAULT_TIMEOUT, async || {
             let said = lines(&world.logs(self.name, container).await?);
             Ok(said.into_iter().find(|line| is_event(line, "first-instruction")))
         })
@@ -253,7 +253,7 @@ async fn a_part_mounted_by_sub_path_never_refreshes_and_a_warning_and_the_status
             run_in(world, case.name, "app", &["cat", path]).await?.with_context(|| format!("{path} cannot be read"))
         };
         let part = read("/etc/tls.crt").await?;
-        let renewed = until("the certificate is renewed", PATIENCE, async || {
+        let renewed = until("the certificate is renewed", DEFAULT_TIMEOUT, async || {
             let now = read(&format!("{FOLDER}/tls.crt")).await?;
             Ok((now != part).then_some(now))
         });

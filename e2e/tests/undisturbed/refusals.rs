@@ -10,7 +10,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::lines,
     scenario,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::{
     ByteString,
@@ -29,7 +29,7 @@ async fn workload_api(world: &World, pod: &str, arguments: &[&str]) -> Result<(S
 
 /// Waits until the Workload API answers a pod that does not wait for it with this code, and returns the message.
 async fn answers(world: &World, pod: &str, wanted: &str) -> Result<String> {
-    until(&format!("the Workload API answers {pod} with {wanted}"), PATIENCE, async || {
+    until(&format!("the Workload API answers {pod} with {wanted}"), DEFAULT_TIMEOUT, async || {
         let (code, message) = workload_api(world, pod, &[]).await?;
         ensure!(code == wanted, "it answers {code}: {message}");
         Ok(Some(message))
@@ -97,7 +97,8 @@ async fn a_pod_without_identity_is_denied_and_an_event_says_why() {
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("nobody", "")).await?;
         let credential =
-            until("the pod has its identity", PATIENCE, async || world.credential("nobody").await.map(Some)).await?;
+            until("the pod has its identity", DEFAULT_TIMEOUT, async || world.credential("nobody").await.map(Some))
+                .await?;
         assert_eq!(credential.id, world.id("nobody"));
         Ok(())
     })
@@ -113,7 +114,7 @@ async fn before_readiness_the_workload_api_is_unavailable() {
         let spec = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("early") };
         // Roots that did not sign the issuer's certificate.
         let roots = rcgen::CertificateParams::new(Vec::new())?.self_signed(&rcgen::KeyPair::generate()?)?.pem();
-        world.shaped_by_hand(&spec, &[("COUNTERSIGN_ROOTS", &roots)]).await?;
+        world.handmade_pod(&spec, &[("COUNTERSIGN_ROOTS", &roots)]).await?;
         world.ready("early").await?;
         answers(world, "early", "Unavailable").await.map(drop)
     })
@@ -270,7 +271,7 @@ async fn of_two_that_claim_one_id_the_oldest_holds() {
         let oldest = world.cluster.apply(&world.named_identity_yaml("oldest", "first", path)).await?;
         // Creation has a resolution of one second; below it the uid decides, which a test cannot choose.
         let made = oldest[0].metadata.creation_timestamp.clone().expect("a creation time");
-        until("a second has passed", PATIENCE, async || {
+        until("a second has passed", DEFAULT_TIMEOUT, async || {
             Ok((Timestamp::now().as_second() > made.0.as_second()).then_some(()))
         })
         .await?;
@@ -291,7 +292,7 @@ async fn of_two_that_claim_one_id_the_oldest_holds() {
         world.cluster.delete(&oldest[0]).await?;
         ready(world, "other").await?;
         let credential =
-            until("the other has it", PATIENCE, async || world.credential("second").await.map(Some)).await?;
+            until("the other has it", DEFAULT_TIMEOUT, async || world.credential("second").await.map(Some)).await?;
         assert!(credential.id.ends_with("/one"));
         Ok(())
     })

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use countersign_e2e::{fixture::PodSpec, pods::is_event, scenario, until::PATIENCE};
+use countersign_e2e::{fixture::PodSpec, pods::is_event, scenario, wait::DEFAULT_TIMEOUT};
 
 /// Full handshakes in all.
 const HANDSHAKES: u64 = 5_000;
@@ -44,7 +44,7 @@ async fn five_thousand_handshakes_over_renewals_of_both_sides_and_none_fails() {
 
         let all =
             |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
-        for (pod, deadline) in [("client", DEADLINE), ("server", PATIENCE)] {
+        for (pod, deadline) in [("client", DEADLINE), ("server", DEFAULT_TIMEOUT)] {
             let sums = world.says(pod, "that all handshakes are done", deadline, all).await?;
             assert_eq!(sums["failed"], 0, "{pod}: {sums}");
             for side in ["serials", "peer_serials"] {

@@ -11,7 +11,7 @@ use countersign_e2e::{
     pods::is_event,
     replicas::OPERATOR,
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -41,13 +41,13 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
             let call =
                 ["call", "--target", &target, "--expect", &expect, "--every", "50ms", "--count", &count, "--stay"];
             let spec = PodSpec::demo("stored", &call);
-            world.with_another_agent(&spec, |agent| agent.image = Some(image.to_owned())).await?;
+            world.handmade_pod_with_agent(&spec, |agent| agent.image = Some(image.to_owned())).await?;
             world.ready("stored").await?;
 
             assert!(agents(world, version).await? >= 1, "{version} is counted");
             let all =
                 |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
-            let sums = world.says("stored", "that all handshakes are done", PATIENCE * 2, all).await?;
+            let sums = world.says("stored", "that all handshakes are done", DEFAULT_TIMEOUT * 2, all).await?;
             assert_eq!(sums["failed"], 0, "{sums}");
             let serials = |side: &str| sums[side].as_array().map_or(0, Vec::len);
             assert!(serials("serials") >= 2, "the stored agent renews: {sums}");
@@ -66,7 +66,7 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
 /// Sessions of agents of a version, over all replicas.
 async fn agents(world: &World, version: &str) -> Result<u64> {
     let name = format!("countersign_agents{{version=\"{version}\"}} ");
-    until("the operator counts its agents", PATIENCE, async || {
+    until("the operator counts its agents", DEFAULT_TIMEOUT, async || {
         let mut sum = None;
         for pod in world.product(OPERATOR).await? {
             let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{}:8080/proxy/metrics", pod.name_any());

@@ -13,7 +13,7 @@ use countersign_e2e::{
     pods::{identity_of, is_ready},
     replicas::{OPERATOR, address},
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use futures::{FutureExt as _, future::select_all};
 use k8s_openapi::{
@@ -78,7 +78,7 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
         world
             .event("victim", "that its streams come from two addresses", says("StreamsFromSeveralAddresses", ""))
             .await?;
-        let ended = timeout(PATIENCE, select_all(thieves.iter_mut().map(|thief| thief.end().boxed()))).await;
+        let ended = timeout(DEFAULT_TIMEOUT, select_all(thieves.iter_mut().map(|thief| thief.end().boxed()))).await;
         let (status, ..) = ended.context("the agent takes over from none of them")?;
         assert_eq!(status.code(), Code::Aborted, "{}", status.message());
         ensure!(world.credential("victim").await?.id == world.id("victim"), "the agent lost the identity");
@@ -98,9 +98,10 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         let [one, other, ..] = replicas.as_slice() else { anyhow::bail!("there is one replica only") };
         let road = Road::of(&world.cluster).await?;
         let direct = road.clone().to_replica(&address(one)?);
-        let mut agent =
-            until("the pod is served", PATIENCE, async || served(&direct.connect().await?, &token, "").await.map(Some))
-                .await?;
+        let mut agent = until("the pod is served", DEFAULT_TIMEOUT, async || {
+            served(&direct.connect().await?, &token, "").await.map(Some)
+        })
+        .await?;
 
         // Forwarded by the kubelet a connection comes from the replica's own loopback address.
         let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[8443]).await?;
@@ -125,8 +126,10 @@ async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
         let pod = world.never_runs("scheduled", "account").await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         let good = world.token_of_life("account", &[&audience], Some(&pod), 2 * 3600).await?;
-        until("the issuer accepts a good token", PATIENCE, async || served(&issuer, &good, "").await.map(|_| Some(())))
-            .await?;
+        until("the issuer accepts a good token", DEFAULT_TIMEOUT, async || {
+            served(&issuer, &good, "").await.map(|_| Some(()))
+        })
+        .await?;
 
         let long = world.token_of_life("account", &[&audience], Some(&pod), TEN_YEARS).await?;
         let unscheduled = world.never_scheduled("unscheduled", "account").await?;
@@ -168,13 +171,13 @@ async fn outlives_its_deletion(world: &World, node: &str) -> Result<()> {
     let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
     let issuer = Issuer::connect(&world.cluster).await?;
     let mut session =
-        until("the pod is served", PATIENCE, async || served(&issuer, &token, "").await.map(Some)).await?;
+        until("the pod is served", DEFAULT_TIMEOUT, async || served(&issuer, &token, "").await.map(Some)).await?;
 
     world.pods().delete("lost", &DeleteParams::default().grace_period(1)).await?;
     let deleted = world.pods().get("lost").await?.metadata.deletion_timestamp.context("it is not being deleted")?.0;
     let (request, _) = csr(&[], &[])?;
     ensure!(session.certificate(request, "").await?.refusal.is_none(), "it ended with its deletion's begin");
-    let ended = timeout(PATIENCE, session.end()).await.context("the stream goes on")?;
+    let ended = timeout(DEFAULT_TIMEOUT, session.end()).await.context("the stream goes on")?;
     ensure!(ended.code() == Code::Unauthenticated, "the stream ended with {ended}");
     let since = Timestamp::now().duration_since(deleted);
     // Whose clock is how far off is not for this test.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// No call takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server may take to listen before calls begin to count.
 const PATIENCE_AT_START: Duration = Duration::from_secs(60);
 
@@ -72,7 +72,11 @@ async fn reachable(target: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         tick.tick().await;
-        match timeout(PATIENCE, TcpStream::connect(target)).await.context("no answer").and_then(|stream| Ok(stream?)) {
+        match timeout(DEFAULT_TIMEOUT, TcpStream::connect(target))
+            .await
+            .context("no answer")
+            .and_then(|stream| Ok(stream?))
+        {
             Ok(_) => return Ok(()),
             Err(error) if started.elapsed() >= PATIENCE_AT_START => {
                 return Err(error).with_context(|| format!("nothing listens at {target}"));
@@ -87,7 +91,7 @@ async fn caller(tls: Arc<Tls>, target: String, every: Duration, left: Arc<Atomic
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         tick.tick().await;
-        match timeout(PATIENCE, once(&tls, &target)).await.context("the call took too long").flatten() {
+        match timeout(DEFAULT_TIMEOUT, once(&tls, &target)).await.context("the call took too long").flatten() {
             Ok(handshake) => report.handshake(handshake),
             Err(error) => report.failed(&error),
         }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// No handshake takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> {
     let tls = Arc::new(Tls::new(allow).await?);
@@ -31,7 +31,11 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
             let (stream, _) = listener.accept().await.context("accept a connection")?;
             let (tls, report) = (tls.clone(), report.clone());
             tokio::spawn(async move {
-                match timeout(PATIENCE, answer(&tls, stream)).await.context("the handshake took too long").flatten() {
+                match timeout(DEFAULT_TIMEOUT, answer(&tls, stream))
+                    .await
+                    .context("the handshake took too long")
+                    .flatten()
+                {
                     Ok(Some(handshake)) => report.handshake(handshake),
                     Ok(None) => {}
                     Err(error) => report.failed(&error),

@@ -5,11 +5,11 @@
 //! - `last`: after all others on that cluster, in the order of [`LAST`].
 
 mod lane;
-mod log_keeper;
+mod log_capture;
 mod programs;
 
 pub(crate) use lane::{Lane, Outcome, environment, share};
-pub(crate) use log_keeper::Keeper;
+pub(crate) use log_capture::LogCapture;
 pub(crate) use programs::{Program, Programs};
 
 /// The program whose tests run beside each other.

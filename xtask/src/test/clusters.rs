@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::Options;
 use super::steps::Steps;
 use crate::cluster;
-use crate::e2e::{DISTURBING, Keeper, LAST, Lane, Outcome, Programs, Test, UNDISTURBED, share};
+use crate::e2e::{DISTURBING, LAST, Lane, LogCapture, Outcome, Programs, Test, UNDISTURBED, share};
 use crate::images::{self, Build, Group};
 use crate::progress::say;
 use crate::{deps, product};
@@ -104,7 +104,7 @@ impl<'a> Tests<'a> {
     }
 
     fn run(self, lanes: &[Lane<'_>]) -> Result<()> {
-        let keepers = Lane::each(lanes, Keeper::start)?;
+        let captures = Lane::each(lanes, LogCapture::start)?;
         let (filter, undisturbed) = (self.filter, self.undisturbed);
         let mut outcomes = share(lanes, self.disturbing, |lane| {
             let here = undisturbed && lane.name == CLUSTERS[0];
@@ -114,7 +114,7 @@ impl<'a> Tests<'a> {
             let run = |lane: &Lane<'_>| tests.iter().map(|test| lane.run_one(test)).collect::<Result<Vec<_>>>();
             outcomes.extend(Lane::each(lanes, run)?.into_iter().flatten());
         }
-        drop(keepers);
+        drop(captures);
         report(&outcomes)
     }
 }

@@ -9,7 +9,7 @@ use countersign_e2e::{
     cluster::{AUTHORITIES, SYSTEM},
     replicas::{OPERATOR, WEBHOOK_CA},
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -90,7 +90,7 @@ rules: [{{apiGroups: ['*'], resources: ['*'], verbs: ['*']}}]
                 user.trust_domains().await?.list(&ListParams::default()).await?;
                 Ok(())
             };
-            until("the user has its roles", PATIENCE, async || may().await.map(Some)).await?;
+            until("the user has its roles", DEFAULT_TIMEOUT, async || may().await.map(Some)).await?;
             test(&user).await
         };
         let outcome = outcome.await;
@@ -176,7 +176,7 @@ async fn no_other_account_writes_what_the_product_relies_on_unless_it_may_overri
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("mine", "")).await?;
         let identities = world.cluster.workload_identities(&world.namespace).await?;
-        until("the status is written", PATIENCE, async || {
+        until("the status is written", DEFAULT_TIMEOUT, async || {
             Ok((!identities.get("mine").await?.data["status"].is_null()).then_some(()))
         })
         .await?;

@@ -6,7 +6,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::{AGENT, lines},
     scenario::scenario_without_namespace,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -107,7 +107,7 @@ async fn whoever_sees_the_agents_process_does_not_get_into_it_without_cap_sys_pt
 
 /// What an ephemeral container saw.
 async fn looked(world: &World, container: &str) -> Result<Vec<Value>> {
-    until(&format!("{container} has looked"), PATIENCE, async || {
+    until(&format!("{container} has looked"), DEFAULT_TIMEOUT, async || {
         let said = lines(&world.logs("seen", container).await.unwrap_or_default());
         Ok(said.iter().any(|line| line["event"] == "looked").then_some(said))
     })

@@ -5,7 +5,7 @@ use countersign_e2e::{
     World,
     apply::delete,
     scenario::scenario_without_namespace,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::{admissionregistration::v1::ValidatingAdmissionPolicyBinding, core::v1::Pod};
 use kube::{
@@ -92,7 +92,7 @@ async fn own_list(world: &World, binding: &str) -> Result<()> {
         world.cluster.apply(&map).await.map(drop)
     };
     let refuses = async |image: &str, wanted: bool| {
-        until(&format!("{image} is {}", if wanted { "refused" } else { "let in" }), PATIENCE, async || {
+        until(&format!("{image} is {}", if wanted { "refused" } else { "let in" }), DEFAULT_TIMEOUT, async || {
             let refused = patched(world, "listed", true, agents_image(image)).await?.is_some();
             Ok((refused == wanted).then_some(()))
         })

@@ -9,7 +9,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::{AGENT, APP, container_statuses},
     scenario,
-    until::{gone, watch},
+    wait::{gone, watch},
 };
 use k8s_openapi::api::core::v1::Pod;
 
@@ -27,7 +27,7 @@ fn is_held(pod: &Pod) -> bool {
 
 #[tokio::test]
 async fn a_held_pod_does_not_start_its_application_and_says_why() {
-    scenario("held", async |world| {
+    scenario("startup-gate", async |world| {
         world.cluster.apply(&PodSpec::hold("nobody").pod(&world.namespace)).await?;
         let pod = watch(&world.pods(), "nobody", "held, with a reason", is_held).await?;
         let app = container_statuses(&pod).find(|status| status.name == APP).expect("the application's status");
