@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cluster::{Cluster, Collection},
+    dataset::{self, PodName},
     figures::{Figures, Samples},
     fill,
     operator::{Installed, Operator},
     pod,
     streams::{ControlPlane, Issue, OpenStream},
     tokens,
-    world::{self, PodName},
 };
 
 /// Pods elsewhere that are timed, each round.
@@ -66,10 +66,10 @@ impl Crowd<'_> {
         let mut samples = Samples::default();
         for number in 0..NEWCOMERS {
             let pod = PodName {
-                namespace: world::namespace_of(0),
+                namespace: dataset::namespace_of(0),
                 name: format!("newcomer-{}-{number:03}", when.replace(' ', "-")),
-                account: world::account(0),
-                node: world::node(0),
+                account: dataset::account(0),
+                node: dataset::node(0),
                 rank: number,
             };
             let pods = Collection::core(Some(&pod.namespace), "pods");

@@ -6,11 +6,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command that a person follows")]
 
+mod baseline;
 mod cluster;
 mod crowd;
+mod dataset;
 mod figures;
 mod fill;
-mod floor;
 mod hostile;
 mod install;
 mod machine;
@@ -22,14 +23,13 @@ mod run;
 mod sessions;
 mod streams;
 mod tokens;
-mod world;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{figures::Figures, world::World};
+use crate::{dataset::Dataset, figures::Figures};
 
 /// Fills an API server and measures the operator under it.
 #[derive(Clone, Debug, Parser)]
@@ -80,8 +80,8 @@ struct Options {
 }
 
 impl Options {
-    fn world(&self) -> World {
-        World { pods: self.pods, identities: self.identities.max(1), nodes: self.nodes.max(1) }
+    fn dataset(&self) -> Dataset {
+        Dataset { pods: self.pods, identities: self.identities.max(1), nodes: self.nodes.max(1) }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::PodName;
+use crate::dataset::PodName;
 
 /// The label by which the identity of a pod in the namespace `load-flip` is switched.
 pub(crate) const SWITCH: &str = "countersign-load/switch";

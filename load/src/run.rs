@@ -9,18 +9,18 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    Options,
+    Options, baseline,
     cluster::Cluster,
     crowd::Crowd,
+    dataset::{self, Dataset, FLIPS},
     figures::Figures,
-    fill, floor, hostile, install, machine,
+    fill, hostile, install, machine,
     measure::{self, Issued},
     operator::{Installed, Operator},
     relay::Relay,
     sessions::Agents,
     streams::{ControlPlane, OpenStream},
     tokens::{self, Proven},
-    world::{self, FLIPS, World},
 };
 
 /// Streams over which the callers issue: what one address may hold open is bounded, and so is the pace of one stream.
@@ -39,7 +39,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
     raise_file_limit(options.agents)?;
-    let (cluster, world) = (Cluster::connect().await?, options.world());
+    let (cluster, dataset) = (Cluster::connect().await?, options.dataset());
     // In memory, as the agents' volumes are.
     let dir = tempfile::Builder::new().prefix("countersign-load-").tempdir_in(memory())?;
     let kubeconfig = install::install(&cluster, &options.rbac, dir.path()).await?;
@@ -49,18 +49,18 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
         dir: dir.path().to_owned(),
     };
     if let Some(size) = options.crowd {
-        fill::fill(&cluster, world.first(STREAMS), options.parallel).await?;
+        fill::fill(&cluster, dataset.first(STREAMS), options.parallel).await?;
         let (dir, parallel) = (dir.path(), options.parallel);
         return Crowd { cluster: &cluster, figures, installed: &installed, dir, parallel, size }.measure().await;
     }
-    let run = Run { options, figures, cluster, world, installed, dir: dir.path() };
+    let run = Run { options, figures, cluster, dataset, installed, dir: dir.path() };
     if !options.full_only {
-        fill::fill(&run.cluster, world.first(STREAMS), options.parallel).await?;
+        fill::fill(&run.cluster, dataset.first(STREAMS), options.parallel).await?;
         if !options.fill_only {
             run.few().await?;
         }
     }
-    fill::fill(&run.cluster, world, options.parallel).await?;
+    fill::fill(&run.cluster, dataset, options.parallel).await?;
     if options.fill_only {
         return Ok(());
     }
@@ -71,7 +71,7 @@ struct Run<'a> {
     options: &'a Options,
     figures: &'a Figures,
     cluster: Cluster,
-    world: World,
+    dataset: Dataset,
     installed: Installed,
     dir: &'a Path,
 }
@@ -81,7 +81,7 @@ impl Run<'_> {
     async fn few(&self) -> Result<()> {
         let operator = self.installed.start("few").await?;
         let control_plane = ControlPlane::read(&self.cluster).await?;
-        let pods = self.proven(&control_plane, 0..STREAMS.min(self.world.pods)).await?;
+        let pods = self.proven(&control_plane, 0..STREAMS.min(self.dataset.pods)).await?;
         operator.settle().await?;
         let memory = operator.usage()?.resident;
         self.figures.print("operator with few pods, memory", memory as f64 / MIB, "MiB");
@@ -97,8 +97,8 @@ impl Run<'_> {
         let control_plane = ControlPlane::read(&self.cluster).await?;
         drop(first);
         let operator = self.installed.start("full").await?;
-        self.figures.print("pods", self.world.pods as f64, "pods");
-        self.figures.print("WorkloadIdentities", self.world.identities as f64, "objects");
+        self.figures.print("pods", self.dataset.pods as f64, "pods");
+        self.figures.print("WorkloadIdentities", self.dataset.identities as f64, "objects");
         self.figures.print("operator start to ready", operator.ready_after.as_secs_f64(), "s");
         self.figures.print("operator start to ready, CPU", operator.usage()?.cpu.as_secs_f64(), "s");
         operator.settle().await?;
@@ -106,8 +106,8 @@ impl Run<'_> {
         self.figures.print("operator memory without streams", usage.resident as f64 / MIB, "MiB");
         self.figures.print("operator peak memory without streams", usage.peak as f64 / MIB, "MiB");
 
-        let agents = self.options.agents.clamp(1, self.world.pods);
-        let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.world.pods))).await?;
+        let agents = self.options.agents.clamp(1, self.dataset.pods);
+        let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.dataset.pods))).await?;
         let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
         let streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
         let streams = self.issue(&operator, streams, "all pods").await?;
@@ -125,7 +125,7 @@ impl Run<'_> {
         machine::rest().await?;
         let span = Duration::from_secs(self.options.seconds);
         (_, streams) = measure::issue(&[operator], streams, 8, Duration::from_secs(1)).await?;
-        let before = floor_for(span).await?;
+        let before = baseline_for(span).await?;
         for callers in CALLERS {
             let issued;
             (issued, streams) = measure::issue(&[operator], streams, callers, span).await?;
@@ -135,11 +135,11 @@ impl Run<'_> {
             issued.print(self.figures, &name);
             if callers == 8 {
                 // What the machine could do just before and just after.
-                let floor = f64::midpoint(before, floor_for(span).await?);
-                self.figures.print(&format!("floor on all processors, {among}"), floor, "us");
+                let baseline = f64::midpoint(before, baseline_for(span).await?);
+                self.figures.print(&format!("floor on all processors, {among}"), baseline, "us");
                 let time = 1e6 / issued.rate();
                 self.figures.print(&format!("{name}, time an issue"), time, "us");
-                self.figures.print(&format!("{name}, time an issue to the floor"), time / floor, "ratio");
+                self.figures.print(&format!("{name}, time an issue to the floor"), time / baseline, "ratio");
                 let name = format!("{name}, CPU of operator and callers");
                 self.figures.print(&name, issued.cpu_with_callers(), "us");
             }
@@ -179,7 +179,7 @@ impl Run<'_> {
     }
 
     async fn changes(&self, control_plane: &ControlPlane, operator: &Operator) -> Result<()> {
-        let pods = (0..FLIPS).map(world::flip).collect();
+        let pods = (0..FLIPS).map(dataset::flip).collect();
         let proven = tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await?;
         let mut streams = OpenStream::open_all(control_plane, operator.issuer, proven, self.dir).await?;
         let mut samples = measure::changes(&self.cluster, &mut streams).await?;
@@ -233,13 +233,13 @@ impl Run<'_> {
     }
 
     async fn proven(&self, control_plane: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<Vec<Proven>> {
-        let pods = numbers.map(|number| self.world.pod(number)).collect();
+        let pods = numbers.map(|number| self.dataset.pod(number)).collect();
         tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await
     }
 }
 
-async fn floor_for(span: Duration) -> Result<f64> {
-    tokio::task::spawn_blocking(move || floor::microseconds(span)).await?
+async fn baseline_for(span: Duration) -> Result<f64> {
+    tokio::task::spawn_blocking(move || baseline::microseconds(span)).await?
 }
 
 /// Each agent has a socket here. The operator and the relays inherit the limit.

@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, ResourceExt as _, api::PostParams};
 
-use crate::{cluster::Cluster, figures::Progress, world::PodName};
+use crate::{cluster::Cluster, dataset::PodName, figures::Progress};
 
 /// Longer than any run: these agents' files are not replaced. The operator is started so that it takes them.
 const LIFE: i64 = 12 * 3600;
