@@ -8,13 +8,13 @@ use std::fs;
 use std::path::Path;
 
 mod load;
-mod standards;
 mod starts;
+mod thresholds;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use self::standards::{Aim, Part, Standard};
+use self::thresholds::{Aim, Part, Threshold};
 use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd};
 
@@ -152,15 +152,15 @@ fn read(output: &str) -> Vec<Measured> {
     output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Every measured figure, held against its standard where it has one; then every aim of these parts whose figure is not there.
+/// Every measured figure, compared with its threshold if it has one; then every aim of these parts without a figure.
 fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
     let by_name = |name: &str| measured.iter().find(|other| other.name == name);
-    let standards = || parts.iter().flat_map(|part| part.standards());
-    let held = |figure: &Measured| {
-        let standard = standards().find(|standard| standard.figure == figure.name);
-        let yardstick = standard.and_then(|standard| standard.yardstick).and_then(by_name);
+    let thresholds = || parts.iter().flat_map(|part| part.thresholds());
+    let judged = |figure: &Measured| {
+        let threshold = thresholds().find(|threshold| threshold.figure == figure.name);
+        let yardstick = threshold.and_then(|threshold| threshold.yardstick).and_then(by_name);
         let ratio = yardstick.map(|yardstick| figure.value / yardstick.value);
-        let aim = standard.and_then(|standard| standard.aim.as_ref());
+        let aim = threshold.and_then(|threshold| threshold.aim.as_ref());
         Figure {
             name: figure.name.clone(),
             value: Some(figure.value),
@@ -174,11 +174,11 @@ fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
             }),
         }
     };
-    // What nobody measured has not met its aim: a bench that was renamed or dropped must not take its aim with it.
-    let missing = |standard: &Standard| {
-        let aim = standard.aim.as_ref().filter(|_| by_name(standard.figure).is_none())?;
+    // A figure that was not measured misses its aim, so that renaming or dropping a bench does not drop its aim.
+    let missing = |threshold: &Threshold| {
+        let aim = threshold.aim.as_ref().filter(|_| by_name(threshold.figure).is_none())?;
         Some(Figure {
-            name: standard.figure.to_owned(),
+            name: threshold.figure.to_owned(),
             value: None,
             unit: String::new(),
             yardstick: None,
@@ -187,7 +187,7 @@ fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
             met: Some(false),
         })
     };
-    measured.iter().map(held).chain(standards().filter_map(missing)).collect()
+    measured.iter().map(judged).chain(thresholds().filter_map(missing)).collect()
 }
 
 impl Aim {

@@ -1,8 +1,7 @@
 //! The components of a cluster and their command lines.
 
-use serde::{Deserialize, Serialize};
-
 use super::layout::Layout;
+use super::state::Extent;
 
 /// A program of `target/cluster/bin` that runs as long as the cluster.
 #[derive(Debug, Clone)]
@@ -17,16 +16,6 @@ const GATES: &str =
 
 /// The issuer of service account tokens.
 const ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-
-/// How much of a cluster is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) enum Extent {
-    /// A node on which pods run.
-    #[default]
-    Whole,
-    /// etcd and the API server: what is stored stays as it is, since no controller and no kubelet acts on it.
-    ApiServer,
-}
 
 /// What the rest waits for: etcd, the API server, and containerd, which takes as long to start.
 pub(super) fn storage_and_api(layout: &Layout, extent: Extent) -> Vec<Component> {

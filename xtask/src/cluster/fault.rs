@@ -10,8 +10,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::layout::{self, Layout, State};
+use super::layout::{self, Layout};
 use super::own;
+use super::state::State;
 use crate::sh::wait_for;
 
 /// What of a cluster can be broken.

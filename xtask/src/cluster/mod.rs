@@ -11,10 +11,11 @@ mod components;
 mod fault;
 mod host;
 mod layout;
+mod leftovers;
 mod node;
 mod own;
 mod pki;
-mod traces;
+mod state;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -29,10 +30,10 @@ use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd, on_path};
 use crate::{build, deps};
 
-pub(crate) use components::Extent;
 pub(crate) use fault::{Component, Node, signal};
 pub(crate) use layout::Layout;
 pub(crate) use node::init as node_init;
+pub(crate) use state::Extent;
 
 /// The cluster of `cargo xtask up`.
 pub(crate) const DEFAULT: &str = "countersign";

@@ -10,9 +10,10 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use super::components::{self, Component, Extent};
+use super::components::{self, Component};
 use super::host;
 use super::layout::{self, Layout, MAX_NUMBER};
+use super::state::Extent;
 use crate::kube::Kubectl;
 use crate::sh::{Run as _, cmd, pause, wait_for};
 

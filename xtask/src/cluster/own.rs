@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::components::Extent;
-use super::layout::{self, Layout, State};
-use super::traces::Traces;
+use super::layout::{self, Layout};
+use super::leftovers::Leftovers;
+use super::state::{Extent, State};
 use super::{host, pki};
 use crate::image::{self, Content};
 use crate::kube::Kubectl;
@@ -54,9 +54,9 @@ pub(super) fn down(root: &Path, name: &str) -> Result<()> {
     deps::root()?;
     let _lock = lock(root)?;
     let progress = Progress::start(format!("end cluster {name}"));
-    let traces = Traces::of(root, name);
+    let leftovers = Leftovers::of(root, name);
     remove(root, name)?;
-    traces.are_gone()?;
+    leftovers.wait_until_gone()?;
     progress.done("nothing is left");
     Ok(())
 }
