@@ -1,4 +1,4 @@
-//! Objects from YAML, by server-side apply, in the order in which they stand.
+//! Creates objects from YAML by server-side apply, in document order.
 
 use anyhow::{Context as _, Result};
 use kube::{

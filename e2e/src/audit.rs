@@ -1,6 +1,6 @@
-//! What the API server wrote down of every request, and what its components logged, where the cluster can be asked for
-//! it: `COUNTERSIGN_AUDIT_LOG` is the file that is being written. What was put aside is beside it (`audit-<time>.log`),
-//! as are the logs of the components.
+//! The API server's audit log and the logs of the cluster's components, if the cluster provides them.
+//! `COUNTERSIGN_AUDIT_LOG` is the current audit log; rotated files (`audit-<time>.log`) and the components' logs are in the
+//! same folder.
 
 use std::{
     collections::BTreeSet,

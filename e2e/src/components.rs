@@ -1,4 +1,4 @@
-//! Operator, webhook and the webhook's CA: how much they log, and when they are rolled out.
+//! Operator, webhook and the controller of the webhook's CA: their log level and their roll-outs.
 
 use anyhow::Result;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};

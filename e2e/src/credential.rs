@@ -1,4 +1,5 @@
-//! What a pod holds: read from its files, parsed, and remembered, so that `y_secrets` can look for it everywhere.
+//! The credentials of a pod: read from its files, parsed, and recorded, so that the last tests can search for them
+//! everywhere.
 
 use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};

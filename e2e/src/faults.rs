@@ -1,7 +1,7 @@
-//! Faults: what the cluster or the product suffers for a while, and the long way of a test from before to after.
+//! Faults that affect the cluster or the product for a limited time, and tests that run through one.
 //!
-//! How a component is broken is not the tests' to know: `COUNTERSIGN_FAULT` is a command that does it for as long as its
-//! standard input is open. Without it the tests that need it say that they did not run.
+//! The tests do not know how a component is broken: `COUNTERSIGN_FAULT` is a command that breaks it for as long as its
+//! standard input is open. Tests that need the command report that they did not run without it.
 
 use std::{
     collections::{BTreeSet, hash_map::RandomState},

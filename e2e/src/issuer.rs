@@ -1,4 +1,4 @@
-//! The issuer, spoken to directly: as whoever has a pod's token could, with or without our agent.
+//! A direct client of the issuer, as anyone with a pod's token could write it.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! What the end-to-end tests share: a client of the cluster in `KUBECONFIG`, a namespace and a trust domain for each test,
-//! and ways to wait for conditions, to run programs in pods and to read what they print.
+//! Shared helpers of the end-to-end tests: a client of the cluster in `KUBECONFIG`, a namespace and a trust domain for each
+//! test, waiting for conditions, and running programs in pods.
 //!
-//! Nothing here knows what kind of cluster it is, or how it was made. The images of `workloads/` are loaded into it beforehand.
+//! This crate does not depend on the kind of cluster or on how it was created. The images of `workloads/` must have been
+//! loaded into it.
 
 pub mod apply;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! Pods: what they are, what they print, and programs run in them.
+//! Pods: their state, their output, and programs run in them.
 
 use std::time::Duration;
 

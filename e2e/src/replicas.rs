@@ -1,4 +1,4 @@
-//! The product's own replicas: how many there are, which one leads, and whether all that they do is done.
+//! The product's replicas: their number, the current leader, and whether all of them have settled.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};

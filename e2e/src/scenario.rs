@@ -1,4 +1,4 @@
-//! A namespace and a trust domain for each test, taken away afterwards; and, when it fails, what there was to see.
+//! A namespace and a trust domain for each test, deleted afterwards; if the test fails, their state is printed first.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 

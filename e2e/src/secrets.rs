@@ -1,8 +1,7 @@
-//! The search for what must not be found: every key and token that the tests saw, in every form in which it could have
-//! slipped into a text.
+//! Search for secrets that must not appear in a text: every key and token that the tests have recorded, in every encoding.
 //!
-//! Tests run as several programs; what they see is kept in one file until the search is over. The keys in it are those of test
-//! pods, dead by then.
+//! The tests are several programs, so what they record is kept in one file until the search is over. Its keys are those of
+//! test pods that no longer exist by then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! Service account tokens: as the API server makes them, and as an attacker would.
+//! Service account tokens, as issued by the API server and as forged by an attacker.
 
 use anyhow::{Context as _, Result};
 use aws_lc_rs::{

@@ -1,4 +1,5 @@
-//! Traffic that must not notice: a server and a caller over mTLS, each handshake a full one which both sides accepted.
+//! Traffic that must not be disturbed: a server and a client over mTLS, where each call is a full handshake accepted by
+//! both sides.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! As much DER as it takes to wrap what the fuzzer made into something signed.
+//! A minimal DER writer, which wraps fuzzer input into signed structures.
 
 /// A value of any length below 64 KiB.
 pub(crate) fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -1,5 +1,5 @@
-//! What the targets' verifiers trust: one key, which is no secret, and the sets and bundles that hold it. The fuzzer is let
-//! sign with it, so that it gets beyond the signature.
+//! Trust of the targets' verifiers: one public test key, and the key sets and bundles that contain it. Fuzzer input may be
+//! signed with it, so that it gets past the signature check.
 
 use std::sync::LazyLock;
 

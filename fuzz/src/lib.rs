@@ -1,7 +1,7 @@
-//! One target for each parser of bytes from outside. A target takes any bytes and panics when something that must hold does
-//! not: what is accepted was signed by the known key, what is written can be read again, nothing grows without bound.
+//! One target for each parser of untrusted bytes. A target accepts any bytes and panics if an invariant is violated:
+//! accepted input was signed by the known key, written values can be read again, and nothing grows without bound.
 //!
-//! `cargo xtask fuzz` runs them under libFuzzer; `tests/corpus.rs` replays the kept inputs as an ordinary test.
+//! `cargo xtask fuzz` runs the targets under libFuzzer; `tests/corpus.rs` replays the stored inputs as an ordinary test.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! The first inputs of the corpus: one that is accepted in each way a target knows. `cargo test --package countersign-fuzz
-//! --test corpus -- --ignored` writes them; what the fuzzers found since lies beside them.
+//! Seeds of the corpus: one accepted input for each variant of a target. `cargo test --package countersign-fuzz --test
+//! corpus -- --ignored` writes them; findings of the fuzzer are stored beside them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every kept input keeps what must hold; what once broke it stays mended.
+//! Replays all stored inputs: invariants hold, and fixed bugs stay fixed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

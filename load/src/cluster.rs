@@ -1,4 +1,4 @@
-//! The API server: raw requests, so that what is only counted is never decoded.
+//! Raw requests to the API server, so that responses that are only counted are not decoded.
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config, api::PostParams, core::Request};

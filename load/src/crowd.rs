@@ -1,5 +1,5 @@
-//! A namespace full of WorkloadIdentities that all overlap, and what it costs a pod of another namespace: the time from its
-//! first connection to its certificate, and the operator's memory. One tenant must not make another wait (R48).
+//! The cost of a namespace full of overlapping WorkloadIdentities to a pod of another namespace: the time from its first
+//! connection to its certificate, and the operator's memory. One tenant must not delay another (R48).
 
 use std::{path::Path, time::Instant};
 

@@ -1,4 +1,4 @@
-//! Figures as they are printed, and what is made of many samples.
+//! Printing of figures, and statistics of many samples.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Fills the API server: in parallel, with a bound, and so that it can be broken off and gone on with.
+//! Fills the API server: in parallel, with bounded concurrency, and resumable.
 
 use anyhow::Result;
 use futures::{StreamExt as _, TryStreamExt as _, stream};

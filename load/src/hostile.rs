@@ -1,6 +1,6 @@
-//! Honest sessions, undisturbed and among peers that are up to no good: silent ones, slow ones, ones that talk nonsense, ones
-//! that leave off after a whole handshake, and ones with a token that is none. These are a process of their own at an address
-//! of their own, but for the last, which share that of the honest ones; and whoever is shown out comes back.
+//! Honest sessions, alone and among a thousand hostile peers: silent ones, slow ones, ones that send garbage, ones that
+//! stop after a complete handshake, and ones with an invalid token. The hostile peers are a separate process at their own
+//! address, except the last kind, which shares the address of the honest sessions; rejected peers reconnect.
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -1,5 +1,5 @@
-//! What the operator needs of a cluster and no more: its resources' definitions, namespaces, role and Service, and a
-//! kubeconfig with its own account's token, so that it runs here under the rights it has in a cluster.
+//! Installs only what the operator needs: definitions, namespaces, role and Service, and a kubeconfig with a token of its
+//! own account, so that it runs here with the permissions that it has in a cluster.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,5 +1,5 @@
-//! Who has the processors: the CPU time of every program on this machine. All of them share it with what is measured, so a
-//! rate says little without it.
+//! The CPU time of every program on this machine. All of them share the processors with the measured program, so a rate
+//! alone means little.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
-//! The load driver: fills the API server that `KUBECONFIG` names with nodes, identities and pods, runs the operator's
-//! binary beside it, connects real agent sessions, and says what all that costs. Meant for an API server of its own
-//! without controllers and kubelets (`cargo xtask cluster up --api-server-only`), which `cargo xtask bench --load` makes.
+//! The load driver. It fills the API server of `KUBECONFIG` with nodes, identities and pods, runs the operator's binary,
+//! connects real agent sessions, and reports the cost. It needs an API server of its own, without controllers and kubelets
+//! (`cargo xtask cluster up --api-server-only`), which `cargo xtask bench --load` creates.
 //!
 //! Figures go to standard output (with `--json` one object a line: name, value, unit), progress to standard error.
 

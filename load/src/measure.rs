@@ -1,4 +1,4 @@
-//! What is measured: the issue rate at so many callers, and how long one pod's change takes to reach its agent.
+//! Measurements: the issue rate with a given number of callers, and the time in which a pod's change reaches its agent.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The operator's process: started with a kubeconfig on the loopback address, watched from outside, ended.
+//! The operator's process: started with a kubeconfig on the loopback address, observed from outside, and stopped.
 
 use std::{
     fs::File,

@@ -1,6 +1,6 @@
-//! Stands where the issuer's Service stands in a cluster: agents connect to one address, and whoever is behind it sees each
-//! come from an address of its own, as pods do (of 127.0.0.0/8; caps are by address). Bytes pass as they are: TLS ends in the
-//! agent and in the operator. Runs as a process of its own, since each agent needs two more open files here.
+//! Replaces the issuer's Service: agents connect to one address, and the operator sees each connection come from its own
+//! address of 127.0.0.0/8, as pods have, because connection limits apply per address. Bytes pass unchanged; TLS ends in the
+//! agent and in the operator. It is a separate process, since each agent needs two more open files here.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

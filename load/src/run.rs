@@ -1,4 +1,4 @@
-//! The whole run, from an empty API server to the last figure.
+//! The complete run, from an empty API server to the last figure.
 
 use std::{
     path::Path,

@@ -1,5 +1,5 @@
-//! Many agents in one process: the agent crate's own sessions, each with a connection, a token file and a directory of its
-//! own, as if each ran in its pod.
+//! Many agents in one process: the agent crate's own sessions, each with its own connection, token file and directory, as
+//! in a pod.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,5 +1,5 @@
-//! Streams of the Issuer API over the agent's own transport, driven by hand: what is measured on them is the operator, so
-//! the client does as little as it can. Keys and requests are made beforehand.
+//! Hand-driven streams of the Issuer API over the agent's transport. The operator is measured, so the client does as little
+//! as possible: keys and requests are created beforehand.
 
 use std::{
     net::SocketAddr,

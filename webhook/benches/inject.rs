@@ -1,5 +1,5 @@
-//! How long the handler takes for a pod of 8 KB, beside what merely parsing and writing the same review takes.
-//! `cargo bench -p countersign-webhook --bench inject -- --json` writes one JSON object a line: `name`, `value`, `unit`.
+//! Time of the admission handler for a pod of 8 KB, compared with parsing and writing the same review. `cargo bench -p
+//! countersign-webhook --bench inject -- --json` writes one JSON object a line: `name`, `value`, `unit`.
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a program for developers")]
 
 use std::{hint::black_box, time::Instant};

@@ -1,5 +1,5 @@
-//! What the webhook occupies while 64 callers send it large reviews without end, and how long ordinary ones take meanwhile,
-//! beside at rest. The real admission server, in a process of its own with the program's allocator, is called over TLS on the
+//! Memory of the webhook while 64 clients send large reviews continuously, and the latency of ordinary reviews meanwhile
+//! and at rest. The real admission server, in its own process with the program's allocator, is called over TLS on the
 //! loopback address. `--json` prints one object a line: name, value, unit.
 #![allow(
     clippy::print_stdout,

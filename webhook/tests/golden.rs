@@ -1,5 +1,5 @@
-//! The patch of each shape of pod, as raw JSON. Each line of the injected shape is held here: `cargo insta review` shows
-//! what a change does to pods.
+//! The patch of each kind of pod, as raw JSON. The snapshots cover every injected field: `cargo insta review` shows the
+//! effect of a change.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,5 +1,5 @@
-//! Large reviews have a budget of their own: held open or without end they cost ordinary ones nothing, they never hold more
-//! memory than the budget, and each that is refused is told why.
+//! Large reviews have their own budget: incomplete or endless ones do not affect ordinary reviews, memory stays within the
+//! budget, and each refused review gets a reason.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

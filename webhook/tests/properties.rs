@@ -1,4 +1,5 @@
-//! Whatever the pod: a patch applies, what it makes needs no patch, and it takes nothing away.
+//! Properties of patches for arbitrary pods: a patch applies, a patched pod needs no further patch, and a patch removes
+//! nothing.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

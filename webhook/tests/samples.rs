@@ -1,4 +1,4 @@
-//! What is shipped to be applied is admitted, without a warning.
+//! The shipped samples and the demo are admitted without warnings.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,4 @@
-//! The HTTP side: what is too long or no review is an error, and readiness says what it waits for.
+//! The HTTP servers: oversized and malformed requests get errors, and readiness reports what is missing.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

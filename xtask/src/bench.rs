@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: runs every bench of the workspace, and gathers the figures that they print into a table and
-//! `target/bench/report.json`. With `--load` also the load driver, on an API server of its own that it fills; with `--starts`
-//! also the starts of pods on a cluster of its own.
+//! `cargo xtask bench`: runs every bench of the workspace, and collects their figures in a table and in
+//! `target/bench/report.json`. With `--load` it also runs the load driver on its own API server; with `--starts` it also
+//! measures pod starts on its own cluster.
 //!
-//! A bench prints a figure as one line of JSON, a [`Figure`]; its other lines are for people.
+//! A bench prints each figure as one line of JSON, a [`Figure`]; its other lines are for people.
 
 use std::fs;
 use std::path::Path;

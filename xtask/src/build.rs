@@ -1,5 +1,5 @@
-//! The cluster's programs, built from pinned Go modules into `target/cluster/bin`. A stamp of what went into a build (the
-//! module's files, the flags, Go's version) spares the next one.
+//! Builds the cluster's programs from pinned Go modules into `target/cluster/bin`. A stamp of the inputs of a build (the
+//! module's files, the flags, the Go version) avoids rebuilding.
 
 use std::fs;
 use std::os::unix::fs::symlink;

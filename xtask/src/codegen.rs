@@ -1,8 +1,8 @@
-//! Writes what is generated and checked in: Rust from `crates/proto/proto`, custom resource definitions from `crds/`. With
-//! `--check` it writes nothing and fails when a file is stale.
+//! Generates the checked-in files: Rust from `crates/proto/proto`, custom resource definitions from `crds/`. With `--check`
+//! it writes nothing and fails if a file is stale.
 //!
-//! The definitions come from a program of `countersign-crds`, not from that library: xtask is the first thing a new machine
-//! builds, and the Kubernetes types would be half of it.
+//! The definitions come from a program of `countersign-crds` instead of its library: xtask is the first thing built on a
+//! new machine, and the Kubernetes types would double its size.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What the demo shows: who talked to whom, and with which SVID, as its pods write it: a JSON object a line.
+//! Output of the demo: which client called which server with which SVID, from the JSON lines that its pods print.
 
 use std::time::Duration;
 

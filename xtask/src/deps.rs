@@ -1,5 +1,5 @@
-//! What the machine must have. On Debian, missing packages and the Rust target are installed, and it is said so; what
-//! cannot be installed from here (Rust, Go) is asked for by name.
+//! Requirements of the machine. On Debian, missing packages and the Rust target are installed and reported; requirements
+//! that cannot be installed from here (Rust, Go) are named in an error.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: every parser of outside bytes under libFuzzer. What the fuzzer finds worth keeping stays in
-//! `target/fuzz`; what is kept for all is in `fuzz/corpus`, and is replayed first.
+//! `cargo xtask fuzz`: runs every parser of untrusted bytes under libFuzzer. New findings stay in `target/fuzz`; the shared
+//! inputs in `fuzz/corpus` are replayed first.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! OCI image archives (OCI image layout in a tar) made without a container engine: one layer, from static binaries or from a
-//! folder. The same content gives the same bytes.
+//! Writes OCI image archives (OCI image layout in a tar) without a container engine: one layer, from static binaries or
+//! from a folder. The same content gives the same bytes.
 
 use std::collections::HashMap;
 use std::fs;

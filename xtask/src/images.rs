@@ -1,5 +1,5 @@
-//! The images: a table of what they are made from, and how each kind is made. Written to `target/images/<name>.tar`, to be
-//! loaded as `countersign.local/<name>:dev`; agents of earlier builds as `countersign.local/agent:<version>`.
+//! All images: a table of their contents, and how each kind is built. They are written to `target/images/<name>.tar` and
+//! loaded as `countersign.local/<name>:dev`; agents of earlier releases as `countersign.local/agent:<version>`.
 
 mod stored;
 

@@ -1,4 +1,4 @@
-//! `kubectl` on one cluster: what we apply, wait for and read.
+//! `kubectl` on one cluster: apply, wait and read.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The product on a cluster: installed from `manifests/`, shown with the demo, taken away again.
+//! The product on a cluster: installs it from `manifests/`, runs the demo, and uninstalls it.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Progress that a person can follow: a line when a step starts, one when it ends, with the time it took.
+//! Progress output: one line when a step starts, and one with its duration when it ends.
 
 #![allow(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! An image with Python: the interpreter as this machine's packages brought it, and pinned packages that pip fetches.
+//! Builds an image with Python: the interpreter from this machine's packages, and pinned packages fetched by pip.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! Other programs: run with their output shown, read, or kept quiet until they fail. And the one way to wait.
+//! Runs other programs with their output shown, captured, or hidden unless they fail; and the only function that polls.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

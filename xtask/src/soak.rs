@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the long tests of faults, one after the other on each of two clusters of their own; the counts go into
+//! `cargo xtask soak`: runs the long fault tests one after the other on each of two clusters, and writes the results to
 //! `docs/reports/soak.md`.
 
 use std::fs;

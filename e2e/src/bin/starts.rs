@@ -1,7 +1,9 @@
-//! How much longer a pod takes from its creation to its application's first instruction because of us: pods with the agent
-//! beside the same pods without it, one after the other and at a rate. Beside both, what Kubernetes takes for any native sidecar
-//! that holds the application back: pods with one which does nothing. On the cluster of `KUBECONFIG`, whose clock must be that
-//! of this machine. Prints a figure a line, `{"name","value","unit"}`; other lines are for people and go to standard error.
+//! Measures how much the agent delays the start of a pod, from its creation to its application's first instruction: pods
+//! with the agent and the same pods without it, one after the other and at a fixed rate. Pods with an idle native sidecar
+//! show how much of the delay Kubernetes adds for any sidecar that blocks the start of the application.
+//!
+//! Runs on the cluster of `KUBECONFIG`, whose clock must be that of this machine. Prints one figure a line,
+//! `{"name","value","unit"}`, on standard output; other output goes to standard error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 

@@ -1,5 +1,5 @@
-//! The API server and its store fail in every way they have; identities that are in use do not notice, and what waited goes on
-//! by itself.
+//! Failures of the API server and of etcd: identities in use are not affected, and pending work continues without
+//! intervention.
 
 #![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 

@@ -1,5 +1,5 @@
-//! Clocks that are off by an hour: of one of the operator's replicas, of all, of agents. Nothing is believed that is wrong, and
-//! nothing that was decided by a wrong clock stays once it is right.
+//! Clocks that are off by an hour: of one replica of the operator, of all replicas, and of agents. Nothing is accepted that
+//! is invalid at the real time, and no decision made with a wrong clock persists once it is corrected.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Many pods at once.
+//! Many pods start at once.
 
 #![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! A thousand hostile connections, and the honest ones beside them.
+//! A thousand hostile connections beside honest ones.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,5 +1,5 @@
-//! R24: neither an issue nor an admission asks the API server anything. Its audit log is asked what operator and
-//! webhook did while there were many.
+//! R24: neither issuing nor admission calls the API server. The audit log shows what operator and webhook requested under
+//! load.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,5 +1,5 @@
-//! Operator, webhook and agents are killed at random under load: no call fails, no pod is left without its identity, and none
-//! gets another's.
+//! Operator, webhook and agents are killed at random under load: no call fails, no pod is left without its identity, and no
+//! pod gets another's identity.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Definitions of a newer version, with fields that this operator does not know: it serves what it knows, and takes nothing
-//! away.
+//! Custom resources of a newer version, with fields that this operator does not know: it serves the fields that it knows
+//! and removes none.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{

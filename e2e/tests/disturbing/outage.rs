@@ -1,4 +1,4 @@
-//! Identities are used without the control plane; only to get a new one does it take one.
+//! Without the control plane existing identities remain usable; only new ones need it.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

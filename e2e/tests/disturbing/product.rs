@@ -1,4 +1,5 @@
-//! The product's own parts hang, are cut off from each other, or are away when pods need them: it goes on by itself.
+//! Components of the product hang, are cut off from each other, or are unavailable when pods need them: the product
+//! recovers without intervention.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Several replicas of the operator: all issue, one writes, and when that one goes another does.
+//! Several replicas of the operator: all issue, one writes status, and another takes over when that one is lost.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

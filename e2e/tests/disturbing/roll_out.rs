@@ -1,4 +1,4 @@
-//! The operator is rolled out anew under its agents, twice, and no workload notices.
+//! The operator is rolled out twice under its agents without affecting any workload.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

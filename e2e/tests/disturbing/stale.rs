@@ -1,4 +1,4 @@
-//! One watch of the operator is dead while all else goes on: what it last told is not issued from for ever.
+//! One watch of the operator stalls while everything else works: its last state is not used for issuing indefinitely.
 
 #![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 

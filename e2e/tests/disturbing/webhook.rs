@@ -1,4 +1,5 @@
-//! The webhook for years: authorities rotate, manifests are applied again, replicas come and go, and no admission fails.
+//! Long-term operation of the webhook: authorities rotate, manifests are applied again, replicas are replaced, and no
+//! admission fails.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,10 +1,9 @@
-//! R87: no private key of a workload leaves its pod, and no token is where it does not belong. In the logs of all
-//! containers that ran during the tests, at debug level, in all objects there are (events are objects), in what the API
-//! server wrote down of those that are gone by now, and in the logs of the cluster's own components, two things are
-//! looked for: every key and token that a test saw, and whatever has the shape of a key or a token, so that those which
-//! no test saw are found as well.
+//! R87: no private key of a workload leaves its pod, and no token is anywhere it does not belong. Searched are the debug
+//! logs of all containers that ran during the tests, all objects (including events), the API server's audit log, which
+//! covers deleted objects, and the logs of the cluster's components. Searched for are all keys and tokens that a test
+//! recorded, and the patterns of keys and tokens, which also find secrets that no test recorded.
 //!
-//! Runs after the tests whose keys and tokens it looks for.
+//! Runs after the tests whose keys and tokens it searches for.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! The product can be taken away and leaves nothing but the authorities; put back, it takes them up again. Runs last.
+//! Uninstalling leaves nothing but the authorities, and a new installation uses them again. Runs last.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

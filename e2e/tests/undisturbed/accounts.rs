@@ -1,5 +1,5 @@
-//! What the product's accounts may do, and who else may write what it relies on: by RBAC and by the policies of
-//! `manifests/base/policies`. Everything that must be refused is asked for, as an attacker would, and tried out only (dry run).
+//! Permissions of the product's service accounts, by RBAC and by the policies of `manifests/base/policies`. Every request
+//! that must be refused is sent as an attacker would send it, as a dry run.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! The webhook, spoken to directly: whatever it is sent, it answers with a clear error and goes on.
+//! The webhook, called directly: it answers every input with a clear error and keeps serving.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! R32: of two namespaces that claim one name the first to claim it keeps it, whatever the other does afterwards.
+//! R32: of two namespaces that claim one name, the first to claim it keeps it, whatever the other does later.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! R72: clients of the Workload API, unmodified, fetch and watch inside pods, over renewals.
+//! R72: unmodified clients of the Workload API fetch and watch inside pods, across renewals.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

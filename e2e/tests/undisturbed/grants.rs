@@ -1,4 +1,4 @@
-//! What a TrustDomain may grant: what is refused, what is warned of, and what `kubectl get` shows of it.
+//! Grants of a TrustDomain: which are refused, which cause a warning, and how `kubectl get` shows them.
 
 #![allow(clippy::expect_used, reason = "a value that is missing fails the test")]
 

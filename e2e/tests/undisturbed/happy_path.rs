@@ -1,4 +1,4 @@
-//! The whole road: identities arrive in ordinary pods that did nothing for them.
+//! The happy path: ordinary pods get identities without any change to their applications.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

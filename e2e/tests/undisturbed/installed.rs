@@ -1,5 +1,4 @@
-//! What is installed beside what runs: what keeps replicas apart and drains from taking them all, and policies for the
-//! network.
+//! Objects installed besides the workloads: spread constraints, disruption budgets and network policies.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

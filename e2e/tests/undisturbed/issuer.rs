@@ -1,4 +1,5 @@
-//! The issuer is the boundary: whatever is said to it, a pod gets what its service account is granted, and nothing else.
+//! The issuer is the security boundary: whatever a client sends, a pod gets what its service account is granted and nothing
+//! else.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! TLS connections to the product are agreed post-quantum, as it is installed.
+//! TLS connections to the installed product use post-quantum key exchange.
 
 use std::sync::Arc;
 

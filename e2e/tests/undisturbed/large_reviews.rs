@@ -1,4 +1,4 @@
-//! Whoever may make pods may make large ones: that costs nobody else.
+//! Users who create large pods do not slow down the admission of others.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,5 +1,5 @@
-//! What pods meet in a cluster that is well: these tests leave the product and the cluster as they are, each has namespaces and
-//! a trust domain of its own, and most of their time they wait. So they run beside each other, in one program.
+//! Tests on a healthy cluster. They leave the product and the cluster unchanged, each has its own namespaces and trust
+//! domain, and they mostly wait, so they run concurrently in one program.
 
 mod accounts;
 mod admission;

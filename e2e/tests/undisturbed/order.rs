@@ -1,4 +1,4 @@
-//! Nothing depends on the order in which objects are applied.
+//! Objects may be applied in any order.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

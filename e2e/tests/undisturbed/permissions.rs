@@ -1,4 +1,5 @@
-//! Who can read an identity: as tightly as the pod's security contexts allow, and no tighter than its containers need.
+//! File permissions of identities: as strict as the pod's security contexts allow, and no stricter than its containers
+//! need.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,5 +1,5 @@
-//! The final shape of pods, as the API server's own policy sees it after all mutators: each rule violated once is refused with
-//! its message, and the shape as made passes.
+//! The API server's policy for pods after all mutating webhooks: each rule is violated once and the pod refused with the
+//! rule's message, and pods as injected pass.
 
 #![allow(
     clippy::indexing_slicing,

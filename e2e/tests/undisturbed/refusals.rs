@@ -1,4 +1,4 @@
-//! Bad input gets a clear answer: from the API server, the Workload API, a status or an event.
+//! Invalid input gets a clear answer: from the API server, the Workload API, a status or an event.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

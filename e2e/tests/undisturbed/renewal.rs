@@ -1,4 +1,4 @@
-//! Identities are renewed under live traffic, and nobody notices.
+//! Identities are renewed under live traffic without affecting it.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,4 +1,4 @@
-//! Agents of earlier builds beside today's operator: pods keep the agent that was injected when they were made.
+//! Agents of earlier releases with the current operator: pods keep the agent that was injected when they were created.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

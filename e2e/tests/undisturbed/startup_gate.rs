@@ -1,4 +1,4 @@
-//! A pod that waits for its identity says why, and does not resist.
+//! A pod that waits for its identity reports why, and can be deleted.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

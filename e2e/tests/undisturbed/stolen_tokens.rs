@@ -1,4 +1,4 @@
-//! Whoever has a pod's token is not unseen with it, and not for longer than Kubernetes itself would take it.
+//! Use of a stolen pod token is visible, and possible no longer than Kubernetes accepts the token.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 

@@ -1,5 +1,5 @@
-//! The caller: one new connection with a full handshake a call. A call has succeeded once the server's answer is read: in
-//! TLS 1.3 a client is done before the server has looked at its certificate.
+//! The client: one new connection with a full handshake for each call. A call has succeeded once the server's answer is
+//! read, because in TLS 1.3 a client finishes the handshake before the server has verified its certificate.
 
 use std::{
     sync::{

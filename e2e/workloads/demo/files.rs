@@ -1,4 +1,4 @@
-//! Reads the credential files over and over while they are renewed, as a program would that has no Workload API.
+//! Reads the credential files repeatedly while they are renewed, as a program without the Workload API would.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! What is there at the first instruction.
+//! Reports which credentials exist at the first instruction.
 
 use std::path::PathBuf;
 

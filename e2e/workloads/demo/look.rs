@@ -1,4 +1,4 @@
-//! `cat`, `ls` and `stat`, for an image that has none.
+//! `cat`, `ls` and `stat`, for an image without them.
 
 use std::{
     io::Write as _,

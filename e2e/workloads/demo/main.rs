@@ -1,8 +1,8 @@
-//! The workload of the demonstration and of the end-to-end tests: a server and a caller over mTLS, and the few tools that an
-//! image without a shell needs. It gets its identity from the Rust package `spiffe`, unmodified, as any application would.
+//! The workload of the demonstration and of the end-to-end tests: a server and a client over mTLS, and a few tools for an
+//! image without a shell. It gets its identity through the unmodified Rust package `spiffe`, as any application would.
 //!
-//! Every line on standard output is one JSON object with an `event`; no line ever holds a key or a token, except that of
-//! `token`, which is there to be run by `exec`.
+//! Every line on standard output is one JSON object with an `event`. No line contains a key or a token, except that of
+//! `token`, which is meant for `kubectl exec`.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 

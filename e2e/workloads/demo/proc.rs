@@ -1,4 +1,4 @@
-//! What of other processes can be looked into through `/proc`. Nothing of what is there is printed.
+//! Reports which parts of other processes are readable through `/proc`, without printing their content.
 
 use std::{
     fs::{self, File},

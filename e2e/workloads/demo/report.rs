@@ -1,4 +1,4 @@
-//! What the demonstration says: one JSON object a line on standard output.
+//! Output of the demonstration: one JSON object a line on standard output.
 
 use std::{collections::BTreeSet, io::Write as _, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The server: accepts mTLS and tells each caller, in one JSON line, as whom it was seen.
+//! The server: accepts mTLS and sends each client one JSON line with the identity that it presented.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The Workload API by hand, to see what it answers to a caller that does not keep the rules.
+//! A hand-written client of the Workload API, for requests that violate its rules.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;

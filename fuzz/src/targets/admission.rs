@@ -1,4 +1,4 @@
-//! Admission reviews: pods to be injected, and resources of ours.
+//! Admission reviews of pods and of resources of `countersign.dev`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Certificates of authorities and chains of X509-SVIDs, held against what another reader finds in them.
+//! Certificates of authorities and chains of X509-SVIDs, compared with the results of another parser.
 
 use countersign_core::bundle::BundleSet;
 use countersign_core::id::SpiffeId;

@@ -1,4 +1,4 @@
-//! The journals of authorities, as Secrets hold them.
+//! Journals of authorities, as stored in Secrets.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What WorkloadIdentities and TrustDomains say of paths, names and audiences.
+//! Patterns and templates of paths, names and audiences in WorkloadIdentities and TrustDomains.
 
 use countersign_core::entitlement::{
     AudiencePattern, NamePattern, NameTemplate, PathPattern, PathTemplate, PodFacts, Scope, check_requested,

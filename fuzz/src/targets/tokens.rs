@@ -1,5 +1,5 @@
-//! Service account tokens and JWT-SVIDs. The first byte: 0, a token in compact form; else a header and claims, a line feed
-//! between, which the known key then signs.
+//! Service account tokens and JWT-SVIDs. First byte 0: a token in compact form; otherwise a header and claims, separated by
+//! a line feed, which the known key signs.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Pods in the API server's binary form, as the operator reads them. The API server is trusted, but what is in its objects was
-//! written by whoever may make pods, and the reader is written by hand.
+//! Pods in the API server's binary form, as decoded by the operator. The API server is trusted, but the content of its
+//! objects comes from users who may create pods, and the decoder is hand-written.
 
 use countersign_operator::{
     index::PodRecord,

@@ -1,4 +1,4 @@
-//! The load driver on an API server of its own: started, filled, measured, ended.
+//! Runs the load driver on its own API server: start, fill, measure, stop.
 
 use std::path::Path;
 use std::process::Stdio;

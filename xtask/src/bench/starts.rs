@@ -1,4 +1,4 @@
-//! Starts of pods with the agent and without, on a cluster of its own: started, measured, ended.
+//! Measures pod starts with and without the agent on its own cluster: start, measure, stop.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! The hand on a cluster of our own that breaks it: ends, pauses and holds components, signals containers, enters the node's
-//! network. What it does, and for how long, is decided by `crate::fault`.
+//! Operations on a cluster of our own that break it: they end, pause and hold components, signal containers, and enter the
+//! node's network. `crate::fault` decides what is broken and for how long.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a cluster leaves on the machine while it runs, and takes with it: a bridge shared by all clusters, a link, two
+//! Resources on the machine while a cluster runs, removed when it ends: a bridge shared by all clusters, a link, two
 //! routes, and cgroups.
 
 use std::fs;

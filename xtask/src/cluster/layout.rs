@@ -1,4 +1,4 @@
-//! Where a cluster is: its addresses, which follow from its number, and its folders, which follow from its name.
+//! Addresses of a cluster, derived from its number, and its folders, derived from its name.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Everything of a cluster that is visible on the machine, recorded before the cluster ends and checked for afterwards.
+//! Everything of a cluster that is visible on the machine: recorded before the cluster ends, and checked afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};

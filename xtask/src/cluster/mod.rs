@@ -1,11 +1,11 @@
-//! The cluster that everything runs on, one of three:
-//! - the one that `KUBECONFIG` names, unless it names one that we made: `up` says how to reach that with `kubectl`, and what is
-//!   called afterwards in the same shell must still know it for ours;
-//! - with a working Docker and `kind` on `PATH`: one made by kind from `kind-config.yaml`;
-//! - else one of our own on this machine (`e2e/cluster`).
+//! The cluster for all commands, one of three:
+//! - the cluster of `KUBECONFIG`, unless `KUBECONFIG` names one of our own: `up` prints that path for `kubectl`, and later
+//!   commands in the same shell must recognize it;
+//! - with a working Docker and `kind` on `PATH`, a cluster created by kind from `kind-config.yaml`;
+//! - otherwise a cluster of our own on this machine (`e2e/cluster`).
 //!
-//! Our own is what was run and tested on every change. The way over kind was not run yet: it is written after kind's
-//! documentation, for `.github/workflows/kind.yml`.
+//! Every change is tested on our own cluster. The kind variant has not been run yet: it follows kind's documentation, for
+//! `.github/workflows/kind.yml`.
 
 mod components;
 mod fault;

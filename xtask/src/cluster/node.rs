@@ -1,4 +1,5 @@
-//! Pid 1 of a cluster's namespaces: prepares them, starts the components, and starts again what ends. Killing it ends all.
+//! Pid 1 of a cluster's namespaces: prepares them, starts the components, and restarts those that end. Killing it ends the
+//! cluster.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};

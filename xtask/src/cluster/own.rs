@@ -1,4 +1,4 @@
-//! A cluster of our own on this machine: started, found again, loaded with images, ended without a trace.
+//! A cluster of our own on this machine: start it, find it, load images, and end it without leftovers.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

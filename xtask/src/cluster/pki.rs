@@ -1,4 +1,4 @@
-//! A cluster's certificate authorities, certificates and kubeconfigs: for tests, alive as long as the cluster.
+//! Certificate authorities, certificates and kubeconfigs of a cluster, created with it.
 
 use std::fs;
 use std::path::Path;

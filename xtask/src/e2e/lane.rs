@@ -1,4 +1,4 @@
-//! A cluster and the tests that run on it. Several lanes take tests from one queue, each the next one when it is done.
+//! A cluster and the tests that run on it. Several lanes take tests from one queue, each the next one when it is free.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};

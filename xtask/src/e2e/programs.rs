@@ -1,5 +1,5 @@
-//! What `cargo test` builds, built once for the whole workspace: so what the crates share is compiled in one form only. The
-//! programs are run from here, since of two `cargo test` at a time one waits for the other.
+//! The test programs, built once by `cargo test` for the whole workspace, so that shared crates are compiled only once.
+//! They are run directly, because concurrent `cargo test` commands block each other.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
-//! A process's own idea of the time: containers share the node's clock, and that is everybody's.
+//! Changes the clock of single processes: containers share the node's clock, which must stay correct for all others.
 //!
-//! Programs ask the kernel's vDSO for the time, code that is mapped into each process. In the process at hand, and in no
-//! other, its `clock_gettime` gives way to one that adds so many seconds to the real time; the monotonic clock goes on as
-//! it was. That is how Chaos Mesh's TimeChaos does it, too.
+//! Programs read the time through the kernel's vDSO, code mapped into each process. In the given process only, its
+//! `clock_gettime` is replaced by one that adds an offset to the real time; the monotonic clock is unchanged. Chaos Mesh's
+//! TimeChaos uses the same method.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;

@@ -1,4 +1,4 @@
-//! etcd, spoken to over its JSON gateway from inside the node's network.
+//! A client of etcd over its JSON gateway, from inside the node's network.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Rules in the node's network, in a table of their own that goes when the fault is over.
+//! Packet filter rules in the node's network, in a table of their own that is deleted when the fault ends.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};

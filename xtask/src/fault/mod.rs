@@ -1,8 +1,8 @@
-//! `cargo xtask fault`: breaks a part of our own cluster, for the tests of faults.
+//! `cargo xtask fault`: breaks a part of our own cluster, for the fault tests.
 //!
-//! A fault lasts as long as standard input is open, so that none outlives the test which asked for it, however that ends. On
-//! standard output is a JSON object a line: one once the fault is in effect, one for each line read, one when it is over and
-//! the cluster answers again.
+//! A fault lasts as long as standard input is open, so that it never outlives the test that requested it. Standard output
+//! has one JSON object a line: one when the fault is in effect, one for each line read, and one when the fault is over and
+//! the cluster responds again.
 
 mod clock;
 mod etcd;

@@ -1,5 +1,5 @@
-//! Between pods and the API server: a proxy with the API server's own certificate, which can be slow, refuse, or hang up.
-//! Only these pods are led to it; everybody else has the API server as it is.
+//! A proxy between pods and the API server, with the API server's own certificate, which can delay, refuse or drop
+//! connections. Only the selected pods are routed to it.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;

@@ -1,5 +1,5 @@
-//! Binaries of earlier builds, kept in the repository so that today's can be run beside them: `e2e/agents/`, whose README
-//! says how each was made.
+//! Binaries of earlier releases, stored in `e2e/agents/` so that current components can be tested with them. Its README
+//! describes how each was built.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The end-to-end tests, on two clusters side by side: what is disturbed is disturbed for a whole cluster, and most of their time
-//! the tests wait.
+//! Runs the end-to-end tests on two clusters at the same time: a disturbance affects a whole cluster, and the tests mostly
+//! wait.
 
 use std::path::{Path, PathBuf};
 

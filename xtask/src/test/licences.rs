@@ -1,4 +1,4 @@
-//! Licences, sources and advisories of all dependencies, by cargo-deny.
+//! Checks licences, sources and advisories of all dependencies with cargo-deny.
 
 use std::path::Path;
 

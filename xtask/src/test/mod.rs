@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that CI runs, cheapest first; a failure ends it, and clusters are ended in any case.
+//! `cargo xtask test`: everything that CI runs, cheapest first. The first failure ends it; clusters are always ended.
 
 mod clusters;
 mod licences;

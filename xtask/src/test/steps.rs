@@ -1,4 +1,4 @@
-//! Steps taken, and the time each took beside the time it may take.
+//! Steps with the time each took and its time budget.
 
 use std::time::{Duration, Instant};
 

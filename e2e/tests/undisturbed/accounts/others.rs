@@ -1,4 +1,4 @@
-//! Who else may write what the product relies on: nobody, without the verb `override`.
+//! Other accounts cannot write objects that the product relies on, unless they have the verb `override`.
 
 use std::fmt::Debug;
 

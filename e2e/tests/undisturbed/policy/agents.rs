@@ -1,4 +1,4 @@
-//! What the agent runs, whom it asks, and whom it serves: each of it changed.
+//! The agent's program, its issuer and its sessions: a change to any of them is refused.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Containers for debugging, and others that see the agent's process.
+//! Ephemeral containers, and others that share the agent's process namespace.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{

@@ -1,4 +1,4 @@
-//! Mounts at our places, however their paths are written.
+//! Mounts at the injected paths, however the path is written.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{World, scenario::scenario_without_namespace};

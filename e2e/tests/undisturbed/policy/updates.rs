@@ -1,4 +1,4 @@
-//! A pod's images may be changed while it runs: the agent's only to another of those allowed.
+//! Images of a running pod may be changed, the agent's only to another allowed one.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
