@@ -23,7 +23,7 @@ impl Audit {
     /// The log in `COUNTERSIGN_AUDIT_LOG`; says so if there is none.
     #[expect(clippy::print_stderr, reason = "what was not done must not look as if it had been")]
     #[must_use]
-    pub fn given(what: &str) -> Option<Self> {
+    pub fn from_env(what: &str) -> Option<Self> {
         let path = std::env::var_os("COUNTERSIGN_AUDIT_LOG").filter(|path| !path.is_empty());
         if path.is_none() {
             eprintln!(

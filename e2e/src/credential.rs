@@ -9,7 +9,7 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-use crate::{World, secrets::Seen};
+use crate::{World, secrets::RecordedSecrets};
 
 /// Where the identity of a pod's session is.
 pub const FOLDER: &str = "/run/countersign/credentials";
@@ -88,7 +88,7 @@ impl World {
     /// There is none.
     pub async fn credential_in(&self, pod: &str, folder: &str) -> Result<Credential> {
         let pem = self.file(pod, &format!("{folder}/credential-bundle.pem")).await?;
-        Seen::of(&self.cluster).await?.key(&pem)?;
+        RecordedSecrets::of(&self.cluster).await?.key(&pem)?;
         Credential::parse(pem)
     }
 
@@ -112,7 +112,7 @@ impl World {
 
     async fn remember(&self, token: Vec<u8>) -> Result<String> {
         let token = String::from_utf8(token).context("a token in UTF-8")?.trim().to_owned();
-        Seen::of(&self.cluster).await?.token(&token)?;
+        RecordedSecrets::of(&self.cluster).await?.token(&token)?;
         Ok(token)
     }
 }

@@ -53,7 +53,7 @@ pub struct Fault {
 /// # Panics
 /// The test failed.
 pub async fn faulty(name: &str, test: impl AsyncFnOnce(&World, &Faults) -> Result<()>) {
-    if let Some(faults) = Faults::given(name) {
+    if let Some(faults) = Faults::from_env(name) {
         alone(name, async |world| test(world, &faults).await).await;
     }
 }
@@ -80,7 +80,7 @@ pub async fn alone(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
 }
 
 /// Lets so much time pass: how long a fault lasts is part of the test, and nothing can be asked while the API server is gone.
-pub async fn lasts(span: Duration) {
+pub async fn hold_for(span: Duration) {
     tokio::time::sleep(span).await;
 }
 
@@ -89,7 +89,7 @@ pub async fn lasts(span: Duration) {
 /// # Errors
 /// The file cannot be written.
 #[expect(clippy::print_stderr, reason = "counts are for whoever reads the test's output")]
-pub fn counted(test: &str, counts: &Value) -> Result<()> {
+pub fn report_counts(test: &str, counts: &Value) -> Result<()> {
     let line = json!({ "test": test, "counts": counts });
     eprintln!("{line}");
     if let Some(path) = std::env::var_os("COUNTERSIGN_COUNTS") {
@@ -110,7 +110,7 @@ impl Faults {
     /// The command in `COUNTERSIGN_FAULT`; says so if there is none.
     #[expect(clippy::print_stderr, reason = "a test that did not run must not look as if it had")]
     #[must_use]
-    pub fn given(test: &str) -> Option<Self> {
+    pub fn from_env(test: &str) -> Option<Self> {
         let command = std::env::var("COUNTERSIGN_FAULT").unwrap_or_default();
         let words: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
         if words.is_empty() {
@@ -147,8 +147,8 @@ impl Faults {
     ///
     /// # Errors
     /// The command refuses, or takes too long.
-    pub async fn once(&self, fault: &[&str]) -> Result<()> {
-        self.begin(fault).await?.over().await
+    pub async fn run_once(&self, fault: &[&str]) -> Result<()> {
+        self.begin(fault).await?.end().await
     }
 }
 
@@ -157,7 +157,7 @@ impl Fault {
     ///
     /// # Errors
     /// It does not understand, or has ended.
-    pub async fn tell(&mut self, line: &str) -> Result<Value> {
+    pub async fn send(&mut self, line: &str) -> Result<Value> {
         self.input.write_all(format!("{line}\n").as_bytes()).await.with_context(|| format!("tell {}", self.what))?;
         self.answer().await
     }
@@ -166,7 +166,7 @@ impl Fault {
     ///
     /// # Errors
     /// It does not come back.
-    pub async fn over(self) -> Result<()> {
+    pub async fn end(self) -> Result<()> {
         let Self { what, mut child, input, .. } = self;
         drop(input);
         let status =
@@ -188,7 +188,7 @@ impl Fault {
 
 /// Any number below another.
 #[must_use]
-pub fn any(below: usize) -> usize {
+pub fn random_below(below: usize) -> usize {
     let number = usize::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or_default();
     number.checked_rem(below).unwrap_or_default()
 }

@@ -33,7 +33,7 @@ use crate::{Cluster, wait::DEFAULT_TIMEOUT};
 
 /// The way to the issuer: its address, and how to know it.
 #[derive(Clone)]
-pub struct Road {
+pub struct IssuerEndpoint {
     connector: TlsConnector,
     name: ServerName<'static>,
     origin: String,
@@ -52,7 +52,7 @@ pub struct Session {
     token: String,
 }
 
-impl Road {
+impl IssuerEndpoint {
     /// As agents know it: the address, the pinned name and the published roots.
     ///
     /// # Errors
@@ -111,10 +111,10 @@ impl Road {
     /// # Errors
     /// As [`Self::dial`].
     pub async fn connect(&self) -> Result<Issuer> {
-        let road = self.clone();
+        let endpoint = self.clone();
         let dial = service_fn(move |_: Uri| {
-            let road = road.clone();
-            async move { road.dial().await.map(TokioIo::new) }
+            let endpoint = endpoint.clone();
+            async move { endpoint.dial().await.map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_shared(self.origin.clone())?;
         Ok(Issuer(endpoint.connect_with_connector(dial).await.context("connect to the issuer")?))
@@ -127,7 +127,7 @@ impl Issuer {
     /// # Errors
     /// The issuer cannot be reached, or is not who it should be.
     pub async fn connect(cluster: &Cluster) -> Result<Self> {
-        Road::of(cluster).await?.connect().await
+        IssuerEndpoint::of(cluster).await?.connect().await
     }
 
     /// Opens the session of a pod with this token.

@@ -114,7 +114,7 @@ impl World {
     ///
     /// # Errors
     /// The API server or the kubelet refuses.
-    pub async fn agent_said(&self, pod: &str, words: &str) -> Result<usize> {
+    pub async fn count_in_agent_log(&self, pod: &str, words: &str) -> Result<usize> {
         Ok(self.logs(pod, AGENT).await?.matches(words).count())
     }
 
@@ -159,7 +159,7 @@ impl World {
     ///
     /// # Errors
     /// The API server or the kubelet refuses.
-    pub async fn said(&self, pod: &str) -> Result<Vec<Value>> {
+    pub async fn app_output(&self, pod: &str) -> Result<Vec<Value>> {
         Ok(lines(&self.logs(pod, APP).await?))
     }
 
@@ -167,7 +167,7 @@ impl World {
     ///
     /// # Errors
     /// It did not in time.
-    pub async fn says(
+    pub async fn wait_for_output(
         &self,
         pod: &str,
         what: &str,
@@ -175,7 +175,7 @@ impl World {
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
         until(&format!("{pod} says {what}"), deadline, async || {
-            Ok(self.said(pod).await?.into_iter().rev().find(|line| wanted(line)))
+            Ok(self.app_output(pod).await?.into_iter().rev().find(|line| wanted(line)))
         })
         .await
     }

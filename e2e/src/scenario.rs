@@ -100,7 +100,7 @@ metadata:
         let outcome = AssertUnwindSafe(test(&self)).catch_unwind().await;
         let failed = !matches!(outcome, Ok(Ok(())));
         if failed {
-            self.tell().await;
+            self.print_state().await;
         }
         if !(failed && std::env::var_os("COUNTERSIGN_E2E_KEEP").is_some()) {
             self.end().await.expect("what the test made is taken away");
@@ -127,7 +127,7 @@ metadata:
 
     /// Says what there is to see, for whoever must find out why the test failed.
     #[expect(clippy::print_stderr, reason = "this is what a failed test has to say")]
-    async fn tell(&self) {
+    async fn print_state(&self) {
         eprintln!("--- {} ---", self.namespace);
         for kind in ["TrustDomain", "WorkloadIdentity"] {
             if let Ok(api) = self.cluster.kind(&ours(kind), &self.namespace).await

@@ -23,9 +23,9 @@ use crate::Cluster;
 
 /// The record of what was seen.
 #[derive(Debug)]
-pub struct Seen(PathBuf);
+pub struct RecordedSecrets(PathBuf);
 
-impl Seen {
+impl RecordedSecrets {
     /// The record of this cluster's life.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Seen {
     ///
     /// # Errors
     /// The record cannot be removed.
-    pub fn forget(self) -> Result<()> {
+    pub fn clear(self) -> Result<()> {
         std::fs::remove_file(self.0).context("remove what was seen")
     }
 

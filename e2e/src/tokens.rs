@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::{World, secrets::Seen};
+use crate::{World, secrets::RecordedSecrets};
 
 impl World {
     /// A token of a service account for these audiences, bound to a pod (name and uid) if one is given.
@@ -62,7 +62,7 @@ impl World {
             .await
             .context("request a token")?;
         let token = made.status.and_then(|status| status.token).context("no token")?;
-        Seen::of(&self.cluster).await?.token(&token)?;
+        RecordedSecrets::of(&self.cluster).await?.token(&token)?;
         Ok(token)
     }
 }

@@ -74,18 +74,18 @@ impl World {
         let call = ["call", "--target", &target, "--expect", &self.id(SERVER), "--every", every];
         self.cluster.apply(&PodSpec::demo(CLIENT, &call).pod(&self.namespace)).await?;
         self.ready(CLIENT).await?;
-        self.traffic_goes_on(1).await.map(drop)
+        self.traffic_continues(1).await.map(drop)
     }
 
     /// Waits until there were so many more calls, and returns all that was counted up to then. None may have failed.
     ///
     /// # Errors
     /// One failed, or they were not made in time.
-    pub async fn traffic_goes_on(&self, more: u64) -> Result<Sums> {
+    pub async fn traffic_continues(&self, more: u64) -> Result<Sums> {
         self.traffic_since(Sums::default(), more, DEFAULT_TIMEOUT).await
     }
 
-    /// As [`Self::traffic_goes_on`], counted from what was seen before.
+    /// As [`Self::traffic_continues`], counted from what was seen before.
     ///
     /// # Errors
     /// One failed, or they were not made in time.
@@ -114,7 +114,7 @@ impl World {
 
     /// The sums that the caller said last.
     async fn sums(&self) -> Result<Option<Sums>> {
-        let said = self.said(CLIENT).await?;
+        let said = self.app_output(CLIENT).await?;
         let failures = said.iter().filter(|line| is_event(line, "failed")).count() as u64;
         let last = said.iter().rev().find(|line| is_event(line, "summary"));
         Ok(last.map(|line| {

@@ -183,7 +183,7 @@ async fn create(world: &World, name: &str, kind: Kind, ends: Ends) -> Result<f64
 
 /// When its first instruction was, in milliseconds.
 async fn first_instruction(world: &World, name: &str, kind: Kind) -> Result<f64> {
-    let said = world.said(name).await?;
+    let said = world.app_output(name).await?;
     let line =
         said.iter().find(|line| is_event(line, "first-instruction")).with_context(|| format!("{name} said nothing"))?;
     let present = line.get("present").and_then(Value::as_bool);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{Fault, Faults, counted, faulty, lasts},
+    faults::{Fault, Faults, faulty, hold_for, report_counts},
     fixture::PodSpec,
     replicas::OPERATOR,
     traffic::Sums,
@@ -24,15 +24,15 @@ const LIFE: u64 = 20;
 /// R25, R27: what is known is issued on from the index.
 async fn without_api_server(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
     prepare(world).await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let fault = faults.begin(&["stop", "kube-apiserver"]).await?;
-    lasts(span).await;
-    fault.over().await?;
+    hold_for(span).await;
+    fault.end().await?;
 
     let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span)?;
     let new_pods = new_pods_start_after_outage(world, "after", 3).await?;
-    counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
+    report_counts(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
 }
 
 #[tokio::test]
@@ -55,16 +55,16 @@ async fn soak_identities_are_renewed_while_the_api_server_is_gone_for_five_minut
 /// Killed once, which the store must survive as it is, and then held down for a while.
 async fn without_etcd(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
     prepare(world).await?;
-    let before = world.traffic_goes_on(20).await?;
-    faults.once(&["kill", "etcd"]).await?;
+    let before = world.traffic_continues(20).await?;
+    faults.run_once(&["kill", "etcd"]).await?;
     let fault = faults.begin(&["stop", "etcd"]).await?;
-    lasts(span).await;
-    fault.over().await?;
+    hold_for(span).await;
+    fault.end().await?;
 
     let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span)?;
     let new_pods = new_pods_start_after_outage(world, "after", 3).await?;
-    counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
+    report_counts(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
 }
 
 #[tokio::test]
@@ -89,17 +89,17 @@ async fn soak_etcd_is_gone_for_two_minutes() {
 async fn a_slow_api_server_slows_what_is_new_and_nothing_else() {
     faulty("api-slow", async |world, faults| {
         prepare(world).await?;
-        let before = world.traffic_goes_on(20).await?;
+        let before = world.traffic_continues(20).await?;
         let mut fault = between(world, faults).await?;
-        fault.tell("slow 2000").await?;
-        fault.tell("cut").await?;
+        fault.send("slow 2000").await?;
+        fault.send("cut").await?;
         let new_pods = new_pods_start(world, "slow", 3).await?;
         let during = world.traffic_since(before, 200, DEFAULT_TIMEOUT).await?.since(before);
-        let seen = fault.tell("pass").await?;
-        fault.over().await?;
+        let seen = fault.send("pass").await?;
+        fault.end().await?;
         ensure!(number(&seen, "slowed") > 0, "no answer was slow: {seen}");
         let counts = json!({ "slow_answers": seen["slowed"], "new_pods": new_pods });
-        counted("API server slow by 2 s", &during.counts(&counts))
+        report_counts("API server slow by 2 s", &during.counts(&counts))
     })
     .await;
 }
@@ -107,27 +107,27 @@ async fn a_slow_api_server_slows_what_is_new_and_nothing_else() {
 /// The operator hears nothing but refusals: what is known is issued on, what is new waits and then starts.
 async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
     prepare(world).await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let mut fault = between(world, faults).await?;
     let mut refused = Vec::new();
     for status in ["429", "500"] {
-        fault.tell(&format!("answer {status}")).await?;
-        fault.tell("cut").await?;
+        fault.send(&format!("answer {status}")).await?;
+        fault.send("cut").await?;
         let name = format!("new-{status}");
         world.cluster.apply(&world.identity_yaml(&name, "")).await?;
         world.cluster.apply(&PodSpec::hold(&name).pod(&world.namespace)).await?;
-        lasts(span).await;
-        refused.push(number(&fault.tell("count").await?, "refused"));
+        hold_for(span).await;
+        refused.push(number(&fault.send("count").await?, "refused"));
     }
     let [of_429, of_both] = *refused.as_slice() else { unreachable!("two statuses") };
-    let seen = fault.tell("pass").await?;
+    let seen = fault.send("pass").await?;
     for status in ["429", "500"] {
         let name = format!("new-{status}");
         world.ready(&name).await?;
         let id = world.credential(&name).await?.id;
         ensure!(id == world.id(&name), "{name} has {id}");
     }
-    fault.over().await?;
+    fault.end().await?;
     let during = world.traffic_since(before, 20 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span * 2)?;
     let of_500 = of_both - of_429;
@@ -139,7 +139,7 @@ async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) ->
         ensure!(refused <= most, "the operator asked {refused} times in {span:?}, at most {most} are patience");
     }
     let counts = json!({ "seconds_each": span.as_secs(), "refused_429": of_429, "refused_500": of_500, "new_pods": 2 });
-    counted(test, &during.counts(&counts))
+    report_counts(test, &during.counts(&counts))
 }
 
 #[tokio::test]
@@ -160,21 +160,21 @@ async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
         world.cluster.apply(&world.identity_yaml("goes", "")).await?;
         world.cluster.apply(&PodSpec::hold("goes").pod(&world.namespace)).await?;
         world.ready("goes").await?;
-        let before = world.traffic_goes_on(20).await?;
+        let before = world.traffic_continues(20).await?;
         // Earlier faults may have left their words.
         let expired_before = expired_watches(world).await?;
         let mut fault = between(world, faults).await?;
-        fault.tell("answer 500").await?;
-        fault.tell("cut").await?;
+        fault.send("answer 500").await?;
+        fault.send("cut").await?;
 
         // Meanwhile the world goes on, and forgets how it came there.
         world.cluster.apply(&world.identity_yaml("comes", "")).await?;
         world.cluster.apply(&PodSpec::hold("comes").pod(&world.namespace)).await?;
         let gone = world.cluster.workload_identities(&world.namespace).await?;
         countersign_e2e::apply::delete(&gone, "goes").await?;
-        faults.once(&["kill", "kube-apiserver"]).await?;
-        faults.once(&["compact"]).await?;
-        fault.tell("pass").await?;
+        faults.run_once(&["kill", "kube-apiserver"]).await?;
+        faults.run_once(&["compact"]).await?;
+        fault.send("pass").await?;
 
         world.ready("comes").await?;
         let id = world.credential("comes").await?.id;
@@ -183,11 +183,11 @@ async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
             Ok(world.credential("goes").await.is_err().then_some(()))
         })
         .await?;
-        fault.over().await?;
+        fault.end().await?;
         let during = world.traffic_since(before, 100, DEFAULT_TIMEOUT).await?.since(before);
         let expired = expired_watches(world).await?.saturating_sub(expired_before);
         ensure!(expired > 0, "no watch was told that its history is gone");
-        counted(
+        report_counts(
             "watch broken, history compacted",
             &during.counts(&json!({ "watches_expired": expired, "new_pods": 1, "withdrawn": 1 })),
         )

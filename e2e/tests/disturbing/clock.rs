@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{Fault, Faults, counted, faulty, lasts},
+    faults::{Fault, Faults, faulty, hold_for, report_counts},
     fixture::PodSpec,
     pods::{AGENT, is_event, is_ready, restarts},
     replicas::{OPERATOR, running},
@@ -38,7 +38,7 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
         world.scale(OPERATOR, 2).await?;
     }
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let (off, _) = until("one replica leads", DEFAULT_TIMEOUT, async || world.leader().await).await?;
     let pods = world.cluster.api::<Pod>(SYSTEM);
     let victim = pods.get(&off).await?;
@@ -58,7 +58,7 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
     world.new_pod("meanwhile").await?;
     let during = world.both_renewed(before, DEFAULT_TIMEOUT * 2).await?;
     ensure!(log(world, &off).await?.contains("set the clock of its node"), "{off} does not say why");
-    fault.over().await?;
+    fault.end().await?;
     let back = Instant::now();
     world.settled().await?;
     let back = back.elapsed();
@@ -70,14 +70,14 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
         "clock_ahead_seconds": ahead, "seconds_until_another_led": takeover.as_secs(), "new_pods": 2,
         "seconds_until_not_ready": unready.as_secs(), "seconds_until_back": back.as_secs(),
     });
-    counted("the leader's clock is off", &after.since(before).counts(&counts))
+    report_counts("the leader's clock is off", &after.since(before).counts(&counts))
 }
 
 /// All of them, as if it were the API server's clock that is off.
 async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let mut set_back = Vec::new();
     for pod in world.product(OPERATOR).await? {
         set_back.push(set(faults, &pod, "operator", ahead).await?);
@@ -93,11 +93,11 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
         world.cluster.apply(&other.trust_domain_yaml("")).await?;
         world.cluster.apply(&other.identity_yaml("late", "")).await?;
         world.cluster.apply(&PodSpec::hold("late").pod(&other.namespace)).await?;
-        lasts(span).await;
+        hold_for(span).await;
         ensure!(!is_ready(&other.pods().get("late").await?), "a pod was given an identity by a wrong clock");
         let during = world.traffic_since(before, span.as_secs(), DEFAULT_TIMEOUT).await?;
         for fault in set_back {
-            fault.over().await?;
+            fault.end().await?;
         }
         let back = Instant::now();
         other.ready("late").await?;
@@ -106,7 +106,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
         let seconds = back.elapsed().as_secs();
         let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
         let counts = json!({ "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_the_new_pod_had_its_identity": seconds });
-        counted("the clocks of all replicas are off", &after.since(before).counts(&counts))
+        report_counts("the clocks of all replicas are off", &after.since(before).counts(&counts))
     };
     let outcome = outcome.await;
     other.end().await?;
@@ -117,16 +117,16 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
 async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let noticed_before = [times_set_back(world, "client").await?, times_set_back(world, "server").await?];
     let mut set_back = Vec::new();
     for pod in ["client", "server"] {
         set_back.push(set(faults, &world.pods().get(pod).await?, AGENT, ahead).await?);
     }
-    lasts(span).await;
+    hold_for(span).await;
     let during = world.traffic_since(before, span.as_secs(), DEFAULT_TIMEOUT).await?;
     for fault in set_back {
-        fault.over().await?;
+        fault.end().await?;
     }
     let back = Instant::now();
     let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
@@ -139,17 +139,17 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
     }
     for pod in ["client", "server"] {
         ensure!(restarts(&world.pods().get(pod).await?) == 0, "{pod} was restarted");
-        ensure!(world.said(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");
+        ensure!(world.app_output(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");
     }
     let counts = json!({
         "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_renewed": back.elapsed().as_secs(),
     });
-    counted("agents' clocks are off", &after.since(before).counts(&counts))
+    report_counts("agents' clocks are off", &after.since(before).counts(&counts))
 }
 
 /// How often the agent of a pod has found that its clock was set back.
 async fn times_set_back(world: &World, pod: &str) -> Result<usize> {
-    world.agent_said(pod, "the clock was set back").await
+    world.count_in_agent_log(pod, "the clock was set back").await
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     pods::is_event,
@@ -33,7 +33,7 @@ async fn real(world: &World, accounts: usize, replicas: u32) -> Result<()> {
     world.idle(&accounts, replicas).await?;
     let pods = world.each_has_its_own(&accounts, usize::try_from(replicas)?, DEFAULT_TIMEOUT * 6).await?;
     let counts = json!({ "pods_with_their_own_identity": pods, "seconds": begun.elapsed().as_secs() });
-    counted("pods started at once", &counts)
+    report_counts("pods started at once", &counts)
 }
 
 /// More pods than a node holds, all created at once: each looks at its first instruction at what it was given, and ends, which
@@ -61,7 +61,7 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     for account in &accounts {
         let pods = world.pods_of(account).await?;
         ensure!(pods.len() == each, "{} pods were made for the {each} of {account}", pods.len());
-        let said = pods.iter().map(|pod| async { world.said(&pod.name_any()).await });
+        let said = pods.iter().map(|pod| async { world.app_output(&pod.name_any()).await });
         let said: Vec<_> = stream::iter(said).buffer_unordered(4).try_collect().await?;
         for lines in said {
             let line = lines.iter().find(|line| is_event(line, "first-instruction")).context("a pod said nothing")?;
@@ -70,7 +70,7 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
             ensure!(keys.insert(key.to_owned()), "two pods had one key");
         }
     }
-    counted("pods created at once", &json!({ "pods_with_their_own_identity": keys.len(), "seconds": seconds }))
+    report_counts("pods created at once", &json!({ "pods_with_their_own_identity": keys.len(), "seconds": seconds }))
 }
 
 /// More pods than a node holds: they are there and never run, and their tokens are presented all at once, as by their agents.
@@ -103,7 +103,7 @@ async fn spoken_for(world: &World, pods: usize, at_once: usize) -> Result<()> {
         "certificates_for_the_right_pod": again.len(), "at_once": at_once, "asked_to_come_back": again.iter().sum::<u64>(),
         "seconds": took.as_secs_f64().round(),
     });
-    counted("pods whose tokens are presented at once", &counts)
+    report_counts("pods whose tokens are presented at once", &counts)
 }
 
 /// A pod that never runs, and a token bound to it.

@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{alone, counted},
-    issuer::Road,
+    faults::{alone, report_counts},
+    issuer::IssuerEndpoint,
     wait::{DEFAULT_TIMEOUT, until},
 };
 use serde_json::json;
@@ -62,24 +62,24 @@ struct Done {
 #[tokio::test]
 async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
     alone("hostile", async |world| {
-        let (road, token) = prepared(world).await?;
-        let before = honest(&road, &token).await?;
+        let (endpoint, token) = prepared(world).await?;
+        let before = honest(&endpoint, &token).await?;
 
         let done = Arc::new(Done::default());
         let mut hostile = JoinSet::new();
         for way in WAYS.into_iter().cycle().take(HOSTILE) {
-            hostile.spawn(annoy(way, road.clone(), done.clone()));
+            hostile.spawn(annoy(way, endpoint.clone(), done.clone()));
         }
         let enough = HOSTILE as u64;
         until("all hostile peers have connected", DEFAULT_TIMEOUT, async || {
             Ok((done.connected.load(Ordering::Relaxed) >= enough).then_some(()))
         })
         .await?;
-        let during = honest(&road, &token).await?;
+        let during = honest(&endpoint, &token).await?;
         hostile.abort_all();
 
         let ratio = during.p99.as_secs_f64() / before.p99.as_secs_f64();
-        counted(
+        report_counts(
             "hostile",
             &json!({
                 "hostile": HOSTILE,
@@ -99,19 +99,19 @@ async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
 }
 
 /// A pod that exists and never runs, its token, and the issuer that takes it.
-async fn prepared(world: &World) -> Result<(Road, String)> {
+async fn prepared(world: &World) -> Result<(IssuerEndpoint, String)> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml("account", "")).await?;
     let pod = world.never_runs("honest", "account").await?;
     let audience = world.cluster.control_plane().await?.audience;
     let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
-    let road = Road::of(&world.cluster).await?;
+    let endpoint = IssuerEndpoint::of(&world.cluster).await?;
     until("the issuer accepts a good token", DEFAULT_TIMEOUT, async || {
-        let state = road.connect().await?.open(&token).await?.state().await?;
+        let state = endpoint.connect().await?.open(&token).await?.state().await?;
         Ok((!state.identities.is_empty()).then_some(()))
     })
     .await?;
-    Ok((road, token))
+    Ok((endpoint, token))
 }
 
 /// What honest sessions took, from the first packet to the first State, each on a connection of its own.
@@ -121,11 +121,11 @@ struct Honest {
     failed: usize,
 }
 
-async fn honest(road: &Road, token: &str) -> Result<Honest> {
+async fn honest(endpoint: &IssuerEndpoint, token: &str) -> Result<Honest> {
     let (mut took, mut failed) = (Vec::with_capacity(HONEST), 0);
     for _ in 0..HONEST {
         let begin = Instant::now();
-        let state = async { anyhow::Ok(road.connect().await?.open(token).await?.state().await?) };
+        let state = async { anyhow::Ok(endpoint.connect().await?.open(token).await?.state().await?) };
         match timeout(DEFAULT_TIMEOUT, state).await {
             Ok(Ok(state)) if !state.identities.is_empty() => took.push(begin.elapsed()),
             _ => failed += 1,
@@ -137,31 +137,31 @@ async fn honest(road: &Road, token: &str) -> Result<Honest> {
     Ok(Honest { p50: at(50), p99: at(99), failed })
 }
 
-async fn annoy(way: Way, road: Road, done: Arc<Done>) {
+async fn annoy(way: Way, endpoint: IssuerEndpoint, done: Arc<Done>) {
     loop {
         // Whatever comes of it: shown out, or not let in.
-        let _ = timeout(STUBBORN, once(way, &road, &done)).await;
+        let _ = timeout(STUBBORN, once(way, &endpoint, &done)).await;
         done.shown_out.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn once(way: Way, road: &Road, done: &Done) -> Result<()> {
+async fn once(way: Way, endpoint: &IssuerEndpoint, done: &Done) -> Result<()> {
     let connected = || done.connected.fetch_add(1, Ordering::Relaxed);
     let mut answer = [0; 4096];
     match way {
         Way::TlsThenSilent => {
-            let mut tls = road.dial().await?;
+            let mut tls = endpoint.dial().await?;
             connected();
             while tls.read(&mut answer).await? > 0 {}
         }
         Way::BadToken => {
-            let issuer = road.connect().await?;
+            let issuer = endpoint.connect().await?;
             connected();
             let _ = issuer.refusal("e30.e30.e30").await;
         }
         Way::Silent | Way::SlowLoris | Way::Garbage => {
-            let mut tcp = TcpStream::connect(&road.address).await?;
+            let mut tcp = TcpStream::connect(&endpoint.address).await?;
             connected();
             match way {
                 Way::SlowLoris => {

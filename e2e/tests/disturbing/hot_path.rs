@@ -9,7 +9,7 @@ use countersign_e2e::{
     apply::documents,
     audit::{Audit, title},
     cluster::SYSTEM,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     replicas::{OPERATOR, WEBHOOK},
@@ -33,7 +33,7 @@ const AFTER_ADMISSIONS: &str = "after-admissions";
 
 #[tokio::test]
 async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
-    let Some(audit) = Audit::given("requests that follow from issues and admissions") else { return };
+    let Some(audit) = Audit::from_env("requests that follow from issues and admissions") else { return };
     alone("hot-path", async |world| {
         world.settled().await?;
         issues(world).await?;
@@ -42,7 +42,7 @@ async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
         mark(world, AFTER_ADMISSIONS).await?;
         let [issuing, admitting] =
             until("the audit log has it all", DEFAULT_TIMEOUT, async || requests(&audit, world)).await?;
-        counted(
+        report_counts(
             "requests to the API server",
             &json!({
                 "issues": MANY, "requests_meanwhile": issuing.len(), "admissions": MANY, "requests_during_admissions": admitting.len(),

@@ -8,7 +8,7 @@ use countersign_e2e::{
     World,
     apply::delete,
     cluster::SYSTEM,
-    faults::{Faults, any, counted, faulty, soak_time},
+    faults::{Faults, faulty, random_below, report_counts, soak_time},
     pods::{AGENT, container_statuses},
     replicas::{OPERATOR, WEBHOOK, running},
     wait::DEFAULT_TIMEOUT,
@@ -57,7 +57,7 @@ async fn killing(world: &World, faults: &Faults, span: Duration) -> Result<()> {
     world.idle(&accounts, REPLICAS).await?;
     let replicas = usize::try_from(REPLICAS)?;
     world.each_has_its_own(&accounts, replicas, DEFAULT_TIMEOUT).await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
 
     let mut killed = Killed::default();
     let end = Instant::now() + span;
@@ -74,7 +74,7 @@ async fn killing(world: &World, faults: &Faults, span: Duration) -> Result<()> {
             Victim::Workload,
             Victim::Workload,
         ];
-        let Some(victim) = victims.get(any(victims.len())) else { continue };
+        let Some(victim) = victims.get(random_below(victims.len())) else { continue };
         kill(world, faults, &accounts, *victim, &mut killed).await?;
     }
 
@@ -87,36 +87,36 @@ async fn killing(world: &World, faults: &Faults, span: Duration) -> Result<()> {
         "seconds": span.as_secs(), "operators_killed": operators, "webhooks_killed": webhooks, "agents_killed": agents,
         "workloads_replaced": workloads, "pods_with_their_own_identity_after": pods,
     });
-    counted("operator, webhook, agents killed at random", &during.counts(&counts))
+    report_counts("operator, webhook, agents killed at random", &during.counts(&counts))
 }
 
 async fn kill(world: &World, faults: &Faults, accounts: &[String], victim: Victim, killed: &mut Killed) -> Result<()> {
     match victim {
         Victim::Product(name) => {
             let pods = world.product(name).await?;
-            let Some(pod) = pods.get(any(pods.len())) else { return Ok(()) };
+            let Some(pod) = pods.get(random_below(pods.len())) else { return Ok(()) };
             delete(&world.cluster.api::<Pod>(SYSTEM), &pod.name_any()).await?;
             killed.count(name);
         }
         Victim::Process(name) => {
             let pods = world.product(name).await?;
             let container = name.trim_start_matches("countersign-");
-            if slain(faults, pods.get(any(pods.len())), container).await {
+            if slain(faults, pods.get(random_below(pods.len())), container).await {
                 killed.count(name);
             }
         }
         Victim::Agent => {
             let names = accounts.iter().map(String::as_str).chain(["server", "client"]).collect::<Vec<_>>();
-            let Some(name) = names.get(any(names.len())) else { return Ok(()) };
+            let Some(name) = names.get(random_below(names.len())) else { return Ok(()) };
             let pods = world.pods_of(name).await?;
-            if slain(faults, pods.get(any(pods.len())), AGENT).await {
+            if slain(faults, pods.get(random_below(pods.len())), AGENT).await {
                 killed.agents += 1;
             }
         }
         Victim::Workload => {
-            let Some(account) = accounts.get(any(accounts.len())) else { return Ok(()) };
+            let Some(account) = accounts.get(random_below(accounts.len())) else { return Ok(()) };
             let pods = world.pods_of(account).await?;
-            let Some(pod) = pods.get(any(pods.len())) else { return Ok(()) };
+            let Some(pod) = pods.get(random_below(pods.len())) else { return Ok(()) };
             delete(&world.pods(), &pod.name_any()).await?;
             killed.workloads += 1;
         }
@@ -130,7 +130,7 @@ async fn slain(faults: &Faults, pod: Option<&Pod>, container: &str) -> bool {
     let restarts = container_statuses(pod).filter(|status| status.name == container).map(|status| status.restart_count);
     let Some(id) = running(pod, container).filter(|_| restarts.sum::<i32>() < RESTARTS) else { return false };
     // It may have ended by itself meanwhile.
-    faults.once(&["kill", "--container", &id]).await.is_ok()
+    faults.run_once(&["kill", "--container", &id]).await.is_ok()
 }
 
 impl Killed {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::Cluster,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     wait::{DEFAULT_TIMEOUT, until},
 };
@@ -103,7 +103,7 @@ async fn serve(world: &World) -> Result<()> {
     ] {
         ensure!(object.data.pointer(&path) == Some(&json!(kept)), "{path} was not kept: {}", object.data);
     }
-    counted("fields of a newer version", &json!({ "objects_served": 2, "fields_kept": 3 }))
+    report_counts("fields of a newer version", &json!({ "objects_served": 2, "fields_kept": 3 }))
 }
 
 async fn identity_of(world: &World) -> Result<DynamicObject> {

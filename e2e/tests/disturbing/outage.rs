@@ -60,7 +60,7 @@ async fn without_operator(world: &World) -> Result<()> {
 /// Waits until there are so many more handshakes; none of all may have failed.
 async fn no_failures(world: &World, more: u64) -> Result<()> {
     let done = async || {
-        let said = world.said("client").await?;
+        let said = world.app_output("client").await?;
         let sums = said.iter().rev().find(|line| is_event(line, "summary")).cloned().unwrap_or_default();
         ensure!(sums["failed"].as_u64().unwrap_or(0) == 0, "calls failed: {sums}");
         Ok(sums["handshakes"].as_u64())

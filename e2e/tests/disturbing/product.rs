@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{Faults, alone, counted, faulty, lasts},
+    faults::{Faults, alone, faulty, hold_for, report_counts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     pods::{AGENT, APP, container_statuses, identity_of, restarts},
@@ -28,7 +28,7 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
             world.scale(OPERATOR, 2).await?;
         }
         world.traffic("50ms").await?;
-        let before = world.traffic_goes_on(20).await?;
+        let before = world.traffic_continues(20).await?;
         let (old, transitions) = until("one replica leads", DEFAULT_TIMEOUT, async || world.leader().await).await?;
         let pods = world.cluster.api::<Pod>(SYSTEM);
         let container = running(&pods.get(&old).await?, "operator").context("the leader runs")?;
@@ -42,7 +42,7 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
 
         // The new one writes, and pods that would have asked the old one are served.
         world.new_pod("paused").await?;
-        fault.over().await?;
+        fault.end().await?;
         world.new_pod("resumed").await?;
         world.settled().await?;
         let (now, transitions_now) = world.leader().await?.context("one replica leads")?;
@@ -53,7 +53,7 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
         let counts = json!({
             "takeover_seconds": takeover.as_secs_f64().round(), "transitions": transitions_now - transitions, "new_pods": 2,
         });
-        counted("leader paused and resumed", &during.counts(&counts))
+        report_counts("leader paused and resumed", &during.counts(&counts))
     })
     .await;
 }
@@ -65,7 +65,7 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let span = Duration::from_secs(life * 6 / 10 + 1);
     world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {life}s}}"))).await?;
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let issuer = world.cluster.control_plane().await?.issuer;
     let mut arguments = vec!["block".to_owned(), "--to".to_owned(), issuer];
     for pod in ["client", "server"] {
@@ -74,10 +74,10 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let failed_before = [failed_streams(world, "client").await?, failed_streams(world, "server").await?];
     let fault = faults.begin(&arguments).await?;
-    lasts(span).await;
+    hold_for(span).await;
     let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?;
     let failed = [failed_streams(world, "client").await?, failed_streams(world, "server").await?];
-    fault.over().await?;
+    fault.end().await?;
 
     let back = Instant::now();
     let after = world.both_renewed(during, DEFAULT_TIMEOUT + Duration::from_secs(life)).await?;
@@ -92,12 +92,12 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
         "attempts_that_failed": failed.iter().sum::<usize>() - failed_before.iter().sum::<usize>(),
         "seconds_until_renewed": back.elapsed().as_secs(),
     });
-    counted("agents cut off from the operator", &renewed.counts(&counts))
+    report_counts("agents cut off from the operator", &renewed.counts(&counts))
 }
 
 /// How often the agent of a pod has had no stream.
 async fn failed_streams(world: &World, pod: &str) -> Result<usize> {
-    world.agent_said(pod, "no stream to the issuer").await
+    world.count_in_agent_log(pod, "no stream to the issuer").await
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> 
     let all = accounts.len() * replicas;
     until("all pods are held", DEFAULT_TIMEOUT * 2, async || Ok((held_pods(world).await? == all).then_some(())))
         .await?;
-    lasts(span.saturating_sub(begun.elapsed())).await;
+    hold_for(span.saturating_sub(begun.elapsed())).await;
     let waiting = held_pods(world).await?;
     ensure!(waiting == all, "{waiting} of {all} pods are still held");
 
@@ -137,7 +137,7 @@ async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> 
             container_statuses(pod).filter(|status| status.name == APP).map(|status| status.restart_count).sum::<i32>();
     }
     ensure!(again == 0, "applications were started {again} times too often");
-    counted(
+    report_counts(
         "pods held through an outage",
         &json!({ "seconds": span.as_secs(), "held": all, "started_with_their_own_identity": started,
                  "seconds_until_all_had_started": took.as_secs(), "applications_restarted": again }),
@@ -201,7 +201,7 @@ async fn a_token_presented_while_its_session_is_live_displaces_it_with_an_event(
         let (request, _) = csr(&[], &[])?;
         ensure!(session.certificate(request, "").await.is_err(), "a displaced session was answered");
         let counts = json!({ "displaced": 2, "seconds_until_the_agent_was_back": took.as_secs() });
-        counted("a token presented while its session is live", &counts)
+        report_counts("a token presented while its session is live", &counts)
     })
     .await;
 }

@@ -38,7 +38,7 @@ async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
         world.cluster.apply(&world.identity_yaml("many", "")).await?;
         world.cluster.apply(&PodSpec::hold("many").deployment(&world.namespace, 12)).await?;
         world.ready_pods("many", 12).await?;
-        let before = counted(world, 12).await?;
+        let before = report_counts(world, 12).await?;
         assert_eq!(before["pods"]["notInjected"], 0, "{before}");
         assert_eq!(before["outdatedAgents"], 0, "{before}");
         assert!(before["nextExpiry"].is_string(), "{before}");
@@ -55,14 +55,14 @@ async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
         world.cluster.api::<Pod>(SYSTEM).delete(&leader, &DeleteParams::default().grace_period(0)).await?;
         let second = until("another leads", TAKE_OVER, async || other(world, &leader).await).await?;
         scale(world, 11).await?;
-        counted(world, 11).await?;
+        report_counts(world, 11).await?;
 
         // Told to go: it gives its lease up.
         whole(world, 2).await?;
         world.cluster.api::<Pod>(SYSTEM).delete(&second, &DeleteParams::default()).await?;
         until("another leads", HAND_OVER, async || other(world, &second).await).await?;
         scale(world, 12).await?;
-        counted(world, 12).await?;
+        report_counts(world, 12).await?;
         whole(world, 2).await.map(drop)
     })
     .await;
@@ -101,7 +101,7 @@ async fn leading(world: &World, replicas: &[String]) -> Result<Vec<String>> {
 }
 
 /// The status of the WorkloadIdentity once it says that so many pods are selected and served.
-async fn counted(world: &World, pods: u32) -> Result<Value> {
+async fn report_counts(world: &World, pods: u32) -> Result<Value> {
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     let mut status = Value::Null;
     until(&format!("the status says {pods} matched and served"), DEFAULT_TIMEOUT, async || {

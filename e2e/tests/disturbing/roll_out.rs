@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     pods::APP,
     replicas::OPERATOR,
@@ -43,7 +43,7 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
         world.traffic("100ms").await?;
         let pods = world.ready_pods("watching", PODS as usize).await?;
 
-        let mut then = world.traffic_goes_on(HANDSHAKES).await?;
+        let mut then = world.traffic_continues(HANDSHAKES).await?;
         // A pod that is new may not be known yet where it asks: what an agent said before is not counted.
         let (moved_before, failed_before) = streams_ended(world, &pods).await?;
         for _ in 0..2 {
@@ -59,7 +59,7 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
         }
         let (moved, failed) = streams_ended(world, &pods).await?;
         let (moved, failed) = (moved - moved_before, failed - failed_before);
-        counted(
+        report_counts(
             "roll_out",
             &then.counts(&json!({
                 "roll_outs": 2, "pods": PODS, "renewals_of_pods": updates,
@@ -81,8 +81,8 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
 async fn streams_ended(world: &World, pods: &[Pod]) -> Result<(usize, usize)> {
     let (mut moved, mut failed) = (0, 0);
     for name in pods.iter().map(|pod| pod.name_any()) {
-        moved += world.agent_said(&name, "asked to come back on another stream").await?;
-        failed += world.agent_said(&name, "no stream to the issuer").await?;
+        moved += world.count_in_agent_log(&name, "asked to come back on another stream").await?;
+        failed += world.count_in_agent_log(&name, "no stream to the issuer").await?;
     }
     Ok((moved, failed))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{counted, faulty, lasts},
-    issuer::Road,
+    faults::{faulty, hold_for, report_counts},
+    issuer::IssuerEndpoint,
     wait::{DEFAULT_TIMEOUT, until},
 };
 use serde_json::json;
@@ -33,9 +33,9 @@ async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_boun
             arguments.extend(["--pod", address]);
         }
         let mut fault = faults.begin(&arguments).await?;
-        fault.tell("mute pods").await?;
-        fault.tell("cut").await?;
-        lasts(BOUND - Duration::from_secs(120)).await;
+        fault.send("mute pods").await?;
+        fault.send("cut").await?;
+        hold_for(BOUND - Duration::from_secs(120)).await;
         accepted_by_all(world, &pod).await.context("within the bound")?;
 
         let mut refusals = Vec::new();
@@ -47,11 +47,11 @@ async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_boun
             ensure!(code == Code::Unavailable && message.contains("view of pods was last confirmed"), "{message}");
             refusals.push(message);
         }
-        let seen = fault.tell("pass").await?;
-        fault.tell("cut").await?;
+        let seen = fault.send("pass").await?;
+        fault.send("cut").await?;
         accepted_by_all(world, &pod).await.context("once the watch is alive again")?;
-        fault.over().await?;
-        counted("watch of pods dead", &json!({ "muted": seen["muted"], "refusals": refusals }))
+        fault.end().await?;
+        report_counts("watch of pods dead", &json!({ "muted": seen["muted"], "refusals": refusals }))
     })
     .await;
 }
@@ -75,10 +75,10 @@ async fn refusal(world: &World, address: &str, pod: &(String, String)) -> Result
 }
 
 /// The way to one replica: not through the Service, behind which only those are that can issue.
-async fn at(world: &World, address: &str) -> Result<Road> {
-    let mut road = Road::of(&world.cluster).await?;
-    road.address = format!("{address}:8443");
-    Ok(road)
+async fn at(world: &World, address: &str) -> Result<IssuerEndpoint> {
+    let mut endpoint = IssuerEndpoint::of(&world.cluster).await?;
+    endpoint.address = format!("{address}:8443");
+    Ok(endpoint)
 }
 
 async fn token(world: &World, pod: &(String, String)) -> Result<String> {

@@ -12,12 +12,12 @@ use countersign_e2e::{
     Cluster, World,
     audit::{Audit, Named, lines, title},
     cluster::{AUTHORITIES, SYSTEM},
-    faults::counted,
+    faults::report_counts,
     fixture::{AUDIENCE, PodSpec},
     log_capture::{LogCapture, MissingLogs},
     pods::{AGENT, APP},
     scenario, secret_patterns,
-    secrets::{Search, Secret, Seen},
+    secrets::{RecordedSecrets, Search, Secret},
     wait::{DEFAULT_TIMEOUT, gone, until},
 };
 use k8s_openapi::api::core::v1::Namespace;
@@ -38,7 +38,7 @@ async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     scenario("secrets", async |world| {
         live(world).await?;
         look_everywhere(&world.cluster).await?;
-        Seen::of(&world.cluster).await?.forget()
+        RecordedSecrets::of(&world.cluster).await?.clear()
     })
     .await;
 }
@@ -84,7 +84,7 @@ async fn what_is_there_is_found() {
 /// An event with the token is made, and its namespace taken away, as every test's is: what the API server wrote down
 /// tells.
 async fn in_what_is_gone(cluster: &Cluster, token: &str, search: &mut Search) -> Result<()> {
-    let Some(audit) = Audit::given("a token in an event that is gone is found") else { return Ok(()) };
+    let Some(audit) = Audit::from_env("a token in an event that is gone is found") else { return Ok(()) };
     let past = World::new("found-gone").await?;
     past.create_namespace().await?;
     let namespace = &past.namespace;
@@ -153,7 +153,7 @@ async fn live(world: &World) -> Result<()> {
 
 /// Searches everything for all that was seen so far, and for whatever looks like it.
 async fn look_everywhere(cluster: &Cluster) -> Result<()> {
-    let secrets = Seen::of(cluster).await?.secrets()?;
+    let secrets = RecordedSecrets::of(cluster).await?.secrets()?;
     ensure!(!secrets.is_empty(), "no test has seen a secret");
     let mut search = Search::new(&secrets)?;
     let mut found = Vec::new();
@@ -161,7 +161,7 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     let read = logs(&capture, &mut search, &mut found)?;
     objects(cluster, &mut search, &mut found).await?;
     let mut places = vec!["logs", "objects"];
-    if let Some(audit) = Audit::given("the search for secrets in what is gone by now") {
+    if let Some(audit) = Audit::from_env("the search for secrets in what is gone by now") {
         places.extend(["audit log", "components"]);
         requests(&audit, |_| true, &mut search, &mut found)?;
         for file in audit.components()? {
@@ -171,7 +171,7 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     found.retain(|found| !found.contains(LOUD));
     // Whether a pod was taken away on purpose cannot be told from here, nor whether its agent had come to say anything.
     let MissingLogs { unread, truncated } = capture.missing()?;
-    counted(
+    report_counts(
         "search for secrets",
         &json!({
             "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_unread": unread.len(), "logs_truncated": truncated.len(),

@@ -41,7 +41,7 @@ async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
         world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
         world.cluster.apply(&world.identity_yaml("server", "")).await?;
         world.cluster.apply(&serve.pod(&world.namespace)).await?;
-        world.says("server", "that it listens", DEFAULT_TIMEOUT, |line| is_event(line, "listening")).await?;
+        world.wait_for_output("server", "that it listens", DEFAULT_TIMEOUT, |line| is_event(line, "listening")).await?;
         let server = world.ready("server").await?;
         let address = server.status.and_then(|status| status.pod_ip).expect("a ready pod has an address");
 
@@ -64,7 +64,7 @@ async fn serves(world: &World, client: &PodSpec<'_>) -> Result<Vec<Value>> {
     world.cluster.apply(&client.pod(&world.namespace)).await?;
     world.succeeded("client").await?;
 
-    let said = world.said("client").await?;
+    let said = world.app_output("client").await?;
     let of = |event: &str| said.iter().filter(|line| is_event(line, event)).collect::<Vec<_>>();
     let bundle = of("bundle");
     assert_eq!(bundle[0]["trust_domain"], world.trust_domain, "{said:?}");

@@ -58,13 +58,13 @@ async fn two_ordinary_pods_hold_svids_nobody_handed_them_and_talk_mtls() {
         world.ready("client").await?;
 
         let sums = world
-            .says("client", "how its calls went", DEFAULT_TIMEOUT, |line| {
+            .wait_for_output("client", "how its calls went", DEFAULT_TIMEOUT, |line| {
                 is_event(line, "summary") && line["handshakes"] == 20
             })
             .await?;
         assert_eq!(sums["failed"], 0, "{sums}");
         let handshake =
-            world.says("client", "a handshake", DEFAULT_TIMEOUT, |line| is_event(line, "handshake")).await?;
+            world.wait_for_output("client", "a handshake", DEFAULT_TIMEOUT, |line| is_event(line, "handshake")).await?;
         assert_eq!(handshake["local"], world.id("client"));
         assert_eq!(handshake["peer"], world.id("server"));
 
@@ -110,8 +110,9 @@ async fn the_identity_is_there_before_the_first_instruction() {
         world.cluster.apply(&world.identity_yaml("early", "")).await?;
         world.cluster.apply(&PodSpec::demo("early", &["first-instruction"]).pod(&world.namespace)).await?;
         let pod = world.ready("early").await?;
-        let first =
-            world.says("early", "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction")).await?;
+        let first = world
+            .wait_for_output("early", "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction"))
+            .await?;
         assert_eq!(first["present"], true, "{first}");
         assert_eq!(first["id"], world.id("early"));
         assert_eq!(restarts(&pod), 0);
@@ -179,7 +180,9 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
         .await?;
         world.succeeded(&name).await?;
         let first = world
-            .says(&name, "what was there", Duration::from_secs(10), |line| is_event(line, "first-instruction"))
+            .wait_for_output(&name, "what was there", Duration::from_secs(10), |line| {
+                is_event(line, "first-instruction")
+            })
             .await?;
         assert_eq!(first["id"], world.id("brief"), "{first}");
         Ok(())

@@ -9,7 +9,7 @@ use anyhow::Result;
 use countersign_e2e::{
     World,
     apply::delete,
-    faults::counted,
+    faults::report_counts,
     issuer::{Issuer, csr, csr_of},
     scenario, tokens,
     wait::{DEFAULT_TIMEOUT, gone, until},
@@ -122,7 +122,10 @@ async fn an_expired_token_is_refused() {
             until("the token is refused", DEFAULT_TIMEOUT, async || issuer.refusal(&token).await.map(Some)).await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");
         assert!(message.contains("expired"), "{message}");
-        counted("a token after its `exp`, new and on an open stream", &json!({ "streams_ended": 1, "refused": 1 }))
+        report_counts(
+            "a token after its `exp`, new and on an open stream",
+            &json!({ "streams_ended": 1, "refused": 1 }),
+        )
     })
     .await;
 }

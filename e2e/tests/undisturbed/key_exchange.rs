@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use countersign_e2e::{Cluster, cluster::SYSTEM, issuer::Road, scenario};
+use countersign_e2e::{Cluster, cluster::SYSTEM, issuer::IssuerEndpoint, scenario};
 use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Service};
 use kube::Api;
 use rustls::{
@@ -22,7 +22,7 @@ fn group(stream: &TlsStream<TcpStream>) -> Option<NamedGroup> {
 #[tokio::test]
 async fn the_issuer_agrees_on_post_quantum_keys() {
     scenario("key-exchange", async |world| {
-        let agreed = group(&Road::of(&world.cluster).await?.dial().await?);
+        let agreed = group(&IssuerEndpoint::of(&world.cluster).await?.dial().await?);
         ensure!(agreed == Some(NamedGroup::X25519MLKEM768), "{agreed:?}");
         Ok(())
     })

@@ -102,8 +102,9 @@ async fn pod(world: &World) -> Result<String> {
 async fn has_identity(world: &World) -> Result<()> {
     let name = pod(world).await?;
     let ready = world.ready(&name).await?;
-    let first =
-        world.says(&name, "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction")).await?;
+    let first = world
+        .wait_for_output(&name, "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction"))
+        .await?;
     ensure!(first["id"] == world.id("ordered"), "{} has {first}", ready.name_any());
     ensure!(restarts(&ready) == 0, "{name} was restarted");
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::Result;
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::counted,
+    faults::report_counts,
     fixture::PodSpec,
     pods::is_event,
     replicas::OPERATOR,
@@ -47,11 +47,12 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
             assert!(agents(world, version).await? >= 1, "{version} is counted");
             let all =
                 |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
-            let sums = world.says("stored", "that all handshakes are done", DEFAULT_TIMEOUT * 2, all).await?;
+            let sums =
+                world.wait_for_output("stored", "that all handshakes are done", DEFAULT_TIMEOUT * 2, all).await?;
             assert_eq!(sums["failed"], 0, "{sums}");
             let serials = |side: &str| sums[side].as_array().map_or(0, Vec::len);
             assert!(serials("serials") >= 2, "the stored agent renews: {sums}");
-            counted(
+            report_counts(
                 "skew",
                 &json!({
                     "agent": image, "handshakes": sums["handshakes"], "failed": sums["failed"],

@@ -9,7 +9,7 @@ use countersign_e2e::{
     World,
     cluster::SYSTEM,
     fixture::PodSpec,
-    issuer::{Issuer, Road, Session, csr},
+    issuer::{Issuer, IssuerEndpoint, Session, csr},
     pods::{identity_of, is_ready},
     replicas::{OPERATOR, address},
     scenario,
@@ -61,11 +61,11 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
         world.cluster.apply(&PodSpec::hold("victim").pod(&world.namespace)).await?;
         let pod = identity_of(&world.ready("victim").await?)?;
         let token = world.service_account_token("victim", &[&audience], Some(&pod)).await?;
-        let road = Road::of(&world.cluster).await?;
+        let endpoint = IssuerEndpoint::of(&world.cluster).await?;
         // One of the replicas has the agent's stream.
         let mut thieves = Vec::new();
         for replica in replicas(world).await? {
-            let issuer = road.clone().to_replica(&address(&replica)?).connect().await?;
+            let issuer = endpoint.clone().to_replica(&address(&replica)?).connect().await?;
             thieves.push(served(&issuer, &token, "app").await?);
             let refused = issuer.open_session(&token, "countersign-agent").await?.state().await;
             let refused = refused.expect_err("the agent's container has no session");
@@ -96,8 +96,8 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         let token = world.service_account_token("victim", &[&audience], Some(&pod)).await?;
         let replicas = replicas(world).await?;
         let [one, other, ..] = replicas.as_slice() else { anyhow::bail!("there is one replica only") };
-        let road = Road::of(&world.cluster).await?;
-        let direct = road.clone().to_replica(&address(one)?);
+        let endpoint = IssuerEndpoint::of(&world.cluster).await?;
+        let direct = endpoint.clone().to_replica(&address(one)?);
         let mut agent = until("the pod is served", DEFAULT_TIMEOUT, async || {
             served(&direct.connect().await?, &token, "").await.map(Some)
         })
@@ -106,7 +106,7 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         // Forwarded by the kubelet a connection comes from the replica's own loopback address.
         let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[8443]).await?;
         let forwarded = forwarder.take_stream(8443).context("the port is not forwarded")?;
-        let mut thief = served(&road.connect_over(forwarded).await?, &token, "").await?;
+        let mut thief = served(&endpoint.connect_over(forwarded).await?, &token, "").await?;
         let both = says("StreamsFromSeveralAddresses", "127.0.0.1");
         world.event("victim", "that its streams come from two addresses", both).await?;
         for session in [&mut agent, &mut thief] {
