@@ -11,7 +11,7 @@ use crate::{
     wait::{DEFAULT_TIMEOUT, until, watch},
 };
 
-/// Our Deployments, their containers, and the variables that say how much is logged.
+/// The Deployments of the product, their containers, and the variables of their log levels.
 const COMPONENTS: [(&str, &str, &[&str]); 3] = [
     ("countersign-operator", "operator", &["COUNTERSIGN_LOG"]),
     ("countersign-webhook", "webhook", &["COUNTERSIGN_LOG", "COUNTERSIGN_AGENT_LOG"]),
@@ -19,8 +19,8 @@ const COMPONENTS: [(&str, &str, &[&str]); 3] = [
 ];
 
 impl Cluster {
-    /// Has operator, webhook, its CA and agents of pods made from now on log at this level, or at their own with none. What runs is
-    /// replaced; [`Self::rolled_out`] waits for that.
+    /// Sets the log level of operator, webhook, its CA and the agents of new pods; `None` restores the default. Running
+    /// pods are replaced; [`Self::rolled_out`] waits for that.
     ///
     /// # Errors
     /// The API server refuses.
@@ -41,16 +41,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until they run as wanted, and only so.
+    /// Waits until only pods of the new revision are left.
     ///
     /// # Errors
-    /// They do not, in time.
+    /// They were not rolled out in time.
     pub async fn rolled_out(&self) -> Result<()> {
         let deployments = self.api::<Deployment>(SYSTEM);
         for (name, ..) in COMPONENTS {
             watch(&deployments, name, "rolled out", is_rolled_out).await?;
         }
-        // The old ones end while the new ones serve.
+        // The old pods end while the new ones already serve.
         until("the old ones are gone", DEFAULT_TIMEOUT, async || {
             let pods = self.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
             Ok(pods.items.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(()))

@@ -11,7 +11,7 @@ use x509_parser::{
 
 use crate::{World, secrets::RecordedSecrets};
 
-/// Where the identity of a pod's session is.
+/// The folder with the credentials of a pod's default session.
 pub const FOLDER: &str = "/run/countersign/credentials";
 
 /// An X509-SVID with its key.
@@ -25,17 +25,17 @@ pub struct Credential {
     pub public_key: String,
     /// The DNS names.
     pub dns_names: Vec<String>,
-    /// Leaf first, DER.
+    /// The chain, leaf first, DER.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The credential bundle as it was read, PEM.
+    /// The credential bundle as read, PEM.
     pub pem: Vec<u8>,
 }
 
 impl Credential {
-    /// Reads a credential bundle: key and chain in one PEM.
+    /// Parses a credential bundle: key and chain in one PEM.
     ///
     /// # Errors
-    /// It is none.
+    /// It is not a credential bundle.
     pub fn parse(pem: Vec<u8>) -> Result<Self> {
         PrivateKeyDer::from_pem_slice(&pem).context("the credential bundle holds no key")?;
         let chain = CertificateDer::pem_slice_iter(&pem)
@@ -66,7 +66,7 @@ impl Credential {
 }
 
 impl World {
-    /// A file that the application of a pod sees, by its absolute path.
+    /// Reads a file in the application's container of a pod, by absolute path.
     ///
     /// # Errors
     /// The application cannot read it.

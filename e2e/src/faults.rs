@@ -32,14 +32,14 @@ use crate::{
     wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// What is broken is broken for every test of the program: one at a time.
+/// A fault affects every test of the program, so these tests run one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// The command that breaks things.
+/// The command that injects faults.
 #[derive(Debug)]
 pub struct Faults(Vec<String>);
 
-/// One fault, which is over at the latest when this is dropped.
+/// A running fault; it ends when this is dropped at the latest.
 #[derive(Debug)]
 pub struct Fault {
     what: String,
@@ -48,7 +48,7 @@ pub struct Fault {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// Runs a test that breaks the cluster or the product: alone, and the next one once all serves again.
+/// Runs a test with faults in the cluster or the product: exclusively, and the next one only once everything serves again.
 ///
 /// # Panics
 /// The test failed.
@@ -58,7 +58,7 @@ pub async fn faulty(name: &str, test: impl AsyncFnOnce(&World, &Faults) -> Resul
     }
 }
 
-/// As [`faulty`], for what can be broken over the Kubernetes API.
+/// As [`faulty`], for faults that are injected through the Kubernetes API.
 ///
 /// # Panics
 /// The test failed.
@@ -79,12 +79,13 @@ pub async fn alone(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
     .await;
 }
 
-/// Lets so much time pass: how long a fault lasts is part of the test, and nothing can be asked while the API server is gone.
+/// Waits for `span` during a fault. Its duration is part of the test, and no state can be polled while the API server is
+/// down.
 pub async fn hold_for(span: Duration) {
     tokio::time::sleep(span).await;
 }
 
-/// Writes down what a test counted: to standard error, and as a line of the file in `COUNTERSIGN_COUNTS` if there is one.
+/// Reports the counts of a test: on standard error, and as a line of the file in `COUNTERSIGN_COUNTS` if that is set.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -99,7 +100,7 @@ pub fn report_counts(test: &str, counts: &Value) -> Result<()> {
     Ok(())
 }
 
-/// How long a soak's random killing goes on: `COUNTERSIGN_SOAK_MINUTES`, else ten minutes.
+/// Duration of random kills in a soak: `COUNTERSIGN_SOAK_MINUTES`, or ten minutes.
 #[must_use]
 pub fn soak_time() -> Duration {
     let minutes = std::env::var("COUNTERSIGN_SOAK_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
@@ -107,7 +108,7 @@ pub fn soak_time() -> Duration {
 }
 
 impl Faults {
-    /// The command in `COUNTERSIGN_FAULT`; says so if there is none.
+    /// The command in `COUNTERSIGN_FAULT`; prints a note if the variable is not set.
     #[expect(clippy::print_stderr, reason = "a test that did not run must not look as if it had")]
     #[must_use]
     pub fn from_env(test: &str) -> Option<Self> {
@@ -120,10 +121,10 @@ impl Faults {
         Some(Self(words))
     }
 
-    /// Begins a fault, and returns once it is in effect.
+    /// Starts a fault, and returns once it is in effect.
     ///
     /// # Errors
-    /// The command refuses, or takes too long.
+    /// The command fails, or takes too long.
     pub async fn begin(&self, fault: &[&str]) -> Result<Fault> {
         let what = fault.join(" ");
         let (program, arguments) = self.0.split_first().context("COUNTERSIGN_FAULT is empty")?;
@@ -132,7 +133,7 @@ impl Faults {
             .args(fault)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // An interrupt from the keyboard ends the test; the command must live to undo what it did.
+            // An interrupt from the keyboard ends the test; the command must survive to undo its changes.
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {program}"))?;
@@ -143,20 +144,20 @@ impl Faults {
         Ok(fault)
     }
 
-    /// Has something happen that is over at once.
+    /// Runs a fault that is over at once.
     ///
     /// # Errors
-    /// The command refuses, or takes too long.
+    /// The command fails, or takes too long.
     pub async fn run_once(&self, fault: &[&str]) -> Result<()> {
         self.begin(fault).await?.end().await
     }
 }
 
 impl Fault {
-    /// Tells the command something, and returns its answer.
+    /// Sends a line to the command, and returns its answer.
     ///
     /// # Errors
-    /// It does not understand, or has ended.
+    /// The command does not understand it, or has ended.
     pub async fn send(&mut self, line: &str) -> Result<Value> {
         self.input.write_all(format!("{line}\n").as_bytes()).await.with_context(|| format!("tell {}", self.what))?;
         self.answer().await
@@ -165,7 +166,7 @@ impl Fault {
     /// Ends the fault, and returns once the cluster's API answers again.
     ///
     /// # Errors
-    /// It does not come back.
+    /// The API does not answer again in time.
     pub async fn end(self) -> Result<()> {
         let Self { what, mut child, input, .. } = self;
         drop(input);
@@ -186,7 +187,7 @@ impl Fault {
     }
 }
 
-/// Any number below another.
+/// A random number less than `below`.
 #[must_use]
 pub fn random_below(below: usize) -> usize {
     let number = usize::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or_default();
@@ -194,7 +195,7 @@ pub fn random_below(below: usize) -> usize {
 }
 
 impl World {
-    /// Applies a Deployment of so many idle replicas for each of these accounts, each with its identity.
+    /// Applies a Deployment with `replicas` idle pods for each account, each with its identity.
     ///
     /// # Errors
     /// The API server refuses.
@@ -206,7 +207,7 @@ impl World {
         Ok(())
     }
 
-    /// Pods with this label `app` that are not on their way out.
+    /// Pods with this label `app` that are not being deleted.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -216,11 +217,11 @@ impl World {
         Ok(pods)
     }
 
-    /// Waits until so many pods of each account are ready, looks at the credential of each, and returns how many there were:
-    /// each has the id that its account should have, and a key of its own.
+    /// Waits until `replicas` pods of each account are ready, and checks that each credential has the id of its account and
+    /// a key of its own. Returns the number of pods.
     ///
     /// # Errors
-    /// They were not ready in time, or one has what it should not.
+    /// They were not ready in time, or a credential is wrong.
     pub async fn each_has_its_own(&self, accounts: &[String], replicas: usize, deadline: Duration) -> Result<usize> {
         let mut keys = BTreeSet::new();
         let mut pods = 0;

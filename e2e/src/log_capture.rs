@@ -174,7 +174,7 @@ impl Run {
                     pod.uid().as_ref() == Some(&self.uid)
                         && runs(&pod).iter().any(|run| run.restart == self.restart && run.container == self.container)
                 }),
-                // Unknown: ask again.
+                // Unknown: retry.
                 Err(_) => true,
             };
             if ended {

@@ -14,25 +14,25 @@ use crate::{
     wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// The pods and accounts.
+/// The pods and their accounts.
 const SERVER: &str = "server";
 const CLIENT: &str = "client";
 
-/// What was counted up to now.
+/// The sums of the traffic so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Handshakes which both sides accepted, each with the id that the other's account has.
+    /// Handshakes that both sides accepted, with the expected id of the peer.
     pub handshakes: u64,
-    /// Calls that failed.
+    /// Failed calls.
     pub failed: u64,
-    /// Leaves that the caller showed.
+    /// Distinct leaf certificates of the client.
     pub serials: u64,
-    /// Leaves that the server showed.
+    /// Distinct leaf certificates of the server.
     pub peer_serials: u64,
 }
 
 impl Sums {
-    /// What was counted since then.
+    /// The difference to earlier sums.
     #[must_use]
     pub fn since(self, then: Self) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Sums {
         }
     }
 
-    /// As counts of a test, with what else it counted.
+    /// As counts of a test, together with `more`.
     #[must_use]
     pub fn counts(self, more: &Value) -> Value {
         let mut counts = json!({
@@ -60,10 +60,11 @@ impl Sums {
 }
 
 impl World {
-    /// Has two pods talk, every so often (such as `50ms`), and waits until they do. The TrustDomain must be there.
+    /// Starts traffic between two pods, one call every `every` (such as `50ms`), and waits until it flows. The TrustDomain
+    /// must exist.
     ///
     /// # Errors
-    /// They do not.
+    /// It does not flow in time.
     pub async fn traffic(&self, every: &str) -> Result<()> {
         for account in [SERVER, CLIENT] {
             self.cluster.apply(&self.identity_yaml(account, "")).await?;
@@ -77,18 +78,18 @@ impl World {
         self.traffic_continues(1).await.map(drop)
     }
 
-    /// Waits until there were so many more calls, and returns all that was counted up to then. None may have failed.
+    /// Waits for `more` further calls, and returns the sums. No call may have failed.
     ///
     /// # Errors
-    /// One failed, or they were not made in time.
+    /// A call failed, or they were not made in time.
     pub async fn traffic_continues(&self, more: u64) -> Result<Sums> {
         self.traffic_since(Sums::default(), more, DEFAULT_TIMEOUT).await
     }
 
-    /// As [`Self::traffic_continues`], counted from what was seen before.
+    /// As [`Self::traffic_continues`], counted from `then`.
     ///
     /// # Errors
-    /// One failed, or they were not made in time.
+    /// A call failed, or they were not made in time.
     pub async fn traffic_since(&self, then: Sums, more: u64, deadline: Duration) -> Result<Sums> {
         let what = format!("{more} more handshakes are done");
         let sums = until(&what, deadline, async || {
@@ -99,11 +100,10 @@ impl World {
         Ok(sums)
     }
 
-    /// Waits until both sides have shown leaves that they had not then, and returns what was counted up to now. No call may have
-    /// failed.
+    /// Waits until both sides have new leaf certificates since `then`, and returns the sums. No call may have failed.
     ///
     /// # Errors
-    /// One failed, or a side was not renewed in time.
+    /// A call failed, or a side was not renewed in time.
     pub async fn both_renewed(&self, then: Sums, deadline: Duration) -> Result<Sums> {
         until("both sides are renewed", deadline, async || {
             let now = self.traffic_since(then, 1, DEFAULT_TIMEOUT).await?;
@@ -112,7 +112,7 @@ impl World {
         .await
     }
 
-    /// The sums that the caller said last.
+    /// The sums last printed by the client.
     async fn sums(&self) -> Result<Option<Sums>> {
         let said = self.app_output(CLIENT).await?;
         let failures = said.iter().filter(|line| is_event(line, "failed")).count() as u64;
