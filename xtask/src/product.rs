@@ -16,7 +16,7 @@ pub(crate) const SYSTEM: &str = "countersign-system";
 const ROLLOUT: Duration = Duration::from_secs(180);
 const ADMISSION: Duration = Duration::from_secs(60);
 
-/// `cargo xtask up`: cluster, product, demo; ends with who talked to whom.
+/// `cargo xtask up`: cluster, product, demo; prints who called whom.
 pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let cluster = cluster::up(root, name)?;
     let archives = images::make(root, &[Group::Product, Group::Demo], Build::Quick)?;
@@ -28,7 +28,7 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Samples and demo; ends with who talked to whom. `changed`: the images are newer than what runs.
+/// Applies samples and demo, and prints who called whom. `changed`: the images are newer than the running pods.
 pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> {
     let progress = Progress::start("install the demo");
     let there = kubectl.exists("namespace", demo::NAMESPACE);
@@ -44,12 +44,13 @@ pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> 
     demo::report(kubectl)
 }
 
-/// Takes away what [`show`] installed.
+/// Deletes what [`show`] applied.
 pub(crate) fn hide(root: &Path, kubectl: &Kubectl) -> Result<()> {
     ["demo", "samples"].iter().try_for_each(|part| kubectl.delete(&root.join("manifests").join(part)))
 }
 
-/// Definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than what runs.
+/// Installs definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than the running
+/// pods.
 pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<()> {
     let kubectl = &cluster.kubectl;
     let progress = Progress::start("install the product");
@@ -65,7 +66,8 @@ pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<(
     Ok(())
 }
 
-/// Pods that are ready are not yet behind their Service on every node: waits until the API server reaches the webhook.
+/// Ready pods are not yet reachable through their Service on every node, so this waits until the API server reaches the
+/// webhook.
 fn wait_for_admission(root: &Path, kubectl: &Kubectl) -> Result<()> {
     let sample = root.join("manifests/samples/trustdomain.yaml");
     wait_for("the API server reaches the webhook", ADMISSION, || {
@@ -75,7 +77,7 @@ fn wait_for_admission(root: &Path, kubectl: &Kubectl) -> Result<()> {
     .map(drop)
 }
 
-/// `cargo xtask down`: ends our cluster; from one that we were given, takes what `up` installed.
+/// `cargo xtask down`: ends our own cluster; uninstalls from a cluster of `KUBECONFIG`.
 pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     if cluster::is_given(root) {
         let cluster = cluster::find(root, name)?;

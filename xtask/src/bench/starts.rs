@@ -16,7 +16,7 @@ const NAME: &str = "bench";
 
 const PROGRAM: &str = "countersign-e2e-starts";
 
-/// Returns what the program printed.
+/// Measures pod starts; returns the output of the program.
 pub(super) fn run(root: &Path) -> Result<String> {
     if cluster::is_given(root) {
         bail!("KUBECONFIG is set: starts are timed by this machine's clock, on a cluster of its own; unset it");

@@ -63,7 +63,7 @@ const CORE: &[Threshold] = &[
     },
     // Half of the webhook's limit.
     value("webhook memory, 64 large reviews at once", 64.0),
-    // API servers give a webhook 5 s.
+    // API servers wait 5 s for a webhook.
     beside("ordinary review among 64 large ones, p99", "ordinary review over TLS, at rest, p99", 1000.0),
     Threshold {
         figure: "ordinary review among 64 large ones, p50",
@@ -101,13 +101,13 @@ const LOAD: &[Threshold] = &[
         "issue over a stream, few pods, 8 callers, time an issue",
         1.0 / 0.9,
     ),
-    // The same, held against what the machine could do at the time.
+    // The same, relative to the machine's speed at the time.
     ratio(
         "issue over a stream, all pods, 8 callers, time an issue to the floor",
         "issue over a stream, few pods, 8 callers, time an issue to the floor",
         1.0 / 0.9,
     ),
-    // The same without what other programs had of the processors meanwhile.
+    // The same, without the CPU time of other programs.
     ratio(
         "issue over a stream, all pods, 8 callers, CPU of operator and callers",
         "issue over a stream, few pods, 8 callers, CPU of operator and callers",
@@ -117,7 +117,7 @@ const LOAD: &[Threshold] = &[
     value("operator start to ready", 10.0),
     value("operator memory without streams", 300.0),
     ratio("operator memory with all agents", "300 MiB and 32 KiB a stream", 1.0),
-    // Stricter than the sum: a part of what each stream may add.
+    // Stricter than the sum: only a part of what each stream may add.
     value("operator memory a stream", 32.0),
     value("change of a pod to the push on its stream, p99", 10.0),
     value("re-connection of all agents after a roll-out", 30.0),
@@ -126,7 +126,7 @@ const LOAD: &[Threshold] = &[
 const CROWD: &[Threshold] = &[
     ratio("time to identity, beside a crowded namespace, p50", "time to identity, undisturbed, p50", 1.5),
     ratio("time to identity, beside a crowded namespace, p99", "time to identity, undisturbed, p99", 2.0),
-    // The API server and its clients have both processors then.
+    // The API server and its clients use both processors meanwhile.
     beside(
         "time to identity, while identities are created elsewhere, p99",
         "time to identity, undisturbed, p99",
@@ -159,7 +159,7 @@ mod tests {
 
     use super::{Aim, CORE};
 
-    /// As many agents as the load driver connects unless told otherwise.
+    /// The default number of agents of the load driver.
     const STREAMS: u64 = 10_000;
 
     #[test]

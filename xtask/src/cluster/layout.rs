@@ -6,14 +6,14 @@ use anyhow::{Result, bail};
 
 use crate::build;
 
-/// The bridge on the machine that joins the nodes of all clusters, and the machine's address on it.
+/// The bridge on the machine that connects the nodes of all clusters, and the machine's address on it.
 pub(super) const BRIDGE: &str = "countersign";
 pub(super) const HOST_IP: &str = "10.99.0.1";
 
-/// Clusters have numbers from 1 to this.
+/// The highest number of a cluster; the lowest is 1.
 pub(super) const MAX_NUMBER: u8 = 9;
 
-/// A cluster's name and number, and all that follows from them.
+/// A cluster's name and number, from which everything else is derived.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(super) root: PathBuf,
@@ -47,12 +47,12 @@ impl Layout {
         link(self.number)
     }
 
-    /// The cgroup below which the cluster's pods are, relative to the hierarchy's mount.
+    /// The parent cgroup of the cluster's pods, relative to the hierarchy's mount.
     pub(super) fn cgroup(&self) -> String {
         cgroup(&self.name)
     }
 
-    /// All that the cluster keeps.
+    /// The folder with all files of the cluster.
     pub(super) fn dir(&self) -> PathBuf {
         dir(&self.root, &self.name)
     }
@@ -73,17 +73,17 @@ impl Layout {
         self.dir().join("lib")
     }
 
-    /// The administrator's.
+    /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir().join("kubeconfig")
     }
 
-    /// Who asked the API server for what, a JSON object a line.
+    /// The API server's audit log, one JSON object a line.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.log().join("audit.log")
     }
 
-    /// While this file is there, the component of that name is not started again when it ends.
+    /// While this file exists, the component is not restarted when it ends.
     pub(super) fn held(&self, component: &str) -> PathBuf {
         self.dir().join("held").join(component)
     }
@@ -109,12 +109,12 @@ pub(super) fn cgroup(name: &str) -> String {
     format!("countersign-{name}")
 }
 
-/// The folder of a cluster by its name.
+/// The folder of the cluster of this name.
 pub(super) fn dir(root: &Path, name: &str) -> PathBuf {
     root.join("target/cluster").join(name)
 }
 
-/// A name is a host name's label, and not that of the folder with the programs.
+/// A name must be a host name label, and differ from the folder of the programs.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let label = !name.is_empty()
         && name.len() <= 40

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::deps;
 use crate::sh::{Run as _, cmd};
 
-/// Unpacks `<root>/<archive>` into `dir` and returns the one file that is in it. `<archive>.sha256` must agree.
+/// Unpacks `<root>/<archive>` into `dir` and returns its single file. `<archive>.sha256` must match.
 pub(crate) fn unpack(root: &Path, archive: &str, dir: &Path, file: &str) -> Result<PathBuf> {
     let archive = root.join(archive);
     let bytes = fs::read(&archive).with_context(|| format!("reading {}", archive.display()))?;

@@ -13,13 +13,13 @@ use crate::images::{self, Build, Group};
 use crate::progress::say;
 use crate::{deps, product};
 
-/// Clusters of its own, beside that of `up`. A cluster that is given is the only one.
+/// The clusters of the tests, besides that of `up`. With `KUBECONFIG`, only that cluster is used.
 const CLUSTERS: [&str; 2] = ["test", "test-2"];
 
-/// Each undisturbed test has namespaces of its own and mostly waits.
+/// Each undisturbed test has its own namespaces and mostly waits.
 const THREADS: usize = 4;
 
-/// Those that take longest: begun first, so that no cluster waits for the other at the end.
+/// The longest tests, started first, so that no cluster waits for the other at the end.
 const LONGEST: [&str; 4] = [
     "webhook::no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_come_again",
     "product::agents_that_are_cut_off_from_the_operator_come_back_by_themselves",
@@ -27,7 +27,7 @@ const LONGEST: [&str; 4] = [
     "kills::random_kills_under_load_cost_nothing",
 ];
 
-/// Makes images and clusters, installs the product and runs the tests.
+/// Builds images, starts clusters, installs the product and runs the tests.
 pub(super) fn run(root: &Path, options: &Options, steps: &mut Steps, programs: &Programs) -> Result<()> {
     deps::for_tests()?;
     let filter = options.only_e2e.as_deref().unwrap_or_default();
@@ -53,8 +53,8 @@ pub(super) fn end(root: &Path) -> Result<()> {
     CLUSTERS.iter().try_for_each(|name| cluster::down(root, name))
 }
 
-/// Clusters with the product, one a lane. Before the tests of the first, whose last takes the product away, it shows samples and
-/// demo as `up` does, and takes them away as `down` does.
+/// Starts clusters with the product, one for each lane. The first, whose last test uninstalls the product, also runs the
+/// samples and the demo as `up` does, and deletes them as `down` does.
 fn start<'a>(root: &'a Path, programs: &'a Programs, names: &[&'a str], archives: &[PathBuf]) -> Result<Vec<Lane<'a>>> {
     let mut lanes = Vec::new();
     for name in names {
@@ -75,11 +75,11 @@ fn start<'a>(root: &'a Path, programs: &'a Programs, names: &[&'a str], archives
 /// The tests whose names contain a filter.
 struct Tests<'a> {
     filter: &'a str,
-    /// Whether there are any that run beside each other.
+    /// Whether there are any concurrent tests.
     undisturbed: bool,
     /// The longest first.
     disturbing: Vec<Test>,
-    /// In the order of the modules; the second list is for the first cluster alone.
+    /// In the order of the modules; the second list runs only on the first cluster.
     last: [Vec<Test>; 2],
 }
 
