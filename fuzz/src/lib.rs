@@ -19,9 +19,9 @@ mod targets;
 /// A parser under fuzzing.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, which is that of its folder in `corpus/`.
+    /// Its name, and that of its folder in `corpus/`.
     pub name: &'static str,
-    /// Runs it on one input; panics when what must hold does not.
+    /// Runs it on one input; panics if an invariant is violated.
     pub run: fn(&[u8]),
 }
 

@@ -17,10 +17,10 @@ use aws_lc_rs::{
     },
 };
 
-/// About the length of what is signed of a certificate, a request or a token.
+/// About the length of the signed part of a certificate, a request or a token.
 const MESSAGE: [u8; 512] = [0x42; 512];
 
-/// Keys, and a signature of each.
+/// Keys, and a signature by each.
 struct Baseline {
     rsa: RsaKeyPair,
     rsa_signature: Vec<u8>,
@@ -29,7 +29,8 @@ struct Baseline {
     random: SystemRandom,
 }
 
-/// The microseconds of one processor's time for one RS256 verify, one P-256 verify and one P-256 sign, all processors busy.
+/// The CPU time in microseconds of one RS256 verification, one P-256 verification and one P-256 signature, with all
+/// processors busy.
 pub(crate) fn microseconds(span: Duration) -> Result<f64> {
     let baseline = Baseline::new().context("keys for the baseline")?;
     let processors = thread::available_parallelism()?.get();

@@ -16,25 +16,26 @@ use crate::{
     tokens,
 };
 
-/// Pods elsewhere that are timed, each round.
+/// The number of pods of another namespace that are timed in each round.
 const NEWCOMERS: usize = 100;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What the measurement needs.
+/// The inputs of the measurement.
 pub(crate) struct Crowd<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) figures: &'a Figures,
     pub(crate) installed: &'a Installed,
-    /// For agents' roots.
+    /// The folder of the agents' roots.
     pub(crate) dir: &'a Path,
     pub(crate) parallel: usize,
-    /// How many WorkloadIdentities the crowded namespace has.
+    /// The number of WorkloadIdentities of the crowded namespace.
     pub(crate) size: usize,
 }
 
 impl Crowd<'_> {
-    /// Newcomers elsewhere before the crowd is there, while it comes, once it is there, and after a restart of the operator.
+    /// Times pods of another namespace before the crowd exists, while it is created, afterwards, and after a restart of the
+    /// operator.
     pub(crate) async fn measure(&self) -> Result<()> {
         let operator = self.installed.start("uncrowded").await?;
         let control_plane = ControlPlane::read(self.cluster).await?;

@@ -3,19 +3,19 @@
 
 use serde_json::{Value, json};
 
-/// Namespaces over which everything is spread.
+/// The number of namespaces over which objects are distributed.
 pub(crate) const NAMESPACES: usize = 100;
 
 /// The trust domain of all identities.
 pub(crate) const TRUST_DOMAIN: &str = "load.example.org";
 
-/// The namespace of the pods whose entitlement is changed, and the account and label by which.
+/// The namespace, account and label of the pods whose entitlement is changed.
 pub(crate) const FLIP: &str = "load-flip";
 
-/// How many pods there are in [`FLIP`].
+/// The number of pods in [`FLIP`].
 pub(crate) const FLIPS: usize = 8;
 
-/// The namespace whose WorkloadIdentities all overlap, and the account of its one pod.
+/// The namespace whose WorkloadIdentities all overlap, and the account of its only pod.
 pub(crate) const CROWD: &str = "load-crowd";
 
 /// The number of objects of each kind.
@@ -26,7 +26,7 @@ pub(crate) struct Dataset {
     pub(crate) nodes: usize,
 }
 
-/// A pod's name and what it refers to.
+/// A pod's name and the objects that it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodName {
     pub(crate) namespace: String,
@@ -92,7 +92,7 @@ pub(crate) fn account_object(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
 }
 
-/// The identity of an account's pods, or of those of them which carry a label.
+/// The identity of an account's pods, or of those with a label.
 pub(crate) fn identity_object(account: &str, label: Option<(&str, &str)>) -> Value {
     let mut selector = json!({"serviceAccounts": [account]});
     if let (Some((key, value)), Some(selector)) = (label, selector.as_object_mut()) {

@@ -11,7 +11,7 @@ use crate::{
     pod,
 };
 
-/// Creates what is missing of `dataset`.
+/// Creates the missing objects of `dataset`.
 pub(crate) async fn fill(cluster: &Cluster, dataset: Dataset, parallel: usize) -> Result<()> {
     let filling = Filling { cluster, parallel };
     let namespaces = (0..NAMESPACES).map(dataset::namespace).chain([FLIP.to_owned()]);
@@ -47,7 +47,7 @@ async fn flips(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// A namespace with one pod, and as many identities of it as `size`.
+/// A namespace with one pod and `size` identities for it.
 pub(crate) async fn crowd(cluster: &Cluster, size: usize, parallel: usize) -> Result<()> {
     let here = Some(CROWD);
     cluster.create(&Collection::core(None, "namespaces"), &dataset::namespace_object(CROWD)).await?;
@@ -68,7 +68,7 @@ impl Filling<'_> {
         self.create_all(what, objects.into_iter().map(|object| (collection.clone(), object))).await
     }
 
-    /// Objects of each namespace, known by their numbers; a namespace that has as many already is passed over.
+    /// Creates the objects of each namespace, by index; a namespace that already has as many is skipped.
     async fn in_namespaces(
         &self,
         what: &str,
@@ -84,7 +84,7 @@ impl Filling<'_> {
                 missing.extend(numbers.into_iter().map(|number| (collection.clone(), number)));
             }
         }
-        // Made when it is its turn: all at once they would fill the memory.
+        // Objects are built lazily: all at once would fill the memory.
         self.create_all(what, missing.into_iter().map(|(collection, number)| (collection, object(number)))).await
     }
 

@@ -23,16 +23,17 @@ use crate::{
     tokens::{self, Proven},
 };
 
-/// Streams over which the callers issue: what one address may hold open is bounded, and so is the pace of one stream.
+/// Streams over which the callers issue: the number of streams of one address and the rate of one stream are limited.
 const STREAMS: usize = 384;
 
-/// How often two replicas take turns with one.
+/// The number of alternations between one replica and two.
 const ROUNDS: usize = 4;
 
-/// How many callers.
+/// Numbers of concurrent callers.
 const CALLERS: [usize; 3] = [1, 8, 32];
 
-/// Between agents and operators. Each may have as many open files as this program, and each agent takes two.
+/// The number of relays between agents and operators: each may have as many open files as this program, and each agent
+/// takes two.
 const RELAYS: u8 = 3;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -77,7 +78,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// An operator that knows a few pods only: what the full one is held against.
+    /// Measures an operator with few pods, for comparison with the full dataset.
     async fn few(&self) -> Result<()> {
         let operator = self.installed.start("few").await?;
         let control_plane = ControlPlane::read(&self.cluster).await?;
@@ -91,7 +92,7 @@ impl Run<'_> {
     }
 
     async fn full(&self) -> Result<()> {
-        // The first start writes the statuses of all identities; what is measured is one of many.
+        // The first start writes the statuses of all identities; a later start is measured.
         let first = self.installed.start("first").await?;
         first.settle().await?;
         let control_plane = ControlPlane::read(&self.cluster).await?;
@@ -119,9 +120,9 @@ impl Run<'_> {
         self.agents(&control_plane, proven.get(..agents).unwrap_or_default(), operator, &other).await
     }
 
-    /// The rate at each number of callers.
+    /// Measures the rate with each number of callers.
     async fn issue(&self, operator: &Operator, mut streams: Vec<OpenStream>, among: &str) -> Result<Vec<OpenStream>> {
-        // What filled the API server, and asked it for tokens, keeps it busy for minutes.
+        // Filling the API server and requesting tokens keeps it busy for minutes.
         machine::rest().await?;
         let span = Duration::from_secs(self.options.seconds);
         (_, streams) = measure::issue(&[operator], streams, 8, Duration::from_secs(1)).await?;
@@ -134,7 +135,7 @@ impl Run<'_> {
             let name = format!("issue over a stream, {among}, {callers} {plural}");
             issued.print(self.figures, &name);
             if callers == 8 {
-                // What the machine could do just before and just after.
+                // The speed of the machine just before and just after.
                 let baseline = f64::midpoint(before, baseline_for(span).await?);
                 self.figures.print(&format!("floor on all processors, {among}"), baseline, "us");
                 let time = 1e6 / issued.rate();
@@ -147,8 +148,9 @@ impl Run<'_> {
         Ok(streams)
     }
 
-    /// Whether an issue costs more where two replicas issue than where one does. In turn, since what a processor does in a
-    /// microsecond changes with its neighbours and with the minute; over streams of their own, since each keeps its pace.
+    /// Measures whether an issue costs more with two replicas than with one. The measurements alternate, because the speed
+    /// of a processor varies with its neighbours and over time, and use separate streams, because each has its own rate
+    /// limit.
     async fn two(
         &self,
         control_plane: &ControlPlane,
@@ -188,7 +190,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Real agents: what each costs the operator, and how long all of them need to move to another one.
+    /// Real agents: the operator's cost of each, and the time in which all of them move to another operator.
     async fn agents(
         &self,
         control_plane: &ControlPlane,
@@ -242,7 +244,7 @@ async fn baseline_for(span: Duration) -> Result<f64> {
     tokio::task::spawn_blocking(move || baseline::microseconds(span)).await?
 }
 
-/// Each agent has a socket here. The operator and the relays inherit the limit.
+/// Each agent has a socket in this process. The operator and the relays inherit the limit.
 fn raise_file_limit(agents: usize) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = agents as u64 + 2_000;

@@ -11,9 +11,9 @@ use countersign_webhook::inject::{AgentOptions, AgentResources, Outcome, PullPol
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-/// What is answered is what reading the whole pod says; the patch of an accepted pod applies, takes nothing away, and leaves a
-/// pod that needs none. The first byte chooses the
-/// entry; then an AdmissionReview, or with the byte's highest bit a pod.
+/// The answer equals that of reading the whole pod. The patch of an accepted pod applies, removes nothing, and yields a pod
+/// that needs no patch. The first byte chooses the entry; then follows an AdmissionReview, or with the byte's highest bit a
+/// pod.
 pub(crate) fn mutate(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -52,7 +52,7 @@ pub(crate) fn mutate(input: &[u8]) {
     }
 }
 
-/// What the beginning of a review says is what the whole says.
+/// The fields found in the beginning of a review equal those of the whole review.
 fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
     if request.uid.len() > LONGEST || request.namespace.len() > LONGEST {
         return;
@@ -66,7 +66,7 @@ fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
     }
 }
 
-/// Of the pod only a part is read: unless that is refused, the answer is that of reading all of it.
+/// Only a part of the pod is read: unless that part is refused, the answer equals that of reading all of it.
 fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, trigger: Trigger) {
     let refusal = match answer {
         Answer::Deny { reason, .. } => *reason,
@@ -90,8 +90,8 @@ fn whole(request: &Request<'_>) -> Value {
     request.object.map_or(Value::Null, |object| serde_json::from_str(object.get()).unwrap_or_default())
 }
 
-/// A resource is allowed or every problem is named; what is allowed can be read and parsed. The first byte: 0, a review; 1 a
-/// TrustDomain; else a WorkloadIdentity.
+/// A resource is allowed, or every problem is named; an allowed one can be read and parsed. First byte 0: a review; 1: a
+/// TrustDomain; otherwise a WorkloadIdentity.
 pub(crate) fn validate(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -133,7 +133,7 @@ fn review(group: &str, version: &str, kind: &str, object: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The answer as it goes back: the request's uid, and a patch that is the operations, or a reason.
+/// The response: the request's uid, and a patch with the operations, or a reason.
 fn assert_is_response(answer: &Answer, uid: &str) {
     let review = answer.review(uid);
     let response = &review["response"];
@@ -160,8 +160,8 @@ fn apply(object: &Value, operations: &[Value]) -> Value {
     patched
 }
 
-/// Whether everything of `before` is in `after`. Lists may have grown anywhere; what is null, or not a list or an object where
-/// Kubernetes has one, is no loss: the API server sends no such pod.
+/// Whether everything of `before` is in `after`. Lists may have grown anywhere. A null, or a value in place of a list or an
+/// object, is no loss: the API server sends no such pod.
 fn grew(before: &Value, after: &Value) -> bool {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

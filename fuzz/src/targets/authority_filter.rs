@@ -14,10 +14,10 @@ const MAX_BLOCK: usize = 16 * 1024;
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// However its input is cut the filter says the same; every frame but those of headers passes as it was; the headers are those
-/// that another decoder reads from the input, but for an authority that is none; what comes out passes unchanged a second
-/// time, and is never more than its header blocks may become. The first byte: its highest bit, whether the preface is put
-/// before; the others, the length of the pieces.
+/// The result does not depend on how the input is cut. All frames except header frames pass unchanged. The headers are
+/// those that another decoder reads from the input, except an invalid authority. The output passes unchanged a second time,
+/// and is bounded by its header blocks. First byte: the highest bit selects whether the preface is prepended; the others
+/// are the length of the pieces.
 pub(crate) fn filter(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -58,14 +58,14 @@ fn transform(input: &[u8], piece: usize) -> (Result<(), FilterError>, Vec<u8>) {
     (outcome, output)
 }
 
-/// What is in the frames of a connection that keeps the rules, read as plainly as can be.
+/// The frames of a valid connection, parsed by a simple reference parser.
 #[derive(Default)]
 struct Connection {
-    /// Frames that are not of headers, as they are, with a last one that is not whole.
+    /// Frames other than header frames, including a last incomplete one.
     others: Vec<u8>,
-    /// Whole header blocks.
+    /// Complete header blocks.
     blocks: Vec<Vec<u8>>,
-    /// Whether a header block is not whole at the end.
+    /// Whether the last header block is incomplete.
     open: bool,
 }
 
@@ -96,7 +96,7 @@ impl Connection {
         read
     }
 
-    /// What another decoder makes of the blocks; none where it refuses one.
+    /// The blocks as decoded by another decoder; `None` if it refuses one.
     fn decoded(&self) -> Option<Vec<Fields>> {
         let mut decoder = Decoder::new();
         self.blocks.iter().map(|block| decoder.decode(block).ok()).collect()
