@@ -19,7 +19,7 @@ const REST: f64 = 0.1;
 
 /// The CPU time of every process since its start, and the time of reading.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct CpuSnapshot {
     at: Instant,
     processes: BTreeMap<u32, Process>,
     /// CPU time that the host gave to other machines.
@@ -43,7 +43,7 @@ pub(crate) struct Shares {
     stolen: Duration,
 }
 
-impl Look {
+impl CpuSnapshot {
     pub(crate) fn now() -> Result<Self> {
         let mut processes = BTreeMap::new();
         for entry in fs::read_dir("/proc").context("listing processes")?.flatten() {
@@ -114,10 +114,10 @@ impl Shares {
 pub(crate) async fn rest() -> Result<()> {
     const LOOK: Duration = Duration::from_secs(1);
     let (begun, nobody) = (Instant::now(), BTreeSet::new());
-    let (mut before, mut quiet) = (Look::now()?, 0);
+    let (mut before, mut quiet) = (CpuSnapshot::now()?, 0);
     while quiet < 3 {
         tokio::time::sleep(LOOK).await;
-        let now = Look::now()?;
+        let now = CpuSnapshot::now()?;
         let shares = now.since(&before, &nobody);
         quiet = if shares.all() < REST { quiet + 1 } else { 0 };
         before = now;
@@ -173,12 +173,12 @@ mod tests {
         Process { program: program.to_owned(), began, cpu: Duration::from_millis(cpu) }
     }
 
-    fn look(after: f64, cpu: u64, stolen: u64) -> Look {
+    fn look(after: f64, cpu: u64, stolen: u64) -> CpuSnapshot {
         let (process, own) = (of("kube-apiserver", 1, cpu), of("countersign-load", 2, 2 * cpu));
         // One origin, so that differences are exact.
         static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
         let at = *ORIGIN.get_or_init(Instant::now) + Duration::from_secs_f64(after);
-        Look { at, processes: [(7, process), (8, own)].into(), stolen: Duration::from_millis(stolen) }
+        CpuSnapshot { at, processes: [(7, process), (8, own)].into(), stolen: Duration::from_millis(stolen) }
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn this_process_is_seen() {
-        let look = Look::now().unwrap();
+        let look = CpuSnapshot::now().unwrap();
         assert!(look.processes.contains_key(&std::process::id()));
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::{
     cluster::Cluster,
     figures::{Figures, Samples},
-    machine::{Look, Shares, cpu_of},
+    machine::{CpuSnapshot, Shares, cpu_of},
     operator::Operator,
     pod::SWITCH,
     streams::{Issue, OpenStream},
@@ -105,7 +105,7 @@ pub(crate) async fn issue(
     let cpu = || -> Result<Duration> { operators.iter().map(|operator| Ok(operator.usage()?.cpu)).sum() };
     let own = std::process::id();
     let measured = operators.iter().map(|operator| operator.id()).chain([own]).collect();
-    let (look, callers_cpu, before, begun) = (Look::now()?, cpu_of(own)?, cpu()?, Instant::now());
+    let (look, callers_cpu, before, begun) = (CpuSnapshot::now()?, cpu_of(own)?, cpu()?, Instant::now());
     let mut running = JoinSet::new();
     for share in shares {
         running.spawn(call(share, begun + span));
@@ -123,7 +123,7 @@ pub(crate) async fn issue(
     }
     let cpu = cpu()?.saturating_sub(before);
     let callers_cpu = cpu_of(own)?.saturating_sub(callers_cpu);
-    let others = Look::now()?.since(&look, &measured);
+    let others = CpuSnapshot::now()?.since(&look, &measured);
     Ok((Issued { spans, refused, took, cpu, callers_cpu, others }, streams))
 }
 
