@@ -21,7 +21,7 @@ fn warnings(pod: &Value) -> usize {
 fn texts(pod: &Value) -> Vec<String> {
     match outcome(pod) {
         Ok(Outcome::Inject { warnings, .. }) => {
-            // Kubernetes may cut what is longer.
+            // Kubernetes may truncate longer ones.
             assert!(warnings.iter().all(|warning| warning.len() <= 256), "{warnings:?}");
             warnings
         }

@@ -131,7 +131,7 @@ async fn a_replica_whose_certificate_has_expired_or_that_is_about_to_end_is_not_
     }
 }
 
-/// A kept connection that the server closes may meet the next call, which then fails.
+/// If the server closes an idle connection, the next call on it may fail.
 #[tokio::test]
 async fn a_replica_that_is_about_to_end_has_each_answer_end_its_connection() {
     let app = app(true, true);

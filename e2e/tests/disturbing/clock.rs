@@ -20,18 +20,18 @@ use tokio::time::Instant;
 
 const HOUR: i64 = 3_600;
 
-/// Sets the clock of a pod's container.
+/// Changes the clock of a pod's container.
 async fn set(faults: &Faults, pod: &Pod, container: &str, ahead: i64) -> Result<Fault> {
     let id = running(pod, container).with_context(|| format!("{} does not run", pod.name_any()))?;
     faults.begin(&["clock", "--container", &id, "--ahead", &ahead.to_string()]).await
 }
 
-/// What a replica of the operator has logged.
+/// The log of a replica of the operator.
 async fn log(world: &World, pod: &str) -> Result<String> {
     Ok(world.cluster.api::<Pod>(SYSTEM).logs(pod, &LogParams::default()).await?)
 }
 
-/// The one that leads, which could do most harm.
+/// The leader's clock is off, which could do most harm.
 async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 60s}")).await?;
     if world.replicas(OPERATOR).await? < 2 {
@@ -73,7 +73,7 @@ async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()>
     report_counts("the leader's clock is off", &after.since(before).counts(&counts))
 }
 
-/// All of them, as if it were the API server's clock that is off.
+/// The clocks of all replicas are off, as if the API server's clock were off.
 async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
@@ -86,7 +86,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
         Ok((!world.product(OPERATOR).await?.iter().any(is_ready)).then_some(()))
     })
     .await?;
-    // A trust domain, an identity and a pod that are new.
+    // A new trust domain, identity and pod.
     let other = World::new("clock-late").await?;
     other.create_namespace().await?;
     let outcome = async {
@@ -113,7 +113,7 @@ async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration)
     outcome
 }
 
-/// An agent is off: it takes nothing that is not valid by its clock, and its application keeps what it has.
+/// An agent's clock is off: it accepts nothing that is invalid by its clock, and its application keeps its credentials.
 async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
@@ -130,7 +130,7 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
     }
     let back = Instant::now();
     let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
-    // That the clock went back, at the beginning or at the end, the agent finds out by itself: it had the other time.
+    // The clock goes back at the beginning or at the end, and the agent detects that by itself.
     for (pod, before) in ["client", "server"].into_iter().zip(noticed_before) {
         until(&format!("{pod}'s agent says that its clock was set back"), DEFAULT_TIMEOUT, async || {
             Ok((times_set_back(world, pod).await? > before).then_some(()))
@@ -147,7 +147,7 @@ async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Durati
     report_counts("agents' clocks are off", &after.since(before).counts(&counts))
 }
 
-/// How often the agent of a pod has found that its clock was set back.
+/// How often the agent of a pod has detected that its clock was set back.
 async fn times_set_back(world: &World, pod: &str) -> Result<usize> {
     world.count_in_agent_log(pod, "the clock was set back").await
 }

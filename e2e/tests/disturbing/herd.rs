@@ -25,7 +25,7 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-/// Real pods, agents and all.
+/// Real pods with real agents.
 async fn real(world: &World, accounts: usize, replicas: u32) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..accounts).map(|number| format!("herd-{number}")).collect();
@@ -36,8 +36,8 @@ async fn real(world: &World, accounts: usize, replicas: u32) -> Result<()> {
     report_counts("pods started at once", &counts)
 }
 
-/// More pods than a node holds, all created at once: each looks at its first instruction at what it was given, and ends, which
-/// makes room for others. They are of Jobs, which would make another for each that failed: none may.
+/// More pods than a node can run, all created at once: each checks its credential at its first instruction and ends, which
+/// makes room for others. They belong to Jobs, which would replace a failed pod: none may fail.
 async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..accounts).map(|number| format!("herd-{number}")).collect();
@@ -73,7 +73,7 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     report_counts("pods created at once", &json!({ "pods_with_their_own_identity": keys.len(), "seconds": seconds }))
 }
 
-/// More pods than a node holds: they are there and never run, and their tokens are presented all at once, as by their agents.
+/// More pods than a node can run: they exist but never run, and their tokens are presented all at once, as by their agents.
 async fn spoken_for(world: &World, pods: usize, at_once: usize) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..10).map(|number| format!("herd-{number}")).collect();
@@ -112,7 +112,8 @@ async fn token(world: &World, name: &str, account: &str, audience: &str) -> Resu
     world.service_account_token(account, &[audience], Some(&pod)).await
 }
 
-/// Has a certificate issued for this token; it must be of this account and this key. Returns how often it was put off.
+/// Requests a certificate for this token, which must be for this account and key. Returns how often the request was
+/// deferred.
 async fn issued(world: &World, issuer: &Issuer, account: &str, token: &str) -> Result<u64> {
     let mut tries: u64 = 0;
     until("a certificate is issued", DEFAULT_TIMEOUT, async || {

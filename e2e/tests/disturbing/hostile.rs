@@ -25,40 +25,40 @@ use tokio::{
     time::timeout,
 };
 
-/// Connections at the same time that are up to no good, all from one address: that of the honest ones.
+/// Concurrent hostile connections, all from the address of the honest ones.
 const HOSTILE: usize = 1_000;
-/// Sessions opened before, and again while they are there.
+/// The number of honest sessions before, and again during the attack.
 const HONEST: usize = 200;
-/// A hostile peer that was shown out comes back after so long.
+/// The delay before an evicted hostile peer reconnects.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a hostile peer waits for whatever comes.
+/// How long a hostile peer waits for an answer.
 const STUBBORN: Duration = Duration::from_secs(60);
 
-/// What a hostile peer does.
+/// The behaviour of a hostile peer.
 #[derive(Clone, Copy)]
 enum Way {
-    /// Connects, and says nothing.
+    /// Connects, and sends nothing.
     Silent,
-    /// A byte of a TLS record a second.
+    /// Sends one byte of a TLS record each second.
     SlowLoris,
-    /// No TLS at all.
+    /// Sends bytes that are not TLS.
     Garbage,
-    /// A whole TLS handshake, then nothing.
+    /// Completes a TLS handshake, then sends nothing.
     TlsThenSilent,
-    /// A session with a token that is none.
+    /// Opens a session with an invalid token.
     BadToken,
 }
 
 const WAYS: [Way; 5] = [Way::Silent, Way::SlowLoris, Way::Garbage, Way::TlsThenSilent, Way::BadToken];
 
-/// What the hostile ones have done.
+/// The counts of the hostile peers.
 #[derive(Default)]
 struct Done {
     connected: AtomicU64,
     shown_out: AtomicU64,
 }
 
-/// None of the honest ones fails; what it costs them is written down beside what it was before.
+/// No honest session fails; the cost to them is reported beside the cost without an attack.
 #[tokio::test]
 async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
     alone("hostile", async |world| {
@@ -98,7 +98,7 @@ async fn a_thousand_hostile_connections_keep_no_honest_one_out() {
     .await;
 }
 
-/// A pod that exists and never runs, its token, and the issuer that takes it.
+/// A pod that exists and never runs, its token, and the issuer that accepts it.
 async fn prepared(world: &World) -> Result<(IssuerEndpoint, String)> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml("account", "")).await?;
@@ -114,7 +114,7 @@ async fn prepared(world: &World) -> Result<(IssuerEndpoint, String)> {
     Ok((endpoint, token))
 }
 
-/// What honest sessions took, from the first packet to the first State, each on a connection of its own.
+/// Durations of honest sessions, from the first packet to the first State, each on a new connection.
 struct Honest {
     p50: Duration,
     p99: Duration,
@@ -139,7 +139,7 @@ async fn honest(endpoint: &IssuerEndpoint, token: &str) -> Result<Honest> {
 
 async fn annoy(way: Way, endpoint: IssuerEndpoint, done: Arc<Done>) {
     loop {
-        // Whatever comes of it: shown out, or not let in.
+        // Any result is expected: evicted, or not accepted.
         let _ = timeout(STUBBORN, once(way, &endpoint, &done)).await;
         done.shown_out.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
@@ -165,7 +165,7 @@ async fn once(way: Way, endpoint: &IssuerEndpoint, done: &Done) -> Result<()> {
             connected();
             match way {
                 Way::SlowLoris => {
-                    // The beginning of a record that announces more than will ever come.
+                    // The beginning of a TLS record that announces more bytes than ever arrive.
                     for byte in [22, 3, 1, 1, 0].into_iter().chain(std::iter::repeat(1)) {
                         tcp.write_all(&[byte]).await?;
                         if timeout(Duration::from_secs(1), tcp.read(&mut answer)).await.is_ok_and(|read| read.is_ok()) {

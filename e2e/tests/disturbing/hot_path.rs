@@ -19,14 +19,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
-/// Issues, and admissions.
+/// The number of issues, and of admissions.
 const MANY: usize = 400;
-/// Streams on which the issues are asked for: one may have a hundred at once, then it has to be slow.
+/// The number of streams for the issues: one stream may have a burst of a hundred, then it is limited.
 const STREAMS: usize = 5;
-/// So many requests may come meanwhile for reasons of their own: what earlier tests left is taken away, and keys of
-/// tokens are fetched now and then. Not one in ten issues or admissions may have led to one.
+/// The most requests that may have other reasons: objects of earlier tests are deleted, and token keys are fetched now and
+/// then. It is far less than one request for each issue or admission.
 const BACKGROUND: usize = MANY / 10;
-/// Marks in the audit log, in their order.
+/// Marks in the audit log, in order.
 const ISSUES_BEGIN: &str = "issues-begin";
 const AFTER_ISSUES: &str = "after-issues";
 const AFTER_ADMISSIONS: &str = "after-admissions";
@@ -58,7 +58,7 @@ async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
     .await;
 }
 
-/// Renewals on open streams, each with a key of its own.
+/// Renewals on open streams, each with a new key.
 async fn issues(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml("busy", "")).await?;
@@ -74,7 +74,7 @@ async fn issues(world: &World) -> Result<()> {
         });
         sessions.push(session.await?);
     }
-    // What a new identity brings with it (its status) is written before it is counted.
+    // The status of a new identity is written before counting starts.
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     until("the status of busy is written", DEFAULT_TIMEOUT, async || {
         let status = identities.get("busy").await?.data["status"]["pods"]["matched"].clone();
@@ -92,7 +92,7 @@ async fn issues(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Pods that are made without being stored.
+/// Pods that are created as dry runs.
 async fn admissions(world: &World) -> Result<()> {
     let mut objects = documents(&PodSpec::hold("busy").pod(&world.namespace))?;
     let mut pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
@@ -106,15 +106,15 @@ async fn admissions(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Asks the API server for what does not exist, which its log then says.
+/// Requests an object that does not exist, which marks the place in the audit log.
 async fn mark(world: &World, name: &str) -> Result<()> {
     let maps: Api<ConfigMap> = world.cluster.api(&world.namespace);
     ensure!(maps.get_opt(name).await?.is_none(), "there is a ConfigMap {name}");
     Ok(())
 }
 
-/// What operator and webhook asked for during the issues and during the admissions, but for watches, which end and begin
-/// anew by themselves; none if the log does not have the last mark yet.
+/// The requests of operator and webhook during the issues and during the admissions, except watches, which are restarted on
+/// their own; `None` if the log does not have the last mark yet.
 fn requests(audit: &Audit, world: &World) -> Result<Option<[Vec<String>; 2]>> {
     let marks = [ISSUES_BEGIN, AFTER_ISSUES, AFTER_ADMISSIONS];
     let users = [OPERATOR, WEBHOOK].map(|name| format!("system:serviceaccount:{SYSTEM}:{name}"));
@@ -140,7 +140,7 @@ fn requests(audit: &Audit, world: &World) -> Result<Option<[Vec<String>; 2]>> {
         }
         Ok(())
     })?;
-    // That nothing is found must not be because of a name.
+    // Guards against an empty result because of a wrong user name.
     ensure!(seen == [true; 2], "the audit log says nothing at all of {users:?}: {seen:?}");
     Ok((passed == marks.len()).then_some(asked))
 }

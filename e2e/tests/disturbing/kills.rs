@@ -18,15 +18,15 @@ use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::time::{Instant, interval};
 
-/// How often something is killed.
+/// The interval between kills.
 const PACE: Duration = Duration::from_millis(1500);
 /// Pods of each account.
 const REPLICAS: u32 = 2;
-/// A container that ended so often is not killed again: Kubernetes would let it wait for minutes, which is its own fault and
-/// not what is tested. Its pod may still be deleted, and another comes.
+/// A container that was restarted this often is not killed again: Kubernetes would delay its restart for minutes, which is
+/// not what is tested. Its pod may still be deleted and replaced.
 const RESTARTS: i32 = 2;
 
-/// What may be killed.
+/// What is killed.
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     /// The pod of one of the two Deployments is deleted.
@@ -35,11 +35,11 @@ enum Victim {
     Process(&'static str),
     /// The process of an agent.
     Agent,
-    /// A workload's pod is deleted; another comes in its place.
+    /// A workload's pod is deleted; another replaces it.
     Workload,
 }
 
-/// What was killed.
+/// The counts of kills.
 #[derive(Debug, Default)]
 struct Killed {
     operators: u64,
@@ -48,9 +48,9 @@ struct Killed {
     workloads: u64,
 }
 
-/// R25: whatever is killed in whatever order.
+/// R25: kills in random order.
 async fn killing(world: &World, faults: &Faults, span: Duration) -> Result<()> {
-    // Long enough for an agent that Kubernetes starts again after 20 s.
+    // Long enough for an agent that Kubernetes restarts after 20 s.
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 120s}")).await?;
     world.traffic("50ms").await?;
     let accounts: Vec<String> = (0..4).map(|number| format!("load-{number}")).collect();
@@ -124,12 +124,12 @@ async fn kill(world: &World, faults: &Faults, accounts: &[String], victim: Victi
     Ok(())
 }
 
-/// Kills the process of a pod's container; whether there was one to kill.
+/// Kills the process of a pod's container; returns whether there was one.
 async fn slain(faults: &Faults, pod: Option<&Pod>, container: &str) -> bool {
     let Some(pod) = pod else { return false };
     let restarts = container_statuses(pod).filter(|status| status.name == container).map(|status| status.restart_count);
     let Some(id) = running(pod, container).filter(|_| restarts.sum::<i32>() < RESTARTS) else { return false };
-    // It may have ended by itself meanwhile.
+    // It may have ended meanwhile.
     faults.run_once(&["kill", "--container", &id]).await.is_ok()
 }
 

@@ -12,8 +12,8 @@ use countersign_e2e::{
     wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// R27: without an operator what was issued serves on, a new pod waits and says why; and it goes on by itself when the operator
-/// is back.
+/// R27: without an operator, existing identities keep working, and a new pod waits and reports why; it starts without
+/// intervention when the operator is back.
 #[tokio::test]
 async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
     alone("outage", async |world| {
@@ -57,7 +57,7 @@ async fn without_operator(world: &World) -> Result<()> {
     no_failures(world, 100).await
 }
 
-/// Waits until there are so many more handshakes; none of all may have failed.
+/// Waits for `more` further handshakes; no call may have failed so far.
 async fn no_failures(world: &World, more: u64) -> Result<()> {
     let done = async || {
         let said = world.app_output("client").await?;

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
 
-/// A leader that hangs does not hang the rest, and once it wakes it finds that it leads no longer.
+/// A leader that hangs does not block the others, and once it resumes it detects that it no longer leads.
 #[tokio::test]
 async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
     faulty("leader", async |world, faults| {
@@ -40,7 +40,7 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
         .await?;
         let takeover = begun.elapsed();
 
-        // The new one writes, and pods that would have asked the old one are served.
+        // The new leader writes, and pods that would have used the old one are served.
         world.new_pod("paused").await?;
         fault.end().await?;
         world.new_pod("resumed").await?;
@@ -58,9 +58,9 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
     .await;
 }
 
-/// R25: nobody tells the agents; their packets just vanish. An SVID is renewed at 60 % of its life at the latest, and
-/// agents try again every 35 s at least: cut off for 60 % of a life, each has had to renew and could not, and all is
-/// well if it can again before the rest has passed.
+/// R25: packets vanish without an error. An SVID is renewed at 60 % of its life at the latest, and agents retry every 35 s
+/// at least: after a cut of 60 % of a life, each agent must have tried to renew in vain, and must succeed before the rest
+/// has passed.
 async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let span = Duration::from_secs(life * 6 / 10 + 1);
     world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {life}s}}"))).await?;
@@ -95,7 +95,7 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     report_counts("agents cut off from the operator", &renewed.counts(&counts))
 }
 
-/// How often the agent of a pod has had no stream.
+/// How often the agent of a pod has lost its stream.
 async fn failed_streams(world: &World, pod: &str) -> Result<usize> {
     world.count_in_agent_log(pod, "no stream to the issuer").await
 }
@@ -111,7 +111,7 @@ async fn soak_agents_are_cut_off_from_the_operator_for_three_minutes() {
     faulty("cut-off-long", async |world, faults| cut_off(world, faults, 300).await).await;
 }
 
-/// R27: pods that came while there was no operator.
+/// R27: pods that were created while there was no operator.
 async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..accounts).map(|number| format!("held-{number}")).collect();
@@ -144,7 +144,7 @@ async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> 
     )
 }
 
-/// How many pods have an agent and an application that has not started.
+/// The number of pods with a running agent and an application that has not started.
 async fn held_pods(world: &World) -> Result<usize> {
     let pods = world.pods().list(&kube::api::ListParams::default()).await?.items;
     let waits = |pod: &&Pod| {
@@ -167,12 +167,12 @@ async fn soak_fifty_pods_are_held_through_three_minutes() {
     alone("held-long", async |world| held(world, 5, 10, Duration::from_secs(180)).await).await;
 }
 
-/// R9, as far as a bearer token goes: whoever has the token of a pod is that pod to the issuer, and no other. It takes the
-/// session from the agent, which an event says; the agent takes it back.
+/// R9, as far as possible with a bearer token: whoever has the token of a pod is treated as that pod, and as no other. A
+/// thief takes the session from the agent, which causes an event; the agent takes it back.
 #[tokio::test]
 async fn a_token_presented_while_its_session_is_live_displaces_it_with_an_event() {
     alone("replay", async |world| {
-        // Each replica knows its own streams.
+        // Each replica knows only its own streams.
         world.scale(OPERATOR, 1).await?;
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("victim", "")).await?;

@@ -14,10 +14,10 @@ use countersign_e2e::{
 use serde_json::json;
 use tonic::Code;
 
-/// How old the operator lets its view become.
+/// The maximum age of the operator's view.
 const BOUND: Duration = Duration::from_secs(15 * 60);
 
-/// R25: the connections stay open and say nothing, on every replica; all other watches go on.
+/// R25: on every replica the connections stay open without any data; all other watches work.
 #[tokio::test]
 #[ignore = "soak"]
 async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_bound() {
@@ -74,7 +74,7 @@ async fn refusal(world: &World, address: &str, pod: &(String, String)) -> Result
     at(world, address).await?.connect().await?.refusal(&token).await
 }
 
-/// The way to one replica: not through the Service, behind which only those are that can issue.
+/// The endpoint of one replica, without the Service, which includes only replicas that can issue.
 async fn at(world: &World, address: &str) -> Result<IssuerEndpoint> {
     let mut endpoint = IssuerEndpoint::of(&world.cluster).await?;
     endpoint.address = format!("{address}:8443");

@@ -28,7 +28,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// The namespaces of the test that writes a token into its log so that it is found begin with this.
+/// The prefix of the namespaces of the test that leaks a token on purpose.
 const LOUD: &str = "e2e-found-";
 /// One log may be missing for this many container runs: some pods are deleted the moment they start.
 const MOST_UNREAD: usize = 20;
@@ -43,8 +43,8 @@ async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     .await;
 }
 
-/// The search is not blind: a token in a log, one in an object, one in an event of a namespace that is gone, and a key
-/// that nobody knew of are found.
+/// The search works: a token in a log, one in an object, one in an event of a deleted namespace, and a key that no test
+/// recorded are found.
 #[tokio::test]
 async fn what_is_there_is_found() {
     scenario("found", async |world| {
@@ -81,8 +81,7 @@ async fn what_is_there_is_found() {
     .await;
 }
 
-/// An event with the token is made, and its namespace taken away, as every test's is: what the API server wrote down
-/// tells.
+/// Creates an event with the token and deletes its namespace: the audit log still contains it.
 async fn in_what_is_gone(cluster: &Cluster, token: &str, search: &mut Search) -> Result<()> {
     let Some(audit) = Audit::from_env("a token in an event that is gone is found") else { return Ok(()) };
     let past = World::new("found-gone").await?;
@@ -104,7 +103,7 @@ type: Normal
     gone(&Api::<Namespace>::all(cluster.client.clone()), namespace, DEFAULT_TIMEOUT).await?;
 
     let mut found = Vec::new();
-    // Of the whole log only what is about it: the other test reads it all.
+    // Only the log lines about this namespace: the other test reads the whole log.
     requests(&audit, |line| line.contains(namespace.as_str()), search, &mut found)?;
     for what in ["the token", "a token"] {
         let there = found.iter().any(|found| {
@@ -115,7 +114,7 @@ type: Normal
     Ok(())
 }
 
-/// A pod lives through renewals, and each kind of secret is seen.
+/// A pod with several renewals, which uses each kind of secret.
 async fn live(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}, jwt: {svidTTL: 20s}")).await?;
     world.cluster.apply(&world.identity_yaml("keeper", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;
@@ -151,7 +150,7 @@ async fn live(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Searches everything for all that was seen so far, and for whatever looks like it.
+/// Searches everything for all recorded secrets, and for the patterns of secrets.
 async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     let secrets = RecordedSecrets::of(cluster).await?.secrets()?;
     ensure!(!secrets.is_empty(), "no test has seen a secret");
@@ -169,7 +168,7 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
         }
     }
     found.retain(|found| !found.contains(LOUD));
-    // Whether a pod was taken away on purpose cannot be told from here, nor whether its agent had come to say anything.
+    // This test cannot distinguish pods that were deleted on purpose, nor agents that had not logged anything yet.
     let MissingLogs { unread, truncated } = capture.missing()?;
     report_counts(
         "search for secrets",
@@ -185,14 +184,14 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Looks in a text of some place for all that was seen, and for whatever has the shape of it.
+/// Searches a text for all recorded secrets, and for the patterns of secrets.
 fn look(place: &str, text: &str, say: impl Fn() -> String, search: &mut Search, found: &mut Vec<String>) {
     found.extend(search.find(place, text).iter().map(|secret| format!("{secret} {}", say())));
     found.extend(secret_patterns::find(text).iter().map(|pattern| format!("{pattern} {}", say())));
 }
 
-/// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer.
-/// What was but tried out (`dryRun`) was never stored.
+/// Searches the selected lines of the audit log, each with the bodies of request and response. Dry runs (`dryRun`) were
+/// never stored.
 fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     audit.requests(|line| {
         if wanted(line) && !line.contains("dryRun=All") {
@@ -202,7 +201,7 @@ fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, f
     })
 }
 
-/// What a component of the cluster logged.
+/// Searches the log of a component of the cluster.
 fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     let name = file.0.clone();
     lines(file, |line| {
@@ -211,7 +210,7 @@ fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Resul
     })
 }
 
-/// Of every container that ran; how many there were.
+/// Searches the logs of all containers; returns their number.
 fn logs(capture: &LogCapture, search: &mut Search, found: &mut Vec<String>) -> Result<usize> {
     let logs = capture.logs()?;
     for (name, text) in &logs {
@@ -220,7 +219,7 @@ fn logs(capture: &LogCapture, search: &mut Search, found: &mut Vec<String>) -> R
     Ok(logs.len())
 }
 
-/// Of every kind that can be listed, with the values of Secrets decoded.
+/// Searches all objects of all kinds, with the values of Secrets decoded.
 async fn objects(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     for group in Discovery::new(cluster.client.clone()).run().await?.groups() {
         for (resource, capabilities) in group.recommended_resources() {
@@ -254,8 +253,7 @@ fn decoded(data: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// The authorities' journals, the webhook's CA, and what Kubernetes itself keeps in Secrets: there, and only there, are
-/// keys.
+/// Keys are allowed only in the authorities' journals, the webhook's CA, and the Secrets of Kubernetes itself.
 fn may_hold_keys(kind: &str, object: &DynamicObject) -> bool {
     kind == "Secret" && [AUTHORITIES, SYSTEM, "kube-system"].map(Some).contains(&object.namespace().as_deref())
 }

@@ -24,9 +24,9 @@ use kube::{
 };
 use serde_json::json;
 
-/// The annotation by which a TrustDomain takes up the authorities of an earlier one of its name.
+/// The annotation by which a TrustDomain adopts the authorities of an earlier one of its name.
 const ADOPT: &str = "countersign.dev/adopt-authorities";
-/// Where the demonstration is, if there is one.
+/// The namespace of the demonstration, if there is one.
 const DEMO: &str = "countersign-demo";
 
 /// Runs `kubectl` (that of the variable `KUBECTL`, if set) on a folder of manifests.
@@ -57,12 +57,13 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
 
         serves(cluster).await?;
         until("our kinds are served", DEFAULT_TIMEOUT, async || Ok(cluster.apply(&resources).await.ok())).await?;
-        // A TrustDomain of the same name is not the same: neither a new root nor the old one without consent.
+        // A new TrustDomain of the same name gets neither a new root nor the old one without consent.
         let domains = cluster.trust_domains().await?;
         let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT));
         watch(&domains, &world.trust_domain, "stalled, asking for consent", asks).await?;
         let owner = owner(cluster, &world.trust_domain).await?;
-        // What names no journal, or another, adopts none: the operator has seen it once its status is of that version.
+        // A value that names no journal, or another one, adopts none: the operator has processed it once the status is of
+        // that generation.
         for other in ["true", "0b5d6a39-0000-4000-8000-000000000000"] {
             adopt(&domains, &world.trust_domain, other).await?;
             until("the operator has looked at the annotation", DEFAULT_TIMEOUT, async || {
@@ -85,7 +86,7 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
     .await;
 }
 
-/// Of which TrustDomain the journal is, by uid.
+/// The uid of the TrustDomain that owns the journal.
 async fn owner(cluster: &Cluster, trust_domain: &str) -> Result<String> {
     let secret = cluster.api::<Secret>(AUTHORITIES).get(&format!("trust-domain.{trust_domain}")).await?;
     secret.annotations().get("countersign.dev/trust-domain-uid").cloned().context("the journal names no owner")
@@ -111,7 +112,7 @@ async fn journals(cluster: &Cluster) -> Result<Vec<(String, Option<String>)>> {
     Ok(secrets.items.iter().map(|secret| (secret.name_any(), secret.uid())).collect())
 }
 
-/// Fails if anything of ours is left, beside the authorities the demonstration and the pods of this test.
+/// Fails if anything of the product is left, except the authorities, the demonstration and the pods of this test.
 async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
     gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, DEFAULT_TIMEOUT).await?;
     let mut left = Vec::new();
@@ -127,11 +128,11 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
                 let ours = object.name_any().contains("countersign")
                     || object.labels().values().any(|value| value == "countersign");
                 let stays = match (resource.kind.as_str(), namespace.as_str()) {
-                    // The demonstration is not the product.
+                    // The demonstration is not part of the product.
                     ("Namespace", _) => [AUTHORITIES, own, DEMO].contains(&object.name_any().as_str()),
-                    // What every namespace has, and the journals.
+                    // The objects of every namespace, and the journals.
                     ("Secret" | "ConfigMap" | "ServiceAccount", AUTHORITIES) => true,
-                    // Events outlive what they are about.
+                    // Events outlive the objects that they are about.
                     ("Event", _) => true,
                     (_, namespace) => [own, DEMO].contains(&namespace),
                 };

@@ -12,7 +12,7 @@ use countersign_e2e::{
 };
 use serde_json::Value;
 
-/// X.509 updates that each client watches: the first, and two renewals.
+/// The number of X.509 updates that each client watches: the first, and two renewals.
 const UPDATES: &str = "3";
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn the_python_package_spiffe_fetches_and_watches() {
     .await;
 }
 
-/// And talks mTLS with a server in Rust.
+/// Also over mTLS with a server in Rust.
 #[tokio::test]
 async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
     scenario("go", async |world| {
@@ -57,7 +57,7 @@ async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
     .await;
 }
 
-/// Runs a client to its end, and checks what it says it got. Returns all that it said.
+/// Runs a client to completion, and checks its output, which is returned.
 async fn serves(world: &World, client: &PodSpec<'_>) -> Result<Vec<Value>> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
     world.cluster.apply(&world.identity_yaml("client", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;

@@ -16,7 +16,7 @@ use countersign_e2e::{
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-/// A server, reachable as `server:8443`, and what it needs.
+/// A server, reachable as `server:8443`, and its objects.
 fn server(world: &World) -> String {
     let serve = PodSpec::demo("server", &["serve", "--listen", "0.0.0.0:8443", "--allow", &world.id("client")]);
     format!(
@@ -68,7 +68,7 @@ async fn two_ordinary_pods_hold_svids_nobody_handed_them_and_talk_mtls() {
         assert_eq!(handshake["local"], world.id("client"));
         assert_eq!(handshake["peer"], world.id("server"));
 
-        // The same identity by each way: Workload API (above), files, and as a token.
+        // The same identity from every source: Workload API (above), files, and as a token.
         let credential = world.credential("client").await?;
         assert_eq!(credential.id, world.id("client"));
         openssl_accepts(world, "client", &credential.chain).await?;
@@ -140,7 +140,7 @@ async fn five_replicas_hold_one_id_and_five_keys() {
     .await;
 }
 
-/// R33: what is attested makes the id, and nothing else does; a pod of the same facts gets the same id again, for a new key.
+/// R33: only attested facts determine the id; a pod with the same facts gets the same id again, for a new key.
 #[tokio::test]
 async fn the_same_facts_give_the_same_id() {
     scenario("facts", async |world| {
@@ -190,7 +190,7 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
     .await;
 }
 
-/// R71, R105: the files are all there, in one directory that is swapped as one.
+/// R71, R105: all files exist, in one directory that is swapped atomically.
 #[tokio::test]
 async fn the_files_lie_where_the_environment_says() {
     scenario("files", async |world| {

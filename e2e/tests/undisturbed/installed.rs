@@ -22,7 +22,7 @@ async fn a_drain_may_not_take_all_replicas_at_once() {
         let budgets = world.cluster.api::<PodDisruptionBudget>(SYSTEM);
         for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             let replicas = world.replicas(name).await?;
-            // The status says of which pods: a budget that selects nothing guards nothing.
+            // The status counts the pods: a budget that selects nothing protects nothing.
             let (stay, may_go) = until(&format!("the budget of {name} counts its pods"), DEFAULT_TIMEOUT, async || {
                 let status = budgets.get(name).await?.status.unwrap_or_default();
                 let counted = [status.expected_pods, status.current_healthy] == [Some(replicas); 2];
@@ -51,7 +51,7 @@ async fn replicas_are_spread_over_nodes_where_that_can_be() {
                 "{name} is not spread over nodes: {constraints:?}"
             );
             for constraint in constraints {
-                // A cluster of one node runs two replicas, too.
+                // A cluster with one node can also run two replicas.
                 ensure!(constraint.when_unsatisfiable == "ScheduleAnyway", "{name}: {constraint:?}");
                 let selected = constraint.label_selector.and_then(|selector| selector.match_labels).unwrap_or_default();
                 ensure!(!selected.is_empty(), "{name}: a constraint that counts no pods");
@@ -66,12 +66,13 @@ async fn replicas_are_spread_over_nodes_where_that_can_be() {
     .await;
 }
 
-/// As the component's first lines say: beside the base. Whether a network plugin does what they say is not tried.
+/// As a component beside the base, as its first lines describe. Whether a network plugin enforces the policies is not
+/// tested.
 #[tokio::test]
 async fn the_api_server_accepts_the_network_policies_beside_the_base() {
     scenario("network", async |_| {
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-        // kustomize takes no absolute paths.
+        // kustomize accepts no absolute paths.
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
         std::fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
         let overlay = tempfile::tempdir_in(&target)?;
@@ -92,8 +93,7 @@ async fn the_api_server_accepts_the_network_policies_beside_the_base() {
     .await;
 }
 
-/// Has the API server judge what a folder makes, with `kubectl` (that of the variable `KUBECTL`, if set); nothing is
-/// stored.
+/// Applies a folder as a server-side dry run, with `kubectl` (that of the variable `KUBECTL`, if set).
 fn dry_run(folder: &Path) -> Result<String> {
     let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k"];

@@ -44,7 +44,7 @@ async fn the_webhook_agrees_on_post_quantum_keys_and_on_others_with_who_has_none
     .await;
 }
 
-/// As the API server does: by the bundle and the Service of the configuration.
+/// Connects as the API server does: with the bundle and the Service of the configuration.
 async fn dial_webhook(cluster: &Cluster, provider: CryptoProvider) -> Result<TlsStream<TcpStream>> {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let webhooks = configurations.get("countersign").await?.webhooks.unwrap_or_default();

@@ -14,9 +14,9 @@ use countersign_e2e::{
 use futures::{StreamExt as _, stream};
 use kube::{ResourceExt as _, api::ListParams};
 
-/// In each order.
+/// The number of runs for each order.
 const TIMES: usize = 25;
-/// At the same time.
+/// The number of concurrent runs.
 const ABREAST: usize = 5;
 
 /// Namespace, TrustDomain, WorkloadIdentity, Deployment.
@@ -32,9 +32,9 @@ async fn authority_first_every_pod_gets_its_identity_without_a_restart() {
     .await;
 }
 
-/// The file from its end to its beginning, as a pipeline applies it that tries again what was refused: nothing can be in a
-/// namespace that does not exist, so the first round makes but the TrustDomain, which has no namespace, and the namespace; the
-/// second makes the Deployment before anything says who its pods are.
+/// The file in reverse order, applied like a pipeline that retries what was refused. An object cannot be in a namespace
+/// that does not exist, so the first round creates only the TrustDomain, which has no namespace, and the namespace; the
+/// second creates the Deployment before its WorkloadIdentity.
 #[tokio::test]
 async fn applied_backwards_and_again_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {
@@ -66,7 +66,7 @@ async fn applied_backwards_and_again_every_pod_gets_its_identity_without_a_resta
     .await;
 }
 
-/// The namespace is there; the pod is before anything says who it is.
+/// The namespace exists; the pod is created before its WorkloadIdentity.
 #[tokio::test]
 async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {

@@ -24,17 +24,17 @@ use kube::{
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-/// A pod of containers that each say what they find of their identity when they start.
+/// A pod whose containers report at their start which parts of their identity they can access.
 struct Case<'a> {
     name: &'a str,
-    /// Names and users; each has a group of its own, by the user's number.
+    /// Names and users; each has its own group, with the same number as the user.
     containers: &'a [(&'a str, u32)],
-    /// Of the pod's security context, as a YAML flow mapping's content.
+    /// The pod's security context: the content of a YAML flow mapping.
     context: &'a str,
     annotations: &'a str,
-    /// Of the pod's spec: lines of YAML, two columns in.
+    /// Fields of the pod's spec: lines of YAML, indented by two.
     more: &'a str,
-    /// Of the first container: a YAML flow sequence.
+    /// Mounts of the first container: a YAML flow sequence.
     mounts: &'a str,
 }
 
@@ -87,7 +87,7 @@ spec:
         text
     }
 
-    /// Runs it, and returns what the API server warned of.
+    /// Runs it, and returns the API server's warnings.
     async fn run(&self, world: &World) -> Result<Vec<String>> {
         world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
         world.cluster.apply(&world.identity_yaml(self.name, "")).await?;
@@ -101,7 +101,7 @@ spec:
         Ok(warnings)
     }
 
-    /// What a container found when it started.
+    /// The report of a container at its start.
     async fn found(&self, world: &World, container: &str) -> Result<Value> {
         until(&format!("{container} of {} says what it found", self.name), DEFAULT_TIMEOUT, async || {
             let said = lines(&world.logs(self.name, container).await?);
@@ -111,7 +111,7 @@ spec:
     }
 }
 
-/// Creates a pod; the API server's warnings are in a header that clients do not show.
+/// Creates a pod; the API server's warnings are in a header that clients do not expose.
 async fn create(world: &World, pod: &DynamicObject) -> Result<Vec<String>> {
     let request = Request::new(Pod::url_path(&(), Some(&world.namespace)));
     let request = request.create(&PostParams::default(), serde_json::to_vec(pod)?)?.map(Body::from);
@@ -123,7 +123,7 @@ async fn create(world: &World, pod: &DynamicObject) -> Result<Vec<String>> {
     Ok(headers.filter_map(|value| text(value.to_str().ok()?)).collect())
 }
 
-/// What `countersign-demo` prints in one container of a pod; `None` if it fails.
+/// The output of `countersign-demo` in a container of a pod; `None` if it fails.
 async fn run_in(world: &World, pod: &str, container: &str, arguments: &[&str]) -> Result<Option<String>> {
     let parameters = AttachParams::default().container(container).stdin(false).stdout(true).stderr(false);
     let command = [&["/countersign-demo"], arguments].concat();
@@ -135,7 +135,7 @@ async fn run_in(world: &World, pod: &str, container: &str, arguments: &[&str]) -
     Ok(status.is_some_and(|status| status.status.as_deref() == Some("Success")).then_some(text))
 }
 
-/// The condition `CredentialsRefreshable` of a WorkloadIdentity, once it has this status; the identity is ready all the while.
+/// The condition `CredentialsRefreshable` of a WorkloadIdentity, once it has this status; the identity is ready throughout.
 async fn refreshing(world: &World, name: &str, wanted: &str) -> Result<Value> {
     let condition = |object: &DynamicObject, kind: &str| {
         let conditions = object.data["status"]["conditions"].as_array()?;
@@ -159,7 +159,7 @@ async fn access(world: &World, pod: &str, container: &str) -> Result<(String, u6
     Ok((said["mode"].as_str().unwrap_or_default().to_owned(), number("uid"), number("gid")))
 }
 
-/// Each of these found its credential at its first instruction.
+/// Checks that each of these containers found its credential at its first instruction.
 async fn all_found(world: &World, case: &Case<'_>, containers: &[&str]) -> Result<()> {
     for container in containers {
         let found = case.found(world, container).await?;
@@ -169,7 +169,7 @@ async fn all_found(world: &World, case: &Case<'_>, containers: &[&str]) -> Resul
     Ok(())
 }
 
-/// The container that was left out finds nothing, and nothing at the place where others have it.
+/// Checks that the excluded container finds no identity, neither at the usual path nor elsewhere.
 async fn left_out(world: &World, case: &Case<'_>, container: &str) -> Result<()> {
     let found = case.found(world, container).await?;
     ensure!(found["present"] == false, "{container}: {found}");

@@ -8,7 +8,7 @@ use countersign_e2e::{fixture::PodSpec, pods::is_event, scenario, wait::DEFAULT_
 
 /// Full handshakes in all.
 const HANDSHAKES: u64 = 5_000;
-/// How long they may take; what they must take follows from the pace, which leaves time for several renewals.
+/// The timeout; the minimum follows from the pace, which leaves time for several renewals.
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Every handshake is a full one on a new connection.

@@ -16,13 +16,14 @@ use countersign_e2e::{
 use kube::ResourceExt as _;
 use serde_json::json;
 
-/// Images of stored agents (`e2e/agents/`), and how their version is counted.
+/// Images of stored agents (`e2e/agents/`), and the version in the metrics.
 const STORED: [(&str, &str); 1] = [("countersign.local/agent:0.1.0", "0.1")];
 
-/// Handshakes between a workload with a stored agent and one with today's.
+/// Handshakes between a workload with a stored agent and one with the current agent.
 const HANDSHAKES: u64 = 600;
 
-/// A pod with a stored agent gets its identity, renews it, is who it says it is to a pod with today's agent, and is counted.
+/// A pod with a stored agent gets its identity, renews it, is authenticated by a pod with the current agent, and is
+/// counted.
 #[tokio::test]
 async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
     for (image, version) in STORED {
@@ -64,7 +65,7 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
     }
 }
 
-/// Sessions of agents of a version, over all replicas.
+/// The number of sessions of agents of a version, over all replicas.
 async fn agents(world: &World, version: &str) -> Result<u64> {
     let name = format!("countersign_agents{{version=\"{version}\"}} ");
     until("the operator counts its agents", DEFAULT_TIMEOUT, async || {

@@ -26,21 +26,21 @@ use tonic::Code;
 
 const TEN_YEARS: i64 = 10 * 365 * 24 * 3600;
 
-/// The trust domain, and an identity of this account.
+/// Creates the trust domain, and an identity of this account.
 async fn installed(world: &World, account: &str) -> Result<String> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml(account, "")).await?;
     Ok(world.cluster.control_plane().await?.audience)
 }
 
-/// A stream that was told its identity.
+/// A stream that has received its identity.
 async fn served(issuer: &Issuer, token: &str, session: &str) -> Result<Session> {
     let mut session = issuer.open_session(token, session).await?;
     ensure!(!session.state().await?.identities.is_empty(), "it has no identity yet");
     Ok(session)
 }
 
-/// The operator's replicas that serve.
+/// The operator's serving replicas.
 async fn replicas(world: &World) -> Result<Vec<Pod>> {
     let mut replicas = world.product(OPERATOR).await?;
     replicas.retain(is_ready);
@@ -53,7 +53,8 @@ fn says<'a>(reason: &'a str, named: &'a str) -> impl Fn(&Event) -> bool + 'a {
     }
 }
 
-/// A thief that names a container instead of the pod takes over from the agent with an event, and the agent takes over from it.
+/// A thief that names a container instead of the pod takes over from the agent, with an event, and the agent takes over
+/// again.
 #[tokio::test]
 async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out() {
     scenario("stolen-name", async |world| {
@@ -87,7 +88,7 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
     .await;
 }
 
-/// At another replica than the agent a thief displaces nobody; the leader sees that the pod has two addresses.
+/// At another replica than the agent's, a thief displaces nobody; the leader detects that the pod has two addresses.
 #[tokio::test]
 async fn a_thief_at_another_replica_than_the_agent_is_seen() {
     scenario("stolen-elsewhere", async |world| {
@@ -103,7 +104,7 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         })
         .await?;
 
-        // Forwarded by the kubelet a connection comes from the replica's own loopback address.
+        // A connection forwarded by the kubelet comes from the replica's own loopback address.
         let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[8443]).await?;
         let forwarded = forwarder.take_stream(8443).context("the port is not forwarded")?;
         let mut thief = served(&endpoint.connect_over(forwarded).await?, &token, "").await?;
@@ -118,7 +119,8 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
     .await;
 }
 
-/// Whoever may request tokens chooses how long they live; and for a pod that is on no node nobody but they could ask.
+/// An account that may request tokens chooses their lifetime; tokens of a pod without a node can only be requested by such
+/// an account.
 #[tokio::test]
 async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
     scenario("stolen-long", async |world| {
@@ -144,13 +146,14 @@ async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
     .await;
 }
 
-/// As for Kubernetes' own authenticator: a pod whose node is gone stays for ever, and ends a minute after its grace period.
+/// As for Kubernetes' own authenticator: a pod whose node is gone stays forever, and counts as ended a minute after its
+/// grace period.
 #[tokio::test]
 async fn a_pod_that_is_never_quite_deleted_ends_all_the_same() {
     scenario("stolen-late", async |world| {
         let nodes = Api::<Node>::all(world.cluster.client.clone());
         let node = world.namespace.clone();
-        // Nobody else is put onto it.
+        // No other pod is scheduled onto it.
         let gone = format!(
             "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\nspec:\n  unschedulable: true\n  \
              taints: [{{key: countersign.dev/gone, effect: NoSchedule}}]\n"
@@ -164,7 +167,7 @@ async fn a_pod_that_is_never_quite_deleted_ends_all_the_same() {
     .await;
 }
 
-/// What the test asserts, in errors only: the node it made must go in any case.
+/// The assertions of the test, as errors only: the node that it created must be deleted in any case.
 async fn outlives_its_deletion(world: &World, node: &str) -> Result<()> {
     let audience = installed(world, "account").await?;
     let pod = world.not_injected("lost", "account", &format!("nodeName: {node}")).await?;
@@ -180,7 +183,7 @@ async fn outlives_its_deletion(world: &World, node: &str) -> Result<()> {
     let ended = timeout(DEFAULT_TIMEOUT, session.end()).await.context("the stream goes on")?;
     ensure!(ended.code() == Code::Unauthenticated, "the stream ended with {ended}");
     let since = Timestamp::now().duration_since(deleted);
-    // Whose clock is how far off is not for this test.
+    // Tolerates differences between clocks.
     ensure!(since.as_secs() > Duration::from_secs(50).as_secs().cast_signed(), "it ended after {since}");
     let (code, message) = issuer.refusal(&token).await?;
     ensure!(code == Code::Unauthenticated, "a new stream is refused with {code}: {message}");

@@ -27,7 +27,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// A pod as it arrives: with what the API server and the ServiceAccount plugin have added by then.
+/// A pod as received: with what the API server and the ServiceAccount plugin have added by then.
 pub(crate) fn pod() -> Value {
     json!({
         "apiVersion": "v1",
@@ -61,7 +61,7 @@ pub(crate) fn review(pod: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What is answered to a review of the pod, of which only a part is read.
+/// The answer to a review of the pod, of which only a part is read.
 pub(crate) fn answer(pod: &Value) -> Answer {
     let review = review(pod);
     admission::mutate(&admission::read(&review).unwrap(), Trigger::NamespaceLabel, &options(), Some(&settings()))
@@ -85,7 +85,7 @@ pub(crate) fn injected(pod: &Value) -> Value {
     apply(pod, &patch(pod))
 }
 
-/// What the API server's defaults and other mutators do to a container between two calls.
+/// Applies what the API server's defaults and other mutators add to a container between two calls.
 pub(crate) fn with_defaults(mut pod: Value) -> Value {
     for list in ["initContainers", "containers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
