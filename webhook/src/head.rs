@@ -22,7 +22,7 @@ pub struct Head {
 pub fn head(beginning: &[u8]) -> Head {
     let mut head = Head::default();
     let mut document = serde_json::Deserializer::from_slice(beginning);
-    // The beginning ends somewhere within, so this always fails.
+    // The input ends within the document, so this always fails.
     let _ = ReviewSeed(&mut head).deserialize(&mut document);
     head
 }

@@ -72,7 +72,7 @@ pub(crate) struct Slot {
 }
 
 impl LargeReviews {
-    /// All slots are free.
+    /// With all slots free.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -89,7 +89,7 @@ impl LargeReviews {
         self.units.available_permits() * UNIT
     }
 
-    /// How many large reviews are in flight: in a slot, or waiting for one.
+    /// The large reviews in flight: in a slot, or waiting for one.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.lock().count
@@ -153,7 +153,7 @@ struct InFlightGuard {
 
 impl InFlight {
     fn lock(&self) -> MutexGuard<'_, Namespaces> {
-        // Nothing that could panic is done under the lock.
+        // No code under the lock panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,7 +199,7 @@ mod tests {
     };
     use crate::admission::LONGEST_REVIEW;
 
-    /// A slot that is free now.
+    /// A slot that is immediately free.
     fn at_once(reviews: &LargeReviews, namespace: &str, length: usize) -> Option<Slot> {
         reviews.slot(namespace, length).now_or_never().map(|slot| slot.expect("room to wait"))
     }

@@ -27,7 +27,7 @@ pub(crate) enum Part {
 pub(crate) struct List {
     /// Its path, for messages.
     pub(crate) field: &'static str,
-    /// How many items it may have.
+    /// The most items.
     pub(crate) most: usize,
     /// Selects the part of an item by its `name` and `mountPath`; `None`: the item is skipped.
     pub(crate) item: fn(&Value) -> Option<&'static Part>,
@@ -56,7 +56,7 @@ pub enum Unreadable {
         field: &'static str,
         /// How many items it has.
         count: usize,
-        /// How many it may have.
+        /// The most items.
         most: usize,
     },
     /// A string is too long.
@@ -66,7 +66,7 @@ pub enum Unreadable {
         field: String,
         /// Its length.
         length: usize,
-        /// How long it may be.
+        /// The longest length.
         most: usize,
     },
     /// The selected parts need too much memory.
@@ -356,7 +356,7 @@ mod tests {
         assert!(read(&format!(r#"{{"other":{}}}"#, repeated(r#"{"a":1}"#))).is_ok(), "what is skipped costs nothing");
     }
 
-    // An API server writes each field once. Where it is skipped nobody depends on it.
+    // An API server writes each field once. A duplicate of a skipped field has no effect.
     #[test]
     fn a_field_that_is_there_twice_is_refused_where_it_is_read() {
         for document in [

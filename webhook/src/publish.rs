@@ -60,7 +60,7 @@ pub enum PublishError {
     /// The API server refused or was unreachable.
     #[error("cannot {what}")]
     Api {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
         /// Why it failed.
         #[source]
@@ -69,7 +69,7 @@ pub enum PublishError {
     /// The API server refused a Secret or was unreachable.
     #[error("cannot write {what}")]
     Write {
-        /// What was to be written.
+        /// The object that was written.
         what: &'static str,
         /// Why it failed.
         #[source]
@@ -268,7 +268,7 @@ where
     events.filter_map(|event| std::future::ready(event.ok().map(drop))).boxed()
 }
 
-/// Overwrites the keys that a Secret holds.
+/// Zeroizes the keys in a Secret.
 fn wipe(secret: &mut Secret) {
     secret.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|value| value.0.zeroize());
 }

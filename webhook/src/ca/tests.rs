@@ -30,7 +30,7 @@ fn made(periods: ValidityPeriods) -> CaState {
     CaState::default().after(&plan, periods, start()).unwrap()
 }
 
-/// Follows the plan until there is nothing to do.
+/// Applies plans until nothing is left to do.
 fn settled(mut state: CaState, periods: ValidityPeriods, now: Timestamp) -> CaState {
     loop {
         match next(&state, periods, now) {
@@ -59,7 +59,7 @@ fn a_successor_is_trusted_before_it_signs_and_its_predecessor_until_nothing_of_i
     assert_eq!(after.authorities, state.authorities[1..]);
 }
 
-/// Two replicas, one of which reconciles rarely: whatever they serve is trusted at every moment of a year.
+/// Two replicas, one of which reconciles rarely: their certificates are trusted at every moment of a year.
 #[test]
 fn what_any_replica_serves_is_always_in_the_bundle() {
     let mut state = made(long());
@@ -81,7 +81,7 @@ fn what_any_replica_serves_is_always_in_the_bundle() {
     assert_eq!(authorities.len(), 9, "an authority each 45 days");
 }
 
-/// Replicas of other flags meet in the middle of a roll-out, there and back.
+/// Replicas with different flags run at the same time during a roll-out and a rollback.
 #[test]
 fn validity_periods_change_without_a_gap() {
     let mut state = made(long());
@@ -187,7 +187,7 @@ fn of_a_stored_certificate_is_known_what_was_when_it_was_issued() {
     assert!(state.is_due(&state.served(&stored, now + DAY), now + DAY), "it has expired");
 }
 
-/// A key of one authority beside the certificate of another, as after a Secret mended by hand.
+/// The key of one authority with the certificate of another, as in a Secret that was edited by hand.
 #[test]
 fn a_certificate_that_nobody_would_trust_is_not_served() {
     let mut state = made(long());

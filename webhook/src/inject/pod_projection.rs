@@ -106,7 +106,7 @@ mod tests {
         })
     }
 
-    /// What is read of a pod is the same however much there is of something that injection does not need.
+    /// The projection of a pod does not depend on the amount of fields that injection does not need.
     #[test]
     fn what_injection_does_not_need_is_not_built() {
         let many = |item: Value, count: usize| Value::Array(vec![item; count]);
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// As large as they may be, and all of it ours: what is built is still bounded.
+    /// A pod with the most fields that are read: memory is still bounded.
     #[test]
     fn a_pod_full_of_what_is_read_is_refused() {
         let mount = json!({ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true });

@@ -8,7 +8,7 @@ pub enum Refusal {
     /// The object is something else.
     #[error("the object is not a pod but {found}: point only `pods` at this webhook")]
     NotAPod {
-        /// What it says it is.
+        /// Its kind.
         found: String,
     },
     /// The mode exists, but not in this release.
@@ -37,7 +37,7 @@ pub enum Refusal {
         annotation: &'static str,
         /// Its value.
         value: String,
-        /// What it should be.
+        /// The expected value.
         expected: &'static str,
     },
     /// An annotation names a container that is not there.
@@ -64,7 +64,7 @@ pub enum Refusal {
     /// A container, volume or mount of the pod has an injected name but differs from what is injected.
     #[error("{what} is Countersign's, but differs from what Countersign makes ({difference}): remove it, or rename it")]
     NameTaken {
-        /// What and where.
+        /// The object, and its place.
         what: String,
         /// The first difference.
         difference: String,

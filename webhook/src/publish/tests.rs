@@ -12,16 +12,17 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECRETS: &str = "/api/v1/namespaces/countersign-system/secrets";
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 
-/// What another replica writes.
+/// A write by another replica.
 type Write = fn(&mut Stored);
 
-/// An API server of the four objects: by path, each with the version at which it was written, and the writes in their order.
+/// A fake API server with the four objects: each by its path, with the version at which it was written, and the writes in
+/// order.
 #[derive(Default)]
 struct Stored {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
     version: u64,
-    /// What is done once, after this object was read: another replica's write.
+    /// A write by another replica, done once after this object was read.
     meanwhile: Option<(String, Write)>,
 }
 
@@ -68,7 +69,7 @@ impl Stored {
 struct Server(Arc<Mutex<Stored>>);
 
 impl Server {
-    /// With both configurations as they are applied, and nothing else.
+    /// With both configurations as applied from the manifests, and nothing else.
     fn new() -> Self {
         let mut stored = Stored::default();
         for (plural, entries) in [("mutatingwebhookconfigurations", 2), ("validatingwebhookconfigurations", 1)] {
@@ -112,7 +113,7 @@ impl Server {
         Publisher::new(Client::new(service, "countersign-system"), place, periods, PathBuf::new())
     }
 
-    /// What was written since the last time this was asked.
+    /// The writes since the last call.
     fn writes(&self) -> Vec<String> {
         self.stored(|stored| std::mem::take(&mut stored.writes))
     }
@@ -128,7 +129,7 @@ impl Server {
         serde_json::from_value(self.stored(|stored| stored.objects[&format!("{SECRETS}/{name}")].clone())).unwrap()
     }
 
-    /// Whether an API server accepts what the webhook serves.
+    /// Whether an API server accepts the stored serving certificate.
     fn is_trusted(&self, now: Timestamp) -> bool {
         let serving = ServingCertificate::stored(&self.secret(serving::SECRET)).unwrap();
         let served = CaState::default().served(&serving, now);
@@ -164,7 +165,7 @@ async fn a_bundle_is_in_place_before_its_certificate_is_stored_and_what_is_in_pl
     assert_eq!(server.secret(SECRET).type_.as_deref(), Some(SECRET_TYPE));
     assert_eq!(server.secret(serving::SECRET).type_.as_deref(), Some(serving::TYPE));
 
-    // Another replica, or this one after a restart, takes over what is there.
+    // Another replica, or this one after a restart, uses the existing objects.
     assert_eq!(server.publisher(periods()).reconcile(start() + HOUR).await.unwrap(), INTERVAL);
     assert_eq!(server.writes(), [""; 0]);
     // At half its life the certificate is renewed, of the same CA.
@@ -191,7 +192,7 @@ async fn what_somebody_took_away_is_put_back() {
         cleared["webhooks"][0]["clientConfig"] = json!({});
         stored.write(&path, cleared);
     });
-    // The bundle was just written: API servers are given time before a certificate would be issued.
+    // The bundle was just written: API servers are given time before a certificate is issued.
     publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[2..3]);
     assert_eq!(server.bundle("validatingwebhookconfigurations"), bundle);
@@ -216,7 +217,7 @@ async fn what_somebody_took_away_is_put_back() {
     assert!(server.is_trusted(start() + HOUR));
 }
 
-/// The CA of an earlier release, whose replicas each had a certificate of their own in memory.
+/// The CA of an earlier release, in which each replica had its own certificate in memory.
 #[tokio::test]
 async fn the_ca_of_an_earlier_release_is_taken_over() {
     let server = Server::new();
@@ -230,7 +231,7 @@ async fn the_ca_of_an_earlier_release_is_taken_over() {
     assert!(server.is_trusted(start() + HOUR));
 }
 
-/// Wherever another replica comes between, nothing is written over what it wrote. The CA's Secret is read last.
+/// Writes of another replica are never overwritten, whenever they happen. The CA's Secret is read last.
 #[tokio::test]
 async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
     const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/countersign";
