@@ -23,13 +23,13 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let changed = cluster.load(&archives)?;
     let kubectl = &cluster.kubectl;
     install(root, &cluster, changed)?;
-    show(root, kubectl, changed)?;
-    how_to_look_further(kubectl);
+    run_demo(root, kubectl, changed)?;
+    print_next_steps(kubectl);
     Ok(())
 }
 
 /// Applies samples and demo, and prints who called whom. `changed`: the images are newer than the running pods.
-pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> {
+pub(crate) fn run_demo(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> {
     let progress = Progress::start("install the demo");
     let there = kubectl.exists("namespace", demo::NAMESPACE);
     for part in ["samples", "demo"] {
@@ -44,8 +44,8 @@ pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> 
     demo::report(kubectl)
 }
 
-/// Deletes what [`show`] applied.
-pub(crate) fn hide(root: &Path, kubectl: &Kubectl) -> Result<()> {
+/// Deletes what [`run_demo`] applied.
+pub(crate) fn delete_demo(root: &Path, kubectl: &Kubectl) -> Result<()> {
     ["demo", "samples"].iter().try_for_each(|part| kubectl.delete(&root.join("manifests").join(part)))
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     if cluster::is_given(root) {
         let cluster = cluster::find(root, name)?;
         let progress = Progress::start("remove demo and product");
-        hide(root, &cluster.kubectl)?;
+        delete_demo(root, &cluster.kubectl)?;
         cluster.kubectl.delete(&root.join("manifests/uninstall"))?;
         progress.done("removed; the authorities stay in the namespace countersign-authorities");
         return Ok(());
@@ -90,7 +90,7 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     cluster::down(root, name)
 }
 
-fn how_to_look_further(kubectl: &Kubectl) {
+fn print_next_steps(kubectl: &Kubectl) {
     say("\nTo look further:");
     say(format!("  export KUBECONFIG={}", kubectl.kubeconfig.display()));
     if let Some(dir) = kubectl.program.parent() {

@@ -64,8 +64,8 @@ fn start<'a>(root: &'a Path, programs: &'a Programs, names: &[&'a str], archives
         let changed = lane.cluster.load(archives)?;
         product::install(root, &lane.cluster, changed)?;
         if lane.name == CLUSTERS[0] {
-            product::show(root, &lane.cluster.kubectl, changed)?;
-            product::hide(root, &lane.cluster.kubectl)?;
+            product::run_demo(root, &lane.cluster.kubectl, changed)?;
+            product::delete_demo(root, &lane.cluster.kubectl)?;
         }
         Ok(())
     })?;
