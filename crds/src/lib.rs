@@ -28,9 +28,12 @@ pub const GROUP: &str = "countersign.dev";
 pub mod annotation {
     /// On pods that were injected: how.
     pub const INJECTED: &str = "countersign.dev/injected";
-    /// On pods of which a container has a part of its identity mounted by `subPath`, which never refreshes: the names of these
-    /// containers, separated by commas.
-    pub const NEVER_REFRESHES: &str = "countersign.dev/never-refreshes";
+    /// On pods whose containers mount a part of their identity by `subPath`, where it goes stale: the names of these containers,
+    /// separated by commas.
+    pub const STALE_MOUNTS: &str = "countersign.dev/stale-mounts";
+    /// The name of [`STALE_MOUNTS`] in release 0.1. It is still read, for pods that were injected before an upgrade, and no longer
+    /// written; remove it in the next release.
+    pub const LEGACY_STALE_MOUNTS: &str = "countersign.dev/never-refreshes";
 }
 
 /// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well,
@@ -42,12 +45,12 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// The controller cannot go on without a person.
     pub const STALLED: &str = "Stalled";
-    /// What lives in streams was asked of every replica.
-    pub const COUNTED: &str = "Counted";
+    /// The counts of pods and agents include every replica of the operator.
+    pub const STATS_COMPLETE: &str = "StatsComplete";
     /// Grants of a TrustDomain that are not shared keep namespaces apart.
     pub const NAMESPACES_SEPARATED: &str = "NamespacesSeparated";
-    /// What every pod has of a WorkloadIdentity is renewed in time.
-    pub const REFRESHING: &str = "Refreshing";
+    /// The credentials of every pod of a WorkloadIdentity are where they can be renewed.
+    pub const CREDENTIALS_REFRESHABLE: &str = "CredentialsRefreshable";
     /// Others hold some of what a WorkloadIdentity claims.
     pub const CONFLICTING: &str = "Conflicting";
 }

@@ -108,9 +108,9 @@ pub struct JwtClaims {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentityStatus {
-    /// `Ready`, `Reconciling`, `Stalled`; `Counted`, which is false while a replica of the operator cannot be asked for
-    /// its streams: then `pods.served`, `nextExpiry` and `outdatedAgents` are as they were before; `Refreshing`, which is
-    /// false while pods have a part of their identity mounted by `subPath`, where it never refreshes, and absent while no
+    /// `Ready`, `Reconciling`, `Stalled`; `StatsComplete`, which is false while a replica of the operator cannot report its
+    /// streams: then `pods.served`, `nextExpiry` and `outdatedAgents` keep their previous values; `CredentialsRefreshable`,
+    /// which is false while pods mount a part of their identity by `subPath`, where it is never renewed, and absent while no
     /// pod may get the identity; `Conflicting`, which is true while others hold some of the ids or DNS names that this
     /// object claims, and absent otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

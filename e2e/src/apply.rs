@@ -1,4 +1,4 @@
-//! Objects from YAML, by server-side apply, in the order in which they stand.
+//! Creates objects from YAML by server-side apply, in document order.
 
 use anyhow::{Context as _, Result};
 use kube::{
@@ -12,20 +12,20 @@ use crate::Cluster;
 /// The field manager of the tests.
 pub const FIELD_MANAGER: &str = "countersign-e2e";
 
-/// Reads all documents of a YAML text.
+/// Parses all documents of a YAML text.
 ///
 /// # Errors
-/// The text is no YAML, or a document is no object with kind and name.
+/// The text is not YAML, or a document is not an object with kind and name.
 pub fn documents(yaml: &str) -> Result<Vec<DynamicObject>> {
     serde_saphyr::from_multiple(yaml).with_context(|| format!("read objects from:\n{yaml}"))
 }
 
 impl Cluster {
-    /// Applies all documents of a YAML text in their order, and returns them as the API server has them now.
+    /// Applies all documents of a YAML text in order, and returns the resulting objects.
     ///
     /// # Errors
-    /// The API server refuses one of them: those before it are applied, those after it are not. The error's source is the
-    /// `kube::Error`.
+    /// The API server refuses one of them: those before it have been applied, those after it have not. The error's source
+    /// is the `kube::Error`.
     pub async fn apply(&self, yaml: &str) -> Result<Vec<DynamicObject>> {
         let mut applied = Vec::new();
         for object in documents(yaml)? {
@@ -48,7 +48,7 @@ impl Cluster {
     /// Applies one object that the API server must refuse, and returns its message.
     ///
     /// # Errors
-    /// It was not refused, or for another reason than its content.
+    /// It was accepted, or refused for a reason other than its content.
     pub async fn refusal(&self, yaml: &str) -> Result<String> {
         match self.apply(yaml).await {
             Ok(_) => anyhow::bail!("the API server accepted:\n{yaml}"),
@@ -59,7 +59,7 @@ impl Cluster {
         }
     }
 
-    /// Deletes one object; that it is gone already is no error.
+    /// Deletes one object; it is no error if it does not exist.
     ///
     /// # Errors
     /// The API server refuses.
@@ -77,7 +77,7 @@ impl Cluster {
     }
 }
 
-/// Deletes an object by name in the background; that it is gone already is no error.
+/// Deletes an object by name in the background; it is no error if it does not exist.
 ///
 /// # Errors
 /// The API server refuses.

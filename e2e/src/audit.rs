@@ -1,6 +1,6 @@
-//! What the API server wrote down of every request, and what its components logged, where the cluster can be asked for
-//! it: `COUNTERSIGN_AUDIT_LOG` is the file that is being written. What was put aside is beside it (`audit-<time>.log`),
-//! as are the logs of the components.
+//! The API server's audit log and the logs of the cluster's components, if the cluster provides them.
+//! `COUNTERSIGN_AUDIT_LOG` is the current audit log; rotated files (`audit-<time>.log`) and the components' logs are in the
+//! same folder.
 
 use std::{
     collections::BTreeSet,
@@ -12,18 +12,18 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// The audit log, all of it.
+/// The complete audit log.
 #[derive(Debug)]
 pub struct Audit(PathBuf);
 
-/// A file, and the name to call it.
+/// An open file, and its name for messages.
 pub type Named = (String, File);
 
 impl Audit {
-    /// The log in `COUNTERSIGN_AUDIT_LOG`; says so if there is none.
+    /// The log in `COUNTERSIGN_AUDIT_LOG`; prints a note if the variable is not set.
     #[expect(clippy::print_stderr, reason = "what was not done must not look as if it had been")]
     #[must_use]
-    pub fn given(what: &str) -> Option<Self> {
+    pub fn from_env(what: &str) -> Option<Self> {
         let path = std::env::var_os("COUNTERSIGN_AUDIT_LOG").filter(|path| !path.is_empty());
         if path.is_none() {
             eprintln!(
@@ -33,8 +33,7 @@ impl Audit {
         path.map(|path| Self(path.into()))
     }
 
-    /// The audit log's files. All are open before any is read, so that none is missed because it was put aside
-    /// meanwhile.
+    /// The audit log's files. All are opened before any is read, so that none is missed if the log is rotated meanwhile.
     ///
     /// # Errors
     /// A file cannot be opened.
@@ -48,7 +47,7 @@ impl Audit {
         }
     }
 
-    /// The logs of the cluster's components: of what runs pods, too.
+    /// The logs of the cluster's components, including the node's.
     ///
     /// # Errors
     /// A file cannot be opened.
@@ -56,12 +55,12 @@ impl Audit {
         self.beside(false)?.iter().map(|path| open(path)).collect()
     }
 
-    /// Reads each request that was written down, in the order in which they ended.
+    /// Reads all logged requests, in the order in which they ended.
     ///
     /// # Errors
     /// A file cannot be read, or `visit` fails.
     pub fn requests(&self, mut visit: impl FnMut(&str) -> Result<()>) -> Result<()> {
-        // What was put aside is named after its time; that which is written now comes last.
+        // Rotated files are named after their time; the current file comes last.
         let mut files = self.files()?;
         files.sort_by_key(|(name, _)| (!name.contains('-'), name.clone()));
         files.into_iter().try_for_each(|file| lines(file, &mut visit))
@@ -100,8 +99,7 @@ pub fn lines((name, file): Named, mut visit: impl FnMut(&str) -> Result<()>) -> 
     Ok(())
 }
 
-/// Which request a line is about: who did what to which object. Not the address that was asked for, which may hold what
-/// must not be shown.
+/// A summary of a logged request: who did what to which object. It leaves out the URL, which may contain secrets.
 #[must_use]
 pub fn title(line: &str) -> String {
     let request: Value = serde_json::from_str(line).unwrap_or_default();

@@ -25,7 +25,7 @@ pub const AUTHORITIES: &str = "countersign-authorities";
 /// A client of the cluster in `KUBECONFIG`.
 #[derive(Clone)]
 pub struct Cluster {
-    /// The client, for what has no helper.
+    /// The client, for requests without a helper.
     pub client: Client,
 }
 
@@ -33,16 +33,16 @@ impl Cluster {
     /// Connects to the cluster in `KUBECONFIG`.
     ///
     /// # Errors
-    /// `KUBECONFIG` is not set or leads nowhere.
+    /// `KUBECONFIG` is not set or invalid.
     pub async fn connect() -> Result<Self> {
         Self::with(Self::config().await?)
     }
 
-    /// Connects as [`Self::connect`], and has the API server take each request for that of `user`, with these groups beside
-    /// those that every user of its kind has.
+    /// Connects as [`Self::connect`] and impersonates `user`, with these groups in addition to those of every user of its
+    /// kind.
     ///
     /// # Errors
-    /// As [`Self::connect`], or the name cannot be sent.
+    /// As [`Self::connect`], or the name is not a valid header value.
     pub async fn impersonating(user: &str, groups: &[&str]) -> Result<Self> {
         let mut config = Self::config().await?;
         config.headers.push((HeaderName::from_static("impersonate-user"), HeaderValue::from_str(user)?));
@@ -57,12 +57,12 @@ impl Cluster {
     }
 
     async fn config() -> Result<Config> {
-        // Several crates bring a provider along; kube takes the process's.
+        // Several crates enable a TLS provider; kube uses the process default.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         std::env::var_os("KUBECONFIG")
             .context("KUBECONFIG names the cluster to test; set it, or run `cargo xtask test`")?;
         let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.context("read KUBECONFIG")?;
-        // Watches are quiet for minutes.
+        // Watches may be silent for minutes.
         config.read_timeout = None;
         config.connect_timeout = Some(Duration::from_secs(10));
         Ok(config)
@@ -77,7 +77,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Objects of a kind which the API server is asked about. `namespace` counts only if the kind has namespaces.
+    /// Objects of a kind that the API server is asked for. `namespace` is ignored if the kind is cluster-scoped.
     ///
     /// # Errors
     /// The API server does not know the kind.
@@ -88,7 +88,7 @@ impl Cluster {
         Ok(self.resource(&resource, &capabilities.scope, namespace))
     }
 
-    /// Objects of a kind that is known already.
+    /// Objects of a discovered kind.
     #[must_use]
     pub fn resource(&self, resource: &ApiResource, scope: &Scope, namespace: &str) -> Api<DynamicObject> {
         match scope {
@@ -105,7 +105,7 @@ impl Cluster {
         self.kind(&ours("WorkloadIdentity"), namespace).await
     }
 
-    /// TrustDomains.
+    /// The cluster's TrustDomains.
     ///
     /// # Errors
     /// Their definition is not installed.
@@ -113,7 +113,7 @@ impl Cluster {
         self.kind(&ours("TrustDomain"), "").await
     }
 
-    /// The uid of the namespace kube-system, which stands for the cluster.
+    /// The uid of the namespace kube-system, which identifies the cluster.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -122,10 +122,10 @@ impl Cluster {
         system.metadata.uid.context("kube-system has no uid")
     }
 
-    /// What the operator publishes about itself.
+    /// The operator's published settings.
     ///
     /// # Errors
-    /// The operator has not published it, or the API server does not answer.
+    /// The operator has not published them, or the API server does not answer.
     pub async fn control_plane(&self) -> Result<ControlPlane> {
         let map = self
             .api::<ConfigMap>(SYSTEM)
@@ -144,12 +144,12 @@ impl Cluster {
     }
 }
 
-/// What the operator publishes about itself, in the ConfigMap `countersign-control-plane`.
+/// The operator's published settings: ConfigMap `countersign-control-plane`.
 #[derive(Clone, Debug)]
 pub struct ControlPlane {
     /// The roots of the issuer's certificate, PEM.
     pub roots: String,
-    /// Where the issuer listens, `host:port`.
+    /// The issuer's address, `host:port`.
     pub issuer: String,
     /// The issuer's TLS name.
     pub issuer_name: String,
@@ -157,7 +157,7 @@ pub struct ControlPlane {
     pub audience: String,
 }
 
-/// A kind of our own.
+/// A kind of `countersign.dev`.
 #[must_use]
 pub fn ours(kind: &str) -> GroupVersionKind {
     GroupVersionKind::gvk("countersign.dev", "v1alpha1", kind)

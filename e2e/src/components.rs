@@ -1,4 +1,4 @@
-//! Operator, webhook and the webhook's CA: how much they log, and when they are rolled out.
+//! Operator, webhook and the controller of the webhook's CA: their log level and their roll-outs.
 
 use anyhow::Result;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     Cluster,
     cluster::SYSTEM,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 
-/// Our Deployments, their containers, and the variables that say how much is logged.
+/// The Deployments of the product, their containers, and the variables of their log levels.
 const COMPONENTS: [(&str, &str, &[&str]); 3] = [
     ("countersign-operator", "operator", &["COUNTERSIGN_LOG"]),
     ("countersign-webhook", "webhook", &["COUNTERSIGN_LOG", "COUNTERSIGN_AGENT_LOG"]),
@@ -19,8 +19,8 @@ const COMPONENTS: [(&str, &str, &[&str]); 3] = [
 ];
 
 impl Cluster {
-    /// Has operator, webhook, its CA and agents of pods made from now on log at this level, or at their own with none. What runs is
-    /// replaced; [`Self::rolled_out`] waits for that.
+    /// Sets the log level of operator, webhook, its CA and the agents of new pods; `None` restores the default. Running
+    /// pods are replaced; [`Self::rolled_out`] waits for that.
     ///
     /// # Errors
     /// The API server refuses.
@@ -41,17 +41,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until they run as wanted, and only so.
+    /// Waits until only pods of the new revision are left.
     ///
     /// # Errors
-    /// They do not, in time.
+    /// They were not rolled out in time.
     pub async fn rolled_out(&self) -> Result<()> {
         let deployments = self.api::<Deployment>(SYSTEM);
         for (name, ..) in COMPONENTS {
             watch(&deployments, name, "rolled out", is_rolled_out).await?;
         }
-        // The old ones end while the new ones serve.
-        until("the old ones are gone", PATIENCE, async || {
+        // The old pods end while the new ones already serve.
+        until("the old ones are gone", DEFAULT_TIMEOUT, async || {
             let pods = self.api::<Pod>(SYSTEM).list(&ListParams::default()).await?;
             Ok(pods.items.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(()))
         })

@@ -1,4 +1,5 @@
-//! What a pod holds: read from its files, parsed, and remembered, so that `y_secrets` can look for it everywhere.
+//! The credentials of a pod: read from its files, parsed, and recorded, so that the last tests can search for them
+//! everywhere.
 
 use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -8,9 +9,9 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-use crate::{World, secrets::Seen};
+use crate::{World, secrets::RecordedSecrets};
 
-/// Where the identity of a pod's session is.
+/// The folder with the credentials of a pod's default session.
 pub const FOLDER: &str = "/run/countersign/credentials";
 
 /// The file in it that holds key and chain.
@@ -30,17 +31,17 @@ pub struct Credential {
     pub public_key: String,
     /// The DNS names.
     pub dns_names: Vec<String>,
-    /// Leaf first, DER.
+    /// The chain, leaf first, DER.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The credential bundle as it was read, PEM.
+    /// The credential bundle as read, PEM.
     pub pem: Vec<u8>,
 }
 
 impl Credential {
-    /// Reads a credential bundle: key and chain in one PEM.
+    /// Parses a credential bundle: key and chain in one PEM.
     ///
     /// # Errors
-    /// It is none.
+    /// It is not a credential bundle.
     pub fn parse(pem: Vec<u8>) -> Result<Self> {
         PrivateKeyDer::from_pem_slice(&pem).context("the credential bundle holds no key")?;
         let chain = CertificateDer::pem_slice_iter(&pem)
@@ -71,7 +72,7 @@ impl Credential {
 }
 
 impl World {
-    /// A file that the application of a pod sees, by its absolute path.
+    /// Reads a file in the application's container of a pod, by absolute path.
     ///
     /// # Errors
     /// The application cannot read it.
@@ -93,7 +94,7 @@ impl World {
     /// There is none.
     pub async fn credential_in(&self, pod: &str, folder: &str) -> Result<Credential> {
         let pem = self.file(pod, &format!("{folder}/{CREDENTIAL_BUNDLE}")).await?;
-        Seen::of(&self.cluster).await?.key(&pem)?;
+        RecordedSecrets::of(&self.cluster).await?.key(&pem)?;
         Credential::parse(pem)
     }
 
@@ -117,7 +118,7 @@ impl World {
 
     async fn remember(&self, token: Vec<u8>) -> Result<String> {
         let token = String::from_utf8(token).context("a token in UTF-8")?.trim().to_owned();
-        Seen::of(&self.cluster).await?.token(&token)?;
+        RecordedSecrets::of(&self.cluster).await?.token(&token)?;
         Ok(token)
     }
 }

@@ -1,7 +1,7 @@
-//! Faults: what the cluster or the product suffers for a while, and the long way of a test from before to after.
+//! Faults that affect the cluster or the product for a limited time, and tests that run through one.
 //!
-//! How a component is broken is not the tests' to know: `COUNTERSIGN_FAULT` is a command that does it for as long as its
-//! standard input is open. Without it the tests that need it say that they did not run.
+//! The tests do not know how a component is broken: `COUNTERSIGN_FAULT` is a command that breaks it for as long as its
+//! standard input is open. Tests that need the command report that they did not run without it.
 
 use std::{
     collections::{BTreeSet, hash_map::RandomState},
@@ -29,17 +29,17 @@ use crate::{
     pods::is_ready,
     replicas::OPERATOR,
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// What is broken is broken for every test of the program: one at a time.
+/// A fault affects every test of the program, so these tests run one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// The command that breaks things.
+/// The command that injects faults.
 #[derive(Debug)]
 pub struct Faults(Vec<String>);
 
-/// One fault, which is over at the latest when this is dropped.
+/// A running fault; it ends when this is dropped at the latest.
 #[derive(Debug)]
 pub struct Fault {
     what: String,
@@ -48,17 +48,17 @@ pub struct Fault {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// Runs a test that breaks the cluster or the product: alone, and the next one once all serves again.
+/// Runs a test with faults in the cluster or the product: exclusively, and the next one only once everything serves again.
 ///
 /// # Panics
 /// The test failed.
 pub async fn faulty(name: &str, test: impl AsyncFnOnce(&World, &Faults) -> Result<()>) {
-    if let Some(faults) = Faults::given(name) {
+    if let Some(faults) = Faults::from_env(name) {
         alone(name, async |world| test(world, &faults).await).await;
     }
 }
 
-/// As [`faulty`], for what can be broken over the Kubernetes API.
+/// As [`faulty`], for faults that are injected through the Kubernetes API.
 ///
 /// # Panics
 /// The test failed.
@@ -79,17 +79,18 @@ pub async fn alone(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
     .await;
 }
 
-/// Lets so much time pass: how long a fault lasts is part of the test, and nothing can be asked while the API server is gone.
-pub async fn lasts(span: Duration) {
+/// Waits for `span` during a fault. Its duration is part of the test, and no state can be polled while the API server is
+/// down.
+pub async fn hold_for(span: Duration) {
     tokio::time::sleep(span).await;
 }
 
-/// Writes down what a test counted: to standard error, and as a line of the file in `COUNTERSIGN_COUNTS` if there is one.
+/// Reports the counts of a test: on standard error, and as a line of the file in `COUNTERSIGN_COUNTS` if that is set.
 ///
 /// # Errors
 /// The file cannot be written.
 #[expect(clippy::print_stderr, reason = "counts are for whoever reads the test's output")]
-pub fn counted(test: &str, counts: &Value) -> Result<()> {
+pub fn report_counts(test: &str, counts: &Value) -> Result<()> {
     let line = json!({ "test": test, "counts": counts });
     eprintln!("{line}");
     if let Some(path) = std::env::var_os("COUNTERSIGN_COUNTS") {
@@ -99,7 +100,7 @@ pub fn counted(test: &str, counts: &Value) -> Result<()> {
     Ok(())
 }
 
-/// How long a soak's random killing goes on: `COUNTERSIGN_SOAK_MINUTES`, else ten minutes.
+/// Duration of random kills in a soak: `COUNTERSIGN_SOAK_MINUTES`, or ten minutes.
 #[must_use]
 pub fn soak_time() -> Duration {
     let minutes = std::env::var("COUNTERSIGN_SOAK_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
@@ -107,10 +108,10 @@ pub fn soak_time() -> Duration {
 }
 
 impl Faults {
-    /// The command in `COUNTERSIGN_FAULT`; says so if there is none.
+    /// The command in `COUNTERSIGN_FAULT`; prints a note if the variable is not set.
     #[expect(clippy::print_stderr, reason = "a test that did not run must not look as if it had")]
     #[must_use]
-    pub fn given(test: &str) -> Option<Self> {
+    pub fn from_env(test: &str) -> Option<Self> {
         let command = std::env::var("COUNTERSIGN_FAULT").unwrap_or_default();
         let words: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
         if words.is_empty() {
@@ -120,10 +121,10 @@ impl Faults {
         Some(Self(words))
     }
 
-    /// Begins a fault, and returns once it is in effect.
+    /// Starts a fault, and returns once it is in effect.
     ///
     /// # Errors
-    /// The command refuses, or takes too long.
+    /// The command fails, or takes too long.
     pub async fn begin(&self, fault: &[&str]) -> Result<Fault> {
         let what = fault.join(" ");
         let (program, arguments) = self.0.split_first().context("COUNTERSIGN_FAULT is empty")?;
@@ -132,7 +133,7 @@ impl Faults {
             .args(fault)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // An interrupt from the keyboard ends the test; the command must live to undo what it did.
+            // An interrupt from the keyboard ends the test; the command must survive to undo its changes.
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {program}"))?;
@@ -143,21 +144,21 @@ impl Faults {
         Ok(fault)
     }
 
-    /// Has something happen that is over at once.
+    /// Runs a fault that is over at once.
     ///
     /// # Errors
-    /// The command refuses, or takes too long.
-    pub async fn once(&self, fault: &[&str]) -> Result<()> {
-        self.begin(fault).await?.over().await
+    /// The command fails, or takes too long.
+    pub async fn run_once(&self, fault: &[&str]) -> Result<()> {
+        self.begin(fault).await?.end().await
     }
 }
 
 impl Fault {
-    /// Tells the command something, and returns its answer.
+    /// Sends a line to the command, and returns its answer.
     ///
     /// # Errors
-    /// It does not understand, or has ended.
-    pub async fn tell(&mut self, line: &str) -> Result<Value> {
+    /// The command does not understand it, or has ended.
+    pub async fn send(&mut self, line: &str) -> Result<Value> {
         self.input.write_all(format!("{line}\n").as_bytes()).await.with_context(|| format!("tell {}", self.what))?;
         self.answer().await
     }
@@ -165,18 +166,20 @@ impl Fault {
     /// Ends the fault, and returns once the cluster's API answers again.
     ///
     /// # Errors
-    /// It does not come back.
-    pub async fn over(self) -> Result<()> {
+    /// The API does not answer again in time.
+    pub async fn end(self) -> Result<()> {
         let Self { what, mut child, input, .. } = self;
         drop(input);
-        let status = timeout(PATIENCE * 2, child.wait()).await.with_context(|| format!("{what} is not undone"))??;
+        let status =
+            timeout(DEFAULT_TIMEOUT * 2, child.wait()).await.with_context(|| format!("{what} is not undone"))??;
         ensure!(status.success(), "{what}: {status}");
         Ok(())
     }
 
     async fn answer(&mut self) -> Result<Value> {
-        let line =
-            timeout(PATIENCE, self.output.next_line()).await.with_context(|| format!("{}: no word", self.what))?;
+        let line = timeout(DEFAULT_TIMEOUT, self.output.next_line())
+            .await
+            .with_context(|| format!("{}: no word", self.what))?;
         match line? {
             Some(line) => serde_json::from_str(&line).with_context(|| format!("{} says: {line}", self.what)),
             None => bail!("{} has ended: {}", self.what, self.child.wait().await?),
@@ -184,15 +187,15 @@ impl Fault {
     }
 }
 
-/// Any number below another.
+/// A random number less than `below`.
 #[must_use]
-pub fn any(below: usize) -> usize {
+pub fn random_below(below: usize) -> usize {
     let number = usize::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or_default();
     number.checked_rem(below).unwrap_or_default()
 }
 
 impl World {
-    /// Applies a Deployment of so many idle replicas for each of these accounts, each with its identity.
+    /// Applies a Deployment with `replicas` idle pods for each account, each with its identity.
     ///
     /// # Errors
     /// The API server refuses.
@@ -204,7 +207,7 @@ impl World {
         Ok(())
     }
 
-    /// Pods with this label `app` that are not on their way out.
+    /// Pods with this label `app` that are not being deleted.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -214,11 +217,11 @@ impl World {
         Ok(pods)
     }
 
-    /// Waits until so many pods of each account are ready, looks at the credential of each, and returns how many there were:
-    /// each has the id that its account should have, and a key of its own.
+    /// Waits until `replicas` pods of each account are ready, and checks that each credential has the id of its account and
+    /// a key of its own. Returns the number of pods.
     ///
     /// # Errors
-    /// They were not ready in time, or one has what it should not.
+    /// They were not ready in time, or a credential is wrong.
     pub async fn each_has_its_own(&self, accounts: &[String], replicas: usize, deadline: Duration) -> Result<usize> {
         let mut keys = BTreeSet::new();
         let mut pods = 0;

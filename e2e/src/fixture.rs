@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use crate::World;
 
-/// The audience that workloads of the tests may ask tokens for, and for which files are kept.
+/// The audience of the tests' JWT-SVIDs, also of those in files.
 pub const AUDIENCE: &str = "orders.example";
 
-/// Which program a pod runs.
+/// The program that a pod runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Image {
     /// `countersign-demo`.
@@ -28,48 +28,48 @@ impl Image {
     }
 }
 
-/// A pod, or the template of one.
+/// A pod, or the template of pods.
 #[derive(Clone, Debug)]
 pub struct PodSpec<'a> {
     /// Name, and label `app`.
     pub name: &'a str,
-    /// Its service account, which is made along with it.
+    /// Its service account, which is created with it.
     pub account: &'a str,
-    /// What it runs.
+    /// Its program.
     pub image: Image,
-    /// With which arguments.
+    /// The program's arguments.
     pub args: Vec<String>,
-    /// Further annotations and labels: YAML flow mappings' content, such as `a: b, c: d`.
+    /// Additional annotations and labels: the content of YAML flow mappings, such as `a: b, c: d`.
     pub annotations: &'a str,
     /// As `annotations`.
     pub labels: &'a str,
-    /// What becomes of it when the application ends.
+    /// Its restart policy.
     pub restart: &'a str,
-    /// Further fields of the pod's spec: YAML lines without indentation.
+    /// Additional fields of the pod's spec: YAML lines without indentation.
     pub more: &'a str,
 }
 
 impl<'a> PodSpec<'a> {
-    /// A pod of `countersign-demo` that runs until it is ended.
+    /// A pod of `countersign-demo` that runs until it is deleted.
     #[must_use]
     pub fn demo(name: &'a str, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         Self { name, account: name, image: Image::Demo, args, annotations: "", labels: "", restart: "Always", more: "" }
     }
 
-    /// A pod that does nothing.
+    /// A pod that is idle.
     #[must_use]
     pub fn hold(name: &'a str) -> Self {
         Self::demo(name, &["hold"])
     }
 
-    /// With this service account.
+    /// Sets the service account.
     #[must_use]
     pub fn account(self, account: &'a str) -> Self {
         Self { account, ..self }
     }
 
-    /// A pod that runs another client to its end.
+    /// A pod that runs another client to completion.
     #[must_use]
     pub fn client(name: &'a str, image: Image, args: &[&str]) -> Self {
         Self { image, restart: "Never", ..Self::demo(name, args) }
@@ -82,7 +82,7 @@ impl<'a> PodSpec<'a> {
         )
     }
 
-    /// The pod, with its service account before it.
+    /// The pod, preceded by its service account.
     #[must_use]
     pub fn pod(&self, namespace: &str) -> String {
         format!(
@@ -93,7 +93,7 @@ impl<'a> PodSpec<'a> {
         )
     }
 
-    /// A Deployment of such pods, with their service account before it.
+    /// A Deployment of these pods, preceded by their service account.
     #[must_use]
     pub fn deployment(&self, namespace: &str, replicas: u32) -> String {
         let name = self.name;
@@ -113,7 +113,7 @@ spec:
         )
     }
 
-    /// A Job of so many such pods at once, none of which may fail, with their service account before it.
+    /// A Job of `pods` parallel pods, none of which may fail, preceded by their service account.
     #[must_use]
     pub fn job(&self, namespace: &str, pods: usize) -> String {
         format!(
@@ -134,7 +134,7 @@ spec:
         )
     }
 
-    /// Labels, annotations and spec, beginning inside of `metadata`, `indent` columns in.
+    /// Labels, annotations and spec, starting inside `metadata`, indented by `indent`.
     fn template(&self, indent: usize) -> String {
         let Self { name, account, labels, annotations, restart, .. } = self;
         let args = serde_json::json!(self.args);
@@ -194,14 +194,14 @@ spec:
         )
     }
 
-    /// A WorkloadIdentity for one service account, with the default path. `more` are further fields of its spec: YAML lines
-    /// without indentation.
+    /// A WorkloadIdentity for one service account, with the default path. `more` are additional fields of its spec: YAML
+    /// lines without indentation.
     #[must_use]
     pub fn identity_yaml(&self, account: &str, more: &str) -> String {
         self.named_identity_yaml(account, account, more)
     }
 
-    /// As [`Self::identity_yaml`], with a name of its own.
+    /// As [`Self::identity_yaml`], with another object name.
     #[must_use]
     pub fn named_identity_yaml(&self, name: &str, account: &str, more: &str) -> String {
         let mut text = format!(

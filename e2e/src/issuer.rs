@@ -1,4 +1,4 @@
-//! The issuer, spoken to directly: as whoever has a pod's token could, with or without our agent.
+//! A direct client of the issuer, as anyone with a pod's token could write it.
 
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ use tonic::{
 };
 use tower::service_fn;
 
-use crate::{Cluster, until::PATIENCE};
+use crate::{Cluster, wait::DEFAULT_TIMEOUT};
 
-/// The way to the issuer: its address, and how to know it.
+/// The issuer's address, and how to authenticate it.
 #[derive(Clone)]
-pub struct Road {
+pub struct IssuerEndpoint {
     connector: TlsConnector,
     name: ServerName<'static>,
     origin: String,
@@ -44,16 +44,16 @@ pub struct Road {
 /// A connection to the issuer.
 pub struct Issuer(Channel);
 
-/// A session: what an agent keeps open.
+/// A session, as an agent has it.
 pub struct Session {
     requests: mpsc::Sender<SessionRequest>,
     responses: Streaming<SessionResponse>,
-    /// The token, which every request carries.
+    /// The token, sent with every request.
     token: String,
 }
 
-impl Road {
-    /// As agents know it: the address, the pinned name and the published roots.
+impl IssuerEndpoint {
+    /// The endpoint that agents use: the address, the pinned name and the published roots.
     ///
     /// # Errors
     /// The control plane has not published them.
@@ -73,17 +73,17 @@ impl Road {
         Ok(Self { connector, name, origin: format!("http://{}", plane.issuer_name), address: plane.issuer })
     }
 
-    /// To the one replica at this address, rather than to any.
+    /// Selects the replica at this address.
     #[must_use]
     pub fn to_replica(mut self, address: &str) -> Self {
         self.address = format!("{address}:8443");
         self
     }
 
-    /// A connection on which sessions can be opened, over what leads to the issuer already.
+    /// Connects for sessions over an existing connection.
     ///
     /// # Errors
-    /// The issuer is not who it should be.
+    /// The issuer cannot be authenticated.
     pub async fn connect_over<T>(&self, io: T) -> Result<Issuer>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -98,23 +98,23 @@ impl Road {
         Ok(Issuer(endpoint.connect_with_connector(hand_over).await.context("connect to the issuer")?))
     }
 
-    /// TCP and TLS.
+    /// Connects with TCP and TLS.
     ///
     /// # Errors
-    /// The issuer cannot be reached, or is not who it should be.
+    /// The issuer cannot be reached or authenticated.
     pub async fn dial(&self) -> std::io::Result<TlsStream<TcpStream>> {
         self.connector.connect(self.name.clone(), TcpStream::connect(&self.address).await?).await
     }
 
-    /// A connection on which sessions can be opened.
+    /// Connects for sessions.
     ///
     /// # Errors
     /// As [`Self::dial`].
     pub async fn connect(&self) -> Result<Issuer> {
-        let road = self.clone();
+        let endpoint = self.clone();
         let dial = service_fn(move |_: Uri| {
-            let road = road.clone();
-            async move { road.dial().await.map(TokioIo::new) }
+            let endpoint = endpoint.clone();
+            async move { endpoint.dial().await.map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_shared(self.origin.clone())?;
         Ok(Issuer(endpoint.connect_with_connector(dial).await.context("connect to the issuer")?))
@@ -125,23 +125,23 @@ impl Issuer {
     /// Connects as agents do: by address, with the pinned name and the published roots.
     ///
     /// # Errors
-    /// The issuer cannot be reached, or is not who it should be.
+    /// The issuer cannot be reached or authenticated.
     pub async fn connect(cluster: &Cluster) -> Result<Self> {
-        Road::of(cluster).await?.connect().await
+        IssuerEndpoint::of(cluster).await?.connect().await
     }
 
-    /// Opens the session of a pod with this token.
+    /// Opens the default session of the pod of this token.
     ///
     /// # Errors
-    /// The issuer refuses before it answers at all.
+    /// The issuer refuses it at once.
     pub async fn open(&self, token: &str) -> Result<Session, Status> {
         self.open_session(token, "").await
     }
 
-    /// Opens this session of a pod with this token.
+    /// Opens a named session of the pod of this token.
     ///
     /// # Errors
-    /// The issuer refuses before it answers at all.
+    /// The issuer refuses it at once.
     pub async fn open_session(&self, token: &str, session: &str) -> Result<Session, Status> {
         let (requests, queue) = mpsc::channel(8);
         let (version, token_said, session) = ("0.1.0".to_owned(), token.to_owned(), session.to_owned());
@@ -152,10 +152,10 @@ impl Issuer {
         Ok(Session { requests, responses, token: token.to_owned() })
     }
 
-    /// How the issuer answers this token: the code and message of its refusal.
+    /// The code and message with which the issuer refuses this token.
     ///
     /// # Errors
-    /// It accepted the token.
+    /// The issuer accepts the token.
     pub async fn refusal(&self, token: &str) -> Result<(Code, String)> {
         let status = match self.open(token).await {
             Err(status) => status,
@@ -181,7 +181,7 @@ impl Session {
         }
     }
 
-    /// Asks for a certificate with this CSR; `id` is empty for the default identity.
+    /// Requests a certificate for this CSR; `id` is empty for the default identity.
     ///
     /// # Errors
     /// The issuer ends the session. A refusal is in the response.
@@ -196,7 +196,7 @@ impl Session {
         }
     }
 
-    /// Waits until the issuer ends the session, and returns its reason.
+    /// Waits until the issuer ends the session, and returns the status.
     pub async fn end(&mut self) -> Status {
         loop {
             match self.responses.message().await {
@@ -208,7 +208,7 @@ impl Session {
     }
 
     async fn next(&mut self) -> Result<session_response::Kind, Status> {
-        let message = timeout(PATIENCE, self.responses.message())
+        let message = timeout(DEFAULT_TIMEOUT, self.responses.message())
             .await
             .map_err(|_| Status::deadline_exceeded("the issuer said nothing"))??
             .ok_or_else(|| Status::cancelled("the issuer ended the session"))?;
@@ -216,19 +216,19 @@ impl Session {
     }
 }
 
-/// A CSR of a fresh P-256 key that asks for these names, which must all be ignored. Returns its DER, and the key.
+/// A CSR for a new P-256 key. It asks for these names, which the issuer must ignore. Returns its DER and the key.
 ///
 /// # Errors
-/// A name cannot be put into a certificate.
+/// A name is not valid in a certificate.
 pub fn csr(uris: &[&str], dns_names: &[&str]) -> Result<(Vec<u8>, KeyPair)> {
     let key = KeyPair::generate()?;
     Ok((csr_of(&key, uris, dns_names)?, key))
 }
 
-/// As [`csr`], of this key.
+/// As [`csr`], for this key.
 ///
 /// # Errors
-/// A name cannot be put into a certificate.
+/// A name is not valid in a certificate.
 pub fn csr_of(key: &KeyPair, uris: &[&str], dns_names: &[&str]) -> Result<Vec<u8>> {
     let mut parameters = CertificateParams::new(dns_names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
     for &uri in uris {

@@ -1,7 +1,8 @@
-//! What the end-to-end tests share: a client of the cluster in `KUBECONFIG`, a namespace and a trust domain for each test,
-//! and ways to wait for conditions, to run programs in pods and to read what they print.
+//! Shared helpers of the end-to-end tests: a client of the cluster in `KUBECONFIG`, a namespace and a trust domain for each
+//! test, waiting for conditions, and running programs in pods.
 //!
-//! Nothing here knows what kind of cluster it is, or how it was made. The images of `workloads/` are loaded into it beforehand.
+//! This crate does not depend on the kind of cluster or on how it was created. The images of `workloads/` must have been
+//! loaded into it.
 
 pub mod apply;
 pub mod audit;
@@ -10,17 +11,17 @@ pub mod components;
 pub mod credential;
 pub mod faults;
 pub mod fixture;
-mod hand;
+mod handmade_pods;
 pub mod issuer;
+pub mod log_capture;
 pub mod pods;
-pub mod record;
 pub mod replicas;
 pub mod scenario;
+pub mod secret_patterns;
 pub mod secrets;
-pub mod shapes;
 pub mod tokens;
 pub mod traffic;
-pub mod until;
+pub mod wait;
 
 pub use cluster::Cluster;
 pub use scenario::{World, scenario};

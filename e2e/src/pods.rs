@@ -1,4 +1,4 @@
-//! Pods: what they are, what they print, and programs run in them.
+//! Pods: their state, their output, and programs run in them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::{
     World,
     fixture::PodSpec,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 
 /// The container of the application in every pod of [`crate::fixture`].
@@ -22,10 +22,10 @@ pub const APP: &str = "app";
 /// The agent's container.
 pub const AGENT: &str = "countersign-agent";
 
-/// What a program run in a pod left.
+/// The result of a program run in a pod.
 #[derive(Debug)]
 pub struct Output {
-    /// Whether it ended with 0.
+    /// Whether its exit code is 0.
     pub success: bool,
     /// Its standard output.
     pub stdout: Vec<u8>,
@@ -37,27 +37,27 @@ impl World {
     /// Waits until a pod is ready.
     ///
     /// # Errors
-    /// It was not in time.
+    /// It was not ready in time.
     pub async fn ready(&self, pod: &str) -> Result<Pod> {
         watch(&self.pods(), pod, "ready", is_ready).await
     }
 
-    /// Waits until a pod has ended well.
+    /// Waits until a pod has succeeded.
     ///
     /// # Errors
-    /// It was not in time, or it failed.
+    /// It failed, or did not end in time.
     pub async fn succeeded(&self, pod: &str) -> Result<Pod> {
         let ended = watch(&self.pods(), pod, "at its end", |pod| matches!(phase(pod), "Succeeded" | "Failed")).await?;
         ensure!(phase(&ended) == "Succeeded", "{pod} failed:\n{}", self.logs(pod, APP).await.unwrap_or_default());
         Ok(ended)
     }
 
-    /// Waits until so many pods have a label `app` and are ready, and returns them, ordered by name.
+    /// Waits until `count` pods have this label `app` and are ready, and returns them, ordered by name.
     ///
     /// # Errors
-    /// They were not in time.
+    /// They were not ready in time.
     pub async fn ready_pods(&self, app: &str, count: usize) -> Result<Vec<Pod>> {
-        until(&format!("{count} pods of {app} are ready"), PATIENCE, async || {
+        until(&format!("{count} pods of {app} are ready"), DEFAULT_TIMEOUT, async || {
             let mut pods = self.pods().list(&ListParams::default().labels(&format!("app={app}"))).await?.items;
             pods.retain(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
             pods.sort_by_key(kube::ResourceExt::name_any);
@@ -66,7 +66,7 @@ impl World {
         .await
     }
 
-    /// Runs a program of the application's container.
+    /// Runs a program in the application's container.
     ///
     /// # Errors
     /// It could not be run.
@@ -91,7 +91,7 @@ impl World {
     /// It could not be run, or failed.
     pub async fn demo(&self, pod: &str, arguments: &[&str]) -> Result<Vec<u8>> {
         let output = self.exec(pod, &[&["/countersign-demo"], arguments].concat()).await?;
-        // Standard output may hold a key or a token: only JSON lines, which never do, are shown.
+        // Standard output may contain a key or a token, so only JSON lines are shown, which never do.
         ensure!(
             output.success,
             "countersign-demo {arguments:?} in {pod} failed: {:?} {}",
@@ -101,7 +101,7 @@ impl World {
         Ok(output.stdout)
     }
 
-    /// All that a container printed.
+    /// The log of a container.
     ///
     /// # Errors
     /// The API server or the kubelet refuses.
@@ -110,16 +110,16 @@ impl World {
         self.pods().logs(pod, &what).await.with_context(|| format!("logs of {pod}/{container}"))
     }
 
-    /// How often these words are in what a pod's agent logged.
+    /// Counts occurrences of `words` in the log of a pod's agent.
     ///
     /// # Errors
     /// The API server or the kubelet refuses.
-    pub async fn agent_said(&self, pod: &str, words: &str) -> Result<usize> {
+    pub async fn count_in_agent_log(&self, pod: &str, words: &str) -> Result<usize> {
         Ok(self.logs(pod, AGENT).await?.matches(words).count())
     }
 
-    /// Makes a pod that is on a node and never runs: not injected, and its first container's image is not to be had. Nobody but
-    /// the test has its sessions. Returns its name and uid.
+    /// Creates a pod that is scheduled but never runs: it is not injected, and its first container's image does not exist.
+    /// Only the test opens its sessions. Returns its name and uid.
     ///
     /// # Errors
     /// The API server refuses, or the pod was not scheduled in time.
@@ -137,7 +137,7 @@ impl World {
         identity_of(&watch(&self.pods(), name, "on a node", on_a_node).await?)
     }
 
-    /// Makes a pod that is on no node and never will be. Returns its name and uid.
+    /// Creates a pod that is never scheduled. Returns its name and uid.
     ///
     /// # Errors
     /// The API server refuses.
@@ -145,7 +145,7 @@ impl World {
         self.not_injected(name, account, "nodeSelector: {countersign.dev/no-such-node: 'true'}").await
     }
 
-    /// Makes a pod that is not injected, with these further fields of its spec. Returns its name and uid.
+    /// Creates a pod that is not injected, with these additional fields of its spec. Returns its name and uid.
     ///
     /// # Errors
     /// The API server refuses.
@@ -155,19 +155,19 @@ impl World {
         identity_of(&applied.last().context("a pod is the last")?.clone().try_parse()?)
     }
 
-    /// The JSON lines that the application printed.
+    /// The JSON lines printed by the application.
     ///
     /// # Errors
     /// The API server or the kubelet refuses.
-    pub async fn said(&self, pod: &str) -> Result<Vec<Value>> {
+    pub async fn app_output(&self, pod: &str) -> Result<Vec<Value>> {
         Ok(lines(&self.logs(pod, APP).await?))
     }
 
-    /// Waits until the application prints a JSON line as wanted.
+    /// Waits until the application prints a JSON line that satisfies `wanted`.
     ///
     /// # Errors
     /// It did not in time.
-    pub async fn says(
+    pub async fn wait_for_output(
         &self,
         pod: &str,
         what: &str,
@@ -175,17 +175,17 @@ impl World {
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
         until(&format!("{pod} says {what}"), deadline, async || {
-            Ok(self.said(pod).await?.into_iter().rev().find(|line| wanted(line)))
+            Ok(self.app_output(pod).await?.into_iter().rev().find(|line| wanted(line)))
         })
         .await
     }
 
-    /// Waits until there is an event about an object as wanted.
+    /// Waits for an event about an object that satisfies `wanted`.
     ///
     /// # Errors
     /// There was none in time.
     pub async fn event(&self, about: &str, what: &str, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
-        until(&format!("an event about {about} says {what}"), PATIENCE, async || {
+        until(&format!("an event about {about} says {what}"), DEFAULT_TIMEOUT, async || {
             let events = self.cluster.api::<Event>(&self.namespace).list(&ListParams::default()).await?;
             Ok(events
                 .items
@@ -202,7 +202,7 @@ pub fn lines(text: &str) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
 }
 
-/// Whether a line is of this kind.
+/// Whether a line has this `event`.
 #[must_use]
 pub fn is_event(line: &Value, event: &str) -> bool {
     line["event"] == event
@@ -221,14 +221,14 @@ pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-/// The status of a pod's containers, the agent's too.
+/// The statuses of all containers of a pod, including the agent.
 pub fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.iter().flat_map(|status| {
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
     })
 }
 
-/// How often containers of a pod were restarted.
+/// The number of restarts of a pod's containers.
 #[must_use]
 pub fn restarts(pod: &Pod) -> i32 {
     container_statuses(pod).map(|status| status.restart_count).sum()
@@ -237,7 +237,7 @@ pub fn restarts(pod: &Pod) -> i32 {
 /// Name and uid of a pod.
 ///
 /// # Errors
-/// It has no uid: it is not from an API server.
+/// It has no uid, so it does not come from an API server.
 pub fn identity_of(pod: &Pod) -> Result<(String, String)> {
     Ok((pod.name_any(), pod.uid().context("a pod without uid")?))
 }

@@ -1,4 +1,4 @@
-//! The product's own replicas: how many there are, which one leads, and whether all that they do is done.
+//! The product's replicas: their number, the current leader, and whether all of them have settled.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
@@ -13,7 +13,7 @@ use crate::{
     cluster::SYSTEM,
     fixture::PodSpec,
     pods::{container_statuses, is_ready},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
 /// The operator's Deployment.
@@ -22,18 +22,18 @@ pub const OPERATOR: &str = "countersign-operator";
 pub const WEBHOOK: &str = "countersign-webhook";
 /// The Deployment of the webhook's CA.
 pub const WEBHOOK_CA: &str = "countersign-webhook-ca";
-/// The Lease of the replica that writes.
+/// The Lease of the leader.
 const LEASE: &str = "countersign-operator";
 
 impl World {
-    /// Waits until operator, webhook and the webhook's CA are there in their number, and ready.
+    /// Waits until all replicas of operator, webhook and the webhook's CA are ready.
     ///
     /// # Errors
-    /// They were not in time.
+    /// They were not ready in time.
     pub async fn settled(&self) -> Result<()> {
         for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
-            // A killed container may have to wait for its turn.
-            until(&format!("{name} serves"), PATIENCE * 2, async || {
+            // A killed container may be in restart back-off.
+            until(&format!("{name} serves"), DEFAULT_TIMEOUT * 2, async || {
                 let wanted = usize::try_from(self.replicas(name).await?)?;
                 let pods = self.product(name).await?;
                 Ok((pods.len() == wanted && pods.iter().all(is_ready)).then_some(()))
@@ -43,7 +43,7 @@ impl World {
         Ok(())
     }
 
-    /// The pods of the operator or the webhook that are not on their way out.
+    /// The pods of a Deployment of the product that are not being deleted.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -54,7 +54,7 @@ impl World {
         Ok(pods)
     }
 
-    /// How many replicas the operator's or the webhook's Deployment asks for.
+    /// The number of replicas that a Deployment of the product requests.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -62,15 +62,15 @@ impl World {
         Ok(self.cluster.api::<Deployment>(SYSTEM).get(name).await?.spec.replicas.unwrap_or(1))
     }
 
-    /// Waits until there are exactly so many pods of the operator or the webhook, and all are ready.
+    /// Scales a Deployment of the product, and waits until exactly that many pods exist and all are ready.
     ///
     /// # Errors
-    /// They were not in time.
+    /// They were not ready in time.
     pub async fn scale(&self, name: &str, replicas: i32) -> Result<()> {
         let patch = json!({ "spec": { "replicas": replicas } });
         let deployments = self.cluster.api::<Deployment>(SYSTEM);
         deployments.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        until(&format!("{name} has {replicas} replicas"), PATIENCE, async || {
+        until(&format!("{name} has {replicas} replicas"), DEFAULT_TIMEOUT, async || {
             let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
             let pods = self.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
             Ok((i32::try_from(pods.len())? == replicas && pods.iter().all(is_ready)).then_some(()))
@@ -87,23 +87,23 @@ impl World {
         pods.iter().map(address).collect()
     }
 
-    /// The pod that leads, and how often that has changed.
+    /// The leading pod, and the number of leader transitions.
     ///
     /// # Errors
-    /// The API server does not answer, or tells of a Lease without spec.
+    /// The API server does not answer, or the Lease has no spec.
     pub async fn leader(&self) -> Result<Option<(String, i32)>> {
         let Some(lease) = self.cluster.api::<Lease>(SYSTEM).get_opt(LEASE).await? else { return Ok(None) };
         let spec = lease.spec.context("a Lease without spec")?;
         let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
-        // The pod, and which of its lives.
+        // Pod name and incarnation.
         let pod = holder.map(|holder| holder.split('_').next().unwrap_or_default().to_owned());
         Ok(pod.map(|pod| (pod, spec.lease_transitions.unwrap_or_default())))
     }
 
-    /// A pod whose identity is new too: it is served, and its WorkloadIdentity's status is written.
+    /// Creates a pod with a new identity, and waits until it is served and the status of its WorkloadIdentity is written.
     ///
     /// # Errors
-    /// It is not, in time.
+    /// It was not in time.
     pub async fn new_pod(&self, name: &str) -> Result<()> {
         self.cluster.apply(&self.identity_yaml(name, "")).await?;
         self.cluster.apply(&PodSpec::hold(name).pod(&self.namespace)).await?;
@@ -111,7 +111,7 @@ impl World {
         let id = self.credential(name).await?.id;
         ensure!(id == self.id(name), "{name} has {id}");
         let identities = self.cluster.workload_identities(&self.namespace).await?;
-        until(&format!("the status of {name} is written"), PATIENCE, async || {
+        until(&format!("the status of {name} is written"), DEFAULT_TIMEOUT, async || {
             let object = identities.get(name).await?;
             let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
             let ready = |condition: &Value| {
@@ -132,7 +132,7 @@ pub fn address(pod: &Pod) -> Result<String> {
     address.with_context(|| format!("{} has no address", pod.name_any()))
 }
 
-/// The id of a pod's container that runs, as its status names it.
+/// The id of a running container of the pod.
 #[must_use]
 pub fn running(pod: &Pod, container: &str) -> Option<String> {
     let status = container_statuses(pod).find(|status| status.name == container)?;

@@ -1,4 +1,4 @@
-//! A namespace and a trust domain for each test, taken away afterwards; and, when it fails, what there was to see.
+//! A namespace and a trust domain for each test, deleted afterwards; if the test fails, their state is printed first.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
@@ -22,17 +22,18 @@ use crate::{
     cluster::{AUTHORITIES, ours},
 };
 
-/// What one test has to itself.
+/// The isolated environment of one test.
 pub struct World {
     /// The cluster.
     pub cluster: Cluster,
     /// The test's own namespace. Pods in it are injected, and must pass the pod security standard *restricted*.
     pub namespace: String,
-    /// The name of the test's own TrustDomain. It is for the test to make.
+    /// The name of the test's own TrustDomain, which the test creates.
     pub trust_domain: String,
 }
 
-/// Runs a test in a world of its own, which ends with it. With `COUNTERSIGN_E2E_KEEP` set a failed test's world stays.
+/// Runs a test in its own namespace, which is deleted afterwards. With `COUNTERSIGN_E2E_KEEP` set, it is kept if the test
+/// fails.
 ///
 /// # Panics
 /// The test failed.
@@ -42,7 +43,7 @@ pub async fn scenario(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) 
     world.run(test).await;
 }
 
-/// As [`scenario`], but the namespace is for the test to make.
+/// As [`scenario`], but the test creates the namespace.
 ///
 /// # Panics
 /// The test failed.
@@ -51,7 +52,7 @@ pub async fn scenario_without_namespace(name: &str, test: impl AsyncFnOnce(&Worl
 }
 
 impl World {
-    /// Names for a test; nothing is made.
+    /// Chooses unique names for a test; creates nothing.
     ///
     /// # Errors
     /// There is no cluster.
@@ -82,7 +83,7 @@ metadata:
         )
     }
 
-    /// Makes the test's namespace.
+    /// Creates the test's namespace.
     ///
     /// # Errors
     /// The API server refuses.
@@ -100,7 +101,7 @@ metadata:
         let outcome = AssertUnwindSafe(test(&self)).catch_unwind().await;
         let failed = !matches!(outcome, Ok(Ok(())));
         if failed {
-            self.tell().await;
+            self.print_state().await;
         }
         if !(failed && std::env::var_os("COUNTERSIGN_E2E_KEEP").is_some()) {
             self.end().await.expect("what the test made is taken away");
@@ -112,7 +113,7 @@ metadata:
         }
     }
 
-    /// Takes away the namespace, the TrustDomain and its journal, without waiting for the end of it.
+    /// Deletes the namespace, the TrustDomain and its journal, without waiting for their deletion to finish.
     ///
     /// # Errors
     /// The API server refuses.
@@ -125,9 +126,9 @@ metadata:
         delete(&self.cluster.api::<Secret>(AUTHORITIES), &journal).await.context("delete the journal")
     }
 
-    /// Says what there is to see, for whoever must find out why the test failed.
+    /// Prints the state of the test's objects and logs, for debugging a failure.
     #[expect(clippy::print_stderr, reason = "this is what a failed test has to say")]
-    async fn tell(&self) {
+    async fn print_state(&self) {
         eprintln!("--- {} ---", self.namespace);
         for kind in ["TrustDomain", "WorkloadIdentity"] {
             if let Ok(api) = self.cluster.kind(&ours(kind), &self.namespace).await

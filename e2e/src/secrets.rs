@@ -1,8 +1,7 @@
-//! The search for what must not be found: every key and token that the tests saw, in every form in which it could have
-//! slipped into a text.
+//! Search for secrets that must not appear in a text: every key and token that the tests have recorded, in every encoding.
 //!
-//! Tests run as several programs; what they see is kept in one file until the search is over. The keys in it are those of test
-//! pods, dead by then.
+//! The tests are several programs, so what they record is kept in one file until the search is over. Its keys are those of
+//! test pods that no longer exist by then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,12 +21,12 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 
 use crate::Cluster;
 
-/// The record of what was seen.
+/// The file of recorded secrets.
 #[derive(Debug)]
-pub struct Seen(PathBuf);
+pub struct RecordedSecrets(PathBuf);
 
-impl Seen {
-    /// The record of this cluster's life.
+impl RecordedSecrets {
+    /// The secrets recorded on this cluster.
     ///
     /// # Errors
     /// The cluster does not answer.
@@ -37,28 +36,28 @@ impl Seen {
         Ok(Self(folder.join(format!("seen-{}", cluster.uid().await?))))
     }
 
-    /// Remembers the private key in a PEM text.
+    /// Records the private key in a PEM text.
     ///
     /// # Errors
-    /// There is none, or the record cannot be written.
+    /// The text has no private key, or the file cannot be written.
     pub fn key(&self, pem: &[u8]) -> Result<()> {
         let key = PrivateKeyDer::from_pem_slice(pem).context("no private key in the PEM")?;
         self.add("key", &STANDARD.encode(key.secret_der()))
     }
 
-    /// Remembers a token (JWS compact).
+    /// Records a token (JWS compact).
     ///
     /// # Errors
-    /// It is none, or the record cannot be written.
+    /// It is not a token, or the file cannot be written.
     pub fn token(&self, token: &str) -> Result<()> {
         ensure!(token.split('.').count() == 3, "a token has three parts");
         self.add("token", token)
     }
 
-    /// All that was seen, each with a name that does not give it away.
+    /// All recorded secrets, each with a name that does not reveal it.
     ///
     /// # Errors
-    /// The record cannot be read.
+    /// The file cannot be read.
     pub fn secrets(&self) -> Result<Vec<Secret>> {
         let text = match std::fs::read_to_string(&self.0) {
             Ok(text) => text,
@@ -76,27 +75,27 @@ impl Seen {
             .collect()
     }
 
-    /// Forgets it all.
+    /// Deletes the file.
     ///
     /// # Errors
-    /// The record cannot be removed.
-    pub fn forget(self) -> Result<()> {
+    /// The file cannot be deleted.
+    pub fn clear(self) -> Result<()> {
         std::fs::remove_file(self.0).context("remove what was seen")
     }
 
     fn add(&self, kind: &str, value: &str) -> Result<()> {
         let mut file =
             OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0).context("open what was seen")?;
-        // One write a line: other tests write too.
+        // One write for each line: other tests write too.
         file.write_all(format!("{kind} {value}\n").as_bytes()).context("remember what was seen")
     }
 }
 
-/// Something that must not be found.
+/// A secret to search for.
 pub struct Secret {
-    /// What to call it.
+    /// Its name in messages.
     pub name: String,
-    /// The texts that would give it away, without white space.
+    /// The encodings that reveal it, without white space.
     forms: BTreeSet<String>,
 }
 
@@ -118,12 +117,12 @@ impl Secret {
 pub struct Search {
     automaton: AhoCorasick,
     names: Vec<String>,
-    /// How much was searched, by kind of place, in bytes.
+    /// The number of bytes searched, by kind of place.
     pub searched: BTreeMap<String, usize>,
 }
 
 impl Search {
-    /// Prepares the search for these.
+    /// Prepares a search for `secrets`.
     ///
     /// # Errors
     /// There are too many.
@@ -138,10 +137,10 @@ impl Search {
         Ok(Self { automaton: AhoCorasick::new(forms)?, names, searched: BTreeMap::new() })
     }
 
-    /// The names of the secrets that are in a text; `place` is where it is from.
+    /// The names of the secrets found in a text; `place` is the kind of place of the text.
     pub fn find(&mut self, place: &str, text: &str) -> BTreeSet<String> {
         *self.searched.entry(place.to_owned()).or_default() += text.len();
-        // A PEM breaks its lines, JSON escapes that, and lists of numbers have spaces.
+        // PEM has line breaks, JSON escapes them, and lists of numbers contain spaces.
         let squeezed: String =
             text.replace("\\n", "").replace("\\r", "").chars().filter(|c| !c.is_whitespace()).collect();
         let found = self.automaton.find_overlapping_iter(&squeezed);
@@ -149,12 +148,12 @@ impl Search {
     }
 }
 
-/// What gives a private key away: its secret part in any encoding, on its own or inside of something longer.
+/// The forms that reveal a private key: its secret part in any encoding, alone or within a longer value.
 fn key_forms(der: &[u8]) -> BTreeSet<String> {
     forms(private_part(der))
 }
 
-/// What gives a token away: its claims as signed, or the signature.
+/// The forms that reveal a token: its signed claims, or the signature.
 fn token_forms(token: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for part in token.split('.').skip(1).filter(|part| !part.is_empty()) {
@@ -167,7 +166,7 @@ fn token_forms(token: &str) -> BTreeSet<String> {
     all
 }
 
-/// The private scalar of an EC key in PKCS#8 (RFC 5915: version 1, then an octet string); all of another key.
+/// The private scalar of an EC key in PKCS#8 (RFC 5915: version 1, then an octet string); for other keys, the whole key.
 fn private_part(der: &[u8]) -> &[u8] {
     for (mark, length) in [([2, 1, 1, 4, 32], 32), ([2, 1, 1, 4, 48], 48)] {
         if let Some(at) = der.windows(mark.len()).position(|window| window == mark)
@@ -191,13 +190,13 @@ fn forms(bytes: &[u8]) -> BTreeSet<String> {
     all
 }
 
-/// Base64 at each of the three places at which it can begin inside of something longer.
+/// Base64 at each of the three alignments within a longer value.
 pub(crate) fn base64_forms(bytes: &[u8]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for offset in 0..3 {
         let shifted = [&vec![0; offset], bytes].concat();
         for encoded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
-            // The first and the last character may hold bits of what is beside it.
+            // The first and the last character may include bits of the neighbouring bytes.
             let from = (offset * 8).div_ceil(6);
             let to = shifted.len() * 8 / 6;
             all.extend(encoded.get(from..to).map(str::to_owned));
@@ -237,7 +236,7 @@ mod tests {
             STANDARD.encode([b"x", scalar, b"y"].concat()),
             STANDARD.encode([b"xy", scalar, b"z"].concat()),
         ] {
-            // A PEM inside of Base64 has its line breaks inside too; it is looked for once decoded.
+            // The line breaks of a PEM in Base64 are encoded too, so it is searched after decoding.
             let decoded = STANDARD.decode(&text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             assert!(
                 !search.find("test", &format!("before {text} after")).is_empty()

@@ -1,4 +1,4 @@
-//! Service account tokens: as the API server makes them, and as an attacker would.
+//! Service account tokens, as issued by the API server and as forged by an attacker.
 
 use anyhow::{Context as _, Result};
 use aws_lc_rs::{
@@ -14,13 +14,13 @@ use k8s_openapi::api::{
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::{World, secrets::Seen};
+use crate::{World, secrets::RecordedSecrets};
 
 impl World {
-    /// A token of a service account for these audiences, bound to a pod (name and uid) if one is given.
+    /// A token of a service account for these audiences, bound to a pod (name and uid) if given.
     ///
     /// # Errors
-    /// The API server makes none.
+    /// The API server refuses.
     pub async fn service_account_token(
         &self,
         account: &str,
@@ -30,10 +30,10 @@ impl World {
         self.token_of_life(account, audiences, pod, 600).await
     }
 
-    /// As [`Self::service_account_token`], of a token that lives so many seconds.
+    /// As [`Self::service_account_token`], with a lifetime in seconds.
     ///
     /// # Errors
-    /// The API server makes none.
+    /// The API server refuses.
     pub async fn token_of_life(
         &self,
         account: &str,
@@ -62,7 +62,7 @@ impl World {
             .await
             .context("request a token")?;
         let token = made.status.and_then(|status| status.token).context("no token")?;
-        Seen::of(&self.cluster).await?.token(&token)?;
+        RecordedSecrets::of(&self.cluster).await?.token(&token)?;
         Ok(token)
     }
 }
@@ -70,16 +70,16 @@ impl World {
 /// The token with the algorithm `none` and no signature.
 ///
 /// # Errors
-/// It is no token.
+/// It is not a token.
 pub fn unsigned(token: &str) -> Result<String> {
     let (header, payload) = parts(token)?;
     Ok(format!("{}.{}.", with(&header, "alg", json!("none"))?, encode(&payload)?))
 }
 
-/// The token signed by another RSA key, under the `kid` of the real one.
+/// The token signed by another RSA key, with the `kid` of the real one.
 ///
 /// # Errors
-/// It is no token.
+/// It is not a token.
 pub fn signed_by_another_key(token: &str) -> Result<String> {
     let (header, payload) = parts(token)?;
     let signed = format!("{}.{}", with(&header, "alg", json!("RS256"))?, encode(&payload)?);
@@ -89,10 +89,10 @@ pub fn signed_by_another_key(token: &str) -> Result<String> {
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
-/// The token with one claim changed, under its old signature.
+/// The token with one claim changed and its signature kept.
 ///
 /// # Errors
-/// It is no token.
+/// It is not a token.
 pub fn altered(token: &str, claim: &str, value: Value) -> Result<String> {
     let (header, payload) = parts(token)?;
     let signature = token.rsplit('.').next().context("a token has three parts")?;
@@ -102,7 +102,7 @@ pub fn altered(token: &str, claim: &str, value: Value) -> Result<String> {
 /// A token's claims, unverified.
 ///
 /// # Errors
-/// It is no token.
+/// It is not a token.
 pub fn claims(token: &str) -> Result<Value> {
     parts(token).map(|(_, payload)| payload)
 }

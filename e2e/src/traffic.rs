@@ -1,4 +1,5 @@
-//! Traffic that must not notice: a server and a caller over mTLS, each handshake a full one which both sides accepted.
+//! Traffic that must not be disturbed: a server and a client over mTLS, where each call is a full handshake accepted by
+//! both sides.
 
 use std::time::Duration;
 
@@ -10,28 +11,28 @@ use crate::{
     fixture::PodSpec,
     pods::is_event,
     replicas::address,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// The pods and accounts.
+/// The pods and their accounts.
 const SERVER: &str = "server";
 const CLIENT: &str = "client";
 
-/// What was counted up to now.
+/// The sums of the traffic so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Handshakes which both sides accepted, each with the id that the other's account has.
+    /// Handshakes that both sides accepted, with the expected id of the peer.
     pub handshakes: u64,
-    /// Calls that failed.
+    /// Failed calls.
     pub failed: u64,
-    /// Leaves that the caller showed.
+    /// Distinct leaf certificates of the client.
     pub serials: u64,
-    /// Leaves that the server showed.
+    /// Distinct leaf certificates of the server.
     pub peer_serials: u64,
 }
 
 impl Sums {
-    /// What was counted since then.
+    /// The difference to earlier sums.
     #[must_use]
     pub fn since(self, then: Self) -> Self {
         Self {
@@ -42,7 +43,7 @@ impl Sums {
         }
     }
 
-    /// As counts of a test, with what else it counted.
+    /// As counts of a test, together with `more`.
     #[must_use]
     pub fn counts(self, more: &Value) -> Value {
         let mut counts = json!({
@@ -59,10 +60,11 @@ impl Sums {
 }
 
 impl World {
-    /// Has two pods talk, every so often (such as `50ms`), and waits until they do. The TrustDomain must be there.
+    /// Starts traffic between two pods, one call every `every` (such as `50ms`), and waits until it flows. The TrustDomain
+    /// must exist.
     ///
     /// # Errors
-    /// They do not.
+    /// It does not flow in time.
     pub async fn traffic(&self, every: &str) -> Result<()> {
         for account in [SERVER, CLIENT] {
             self.cluster.apply(&self.identity_yaml(account, "")).await?;
@@ -73,21 +75,21 @@ impl World {
         let call = ["call", "--target", &target, "--expect", &self.id(SERVER), "--every", every];
         self.cluster.apply(&PodSpec::demo(CLIENT, &call).pod(&self.namespace)).await?;
         self.ready(CLIENT).await?;
-        self.traffic_goes_on(1).await.map(drop)
+        self.traffic_continues(1).await.map(drop)
     }
 
-    /// Waits until there were so many more calls, and returns all that was counted up to then. None may have failed.
+    /// Waits for `more` further calls, and returns the sums. No call may have failed.
     ///
     /// # Errors
-    /// One failed, or they were not made in time.
-    pub async fn traffic_goes_on(&self, more: u64) -> Result<Sums> {
-        self.traffic_since(Sums::default(), more, PATIENCE).await
+    /// A call failed, or they were not made in time.
+    pub async fn traffic_continues(&self, more: u64) -> Result<Sums> {
+        self.traffic_since(Sums::default(), more, DEFAULT_TIMEOUT).await
     }
 
-    /// As [`Self::traffic_goes_on`], counted from what was seen before.
+    /// As [`Self::traffic_continues`], counted from `then`.
     ///
     /// # Errors
-    /// One failed, or they were not made in time.
+    /// A call failed, or they were not made in time.
     pub async fn traffic_since(&self, then: Sums, more: u64, deadline: Duration) -> Result<Sums> {
         let what = format!("{more} more handshakes are done");
         let sums = until(&what, deadline, async || {
@@ -98,22 +100,21 @@ impl World {
         Ok(sums)
     }
 
-    /// Waits until both sides have shown leaves that they had not then, and returns what was counted up to now. No call may have
-    /// failed.
+    /// Waits until both sides have new leaf certificates since `then`, and returns the sums. No call may have failed.
     ///
     /// # Errors
-    /// One failed, or a side was not renewed in time.
+    /// A call failed, or a side was not renewed in time.
     pub async fn both_renewed(&self, then: Sums, deadline: Duration) -> Result<Sums> {
         until("both sides are renewed", deadline, async || {
-            let now = self.traffic_since(then, 1, PATIENCE).await?;
+            let now = self.traffic_since(then, 1, DEFAULT_TIMEOUT).await?;
             Ok((now.serials > then.serials && now.peer_serials > then.peer_serials).then_some(now))
         })
         .await
     }
 
-    /// The sums that the caller said last.
+    /// The sums last printed by the client.
     async fn sums(&self) -> Result<Option<Sums>> {
-        let said = self.said(CLIENT).await?;
+        let said = self.app_output(CLIENT).await?;
         let failures = said.iter().filter(|line| is_event(line, "failed")).count() as u64;
         let last = said.iter().rev().find(|line| is_event(line, "summary"));
         Ok(last.map(|line| {

@@ -1,4 +1,4 @@
-//! As much DER as it takes to wrap what the fuzzer made into something signed.
+//! A minimal DER writer, which wraps fuzzer input into signed structures.
 
 /// A value of any length below 64 KiB.
 pub(crate) fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -13,7 +13,7 @@ pub(crate) fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     der
 }
 
-/// A signed object as certificates (RFC 5280, 4.1) and requests (RFC 2986, 4.2) are: `body` itself, ecdsa-with-SHA256, and
+/// A signed object in the form of certificates (RFC 5280, 4.1) and requests (RFC 2986, 4.2): `body`, ecdsa-with-SHA256, and
 /// the signature.
 pub(crate) fn signed(body: &[u8], signature: &[u8]) -> Vec<u8> {
     const ECDSA_WITH_SHA256: [u8; 12] = [0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];

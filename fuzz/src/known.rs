@@ -1,5 +1,5 @@
-//! What the targets' verifiers trust: one key, which is no secret, and the sets and bundles that hold it. The fuzzer is let
-//! sign with it, so that it gets beyond the signature.
+//! Trust of the targets' verifiers: one public test key, and the key sets and bundles that contain it. Fuzzer input may be
+//! signed with it, so that it gets past the signature check.
 
 use std::sync::LazyLock;
 
@@ -17,29 +17,29 @@ use serde_json::json;
 
 /// The key id of the known key.
 pub(crate) const KID: &str = "known";
-/// Whom tokens are for.
+/// The audience of tokens.
 pub(crate) const AUDIENCE: &str = "orders";
-/// Who issues service account tokens.
+/// The issuer of service account tokens.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 /// The trust domain of the known bundle.
 pub(crate) const DOMAIN: &str = "example.org";
 
-/// The certificate of the known key; made once by `seeds`, as each making has another serial number.
+/// The certificate of the known key; created once by `seeds`, because each certificate gets a new serial number.
 pub(crate) const ROOT: &[u8] = include_bytes!("../fixtures/root.der");
 
-/// The known key and what is made of it.
+/// The known key and everything derived from it.
 pub(crate) struct Known {
     /// P-256; its scalar is 1, 2, … 32.
     pub(crate) key: PrivateKey,
     /// Signs as `KID`.
     pub(crate) jwt: JwtAuthority,
-    /// Of `DOMAIN`, with the known key as authority of both kinds.
+    /// The bundle of `DOMAIN`, with the known key as authority of both kinds.
     pub(crate) bundle: Bundle,
-    /// That bundle alone.
+    /// A set with only that bundle.
     pub(crate) bundles: BundleSet,
-    /// A cluster's key set with the known key alone.
+    /// A cluster's key set with only the known key.
     pub(crate) jwks: ClusterJwks,
-    /// The same, JSON.
+    /// The same as JSON.
     pub(crate) jwks_json: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     }
 });
 
-/// When every target runs: 2026-09-21.
+/// The time at which every target runs: 2026-09-21.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_790_000_000).unwrap()
 }
@@ -76,7 +76,7 @@ pub(crate) fn trust_domain() -> TrustDomain {
     DOMAIN.parse().unwrap()
 }
 
-/// A P-256 key that everybody knows: its scalar counts up from `first`.
+/// A P-256 key that is not secret: the bytes of its scalar count up from `first`.
 pub(crate) fn key(first: u8) -> PrivateKey {
     const PKCS8: [u8; 35] = [
         0x30, 0x41, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
@@ -86,14 +86,14 @@ pub(crate) fn key(first: u8) -> PrivateKey {
     PrivateKey::from_pkcs8_der(&[&PKCS8[..], &scalar].concat()).unwrap()
 }
 
-/// A token in compact form of any header and claims, signed by the known key as ES256.
+/// A token in compact form with any header and claims, signed by the known key as ES256.
 pub(crate) fn token(header: &[u8], claims: &[u8]) -> String {
     let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = KNOWN.key.sign(input.as_bytes()).unwrap();
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(fixed(&signature)))
 }
 
-/// Whether the text before the last dot is signed by the known key as ES256: asked of the cryptographic library itself.
+/// Whether the text before the last dot is signed by the known key as ES256, according to the cryptographic library itself.
 pub(crate) fn is_signed(token: &str) -> bool {
     let (input, signature) = token.rsplit_once('.').unwrap();
     let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, KNOWN.key.public_key().key_bits()).unwrap();

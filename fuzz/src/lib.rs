@@ -1,7 +1,7 @@
-//! One target for each parser of bytes from outside. A target takes any bytes and panics when something that must hold does
-//! not: what is accepted was signed by the known key, what is written can be read again, nothing grows without bound.
+//! One target for each parser of untrusted bytes. A target accepts any bytes and panics if an invariant is violated:
+//! accepted input was signed by the known key, written values can be read again, and nothing grows without bound.
 //!
-//! `cargo xtask fuzz` runs them under libFuzzer; `tests/corpus.rs` replays the kept inputs as an ordinary test.
+//! `cargo xtask fuzz` runs the targets under libFuzzer; `tests/corpus.rs` replays the stored inputs as an ordinary test.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,9 +19,9 @@ mod targets;
 /// A parser under fuzzing.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, which is that of its folder in `corpus/`.
+    /// Its name, and that of its folder in `corpus/`.
     pub name: &'static str,
-    /// Runs it on one input; panics when what must hold does not.
+    /// Runs it on one input; panics if an invariant is violated.
     pub run: fn(&[u8]),
 }
 

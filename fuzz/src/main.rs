@@ -1,4 +1,4 @@
-//! libFuzzer's program for all targets: `COUNTERSIGN_FUZZ_TARGET` names the one to run, so that one build serves them all.
+//! The libFuzzer program for all targets: `COUNTERSIGN_FUZZ_TARGET` selects the target, so that one build is enough.
 
 #![no_main]
 #![allow(clippy::panic, reason = "a fuzzer says what is wrong by panicking")]

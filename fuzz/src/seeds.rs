@@ -1,5 +1,5 @@
-//! The first inputs of the corpus: one that is accepted in each way a target knows. `cargo test --package countersign-fuzz
-//! --test corpus -- --ignored` writes them; what the fuzzers found since lies beside them.
+//! Seeds of the corpus: one accepted input for each variant of a target. `cargo test --package countersign-fuzz --test
+//! corpus -- --ignored` writes them; findings of the fuzzer are stored beside them.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::der;
 use crate::known::{AUDIENCE, DOMAIN, KNOWN, ROOT, key, now, token, trust_domain};
 use crate::targets::journal::{CLUSTER, POLICY};
 
-/// A genuine token's header.
+/// The header of a genuine token.
 pub(crate) const HEADER: &str = r#"{"alg":"ES256","kid":"known","typ":"JWT"}"#;
-/// A genuine service account token's claims.
+/// The claims of a genuine service account token.
 pub(crate) const POD_CLAIMS: &str = concat!(
     r#"{"iss":"https://kubernetes.default.svc","aud":["orders"],"exp":1790003600,"iat":1790000000,"nbf":1790000000,"jti":"j","#,
     r#""sub":"system:serviceaccount:shop:cart","kubernetes.io":{"namespace":"shop","node":{"name":"n","uid":"u1"},"#,
     r#""pod":{"name":"cart-1","uid":"u2"},"serviceaccount":{"name":"cart","uid":"u3"}}}"#,
 );
-/// The part that is signed of a leaf under the key of [`INTERMEDIATE_KEY`].
+/// The signed part of a leaf under the key of [`INTERMEDIATE_KEY`].
 pub(crate) const INTERMEDIATE_LEAF: &[u8] = include_bytes!("../fixtures/leaf-of-intermediate.tbs");
-/// Where the scalar of the intermediate's key begins.
+/// The first byte of the scalar of the intermediate's key.
 pub(crate) const INTERMEDIATE_KEY: u8 = 101;
 
 /// A review whose container has two names.
@@ -58,7 +58,7 @@ pub fn seeds() -> Vec<Seed> {
     .concat()
 }
 
-/// The fixtures that are made once: each making has another serial number. Name and content.
+/// Fixtures that are created once, because each certificate gets a new serial number: name and content.
 pub fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
     let root = X509Authority::self_signed(&trust_domain(), key(1), Duration::from_secs(10 * 86_400), now()).unwrap();
     let intermediate = authority(&trust_domain(), INTERMEDIATE_KEY);
@@ -66,7 +66,7 @@ pub fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
     vec![("root.der", root.certificate().der().to_vec()), ("leaf-of-intermediate.tbs", der::body(&leaf).to_vec())]
 }
 
-/// Inputs that one rule alone refuses: without the rule the corpus itself shows it.
+/// Inputs that exactly one rule refuses: if the rule is removed, the corpus test fails.
 fn refused() -> Vec<Seed> {
     let open = |claims: String| [b"\x01", HEADER.as_bytes(), b"\n", claims.as_bytes()].concat();
     let two_audiences = open(POD_CLAIMS.replace(r#"["orders"]"#, r#"["orders","others"]"#));
@@ -106,7 +106,7 @@ fn refused() -> Vec<Seed> {
     ]
 }
 
-/// Sets the second byte of the bits of the extension `keyUsage`, which is critical.
+/// Sets the second byte of the bits of the critical extension `keyUsage`.
 fn with_key_usage(certificate: &[u8], bits: u8) -> Vec<u8> {
     const KEY_USAGE: [u8; 10] = [0x55, 0x1d, 0x0f, 0x01, 0x01, 0xff, 0x04, 0x04, 0x03, 0x02];
     let at = certificate.windows(KEY_USAGE.len()).position(|window| window == KEY_USAGE).unwrap();
@@ -182,8 +182,8 @@ fn certificates() -> Vec<Seed> {
     let intermediate = authority(&trust_domain(), INTERMEDIATE_KEY);
     let control_plane = X509Authority::self_signed_control_plane(key(1), Duration::from_secs(86_400), now()).unwrap();
     let authorities = [ROOT.to_vec(), control_plane.certificate().der().to_vec()];
-    // Signed anew by the known key, the body of a self-signed authority's certificate is that of an intermediate, once its
-    // issuer is the known authority.
+    // With its issuer replaced by the known authority and signed by the known key, the body of a self-signed authority's
+    // certificate becomes that of an intermediate.
     let issuer_of = |der: &[u8]| x509_parser::parse_x509_certificate(der).unwrap().1.issuer().as_raw().to_vec();
     let body = der::body(intermediate.certificate().der());
     let body = replaced(body, &issuer_of(intermediate.certificate().der()), &issuer_of(ROOT));
@@ -316,8 +316,8 @@ fn calls() -> Vec<Seed> {
     [numbered("messages", messages), numbered("uds-authority-rewrite", [frames])].concat()
 }
 
-/// What the operator's own tests have the API server answer: a pod with fields that nobody reads, in a stream and in a list, a
-/// bookmark, and a refusal.
+/// The answers of the API server in the operator's tests: a pod with unread fields, in a stream and in a list, a bookmark,
+/// and a refusal.
 fn watched_pods() -> Vec<Seed> {
     let varint = |number: usize| {
         let mut bytes = Vec::new();
@@ -396,14 +396,14 @@ fn leaf(authority: &X509Authority) -> Vec<u8> {
 
 static KNOWN_LEAF_KEY: std::sync::LazyLock<PrivateKey> = std::sync::LazyLock::new(|| key(201));
 
-/// Replaces what is of the same length.
+/// Replaces bytes by others of the same length.
 fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     assert_eq!(old.len(), new.len());
     let at = bytes.windows(old.len()).position(|window| window == old).unwrap();
     [&bytes[..at], new, &bytes[at + old.len()..]].concat()
 }
 
-/// Keys that everybody knows, so that no private key is in the corpus.
+/// Keys that are not secret, so that the corpus contains no private key.
 struct KnownKeys(u8);
 
 impl KeySource for KnownKeys {

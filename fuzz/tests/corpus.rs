@@ -1,4 +1,4 @@
-//! Every kept input keeps what must hold; what once broke it stays mended.
+//! Replays all stored inputs: invariants hold, and fixed bugs stay fixed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use countersign_fuzz::{TARGETS, seeds};
 
-/// In all, in bytes: the corpus is in everyone's clone.
+/// The total size in bytes: the corpus is part of every clone.
 const LARGEST: u64 = 500 * 1024;
 
 fn folder(name: &str) -> PathBuf {
@@ -51,7 +51,7 @@ fn write_seeds() {
     for (target, name, input) in seeds::seeds() {
         let folder = folder("corpus").join(target);
         fs::create_dir_all(&folder).unwrap();
-        // Those that are there stay: some are random.
+        // Existing files are kept: some are random.
         let file = folder.join(name);
         if !file.exists() {
             fs::write(file, input).unwrap();

@@ -1,18 +1,18 @@
-//! The API server: raw requests, so that what is only counted is never decoded.
+//! Raw requests to the API server, so that responses that are only counted are not decoded.
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config, api::PostParams, core::Request};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
-/// What became of an object that was to be created.
+/// The result of creating an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Created {
     Now,
     Before,
 }
 
-/// A way to the API server.
+/// A client of the API server.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) client: Client,
@@ -75,7 +75,7 @@ impl Cluster {
         }
     }
 
-    /// How many objects are in a collection.
+    /// The number of objects in a collection.
     pub(crate) async fn count(&self, collection: &Collection) -> Result<usize> {
         let parameters = kube::api::ListParams::default().limit(1);
         let request = Request::new(collection.0.as_str()).list(&parameters)?;

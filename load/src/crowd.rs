@@ -1,5 +1,5 @@
-//! A namespace full of WorkloadIdentities that all overlap, and what it costs a pod of another namespace: the time from its
-//! first connection to its certificate, and the operator's memory. One tenant must not make another wait (R48).
+//! The cost of a namespace full of overlapping WorkloadIdentities to a pod of another namespace: the time from its first
+//! connection to its certificate, and the operator's memory. One tenant must not delay another (R48).
 
 use std::{path::Path, time::Instant};
 
@@ -7,34 +7,35 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cluster::{Cluster, Collection},
+    dataset::{self, PodName},
     figures::{Figures, Samples},
     fill,
     operator::{Installed, Operator},
     pod,
     streams::{ControlPlane, Issue, OpenStream},
     tokens,
-    world::{self, PodName},
 };
 
-/// Pods elsewhere that are timed, each round.
+/// The number of pods of another namespace that are timed in each round.
 const NEWCOMERS: usize = 100;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What the measurement needs.
+/// The inputs of the measurement.
 pub(crate) struct Crowd<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) figures: &'a Figures,
     pub(crate) installed: &'a Installed,
-    /// For agents' roots.
+    /// The folder of the agents' roots.
     pub(crate) dir: &'a Path,
     pub(crate) parallel: usize,
-    /// How many WorkloadIdentities the crowded namespace has.
+    /// The number of WorkloadIdentities of the crowded namespace.
     pub(crate) size: usize,
 }
 
 impl Crowd<'_> {
-    /// Newcomers elsewhere before the crowd is there, while it comes, once it is there, and after a restart of the operator.
+    /// Times pods of another namespace before the crowd exists, while it is created, afterwards, and after a restart of the
+    /// operator.
     pub(crate) async fn measure(&self) -> Result<()> {
         let operator = self.installed.start("uncrowded").await?;
         let control_plane = ControlPlane::read(self.cluster).await?;
@@ -66,10 +67,10 @@ impl Crowd<'_> {
         let mut samples = Samples::default();
         for number in 0..NEWCOMERS {
             let pod = PodName {
-                namespace: world::namespace_of(0),
+                namespace: dataset::namespace_of(0),
                 name: format!("newcomer-{}-{number:03}", when.replace(' ', "-")),
-                account: world::account(0),
-                node: world::node(0),
+                account: dataset::account(0),
+                node: dataset::node(0),
                 rank: number,
             };
             let pods = Collection::core(Some(&pod.namespace), "pods");

@@ -1,10 +1,10 @@
-//! Figures as they are printed, and what is made of many samples.
+//! Printing of figures, and statistics of many samples.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-/// Prints each figure as it comes.
+/// Prints each figure at once.
 #[derive(Debug)]
 pub(crate) struct Figures {
     json: bool,
@@ -15,7 +15,7 @@ impl Figures {
         Self { json }
     }
 
-    /// One figure.
+    /// Prints a figure.
     pub(crate) fn print(&self, name: &str, value: f64, unit: &str) {
         let value = (value * 1000.0).round() / 1000.0;
         if self.json {
@@ -26,12 +26,12 @@ impl Figures {
     }
 }
 
-/// Says on standard error what is under way.
+/// Prints progress on standard error.
 pub(crate) fn say(what: impl std::fmt::Display) {
     eprintln!("    {what}");
 }
 
-/// Says how far something has come, now and then.
+/// Prints progress from time to time.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: String,
@@ -62,7 +62,7 @@ impl Progress {
     }
 }
 
-/// Many durations, of which shares are asked.
+/// Samples of a duration, for percentiles.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(Vec<Duration>);
 
@@ -79,7 +79,7 @@ impl Samples {
         self.0.len()
     }
 
-    /// The smallest sample that `share` of all do not exceed, in milliseconds; 0 of none.
+    /// The percentile `share` in milliseconds; 0 without samples.
     pub(crate) fn millis(&mut self, share: f64) -> f64 {
         self.0.sort_unstable();
         let last = self.0.len().saturating_sub(1);

@@ -1,6 +1,6 @@
-//! Honest sessions, undisturbed and among peers that are up to no good: silent ones, slow ones, ones that talk nonsense, ones
-//! that leave off after a whole handshake, and ones with a token that is none. These are a process of their own at an address
-//! of their own, but for the last, which share that of the honest ones; and whoever is shown out comes back.
+//! Honest sessions, alone and among a thousand hostile peers: silent ones, slow ones, ones that send garbage, ones that
+//! stop after a complete handshake, and ones with an invalid token. The hostile peers are a separate process at their own
+//! address, except the last kind, which shares the address of the honest sessions; rejected peers reconnect.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -33,22 +33,22 @@ use crate::{
     tokens::Proven,
 };
 
-/// Peers at the same time.
+/// Concurrent hostile peers.
 const PEERS: usize = 1_000;
-/// From where they come. Caps and turns are by address.
+/// The address of the hostile peers. Connection limits and handshake scheduling apply per address.
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 66, 66));
-/// Who was shown out comes back after so long.
+/// The delay before a rejected peer reconnects.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What a slow one waits between two bytes.
+/// The delay between two bytes of a slow peer.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Honest sessions that are timed before, and again among them.
+/// Honest sessions that are timed, first alone and then among hostile peers.
 const HONEST: usize = 500;
-/// When one begins after the other did: all of them take longer than any of the peers' rounds, so what these do together is
-/// among what is measured.
+/// The interval between honest sessions: all of them together take longer than any round of a peer, so that synchronized
+/// peers are included in the measurement.
 const PACE: Duration = Duration::from_millis(40);
 
-/// Prints how long an honest session takes to its first state, on a connection of its own, before and during.
+/// Prints how long an honest session takes to its first state on a new connection, before and during the attack.
 pub(crate) async fn measure(
     control_plane: &ControlPlane,
     issuer: SocketAddr,
@@ -67,7 +67,7 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// One after the other; one that fails ends the run.
+/// Runs honest sessions one after the other; a failed one ends the run.
 async fn honest(control_plane: &ControlPlane, issuer: SocketAddr, pods: &[Proven], private: &Path) -> Result<Samples> {
     let mut spans = Vec::new();
     let mut pace = tokio::time::interval(PACE);
@@ -83,11 +83,11 @@ async fn honest(control_plane: &ControlPlane, issuer: SocketAddr, pods: &[Proven
     Ok(samples)
 }
 
-/// The hostile peers' process; ends with its value.
+/// The process of the hostile peers, killed on drop.
 struct Attackers(Child);
 
 impl Attackers {
-    /// Resolves once all of them are connected.
+    /// Returns once all peers are connected.
     async fn start(issuer: SocketAddr) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--hostile", &issuer.to_string()])
@@ -109,7 +109,7 @@ impl Drop for Attackers {
     }
 }
 
-/// What a hostile peer does.
+/// The behaviour of a hostile peer.
 #[derive(Clone, Copy)]
 enum Way {
     Silent,
@@ -121,14 +121,14 @@ enum Way {
 
 const WAYS: [Way; 5] = [Way::Silent, Way::Slow, Way::Garbage, Way::TlsThenSilent, Way::BadToken];
 
-/// The hostile peers' process: says a line once each has connected, and goes on until it is ended.
+/// The process of the hostile peers: prints a line once all have connected, and runs until it is killed.
 pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
     let control_plane = ControlPlane::read(&Cluster::connect().await?).await?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(control_plane.roots.clone());
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // An agent keeps pushed roots; these are told of none.
+    // An agent stores pushed roots; these peers get none.
     let nowhere = tempfile::tempdir()?;
     let upstream = Arc::new(control_plane.upstream(issuer, nowhere.path()));
     let tls = TlsConnector::from(Arc::new(config));
@@ -137,7 +137,7 @@ pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
         let peer = peer.clone();
         tokio::spawn(async move {
             loop {
-                // Whatever comes of it: shown out, or not let in.
+                // Any result is expected: evicted, or not accepted.
                 let _ = peer.annoy(way).await;
                 tokio::time::sleep(PAUSE).await;
             }
@@ -154,14 +154,14 @@ pub(crate) async fn attack(issuer: SocketAddr) -> Result<()> {
 struct Peer {
     issuer: SocketAddr,
     name: ServerName<'static>,
-    /// As the honest ones connect.
+    /// The connection settings of honest sessions.
     upstream: Arc<Upstream>,
     tls: TlsConnector,
     connected: Arc<AtomicUsize>,
 }
 
 impl Peer {
-    /// Connects, and stays until it is shown out.
+    /// Connects, and stays until it is evicted.
     async fn annoy(&self, way: Way) -> Result<()> {
         if let Way::BadToken = way {
             return self.lie().await;
@@ -172,7 +172,7 @@ impl Peer {
             Way::Silent => self.count(),
             Way::Slow => {
                 self.count();
-                // The beginning of a record that announces more than will ever come.
+                // The beginning of a TLS record that announces more bytes than ever arrive.
                 for byte in [22, 3, 1, 1, 0].into_iter().chain(std::iter::repeat(1)) {
                     tcp.write_all(&[byte]).await?;
                     tokio::time::sleep(SLOW).await;
@@ -194,7 +194,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Opens a session with a token that is none, and hears what comes of it.
+    /// Opens a session with an invalid token, and reads the answer.
     async fn lie(&self) -> Result<()> {
         let mut client = self.upstream.client().await?;
         self.count();

@@ -1,5 +1,5 @@
-//! What the operator needs of a cluster and no more: its resources' definitions, namespaces, role and Service, and a
-//! kubeconfig with its own account's token, so that it runs here under the rights it has in a cluster.
+//! Installs only what the operator needs: definitions, namespaces, role and Service, and a kubeconfig with a token of its
+//! own account, so that it runs here with the permissions that it has in a cluster.
 
 use std::{
     path::{Path, PathBuf},
@@ -56,7 +56,7 @@ fn service() -> Value {
            "spec": {"ports": [{"name": "issuer", "port": 8443}]}})
 }
 
-/// Waits until the API server serves our resources: some time passes between a definition and that.
+/// Waits until the API server serves the custom resources, which takes a while after their definitions are created.
 async fn served(cluster: &Cluster) -> Result<()> {
     let begun = Instant::now();
     for plural in ["trustdomains", "workloadidentities"] {
@@ -70,7 +70,7 @@ async fn served(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Server-side apply of any object; its kind is asked of the API server.
+/// Server-side apply of any object; the API server resolves its kind.
 async fn apply(cluster: &Cluster, object: Value) -> Result<()> {
     let object: DynamicObject = serde_json::from_value(object)?;
     let types = object.types.clone().context("an object has a kind")?;

@@ -1,5 +1,5 @@
-//! Who has the processors: the CPU time of every program on this machine. All of them share it with what is measured, so a
-//! rate says little without it.
+//! The CPU time of every program on this machine. All of them share the processors with the measured program, so a rate
+//! alone means little.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,31 +11,31 @@ use anyhow::{Context as _, Result};
 
 use crate::figures::say;
 
-/// How long others may go on working before they are measured beside.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Timeout for other programs to become idle before a measurement.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What all programs together may use of one processor for the machine to be at rest.
+/// The machine counts as idle below this total use, in processors.
 const REST: f64 = 0.1;
 
-/// The CPU time of every process since its start, and when that was read.
+/// The CPU time of every process since its start, and the time of reading.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct CpuSnapshot {
     at: Instant,
     processes: BTreeMap<u32, Process>,
-    /// What the host gave to others than this machine.
+    /// CPU time that the host gave to other machines.
     stolen: Duration,
 }
 
 #[derive(Debug, PartialEq)]
 struct Process {
-    /// May change: the kernel's workers are named after what they do.
+    /// May change: the kernel renames its workers.
     program: String,
-    /// When it began, in ticks since the machine did: another process of the same number began later.
+    /// Its start time in ticks since boot, which distinguishes it from a later process with the same id.
     began: u64,
     cpu: Duration,
 }
 
-/// What programs had of the processors over a time; a program is the sum of its processes.
+/// The processors used by each program over a period; a program is the sum of its processes.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Shares {
     took: Duration,
@@ -43,12 +43,12 @@ pub(crate) struct Shares {
     stolen: Duration,
 }
 
-impl Look {
+impl CpuSnapshot {
     pub(crate) fn now() -> Result<Self> {
         let mut processes = BTreeMap::new();
         for entry in fs::read_dir("/proc").context("listing processes")?.flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            // A process may end between the two.
+            // A process may end between the two reads.
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
             processes.insert(id, process(&stat).with_context(|| format!("unreadable: {stat}"))?);
         }
@@ -57,7 +57,7 @@ impl Look {
         Ok(Self { at: Instant::now(), processes, stolen })
     }
 
-    /// What all but the processes of `besides` had from then on until this look.
+    /// The use by all processes except `besides` between the two readings.
     pub(crate) fn since(&self, earlier: &Self, besides: &BTreeSet<u32>) -> Shares {
         let mut shares = Shares {
             took: self.at.duration_since(earlier.at),
@@ -74,22 +74,22 @@ impl Look {
 }
 
 impl Shares {
-    /// How many processors the program of that name had.
+    /// The processors used by the program of this name.
     pub(crate) fn of(&self, program: &str) -> f64 {
         self.processors(self.programs.get(program).copied().unwrap_or_default())
     }
 
-    /// How many all had.
+    /// The processors used by all programs.
     pub(crate) fn all(&self) -> f64 {
         self.processors(self.programs.values().sum())
     }
 
-    /// How many the host gave to others.
+    /// The processors that the host gave to other machines.
     pub(crate) fn stolen(&self) -> f64 {
         self.processors(self.stolen)
     }
 
-    /// Over both times.
+    /// The sum over both periods.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.took += other.took;
         self.stolen += other.stolen;
@@ -103,25 +103,25 @@ impl Shares {
         cpu.as_secs_f64() / self.took.as_secs_f64().max(0.001)
     }
 
-    /// The program that had most.
+    /// The program that used most.
     fn first(&self) -> (&str, f64) {
         let first = self.programs.iter().max_by_key(|(_, cpu)| **cpu);
         first.map_or(("nothing", 0.0), |(program, cpu)| (program, self.processors(*cpu)))
     }
 }
 
-/// Waits until all programs have come to rest, for three seconds; says who does not.
+/// Waits until all programs have been idle for three seconds; the error names the busiest.
 pub(crate) async fn rest() -> Result<()> {
     const LOOK: Duration = Duration::from_secs(1);
     let (begun, nobody) = (Instant::now(), BTreeSet::new());
-    let (mut before, mut quiet) = (Look::now()?, 0);
+    let (mut before, mut quiet) = (CpuSnapshot::now()?, 0);
     while quiet < 3 {
         tokio::time::sleep(LOOK).await;
-        let now = Look::now()?;
+        let now = CpuSnapshot::now()?;
         let shares = now.since(&before, &nobody);
         quiet = if shares.all() < REST { quiet + 1 } else { 0 };
         before = now;
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             let (program, share) = shares.first();
             say(format_args!("the machine does not come to rest: {program} has {share:.2} processors"));
             return Ok(());
@@ -131,20 +131,20 @@ pub(crate) async fn rest() -> Result<()> {
     Ok(())
 }
 
-/// The time the threads of a process ran, from the scheduler (nanoseconds; field 1 of `schedstat`): a thousand times finer than
-/// what a [`Look`] sees of all, and dearer, a file a thread.
+/// The run time of a process's threads, from the scheduler (nanoseconds; field 1 of `schedstat`): a thousand times more
+/// precise than the total reading, but it needs one file read per thread.
 pub(crate) fn cpu_of(id: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))?.flatten() {
-        // A thread may end between the two.
+        // A thread may end between the two reads.
         let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
         nanoseconds += text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// Of `/proc/ID/stat` (proc_pid_stat(5)): the program's name in parentheses, which may hold any character; then, counted
-/// from the state as 0, fields 11 and 12 are the user and system time, field 19 is when it began.
+/// Parses `/proc/ID/stat` (proc_pid_stat(5)): the program's name is in parentheses and may contain any character. Counted
+/// from the state as 0, fields 11 and 12 are the user and system time, and field 19 is the start time.
 fn process(stat: &str) -> Option<Process> {
     let (before, after) = stat.rsplit_once(')')?;
     let (_, program) = before.split_once('(')?;
@@ -173,12 +173,12 @@ mod tests {
         Process { program: program.to_owned(), began, cpu: Duration::from_millis(cpu) }
     }
 
-    fn look(after: f64, cpu: u64, stolen: u64) -> Look {
+    fn look(after: f64, cpu: u64, stolen: u64) -> CpuSnapshot {
         let (process, own) = (of("kube-apiserver", 1, cpu), of("countersign-load", 2, 2 * cpu));
         // One origin, so that differences are exact.
         static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
         let at = *ORIGIN.get_or_init(Instant::now) + Duration::from_secs_f64(after);
-        Look { at, processes: [(7, process), (8, own)].into(), stolen: Duration::from_millis(stolen) }
+        CpuSnapshot { at, processes: [(7, process), (8, own)].into(), stolen: Duration::from_millis(stolen) }
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn this_process_is_seen() {
-        let look = Look::now().unwrap();
+        let look = CpuSnapshot::now().unwrap();
         assert!(look.processes.contains_key(&std::process::id()));
     }
 }

@@ -1,16 +1,17 @@
-//! The load driver: fills the API server that `KUBECONFIG` names with nodes, identities and pods, runs the operator's
-//! binary beside it, connects real agent sessions, and says what all that costs. Meant for an API server of its own
-//! without controllers and kubelets (`cargo xtask cluster up --api-server-only`), which `cargo xtask bench --load` makes.
+//! The load driver. It fills the API server of `KUBECONFIG` with nodes, identities and pods, runs the operator's binary,
+//! connects real agent sessions, and reports the cost. It needs an API server of its own, without controllers and kubelets
+//! (`cargo xtask cluster up --api-server-only`), which `cargo xtask bench --load` creates.
 //!
 //! Figures go to standard output (with `--json` one object a line: name, value, unit), progress to standard error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command that a person follows")]
 
+mod baseline;
 mod cluster;
 mod crowd;
+mod dataset;
 mod figures;
 mod fill;
-mod floor;
 mod hostile;
 mod install;
 mod machine;
@@ -22,56 +23,55 @@ mod run;
 mod sessions;
 mod streams;
 mod tokens;
-mod world;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{figures::Figures, world::World};
+use crate::{dataset::Dataset, figures::Figures};
 
 /// Fills an API server and measures the operator under it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "countersign-load", version)]
 struct Options {
-    /// How many pods.
+    /// The number of pods.
     #[arg(long, default_value_t = 100_000)]
     pods: usize,
-    /// How many WorkloadIdentities, each with a service account of its own.
+    /// The number of WorkloadIdentities, each with its own service account.
     #[arg(long, default_value_t = 10_000)]
     identities: usize,
-    /// How many Node objects.
+    /// The number of Node objects.
     #[arg(long, default_value_t = 1_000)]
     nodes: usize,
-    /// How many agents connect, each a pod of its own; at most as many as there are pods.
+    /// The number of connected agents, each for a pod of its own; at most the number of pods.
     #[arg(long, default_value_t = 10_000)]
     agents: usize,
-    /// Requests to the API server at the same time.
+    /// Concurrent requests to the API server.
     #[arg(long, default_value_t = 64)]
     parallel: usize,
-    /// How long each measurement of the issue rate takes, seconds.
+    /// Duration of each measurement of the issue rate, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// The operator's binary.
     #[arg(long, default_value = "target/release/countersign-operator")]
     operator: PathBuf,
-    /// The operator's role, which it runs under here as in a cluster.
+    /// The operator's role, with which it runs here as in a cluster.
     #[arg(long, default_value = "manifests/base/operator/rbac.yaml")]
     rbac: PathBuf,
     /// Only fill.
     #[arg(long)]
     fill_only: bool,
-    /// Measure what is there without the few pods first: for a second look at a cluster that is full already.
+    /// Skip the measurement with few pods: for a repeated run on a filled cluster.
     #[arg(long)]
     full_only: bool,
-    /// Measure what a namespace with this many overlapping WorkloadIdentities costs a pod elsewhere, and nothing else.
+    /// Measure only the cost of a namespace with this many overlapping WorkloadIdentities to a pod of another.
     #[arg(long, value_name = "IDENTITIES", conflicts_with_all = ["fill_only", "full_only"])]
     crowd: Option<usize>,
-    /// Become a relay between agents and issuer; only this program starts itself so.
+    /// Run as a relay between agents and issuer; used only by this program itself.
     #[arg(long, hide = true, value_name = "NUMBER")]
     relay: Option<u8>,
-    /// Become hostile peers of the issuer at this address; only this program starts itself so.
+    /// Run as hostile peers of the issuer at this address; used only by this program itself.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     hostile: Option<SocketAddr>,
     /// Print figures as JSON.
@@ -80,19 +80,19 @@ struct Options {
 }
 
 impl Options {
-    fn world(&self) -> World {
-        World { pods: self.pods, identities: self.identities.max(1), nodes: self.nodes.max(1) }
+    fn dataset(&self) -> Dataset {
+        Dataset { pods: self.pods, identities: self.identities.max(1), nodes: self.nodes.max(1) }
     }
 }
 
-/// That of the operator: the callers shall not be the slower ones.
+/// The operator's allocator, so that the callers are not slower.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    // Fails only when it was installed already.
+    // Fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

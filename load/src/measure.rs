@@ -1,4 +1,4 @@
-//! What is measured: the issue rate at so many callers, and how long one pod's change takes to reach its agent.
+//! Measurements: the issue rate with a given number of callers, and the time in which a pod's change reaches its agent.
 
 use std::time::{Duration, Instant};
 
@@ -14,35 +14,35 @@ use tokio::task::JoinSet;
 use crate::{
     cluster::Cluster,
     figures::{Figures, Samples},
-    machine::{Look, Shares, cpu_of},
+    machine::{CpuSnapshot, Shares, cpu_of},
     operator::Operator,
     pod::SWITCH,
     streams::{Issue, OpenStream},
 };
 
-/// Changes of a pod that are timed.
+/// The number of timed changes of a pod.
 const CHANGES: usize = 800;
 
-/// The name of its program.
+/// The name of the API server's program.
 const API_SERVER: &str = "kube-apiserver";
 
-/// What the issuing of a while came to.
+/// The result of issuing for a while.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) spans: Samples,
-    /// Turned away by a limit.
+    /// Refused by a limit.
     pub(crate) refused: usize,
     pub(crate) took: Duration,
-    /// Of all operators together.
+    /// The CPU time of all operators.
     pub(crate) cpu: Duration,
-    /// Of this program, with its callers.
+    /// The CPU time of this program, including its callers.
     callers_cpu: Duration,
-    /// What all others had meanwhile.
+    /// The use by all other programs meanwhile.
     others: Shares,
 }
 
 impl Issued {
-    /// With what was issued before, as one.
+    /// Combined with an earlier result.
     pub(crate) fn after(mut self, before: Option<Self>) -> Self {
         if let Some(before) = before {
             self.spans.append(before.spans);
@@ -64,7 +64,7 @@ impl Issued {
         self.per_issue(self.cpu)
     }
 
-    /// The same of the operators and the callers: what an issue takes of the machine.
+    /// Microseconds of CPU of the operators and the callers for one issue: the total cost for the machine.
     pub(crate) fn cpu_with_callers(&self) -> f64 {
         self.per_issue(self.cpu + self.callers_cpu)
     }
@@ -73,7 +73,7 @@ impl Issued {
         cpu.as_secs_f64() * 1e6 / (self.spans.len().max(1)) as f64
     }
 
-    /// Prints what `name` and so many callers came to.
+    /// Prints the result of `name`.
     pub(crate) fn print(&mut self, figures: &Figures, name: &str) {
         figures.print(&format!("{name}, rate"), self.rate(), "1/s");
         figures.print(&format!("{name}, p50"), self.spans.millis(0.50), "ms");
@@ -90,8 +90,8 @@ impl Issued {
     }
 }
 
-/// Lets so many callers issue, each one after the other, in turn over its share of `streams`: the pace of one stream is
-/// bounded. Returns the streams.
+/// Issues with this many concurrent callers, each of which cycles through its share of `streams`, because the rate of one
+/// stream is limited. Returns the streams.
 pub(crate) async fn issue(
     operators: &[&Operator],
     streams: Vec<OpenStream>,
@@ -105,7 +105,7 @@ pub(crate) async fn issue(
     let cpu = || -> Result<Duration> { operators.iter().map(|operator| Ok(operator.usage()?.cpu)).sum() };
     let own = std::process::id();
     let measured = operators.iter().map(|operator| operator.id()).chain([own]).collect();
-    let (look, callers_cpu, before, begun) = (Look::now()?, cpu_of(own)?, cpu()?, Instant::now());
+    let (look, callers_cpu, before, begun) = (CpuSnapshot::now()?, cpu_of(own)?, cpu()?, Instant::now());
     let mut running = JoinSet::new();
     for share in shares {
         running.spawn(call(share, begun + span));
@@ -123,7 +123,7 @@ pub(crate) async fn issue(
     }
     let cpu = cpu()?.saturating_sub(before);
     let callers_cpu = cpu_of(own)?.saturating_sub(callers_cpu);
-    let others = Look::now()?.since(&look, &measured);
+    let others = CpuSnapshot::now()?.since(&look, &measured);
     Ok((Issued { spans, refused, took, cpu, callers_cpu, others }, streams))
 }
 
@@ -143,15 +143,15 @@ async fn call(mut streams: Vec<OpenStream>, until: Instant) -> Result<(Vec<Durat
     Ok((spans, refused, streams))
 }
 
-/// Switches pods in and out of their identity by a label, and times each way in from the API server's answer to the state
-/// that is pushed. A state that is there before the answer counts as 0.
+/// Adds and removes pods' entitlement by a label, and times each addition from the API server's answer to the pushed state.
+/// A state that arrives before the answer counts as 0.
 pub(crate) async fn changes(cluster: &Cluster, streams: &mut [OpenStream]) -> Result<Samples> {
     let mut spans = Vec::new();
     for round in 0..CHANGES.div_ceil(streams.len().max(1)) {
         for stream in streams.iter_mut() {
             let entitled = round % 2 == 1;
             let span = change(cluster, stream, entitled).await?;
-            // Who has an identity is told with a delay that is meant.
+            // Removal of an entitlement is pushed with a deliberate delay.
             if entitled {
                 spans.push(span);
             }

@@ -1,4 +1,4 @@
-//! The operator's process: started with a kubeconfig on the loopback address, watched from outside, ended.
+//! The operator's process: started with a kubeconfig on the loopback address, observed from outside, and stopped.
 
 use std::{
     fs::File,
@@ -16,36 +16,36 @@ use tokio::{
 
 use crate::{figures::say, install::SYSTEM, machine::cpu_of};
 
-/// What a start may take before something is broken.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Timeout for a start.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How the operator is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
     pub(crate) binary: PathBuf,
     pub(crate) kubeconfig: PathBuf,
-    /// For logs.
+    /// The folder of logs.
     pub(crate) dir: PathBuf,
 }
 
-/// A running operator; ends with its value.
+/// A running operator, killed on drop.
 #[derive(Debug)]
 pub(crate) struct Operator {
     child: Child,
     pub(crate) issuer: SocketAddr,
     http: SocketAddr,
     log: PathBuf,
-    /// From the process's start until it said that it is ready.
+    /// The time from the start of the process until it reported ready.
     pub(crate) ready_after: Duration,
 }
 
-/// What a process has used since its start.
+/// The resources that a process has used since its start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
-    /// Resident now, bytes.
+    /// Resident memory, bytes.
     pub(crate) resident: u64,
-    /// The most that ever was resident, bytes.
+    /// Peak resident memory, bytes.
     pub(crate) peak: u64,
 }
 
@@ -77,9 +77,9 @@ impl Installed {
             if let Some(status) = operator.child.try_wait()? {
                 bail!("the operator ended ({status}); its log ends with\n{}", tail(&operator.log));
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 let (_, missing) = operator.get("/readyz").await?;
-                bail!("the operator is not ready after {PATIENCE:?}: {missing}\n{}", tail(&operator.log));
+                bail!("the operator is not ready after {TIMEOUT:?}: {missing}\n{}", tail(&operator.log));
             }
         }
         operator.ready_after = begun.elapsed();
@@ -89,7 +89,7 @@ impl Installed {
 }
 
 impl Operator {
-    /// Its process.
+    /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -100,14 +100,14 @@ impl Operator {
         Ok(Usage { cpu: cpu_of(id)?, resident: kilobytes(&status, "VmRSS:")?, peak: kilobytes(&status, "VmHWM:")? })
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
         let (_, text) = self.get("/metrics").await?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
         value.with_context(|| format!("the operator has no metric {name}"))
     }
 
-    /// Waits until the operator has been idle for two seconds: what its start set off has ended.
+    /// Waits until the operator has been idle for two seconds, so that work caused by its start has ended.
     pub(crate) async fn settle(&self) -> Result<()> {
         const LOOK: Duration = Duration::from_secs(1);
         let begun = Instant::now();
@@ -117,7 +117,7 @@ impl Operator {
             let now = self.usage()?.cpu;
             quiet = if now.saturating_sub(before) < LOOK.mul_f64(0.03) { quiet + 1 } else { 0 };
             before = now;
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 say("the operator does not come to rest");
                 return Ok(());
             }
@@ -126,7 +126,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Tells it to stop, as the kubelet does.
+    /// Sends SIGTERM, as the kubelet does.
     pub(crate) fn terminate(&self) -> Result<()> {
         use nix::{
             sys::signal::{Signal, kill},
@@ -136,7 +136,7 @@ impl Operator {
         kill(id, Signal::SIGTERM).context("telling the operator to stop")
     }
 
-    /// Status and body.
+    /// The status and body of an HTTP request.
     async fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.http).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

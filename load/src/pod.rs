@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use crate::world::PodName;
+use crate::dataset::PodName;
 
-/// The label by which the identity of a pod in the namespace `load-flip` is switched.
+/// The label that enables the identity of a pod in the namespace `load-flip`.
 pub(crate) const SWITCH: &str = "countersign-load/switch";
 
-/// The object to create. Bound to its node from the start: no scheduler acts here.
+/// The object to create, already bound to its node: no scheduler runs here.
 pub(crate) fn object(pod: &PodName) -> Value {
     let app = pod.account.as_str();
     json!({
@@ -93,7 +93,7 @@ fn proxy() -> Value {
     })
 }
 
-/// FNV-1a, 32 bits: what differs from one application to the next.
+/// FNV-1a, 32 bits, for values that differ between applications.
 fn fingerprint(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

@@ -1,6 +1,6 @@
-//! Stands where the issuer's Service stands in a cluster: agents connect to one address, and whoever is behind it sees each
-//! come from an address of its own, as pods do (of 127.0.0.0/8; caps are by address). Bytes pass as they are: TLS ends in the
-//! agent and in the operator. Runs as a process of its own, since each agent needs two more open files here.
+//! Replaces the issuer's Service: agents connect to one address, and the operator sees each connection come from its own
+//! address of 127.0.0.0/8, as pods have, because connection limits apply per address. Bytes pass unchanged; TLS ends in the
+//! agent and in the operator. It is a separate process, since each agent needs two more open files here.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -18,10 +18,10 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
-/// A message or two.
+/// Enough for one or two messages.
 const BUFFER: usize = 2048;
 
-/// A relay's process; ends with its value.
+/// A relay's process, killed on drop.
 #[derive(Debug)]
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
@@ -30,7 +30,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts this program again as a relay; `number` keeps the addresses of several apart.
+    /// Starts this program again as a relay; `number` separates the addresses of several relays.
     pub(crate) fn start(number: u8, target: SocketAddr) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--relay", &number.to_string()])
@@ -47,7 +47,7 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Leads new connections elsewhere; those that stand stay.
+    /// Sends new connections to another target; existing connections stay.
     pub(crate) fn lead_to(&mut self, target: SocketAddr) -> Result<()> {
         writeln!(self.orders, "{target}").context("ordering a relay")
     }
@@ -60,7 +60,7 @@ impl Drop for Relay {
     }
 }
 
-/// The relay's process: says its address, takes targets from its input, and ends with it.
+/// The relay's process: prints its address, and reads targets from standard input until that ends.
 pub(crate) async fn serve(number: u8) -> Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -86,7 +86,7 @@ async fn accept(listener: TcpListener, number: u8, target: Arc<RwLock<SocketAddr
         let target = *target.read().unwrap_or_else(PoisonError::into_inner);
         let source = source(number, next.fetch_add(1, Ordering::Relaxed));
         tokio::spawn(async move {
-            // Either end may go at any time: the other then goes too.
+            // If either end closes, the other is closed as well.
             let _ = pass(agent, source, target).await;
         });
     }

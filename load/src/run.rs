@@ -1,4 +1,4 @@
-//! The whole run, from an empty API server to the last figure.
+//! The complete run, from an empty API server to the last figure.
 
 use std::{
     path::Path,
@@ -9,37 +9,38 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    Options,
+    Options, baseline,
     cluster::Cluster,
     crowd::Crowd,
+    dataset::{self, Dataset, FLIPS},
     figures::Figures,
-    fill, floor, hostile, install, machine,
+    fill, hostile, install, machine,
     measure::{self, Issued},
     operator::{Installed, Operator},
     relay::Relay,
     sessions::Agents,
     streams::{ControlPlane, OpenStream},
     tokens::{self, Proven},
-    world::{self, FLIPS, World},
 };
 
-/// Streams over which the callers issue: what one address may hold open is bounded, and so is the pace of one stream.
+/// Streams over which the callers issue: the number of streams of one address and the rate of one stream are limited.
 const STREAMS: usize = 384;
 
-/// How often two replicas take turns with one.
+/// The number of alternations between one replica and two.
 const ROUNDS: usize = 4;
 
-/// How many callers.
+/// Numbers of concurrent callers.
 const CALLERS: [usize; 3] = [1, 8, 32];
 
-/// Between agents and operators. Each may have as many open files as this program, and each agent takes two.
+/// The number of relays between agents and operators: each may have as many open files as this program, and each agent
+/// takes two.
 const RELAYS: u8 = 3;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
     raise_file_limit(options.agents)?;
-    let (cluster, world) = (Cluster::connect().await?, options.world());
+    let (cluster, dataset) = (Cluster::connect().await?, options.dataset());
     // In memory, as the agents' volumes are.
     let dir = tempfile::Builder::new().prefix("countersign-load-").tempdir_in(memory())?;
     let kubeconfig = install::install(&cluster, &options.rbac, dir.path()).await?;
@@ -49,18 +50,18 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
         dir: dir.path().to_owned(),
     };
     if let Some(size) = options.crowd {
-        fill::fill(&cluster, world.first(STREAMS), options.parallel).await?;
+        fill::fill(&cluster, dataset.first(STREAMS), options.parallel).await?;
         let (dir, parallel) = (dir.path(), options.parallel);
         return Crowd { cluster: &cluster, figures, installed: &installed, dir, parallel, size }.measure().await;
     }
-    let run = Run { options, figures, cluster, world, installed, dir: dir.path() };
+    let run = Run { options, figures, cluster, dataset, installed, dir: dir.path() };
     if !options.full_only {
-        fill::fill(&run.cluster, world.first(STREAMS), options.parallel).await?;
+        fill::fill(&run.cluster, dataset.first(STREAMS), options.parallel).await?;
         if !options.fill_only {
             run.few().await?;
         }
     }
-    fill::fill(&run.cluster, world, options.parallel).await?;
+    fill::fill(&run.cluster, dataset, options.parallel).await?;
     if options.fill_only {
         return Ok(());
     }
@@ -71,17 +72,17 @@ struct Run<'a> {
     options: &'a Options,
     figures: &'a Figures,
     cluster: Cluster,
-    world: World,
+    dataset: Dataset,
     installed: Installed,
     dir: &'a Path,
 }
 
 impl Run<'_> {
-    /// An operator that knows a few pods only: what the full one is held against.
+    /// Measures an operator with few pods, for comparison with the full dataset.
     async fn few(&self) -> Result<()> {
         let operator = self.installed.start("few").await?;
         let control_plane = ControlPlane::read(&self.cluster).await?;
-        let pods = self.proven(&control_plane, 0..STREAMS.min(self.world.pods)).await?;
+        let pods = self.proven(&control_plane, 0..STREAMS.min(self.dataset.pods)).await?;
         operator.settle().await?;
         let memory = operator.usage()?.resident;
         self.figures.print("operator with few pods, memory", memory as f64 / MIB, "MiB");
@@ -91,14 +92,14 @@ impl Run<'_> {
     }
 
     async fn full(&self) -> Result<()> {
-        // The first start writes the statuses of all identities; what is measured is one of many.
+        // The first start writes the statuses of all identities; a later start is measured.
         let first = self.installed.start("first").await?;
         first.settle().await?;
         let control_plane = ControlPlane::read(&self.cluster).await?;
         drop(first);
         let operator = self.installed.start("full").await?;
-        self.figures.print("pods", self.world.pods as f64, "pods");
-        self.figures.print("WorkloadIdentities", self.world.identities as f64, "objects");
+        self.figures.print("pods", self.dataset.pods as f64, "pods");
+        self.figures.print("WorkloadIdentities", self.dataset.identities as f64, "objects");
         self.figures.print("operator start to ready", operator.ready_after.as_secs_f64(), "s");
         self.figures.print("operator start to ready, CPU", operator.usage()?.cpu.as_secs_f64(), "s");
         operator.settle().await?;
@@ -106,8 +107,8 @@ impl Run<'_> {
         self.figures.print("operator memory without streams", usage.resident as f64 / MIB, "MiB");
         self.figures.print("operator peak memory without streams", usage.peak as f64 / MIB, "MiB");
 
-        let agents = self.options.agents.clamp(1, self.world.pods);
-        let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.world.pods))).await?;
+        let agents = self.options.agents.clamp(1, self.dataset.pods);
+        let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.dataset.pods))).await?;
         let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
         let streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
         let streams = self.issue(&operator, streams, "all pods").await?;
@@ -119,13 +120,13 @@ impl Run<'_> {
         self.agents(&control_plane, proven.get(..agents).unwrap_or_default(), operator, &other).await
     }
 
-    /// The rate at each number of callers.
+    /// Measures the rate with each number of callers.
     async fn issue(&self, operator: &Operator, mut streams: Vec<OpenStream>, among: &str) -> Result<Vec<OpenStream>> {
-        // What filled the API server, and asked it for tokens, keeps it busy for minutes.
+        // Filling the API server and requesting tokens keeps it busy for minutes.
         machine::rest().await?;
         let span = Duration::from_secs(self.options.seconds);
         (_, streams) = measure::issue(&[operator], streams, 8, Duration::from_secs(1)).await?;
-        let before = floor_for(span).await?;
+        let before = baseline_for(span).await?;
         for callers in CALLERS {
             let issued;
             (issued, streams) = measure::issue(&[operator], streams, callers, span).await?;
@@ -134,12 +135,12 @@ impl Run<'_> {
             let name = format!("issue over a stream, {among}, {callers} {plural}");
             issued.print(self.figures, &name);
             if callers == 8 {
-                // What the machine could do just before and just after.
-                let floor = f64::midpoint(before, floor_for(span).await?);
-                self.figures.print(&format!("floor on all processors, {among}"), floor, "us");
+                // The speed of the machine just before and just after.
+                let baseline = f64::midpoint(before, baseline_for(span).await?);
+                self.figures.print(&format!("floor on all processors, {among}"), baseline, "us");
                 let time = 1e6 / issued.rate();
                 self.figures.print(&format!("{name}, time an issue"), time, "us");
-                self.figures.print(&format!("{name}, time an issue to the floor"), time / floor, "ratio");
+                self.figures.print(&format!("{name}, time an issue to the floor"), time / baseline, "ratio");
                 let name = format!("{name}, CPU of operator and callers");
                 self.figures.print(&name, issued.cpu_with_callers(), "us");
             }
@@ -147,8 +148,9 @@ impl Run<'_> {
         Ok(streams)
     }
 
-    /// Whether an issue costs more where two replicas issue than where one does. In turn, since what a processor does in a
-    /// microsecond changes with its neighbours and with the minute; over streams of their own, since each keeps its pace.
+    /// Measures whether an issue costs more with two replicas than with one. The measurements alternate, because the speed
+    /// of a processor varies with its neighbours and over time, and use separate streams, because each has its own rate
+    /// limit.
     async fn two(
         &self,
         control_plane: &ControlPlane,
@@ -179,7 +181,7 @@ impl Run<'_> {
     }
 
     async fn changes(&self, control_plane: &ControlPlane, operator: &Operator) -> Result<()> {
-        let pods = (0..FLIPS).map(world::flip).collect();
+        let pods = (0..FLIPS).map(dataset::flip).collect();
         let proven = tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await?;
         let mut streams = OpenStream::open_all(control_plane, operator.issuer, proven, self.dir).await?;
         let mut samples = measure::changes(&self.cluster, &mut streams).await?;
@@ -188,7 +190,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Real agents: what each costs the operator, and how long all of them need to move to another one.
+    /// Real agents: the operator's cost of each, and the time in which all of them move to another operator.
     async fn agents(
         &self,
         control_plane: &ControlPlane,
@@ -233,16 +235,16 @@ impl Run<'_> {
     }
 
     async fn proven(&self, control_plane: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<Vec<Proven>> {
-        let pods = numbers.map(|number| self.world.pod(number)).collect();
+        let pods = numbers.map(|number| self.dataset.pod(number)).collect();
         tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await
     }
 }
 
-async fn floor_for(span: Duration) -> Result<f64> {
-    tokio::task::spawn_blocking(move || floor::microseconds(span)).await?
+async fn baseline_for(span: Duration) -> Result<f64> {
+    tokio::task::spawn_blocking(move || baseline::microseconds(span)).await?
 }
 
-/// Each agent has a socket here. The operator and the relays inherit the limit.
+/// Each agent has a socket in this process. The operator and the relays inherit the limit.
 fn raise_file_limit(agents: usize) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = agents as u64 + 2_000;

@@ -1,5 +1,5 @@
-//! Many agents in one process: the agent crate's own sessions, each with a connection, a token file and a directory of its
-//! own, as if each ran in its pod.
+//! Many agents in one process: the agent crate's own sessions, each with its own connection, token file and directory, as
+//! in a pod.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,10 +20,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{figures::Progress, relay::Relay, streams::ControlPlane, tokens::Proven};
 
-/// What all of them may take to have their identities.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Timeout for all agents to get their identities.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Running agents; end with the value.
+/// Running agents, stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Agents {
     published: Vec<watch::Receiver<Published>>,
@@ -31,7 +31,7 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
-    /// Starts an agent for each pod; their files are below `dir`, which should be in memory as in a pod.
+    /// Starts an agent for each pod. Their files are below `dir`, which should be in memory as in a pod.
     pub(crate) fn start(control_plane: &ControlPlane, relays: &[Relay], pods: &[Proven], dir: &Path) -> Result<Self> {
         let (mut running, mut published) = (JoinSet::new(), Vec::new());
         for ((number, proven), relay) in pods.iter().enumerate().zip(relays.iter().cycle()) {
@@ -42,16 +42,16 @@ impl Agents {
         Ok(Self { published, _running: running })
     }
 
-    /// Waits until every one has its identity; how long that took.
+    /// Waits until every agent has its identity; returns how long that took.
     pub(crate) async fn ready(&mut self) -> Result<Duration> {
         let begun = Instant::now();
         let mut progress = Progress::new("agents with their identity", self.published.len());
         for (number, published) in self.published.iter_mut().enumerate() {
             let ready = published.wait_for(|published| matches!(published, Published::Ready(_)));
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = TIMEOUT.saturating_sub(begun.elapsed());
             let in_time = tokio::time::timeout(left, ready).await;
             if in_time.is_err() {
-                bail!("agent {number} has no identity after {PATIENCE:?}");
+                bail!("agent {number} has no identity after {TIMEOUT:?}");
             }
             in_time.context("in time")?.context("an agent ended")?;
             progress.at(number + 1);
@@ -60,7 +60,7 @@ impl Agents {
         Ok(begun.elapsed())
     }
 
-    /// How many have their identity now.
+    /// The number of agents that have their identity now.
     pub(crate) fn ready_now(&self) -> usize {
         self.published.iter().filter(|published| matches!(&*published.borrow(), Published::Ready(_))).count()
     }

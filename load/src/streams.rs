@@ -1,5 +1,5 @@
-//! Streams of the Issuer API over the agent's own transport, driven by hand: what is measured on them is the operator, so
-//! the client does as little as it can. Keys and requests are made beforehand.
+//! Hand-driven streams of the Issuer API over the agent's transport. The operator is measured, so the client does as little
+//! as possible: keys and requests are created beforehand.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use tonic::Streaming;
 
 use crate::{cluster::Cluster, install::SYSTEM, tokens::Proven};
 
-/// What an injected agent is told of the issuer.
+/// The settings of an injected agent.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlPlane {
     pub(crate) roots: Vec<CertificateDer<'static>>,
@@ -36,7 +36,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// As the operator published it for the webhook; waited for.
+    /// Waits for the settings that the operator publishes for the webhook.
     pub(crate) async fn read(cluster: &Cluster) -> Result<Self> {
         let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM);
         let begun = Instant::now();
@@ -55,14 +55,14 @@ impl ControlPlane {
         Ok(Self { roots, name, audience: value("audience")?.clone() })
     }
 
-    /// The way to an issuer; `private` is where pushed roots are kept.
+    /// The connection settings for an issuer; pushed roots are stored in `private`.
     pub(crate) fn upstream(&self, issuer: SocketAddr, private: &Path) -> Upstream {
         let roots = ControlPlaneRoots::load(self.roots.clone(), private);
         Upstream::new(issuer.to_string(), self.name.clone(), roots)
     }
 }
 
-/// An open stream of one pod, on a connection of its own.
+/// An open stream of one pod, on its own connection.
 pub(crate) struct OpenStream {
     requests: mpsc::Sender<SessionRequest>,
     responses: Streaming<SessionResponse>,
@@ -71,7 +71,7 @@ pub(crate) struct OpenStream {
     next: u64,
 }
 
-/// How an issue ended.
+/// The result of an issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Issue {
     Issued(Duration),
@@ -90,7 +90,7 @@ impl OpenStream {
         opening.buffer_unordered(16).try_collect().await
     }
 
-    /// On a connection of its own, up to the first state.
+    /// Opens a stream on a new connection, up to the first state.
     pub(crate) async fn open(
         control_plane: &ControlPlane,
         issuer: SocketAddr,
@@ -112,7 +112,7 @@ impl OpenStream {
         Ok(stream)
     }
 
-    /// Asks for a certificate, and waits for the answer.
+    /// Requests a certificate, and waits for the answer.
     pub(crate) async fn issue(&mut self) -> Result<Issue> {
         let request = X509Request {
             id: self.next,
@@ -132,7 +132,7 @@ impl OpenStream {
         }
     }
 
-    /// The next state that is pushed.
+    /// The next pushed state.
     pub(crate) async fn state(&mut self) -> Result<State> {
         loop {
             if let Response::State(state) = self.next().await? {

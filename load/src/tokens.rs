@@ -8,12 +8,12 @@ use k8s_openapi::api::{
 };
 use kube::{Api, ResourceExt as _, api::PostParams};
 
-use crate::{cluster::Cluster, figures::Progress, world::PodName};
+use crate::{cluster::Cluster, dataset::PodName, figures::Progress};
 
-/// Longer than any run: these agents' files are not replaced. The operator is started so that it takes them.
+/// Longer than any run, because these agents' token files are not replaced. The operator is started with a matching limit.
 const LIFE: i64 = 12 * 3600;
 
-/// A pod with a token that proves it.
+/// A pod with its token.
 #[derive(Clone)]
 pub(crate) struct Proven {
     pub(crate) pod: PodName,
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Proven {
     }
 }
 
-/// A token for each pod, in the pods' order.
+/// Requests a token for each pod, in the order of the pods.
 pub(crate) async fn tokens(
     cluster: &Cluster,
     audience: &str,

@@ -1,5 +1,5 @@
-//! How long the handler takes for a pod of 8 KB, beside what merely parsing and writing the same review takes.
-//! `cargo bench -p countersign-webhook --bench inject -- --json` writes one JSON object a line: `name`, `value`, `unit`.
+//! Time of the admission handler for a pod of 8 KB, compared with parsing and writing the same review. `cargo bench -p
+//! countersign-webhook --bench inject -- --json` writes one JSON object a line: `name`, `value`, `unit`.
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a program for developers")]
 
 use std::{hint::black_box, time::Instant};
@@ -7,7 +7,7 @@ use std::{hint::black_box, time::Instant};
 use countersign_webhook::{
     admission,
     control_plane::Settings,
-    inject::{AgentOptions, AgentResources, Asked, PullPolicy},
+    inject::{AgentOptions, AgentResources, PullPolicy, Trigger},
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn main() {
     };
     let handler = measure(|| {
         let request = admission::read(&review).expect("the review is one");
-        let answer = admission::mutate(&request, Asked::ByNamespace, &options, Some(&settings));
+        let answer = admission::mutate(&request, Trigger::NamespaceLabel, &options, Some(&settings));
         black_box(answer.review(&request.uid).to_string());
     });
     let yardstick = measure(|| {

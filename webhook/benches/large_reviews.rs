@@ -1,5 +1,5 @@
-//! What the webhook occupies while 64 callers send it large reviews without end, and how long ordinary ones take meanwhile,
-//! beside at rest. The real admission server, in a process of its own with the program's allocator, is called over TLS on the
+//! Memory of the webhook while 64 clients send large reviews continuously, and the latency of ordinary reviews meanwhile
+//! and at rest. The real admission server, in its own process with the program's allocator, is called over TLS on the
 //! loopback address. `--json` prints one object a line: name, value, unit.
 #![allow(
     clippy::print_stdout,
@@ -42,17 +42,17 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// As in the webhook's program.
+/// The allocator of the webhook's program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Large reviews at the same time.
+/// Concurrent large reviews.
 const CALLERS: usize = 64;
-/// Ordinary reviews, at rest and then among large ones.
+/// Ordinary reviews at rest, and again among large ones.
 const ORDINARY: usize = 500;
-/// Large reviews that are answered before the measurement ends.
+/// Large reviews that must be answered before the measurement ends.
 const LARGE: u64 = 640;
-/// Set for the process that serves.
+/// Set in the serving process.
 const SERVE: &str = "COUNTERSIGN_BENCH_SERVE";
 const NAME: &str = "webhook.test";
 
@@ -68,7 +68,7 @@ fn main() {
     }
 }
 
-/// Prints the port and the certificate, and serves until it is ended.
+/// Prints the address and the certificate, and serves until it is killed.
 async fn serve() {
     let _ = nix::sys::prctl::set_thp_disable(true);
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
@@ -122,7 +122,7 @@ async fn measure() {
     for (index, request) in (0..CALLERS).zip(kinds.iter().cycle()) {
         let (caller, ended) = (server.caller.clone(), ended.clone());
         let (answered, admitted) = (answered.clone(), admitted.clone());
-        // Of the same length, so that the head's Content-Length holds.
+        // Of the same length, so that Content-Length stays correct.
         let request = String::from_utf8_lossy(request).replace("flood-00", &format!("flood-{index:02}")).into_bytes();
         callers.spawn(async move {
             while !ended.load(Ordering::Relaxed) {
@@ -133,7 +133,7 @@ async fn measure() {
             }
         });
     }
-    // All are on their way before the first ordinary one is timed.
+    // All callers are active before the first ordinary review is timed.
     until(|| answered.load(Ordering::Relaxed) >= CALLERS as u64).await;
     let among = latencies(&server, &ordinary).await;
     until(|| answered.load(Ordering::Relaxed) >= LARGE).await;
@@ -163,7 +163,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// How long each ordinary review takes, sorted.
+/// The duration of each ordinary review, sorted.
 async fn latencies(server: &Server, request: &[u8]) -> Vec<Duration> {
     let mut connection = server.caller.connect().await;
     let mut took = Vec::with_capacity(ORDINARY);
@@ -177,7 +177,7 @@ async fn latencies(server: &Server, request: &[u8]) -> Vec<Duration> {
     took
 }
 
-/// What makes pods large: what is skipped, what is read, and what is compared.
+/// Kinds of large pods: skipped fields, fields that are read, and fields that are compared.
 fn large() -> Vec<Value> {
     let mount = json!({ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true });
     let mounting = json!({ "name": "side", "image": "i", "volumeMounts": vec![mount; 1000] });
@@ -190,7 +190,7 @@ fn large() -> Vec<Value> {
     ]
 }
 
-/// An HTTP request with the review of a pod with these fields in its spec.
+/// An HTTP request with a review of a pod whose spec has these fields.
 fn request(namespace: &str, spec: Value) -> Vec<u8> {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -211,7 +211,7 @@ fn request(namespace: &str, spec: Value) -> Vec<u8> {
     [head.into_bytes(), body.into_bytes()].concat()
 }
 
-/// The process that serves; it ends with this.
+/// The serving process, killed on drop.
 struct Server {
     process: Child,
     caller: Caller,
@@ -239,7 +239,7 @@ impl Server {
         Self { process, caller }
     }
 
-    /// The most that it ever occupied, in MiB.
+    /// Its peak memory, in MiB.
     fn peak(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -254,7 +254,7 @@ impl Drop for Server {
     }
 }
 
-/// Calls the server as API servers do, over HTTP/1.1.
+/// A client that calls the server as API servers do, over HTTP/1.1.
 #[derive(Clone)]
 struct Caller {
     address: SocketAddr,
@@ -268,7 +268,7 @@ impl Caller {
         self.tls.connect(ServerName::try_from(NAME).unwrap(), stream).await.unwrap()
     }
 
-    /// The review that is answered; none where the server gives up what did not arrive in time.
+    /// The answered review; `None` if the server gives up on a body that did not arrive in time.
     async fn call(&self, connection: &mut TlsStream<TcpStream>, request: &[u8]) -> Option<Value> {
         connection.write_all(request).await.ok()?;
         connection.flush().await.ok()?;

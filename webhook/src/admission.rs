@@ -1,5 +1,5 @@
-//! AdmissionReview (`admission.k8s.io/v1`) in and out. The request borrows from its body; of the object in it only what is
-//! needed is built, see [`crate::projection`].
+//! Requests and responses of AdmissionReview (`admission.k8s.io/v1`). A request borrows from its body; only the required fields of
+//! its object are built, see [`crate::projection`].
 
 use std::borrow::Cow;
 
@@ -9,32 +9,31 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     control_plane::Settings,
-    inject::{AgentOptions, Asked, Outcome, POD, Refusal, inject},
+    inject::{AgentOptions, Outcome, POD, Refusal, Trigger, inject},
     projection::project,
     validate,
 };
 
-/// The longest AdmissionReview read, in bytes. The API server takes requests of up to 3 MiB and stores objects of up to
-/// 1.5 MiB: what is longer than this holds an object that could not be stored, or was not sent by an API server. A review of an
-/// update holds two objects, of which the old one was stored.
+/// The longest AdmissionReview read, in bytes. The API server accepts requests of up to 3 MiB and stores objects of up to
+/// 1.5 MiB, so a longer review has an object that could not be stored, or does not come from an API server. A review of an
+/// update has two objects, of which the old one was stored.
 pub const LONGEST_REVIEW: usize = 3 * 1024 * 1024;
 
-/// How many messages of a refusal go back, and how long each may be, in characters: they may repeat what the object's author
-/// wrote.
+/// The most messages of a refusal, and the longest of each, in characters: they may repeat text of the object's author.
 const MOST_MESSAGES: usize = 32;
 const LONGEST_MESSAGE: usize = 1024;
 
-/// What the API server asks.
+/// An admission request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
-    /// To be repeated in the answer.
+    /// The uid, which the response repeats.
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
     /// The kind of `object`.
     #[serde(borrow)]
     pub kind: Kind<'a>,
-    /// The object's name, where it has one yet.
+    /// The object's name, if it has one yet.
     #[serde(borrow, default)]
     pub name: Cow<'a, str>,
     /// The object's namespace, if it is in one.
@@ -65,13 +64,13 @@ pub struct Kind<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// Why a body is not answered with a review.
+/// Why a body is not an admission request.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is no AdmissionReview.
+    /// It is not an AdmissionReview.
     #[error("the request's body is no AdmissionReview of admission.k8s.io/v1: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// It is one of another version, or an answer.
+    /// It is of another version, or a response.
     #[error(
         "the request's body is a {kind} of {version}, not an AdmissionReview of admission.k8s.io/v1 with a request"
     )]
@@ -83,25 +82,25 @@ pub enum ReadError {
     },
 }
 
-/// What is answered.
+/// The answer to an admission request.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// Go on, perhaps changed.
+    /// The object is admitted, possibly patched.
     Allow {
-        /// RFC 6902; none: unchanged.
+        /// RFC 6902; empty: unchanged.
         operations: Vec<Value>,
-        /// Shown to whoever made the request.
+        /// Shown to the user who made the request.
         warnings: Vec<String>,
         /// For the API server's audit log: a key and a value.
         audit: Option<(&'static str, &'static str)>,
     },
-    /// Do not.
+    /// The object is refused.
     Deny {
         /// HTTP status.
         code: u16,
         /// One word.
         reason: &'static str,
-        /// For people; each names a field or a thing.
+        /// Human-readable; each names a field or an object.
         messages: Vec<String>,
     },
 }
@@ -118,7 +117,7 @@ impl Answer {
         }
     }
 
-    /// The review that goes back.
+    /// The AdmissionReview with the response.
     #[must_use]
     pub fn review(&self, uid: &str) -> Value {
         let mut response = match self {
@@ -135,7 +134,7 @@ impl Answer {
 /// Reads an AdmissionReview.
 ///
 /// # Errors
-/// When it is none.
+/// When `body` is not an AdmissionReview with a request.
 pub fn read(body: &[u8]) -> Result<Request<'_>, ReadError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -154,9 +153,9 @@ pub fn read(body: &[u8]) -> Result<Request<'_>, ReadError> {
     }
 }
 
-/// Answers for a pod. `settings` are `None` until they have been seen.
+/// Answers a request about a pod. `settings` are `None` until they have been read.
 #[must_use]
-pub fn mutate(request: &Request<'_>, asked: Asked, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
+pub fn mutate(request: &Request<'_>, trigger: Trigger, options: &AgentOptions, settings: Option<&Settings>) -> Answer {
     let Some(settings) = settings else {
         return Answer::Deny {
             code: 503,
@@ -164,7 +163,7 @@ pub fn mutate(request: &Request<'_>, asked: Asked, options: &AgentOptions, setti
             messages: vec!["the webhook has not seen ConfigMap countersign-control-plane yet, which the operator writes: see whether the operator runs".to_owned()],
         };
     };
-    let outcome = pod(request).and_then(|pod| inject(&pod, asked, options, settings));
+    let outcome = pod(request).and_then(|pod| inject(&pod, trigger, options, settings));
     match outcome {
         Ok(Outcome::Skip(skip)) => {
             Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) }
@@ -176,7 +175,7 @@ pub fn mutate(request: &Request<'_>, asked: Asked, options: &AgentOptions, setti
     }
 }
 
-/// Answers for a resource of ours.
+/// Answers a request about a resource of `countersign.dev`.
 #[must_use]
 pub fn check(request: &Request<'_>) -> Answer {
     if request.operation == "DELETE" {
@@ -215,15 +214,15 @@ pub fn check(request: &Request<'_>) -> Answer {
 
 fn pod(request: &Request<'_>) -> Result<Value, Refusal> {
     let object = request.object.map_or(Ok(Value::Null), |object| project(object, &POD))?;
-    let says = |key: &str| object.get(key).and_then(Value::as_str);
+    let text = |key: &str| object.get(key).and_then(Value::as_str);
     let is_pod = (&*request.kind.group, &*request.kind.version, &*request.kind.kind) == ("", "v1", "Pod")
-        && says("kind").is_none_or(|kind| kind == "Pod")
-        && says("apiVersion").is_none_or(|version| version == "v1")
+        && text("kind").is_none_or(|kind| kind == "Pod")
+        && text("apiVersion").is_none_or(|version| version == "v1")
         && ["/metadata", "/spec"].iter().all(|part| object.pointer(part).is_some_and(Value::is_object));
     if is_pod {
         return Ok(object);
     }
-    let kind = says("kind").unwrap_or(&request.kind.kind);
+    let kind = text("kind").unwrap_or(&request.kind.kind);
     Err(Refusal::NotAPod { found: format!("`{}`", shortened(kind)) })
 }
 
@@ -269,7 +268,7 @@ fn allowed(operations: &[Value], warnings: &[String], audit: Option<(&str, &str)
     Value::Object(fields)
 }
 
-/// What others wrote is repeated in part only.
+/// Shortens text from outside that messages repeat.
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -300,8 +299,8 @@ mod tests {
         .to_string()
     }
 
-    fn mutated(kind: &Value, object: &Value, asked: Asked, settings: Option<&Settings>) -> Answer {
-        mutate(&read(review(kind, object).as_bytes()).unwrap(), asked, &options(), settings)
+    fn mutated(kind: &Value, object: &Value, trigger: Trigger, settings: Option<&Settings>) -> Answer {
+        mutate(&read(review(kind, object).as_bytes()).unwrap(), trigger, &options(), settings)
     }
 
     fn checked(kind: &Value, object: &Value) -> Answer {
@@ -322,7 +321,7 @@ mod tests {
             (pod_kind(), json!([1])),
             (pod_kind(), Value::Null),
         ] {
-            let answer = mutated(&kind, &object, Asked::ByNamespace, Some(&settings()));
+            let answer = mutated(&kind, &object, Trigger::NamespaceLabel, Some(&settings()));
             assert_eq!(answer.outcome(), ("denied", "NotAPod"), "{kind} {object}");
         }
     }
@@ -330,10 +329,10 @@ mod tests {
     #[test]
     fn nothing_is_injected_before_the_settings_are_seen() {
         let pod = json!({ "metadata": {}, "spec": { "containers": [{ "name": "app" }] } });
-        let answer = mutated(&pod_kind(), &pod, Asked::ByNamespace, None);
+        let answer = mutated(&pod_kind(), &pod, Trigger::NamespaceLabel, None);
         assert_eq!(answer.outcome(), ("denied", "NotReady"));
         assert_eq!(answer.review("u")["response"]["status"]["code"], 503);
-        assert_eq!(mutated(&pod_kind(), &pod, Asked::ByNamespace, Some(&settings())).outcome().0, "patched");
+        assert_eq!(mutated(&pod_kind(), &pod, Trigger::NamespaceLabel, Some(&settings())).outcome().0, "patched");
     }
 
     #[test]
@@ -353,7 +352,7 @@ mod tests {
     #[test]
     fn a_skip_says_why_in_the_audit_log() {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "false" } }, "spec": { "containers": [{ "name": "app" }] } });
-        let answer = mutated(&pod_kind(), &pod, Asked::ByNamespace, Some(&settings()));
+        let answer = mutated(&pod_kind(), &pod, Trigger::NamespaceLabel, Some(&settings()));
         let review = answer.review("u");
         assert_eq!(
             review["response"],
@@ -364,7 +363,7 @@ mod tests {
     #[test]
     fn a_denial_names_its_reason() {
         let pod = json!({ "metadata": { "labels": { "countersign.dev/inject": "node" } }, "spec": { "containers": [{ "name": "app" }] } });
-        let review = mutated(&pod_kind(), &pod, Asked::ByPod, Some(&settings())).review("u");
+        let review = mutated(&pod_kind(), &pod, Trigger::PodLabel, Some(&settings())).review("u");
         let status = &review["response"]["status"];
         assert_eq!(status["code"], 403);
         assert_eq!(status["details"]["causes"][0]["reason"], "ModeNotOffered");

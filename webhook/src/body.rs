@@ -1,6 +1,6 @@
-//! Reads the body of a request, bounded before it is in memory: an ordinary review as it comes, a large one once it has its slot
-//! in the budget. Of one that is not read the rest is received and dropped, since an API server reads no answer before it
-//! has sent everything; so whoever made the object gets an answer with a reason.
+//! Reads request bodies within limits on memory: ordinary reviews at once, large ones once they have a slot of the budget. The
+//! rest of a review that is not read is received and discarded, because an API server reads no answer before it has sent
+//! everything; so the user who created the object gets an answer with a reason.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
     large_reviews::{Busy, LONGEST_ORDINARY, LargeReviews, Slot},
 };
 
-/// How long a review may take to arrive, with its wait: API servers give a webhook 5 s for all.
-const WITHIN: Duration = Duration::from_secs(5);
-/// How long a large review may take to arrive once it has its slot.
-const IN_SLOT_WITHIN: Duration = Duration::from_secs(2);
-/// How much of a large review is read before it has its slot: enough for [`head`].
+/// Timeout for receiving a review, including the wait for a slot: API servers wait 5 s for a webhook.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for receiving a large review once it has its slot.
+const IN_SLOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many bytes of a large review are read before it has its slot: enough for [`head`].
 const BEGINNING: usize = 8 * 1024;
-/// How much of a review that is not read is received and dropped. A request to the API server of 3 MiB in its binary form may
-/// become several times that in a review.
-const DROPPED: usize = 64 * 1024 * 1024;
+/// How many bytes of a review that is not read are received and discarded. A binary request of 3 MiB to the API server may
+/// become several times as large in a review.
+const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 
 /// A whole body.
 #[derive(Debug)]
@@ -36,13 +36,13 @@ pub(crate) enum Read {
 /// Why a body is not read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// It is longer than any that is read.
+    /// It exceeds the limit.
     TooLarge(Head),
     /// It is large, and there is no slot for it.
     Busy(Head, Busy),
-    /// It took too long.
+    /// It was not received in time.
     Late,
-    /// The connection ended before.
+    /// The connection ended early.
     Broken,
 }
 
@@ -54,11 +54,11 @@ impl From<axum::Error> for ReadError {
 
 /// Reads `body`.
 pub(crate) async fn read(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> {
-    timeout(WITHIN, arriving(body, budget)).await.unwrap_or(Err(ReadError::Late))
+    timeout(RECEIVE_TIMEOUT, receive(body, budget)).await.unwrap_or(Err(ReadError::Late))
 }
 
-async fn arriving(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> {
-    // Without a length it is large once it is longer than an ordinary one.
+async fn receive(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> {
+    // A body without a declared length is large once it exceeds the limit of ordinary ones.
     let declared = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let ordinary = declared.is_none_or(|length| length <= LONGEST_ORDINARY);
     let beginning = if ordinary { LONGEST_ORDINARY } else { BEGINNING };
@@ -74,23 +74,23 @@ async fn arriving(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> 
     let length = declared.unwrap_or(LONGEST_REVIEW).max(bytes.len());
     if length > LONGEST_REVIEW {
         drop(bytes);
-        drop_rest(chunks).await?;
+        discard_rest(chunks).await?;
         return Err(ReadError::TooLarge(head));
     }
     let slot = match budget.slot(&head.namespace, length).await {
         Ok(slot) => slot,
         Err(busy) => {
             drop(bytes);
-            drop_rest(chunks).await?;
+            discard_rest(chunks).await?;
             return Err(ReadError::Busy(head, busy));
         }
     };
     bytes.reserve_exact(length - bytes.len());
-    match timeout(IN_SLOT_WITHIN, all(&mut chunks, &mut bytes)).await {
+    match timeout(IN_SLOT_TIMEOUT, read_rest(&mut chunks, &mut bytes)).await {
         Ok(Ok(true)) => Ok(Read::Large(bytes, slot)),
         Ok(Ok(false)) => {
             drop((bytes, slot));
-            drop_rest(chunks).await?;
+            discard_rest(chunks).await?;
             Err(ReadError::TooLarge(head))
         }
         Ok(Err(broken)) => Err(broken),
@@ -98,8 +98,8 @@ async fn arriving(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> 
     }
 }
 
-/// Reads what is left; whether all of it is there, since it was not too long.
-async fn all(
+/// Reads the rest; returns whether all of it was within the limit.
+async fn read_rest(
     chunks: &mut (impl StreamExt<Item = Result<Bytes, axum::Error>> + Unpin),
     bytes: &mut Vec<u8>,
 ) -> Result<bool, ReadError> {
@@ -113,12 +113,12 @@ async fn all(
     Ok(true)
 }
 
-/// Receives what is left and drops it.
-async fn drop_rest(mut chunks: impl StreamExt<Item = Result<Bytes, axum::Error>> + Unpin) -> Result<(), ReadError> {
-    let mut dropped = 0;
+/// Receives the rest and discards it.
+async fn discard_rest(mut chunks: impl StreamExt<Item = Result<Bytes, axum::Error>> + Unpin) -> Result<(), ReadError> {
+    let mut discarded = 0;
     while let Some(chunk) = chunks.next().await {
-        dropped += chunk?.len();
-        if dropped > DROPPED {
+        discarded += chunk?.len();
+        if discarded > MOST_DISCARDED {
             break;
         }
     }

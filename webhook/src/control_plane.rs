@@ -1,4 +1,4 @@
-//! What the operator publishes for pods: the ConfigMap `countersign-control-plane`, watched and kept as a typed value.
+//! The settings that the operator publishes for agents: a typed copy of ConfigMap `countersign-control-plane`, kept by a watch.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 /// The ConfigMap's name, in the namespace of the webhook.
 pub const CONFIG_MAP: &str = "countersign-control-plane";
 
-/// What an agent must know to find and recognise the issuer.
+/// The settings with which an agent finds and authenticates the issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The control plane's roots, current and next, as PEM.
@@ -23,7 +23,7 @@ pub struct Settings {
     pub issuer: String,
     /// The name in the issuer's certificate.
     pub issuer_name: String,
-    /// The audience of agents' tokens: this installation.
+    /// The audience of agents' tokens, which identifies this installation.
     pub audience: String,
 }
 
@@ -33,12 +33,12 @@ pub enum SettingsError {
     /// A key is absent or empty.
     #[error("ConfigMap {CONFIG_MAP} has no `{0}`: the operator writes it")]
     Absent(&'static str),
-    /// `roots.pem` is not what it should be.
+    /// `roots.pem` is malformed.
     #[error(
         "`roots.pem` of ConfigMap {CONFIG_MAP} holds no certificate, or one that cannot be read: the operator writes it"
     )]
     Roots,
-    /// `issuer` is not what it should be.
+    /// `issuer` is malformed.
     #[error("`issuer` of ConfigMap {CONFIG_MAP} is `{0}`, not an address and a port: the operator writes it")]
     Issuer(String),
 }
@@ -47,7 +47,7 @@ impl Settings {
     /// Reads the ConfigMap's `data`.
     ///
     /// # Errors
-    /// When a key is absent or cannot be what it should be.
+    /// When a key is absent or malformed.
     pub fn read(data: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
         let value = |key: &'static str| {
             data.get(key).map(|value| value.trim()).filter(|value| !value.is_empty()).ok_or(SettingsError::Absent(key))
@@ -72,10 +72,10 @@ impl Settings {
     }
 }
 
-/// The settings as last published; `None` until they have been seen.
+/// The current settings; `None` until they have been read.
 pub type Current = Arc<ArcSwapOption<Settings>>;
 
-/// Keeps `current` up to date for as long as the program runs. What cannot be read, and a deletion, leave the last good
+/// Keeps `current` up to date for as long as the program runs. An unreadable ConfigMap or its deletion leaves the last good
 /// settings in place.
 pub async fn watch(client: Client, namespace: &str, current: Current) {
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);

@@ -1,28 +1,28 @@
-//! The beginning of an AdmissionReview, of which the rest has not arrived or will not be read. API servers write `uid` and
+//! Parses the beginning of an AdmissionReview whose rest has not arrived or will not be read. API servers write `uid` and
 //! `namespace` of a request before its objects.
 
 use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// The longest uid or name of a namespace that is read, in bytes. Kubernetes has none longer.
+/// The longest uid or namespace that is read, in bytes. Kubernetes has none longer.
 pub const LONGEST: usize = 63;
 
-/// What the beginning of a review says.
+/// The fields found in the beginning of a review.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// To be repeated in the answer; none where it is not there, or too long to be one.
+    /// The uid to return in the answer; `None` if absent or too long.
     pub uid: Option<String>,
-    /// The object's namespace; "" where it is not there, or the object is in none.
+    /// The object's namespace; "" if absent, or if the object has none.
     pub namespace: String,
 }
 
-/// Reads as much as there is. What is malformed ends it: that is said once the whole review is read.
+/// Reads as much as there is, and stops at malformed input: the error is reported when the whole review is read.
 #[must_use]
 pub fn head(beginning: &[u8]) -> Head {
     let mut head = Head::default();
     let mut document = serde_json::Deserializer::from_slice(beginning);
-    // The beginning ends somewhere within, so this always fails.
+    // The input ends within the document, so this always fails.
     let _ = ReviewSeed(&mut head).deserialize(&mut document);
     head
 }

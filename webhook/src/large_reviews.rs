@@ -1,6 +1,5 @@
-//! The budget of large reviews. What a pod's author makes large must not cost others: large reviews share slots and bytes of
-//! their own, which ordinary ones never need, and each namespace has few of the slots at a time, so that those of another
-//! namespace come in turn.
+//! The budget of large reviews, so that large objects of one user do not delay others: large reviews share slots and bytes that
+//! ordinary ones never need, and each namespace may use only a few slots at a time.
 
 use std::{
     collections::HashMap,
@@ -17,20 +16,20 @@ use crate::admission::LONGEST_REVIEW;
 
 /// The longest review that is an ordinary one, in bytes.
 pub const LONGEST_ORDINARY: usize = 64 * 1024;
-/// How many large reviews are in memory at the same time.
+/// The most large reviews in memory at the same time.
 pub const SLOTS: usize = 8;
-/// How many bytes these have together: four of the longest.
+/// The most bytes of these together: four of the longest.
 pub const BYTES: usize = 4 * LONGEST_REVIEW;
-/// How many of the slots one namespace has at the same time.
+/// The most slots of one namespace at the same time.
 pub const SLOTS_PER_NAMESPACE: usize = 2;
-/// How many large reviews of one namespace are in flight at the same time, waiting for a slot or in one.
+/// The most large reviews of one namespace in flight at the same time, waiting for a slot or in one.
 pub const MOST_IN_FLIGHT_PER_NAMESPACE: usize = 32;
-/// How many large reviews are in flight at the same time, waiting for a slot or in one.
+/// The most large reviews in flight at the same time, waiting for a slot or in one.
 pub const MOST_IN_FLIGHT: usize = 128;
-/// How long a review waits for its slot. API servers give a webhook 5 s for all.
-pub const WAIT: Duration = Duration::from_secs(2);
+/// Timeout for a slot. API servers wait 5 s for a webhook in all.
+pub const SLOT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes are counted in units of so many.
+/// Bytes are counted in units of this size.
 const UNIT: usize = 1024;
 
 /// Slots and bytes for large reviews.
@@ -39,7 +38,7 @@ pub struct LargeReviews {
     in_flight: Arc<InFlight>,
     slots: Arc<Semaphore>,
     units: Arc<Semaphore>,
-    /// Large reviews are evaluated one after the other, so that a processor is left for ordinary ones.
+    /// Large reviews are evaluated one at a time, so that a processor is left for ordinary ones.
     evaluate: Arc<Semaphore>,
 }
 
@@ -56,24 +55,24 @@ pub enum Busy {
         "{MOST_IN_FLIGHT} other objects whose reviews are larger than 64 KiB are being admitted: try again, or make the object smaller"
     )]
     All,
-    /// It waited for too long.
+    /// It got no slot in time.
     #[error(
-        "objects whose reviews are larger than 64 KiB are admitted one after another, and {WAIT:?} were not enough for those before this one: try again, or make the object smaller"
+        "objects whose reviews are larger than 64 KiB are admitted one after another, and {SLOT_TIMEOUT:?} were not enough for those before this one: try again, or make the object smaller"
     )]
     Wait,
 }
 
-/// A slot, given back when it is dropped.
+/// A slot, released on drop.
 #[derive(Debug)]
 pub(crate) struct Slot {
     _units: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
     _of_namespace: OwnedSemaphorePermit,
-    _member: Member,
+    _guard: InFlightGuard,
 }
 
 impl LargeReviews {
-    /// All slots are free.
+    /// With all slots free.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -84,24 +83,24 @@ impl LargeReviews {
         }
     }
 
-    /// Bytes of the budget that are free.
+    /// The free bytes of the budget.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.units.available_permits() * UNIT
     }
 
-    /// How many large reviews are in flight: in a slot, or waiting for one.
+    /// The large reviews in flight: in a slot, or waiting for one.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.lock().count
     }
 
-    /// Waits for a slot for a review of at most `length` bytes. Those of a namespace come in the order of their arrival, and
-    /// so do the first of all namespaces.
+    /// Waits for a slot for a review of at most `length` bytes. Slots are granted in order of arrival, first within each
+    /// namespace and then among namespaces.
     pub(crate) async fn slot(&self, namespace: &str, length: usize) -> Result<Slot, Busy> {
-        let (member, of_namespace) = InFlight::enter(&self.in_flight, namespace)?;
+        let (guard, of_namespace) = InFlight::add(&self.in_flight, namespace)?;
         let units = u32::try_from(length.min(BYTES).div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let acquired = timeout(WAIT, async {
+        let acquired = timeout(SLOT_TIMEOUT, async {
             let of_namespace = of_namespace.acquire_owned().await?;
             let slot = self.slots.clone().acquire_owned().await?;
             let units = self.units.clone().acquire_many_owned(units).await?;
@@ -109,7 +108,7 @@ impl LargeReviews {
         });
         match acquired.await {
             Ok(Ok((of_namespace, slot, units))) => {
-                Ok(Slot { _units: units, _slot: slot, _of_namespace: of_namespace, _member: member })
+                Ok(Slot { _units: units, _slot: slot, _of_namespace: of_namespace, _guard: guard })
             }
             // The semaphores are never closed.
             Ok(Err(_)) | Err(_) => Err(Busy::Wait),
@@ -138,28 +137,28 @@ struct Namespaces {
     of: HashMap<String, Share>,
 }
 
-/// What a namespace has of the budget.
+/// The reviews and slots of one namespace.
 #[derive(Debug)]
 struct Share {
     count: usize,
     slots: Arc<Semaphore>,
 }
 
-/// One large review in flight, until it is dropped.
+/// Counts one large review as in flight until dropped.
 #[derive(Debug)]
-struct Member {
+struct InFlightGuard {
     in_flight: Arc<InFlight>,
     namespace: String,
 }
 
 impl InFlight {
     fn lock(&self) -> MutexGuard<'_, Namespaces> {
-        // Nothing that could panic is done under the lock.
+        // No code under the lock panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more of `namespace`, whose slots are returned.
-    fn enter(in_flight: &Arc<Self>, namespace: &str) -> Result<(Member, Arc<Semaphore>), Busy> {
+    /// Counts one more of `namespace`, and returns the slots of that namespace.
+    fn add(in_flight: &Arc<Self>, namespace: &str) -> Result<(InFlightGuard, Arc<Semaphore>), Busy> {
         let mut namespaces = in_flight.lock();
         if namespaces.count >= MOST_IN_FLIGHT {
             return Err(Busy::All);
@@ -174,11 +173,11 @@ impl InFlight {
         share.count += 1;
         let slots = share.slots.clone();
         namespaces.count += 1;
-        Ok((Member { in_flight: in_flight.clone(), namespace: namespace.to_owned() }, slots))
+        Ok((InFlightGuard { in_flight: in_flight.clone(), namespace: namespace.to_owned() }, slots))
     }
 }
 
-impl Drop for Member {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let mut namespaces = self.in_flight.lock();
         namespaces.count -= 1;
@@ -200,7 +199,7 @@ mod tests {
     };
     use crate::admission::LONGEST_REVIEW;
 
-    /// A slot that is free now.
+    /// A slot that is immediately free.
     fn at_once(reviews: &LargeReviews, namespace: &str, length: usize) -> Option<Slot> {
         reviews.slot(namespace, length).now_or_never().map(|slot| slot.expect("room to wait"))
     }
@@ -217,7 +216,7 @@ mod tests {
         assert_eq!((longest.len(), reviews.free_bytes()), (BYTES / LONGEST_REVIEW, 0));
         drop(longest);
         assert_eq!((reviews.free_bytes(), reviews.in_flight()), (BYTES, 0));
-        assert!(reviews.in_flight.lock().of.is_empty(), "no namespace is remembered");
+        assert!(reviews.in_flight.lock().of.is_empty(), "no namespace is reguarded");
     }
 
     #[tokio::test]
@@ -240,7 +239,7 @@ mod tests {
         assert_eq!(reviews.slot("flood", 1).await.err(), Some(Busy::Namespace));
         assert!(at_once(&reviews, "shop", 1).is_some());
         let others: Vec<_> = (MOST_IN_FLIGHT_PER_NAMESPACE..MOST_IN_FLIGHT)
-            .map(|index| super::InFlight::enter(&reviews.in_flight, &index.to_string()))
+            .map(|index| super::InFlight::add(&reviews.in_flight, &index.to_string()))
             .collect();
         assert!(others.iter().all(Result::is_ok));
         assert_eq!(reviews.slot("shop", 1).await.err(), Some(Busy::All));

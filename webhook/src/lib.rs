@@ -1,8 +1,8 @@
-//! The webhook: puts the means into pods, and refuses resources which one object alone proves wrong. It does not know who
-//! is entitled to what: of `core::entitlement` it has the parsers of patterns and templates alone. It calls nobody while a
-//! request waits.
+//! The admission webhook: it injects the agent into pods, and refuses resources that are invalid on their own. It does not
+//! decide entitlement: of `core::entitlement` it uses only the parsers of patterns and templates. It makes no calls while it
+//! answers a request.
 //!
-//! Beside it, in a process and with an account of its own, runs the controller of the webhook's CA ([`publish`]): it may write
+//! The controller of the webhook's CA ([`publish`]) is a separate process with its own service account: it may write
 //! `caBundle`, and has no port.
 
 pub mod admission;

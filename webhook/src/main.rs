@@ -1,5 +1,5 @@
-//! The webhook's program: reads its flags, and starts what the library holds. One image, two Deployments: without a command it
-//! answers admission requests; `ca` runs the controller of its CA.
+//! The webhook's program. One image, two Deployments: without a command it answers admission requests; `ca` runs the controller
+//! of its CA.
 
 mod run_ca;
 
@@ -33,11 +33,11 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 /// How long a TLS handshake may take.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// How long requests in flight have to be answered at the end: API servers give a webhook 5 s.
-const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for answering requests in flight at shutdown: API servers wait 5 s for a webhook.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Puts the means into pods, and refuses what one object alone proves wrong.
+/// Injects the agent into pods and validates resources of countersign.dev.
 #[derive(Debug, Parser)]
 #[command(name = "countersign-webhook", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -52,7 +52,7 @@ struct Cli {
 enum Command {
     /// Runs the controller of the webhook's CA: writes `caBundle` and the serving certificate. It has no port.
     Ca(run_ca::Flags),
-    /// Succeeds if the controller that `ca` runs is as asked: for exec probes.
+    /// Succeeds if the controller run by `ca` is live or ready: for exec probes.
     ProbeCa(run_ca::ProbeFlags),
 }
 
@@ -98,25 +98,25 @@ struct Flags {
     #[arg(long, default_value_t = AgentResources::default().memory_limit_mib)]
     agent_memory_limit_mib: u32,
 
-    /// What agents log, as a tracing filter such as `info,countersign_agent=debug`; `info` when this is not given.
+    /// Log filter of agents, as a tracing filter such as `info,countersign_agent=debug`; `info` by default.
     #[arg(long, env = "COUNTERSIGN_AGENT_LOG")]
     agent_log: Option<String>,
 
-    /// A mesh whose sidecars pods get because their namespace is in it, so that the pods do not show it; may be repeated. The
-    /// agent's connection to the issuer is then left out of it by annotation in every pod, else in pods that show it.
+    /// A mesh that adds its sidecar to pods because of their namespace, without a mark on the pod; may be repeated. Annotations
+    /// then exclude the agent's connection to the issuer from it in every pod, otherwise only in pods marked for the mesh.
     #[arg(long, value_enum)]
     mesh: Vec<Mesh>,
 
-    /// How long a replica that is asked to end still answers as before, until no API server sends requests here.
-    #[arg(long, default_value = "5s", value_parser = span)]
+    /// How long a replica still answers after the termination signal, until API servers no longer send it requests.
+    #[arg(long, default_value = "5s", value_parser = duration)]
     drain: Duration,
 
-    /// What is logged, as a tracing filter such as `info,countersign_webhook=debug`.
+    /// Log filter, as a tracing filter such as `info,countersign_webhook=debug`.
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
     log: String,
 }
 
-/// That of musl, with which images are built, has one lock for all threads.
+/// The allocator of musl, with which images are built, has one lock for all threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -129,9 +129,9 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// What every long-running command begins with.
-fn start(log: &str) -> anyhow::Result<()> {
-    // The allocator asks for huge pages, of which most would never be written to.
+/// Initializes logging and TLS, for every long-running command.
+fn initialize(log: &str) -> anyhow::Result<()> {
+    // The allocator requests huge pages, most of which would never be written to.
     let _ = nix::sys::prctl::set_thp_disable(true);
     let filter = EnvFilter::try_new(log).with_context(|| format!("--log: `{log}` is no tracing filter"))?;
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
@@ -141,11 +141,11 @@ fn start(log: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-// Each thread may build an object of 4 MiB for a review, and its allocator keeps memory of its own: with a thread for each
-// processor of a large node that would be more than the container may have.
+// Each thread may build an object of 4 MiB for a review, and its allocator keeps memory of its own. One thread for each
+// processor of a large node would exceed the container's memory limit.
 #[tokio::main(worker_threads = 2)]
 async fn serve(flags: Flags) -> anyhow::Result<()> {
-    start(&flags.log)?;
+    initialize(&flags.log)?;
     let resources = AgentResources {
         cpu: flags.agent_cpu,
         cpu_limit: flags.agent_cpu_limit,
@@ -155,7 +155,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     resources.check().map_err(anyhow::Error::msg)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
     let (settings, certificate) = (Current::default(), Arc::new(tls::Certificate::default()));
-    let (until, serves_until) = watch::channel(None);
+    let (expiry, serves_until) = watch::channel(None);
     let name = names(&flags.namespace, &flags.service).into_iter().next().context("the Service has a name")?;
     let options = AgentOptions {
         image: flags.agent_image,
@@ -165,7 +165,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         meshes: flags.mesh,
     };
     let metrics = Metrics::new();
-    let reader = Reader { name, certificate: certificate.clone(), serves_until: until, metrics: metrics.certificate() };
+    let reader =
+        Reader { name, certificate: certificate.clone(), serves_until: expiry, metrics: metrics.certificate() };
     let draining = AtomicBool::new(false);
     let (settings_read, large_reviews) = (settings.clone(), LargeReviews::new());
     let app = Arc::new(App { options, settings: settings_read, metrics, large_reviews, serves_until, draining });
@@ -173,36 +174,36 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let handle = Handle::new();
     let config = RustlsConfig::from_config(tls::config(certificate).context("TLS 1.3 cannot be set up")?);
     let https = axum_server::bind_rustls(flags.listen_https, config)
-        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_WITHIN))
+        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_TIMEOUT))
         .handle(handle.clone());
     let http = axum_server::bind(flags.listen_http);
     tracing::info!(https = %flags.listen_https, http = %flags.listen_http, "countersign-webhook starts");
     tokio::select! {
-        // Ends well once it has drained.
+        // Returns without an error once it has drained.
         served = https.serve(server::admission(app.clone()).into_make_service()) => served.context("the admission server ended")?,
         served = http.serve(server::observation(app.clone()).into_make_service()) => served.context("the HTTP server ended")?,
         () = reader.watch(client.clone(), &flags.namespace) => anyhow::bail!("the watch of the serving certificate ended"),
         () = control_plane::watch(client, &flags.namespace, settings) => anyhow::bail!("the watch of the control plane's settings ended"),
-        ended = drain(&app, &handle, flags.drain) => ended?,
+        drained = drain(&app, &handle, flags.drain) => drained?,
     }
     tracing::info!("countersign-webhook ends");
     Ok(())
 }
 
-/// Waits for the signal to end. Then readiness goes, and everything is answered as before until no API server knows of this
-/// replica any more; then connections are told to go elsewhere, and what is being answered is answered.
-async fn drain(app: &App, handle: &Handle<SocketAddr>, span: Duration) -> anyhow::Result<()> {
-    asked_to_end().await?;
-    tracing::info!(?span, "countersign-webhook drains");
+/// Waits for the termination signal. Then the replica reports that it is not ready, keeps answering for `grace` while API
+/// servers stop using it, closes its connections, and finishes the requests in flight.
+async fn drain(app: &App, handle: &Handle<SocketAddr>, grace: Duration) -> anyhow::Result<()> {
+    termination_signal().await?;
+    tracing::info!(?grace, "countersign-webhook drains");
     app.draining.store(true, Ordering::Relaxed);
-    tokio::time::sleep(span).await;
-    handle.graceful_shutdown(Some(LAST_ANSWERS_WITHIN));
-    // The admission server ends now, and the program with it.
+    tokio::time::sleep(grace).await;
+    handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
+    // The admission server returns now, which ends the program.
     std::future::pending().await
 }
 
-/// Waits for the signal to end.
-async fn asked_to_end() -> anyhow::Result<()> {
+/// Waits for SIGTERM or SIGINT.
+async fn termination_signal() -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
@@ -211,7 +212,7 @@ async fn asked_to_end() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn span(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = text.parse().context("write a span such as 24h, 90m or 30s")?;
-    Duration::try_from(span).context("write a span above zero")
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let duration: jiff::SignedDuration = text.parse().context("write a duration such as 24h, 90m or 30s")?;
+    Duration::try_from(duration).context("write a duration above zero")
 }

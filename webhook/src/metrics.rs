@@ -1,4 +1,4 @@
-//! Prometheus metrics. Labels are closed lists: never a name that a user chose.
+//! Prometheus metrics. Label values are closed lists and never contain names chosen by users.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// What is counted.
+/// All metrics of the webhook.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -18,14 +18,14 @@ pub struct Metrics {
     certificate: CertificateMetrics,
 }
 
-/// What is to be seen of the serving certificate.
+/// Metrics of the serving certificate.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateMetrics {
     expires: Gauge,
 }
 
 impl CertificateMetrics {
-    /// When the serving certificate ends.
+    /// Sets when the serving certificate expires.
     pub fn expires(&self, at: Timestamp) {
         self.expires.set(at.as_second());
     }
@@ -61,7 +61,7 @@ impl Metrics {
         Self { registry, admissions, seconds, certificate }
     }
 
-    /// Those of the serving certificate.
+    /// The metrics of the serving certificate.
     #[must_use]
     pub fn certificate(&self) -> CertificateMetrics {
         self.certificate.clone()
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_certificate_is_told() {
+    fn the_expiry_of_the_certificate_is_reported() {
         let metrics = Metrics::new();
         metrics.certificate().expires("2026-01-01T00:00:00Z".parse().unwrap());
         let text = metrics.text();

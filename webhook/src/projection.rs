@@ -1,81 +1,81 @@
-//! Reads the parts of a JSON document that somebody needs. Everything else is skipped without being built, so that what a
-//! document costs in memory depends on what is read of it and never on what its author put beside that.
+//! Reads selected parts of a JSON document. Everything else is skipped without being built, so that the memory used depends
+//! only on the selected parts.
 
 use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, value::RawValue};
 
-/// What is read of a value. A list where only an object's fields are read becomes an empty list, and the other way round, so
-/// that its type can still be seen; other values are read as they are.
+/// The part of a value that is read. A list in place of an object becomes an empty list, and the other way round, so that its
+/// type remains visible; other values are read as they are.
 #[derive(Debug)]
 pub(crate) enum Part {
-    /// Everything in it.
+    /// The whole value.
     Whole,
-    /// A text of at most so many bytes, a number or a boolean.
+    /// A string of at most this many bytes, a number or a boolean.
     Scalar(usize),
     /// These fields of an object.
     Fields(&'static [(&'static str, Part)]),
-    /// The fields of an object whose names the function accepts, and this of each.
+    /// The fields of an object whose names the function accepts, and the part of each that is read.
     Entries(fn(&str) -> bool, &'static Part),
     /// The items of a list.
     List(List),
 }
 
-/// What is read of a list.
+/// The part of a list that is read.
 #[derive(Debug)]
 pub(crate) struct List {
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub(crate) field: &'static str,
-    /// How many items it may have.
+    /// The most items.
     pub(crate) most: usize,
-    /// What is read of an item, given its `name` and `mountPath`; `None`: the item is left out.
+    /// Selects the part of an item by its `name` and `mountPath`; `None`: the item is skipped.
     pub(crate) item: fn(&Value) -> Option<&'static Part>,
 }
 
-/// What a list's items are chosen by.
+/// The fields by which items of a list are selected.
 static HEAD: Part = Part::Fields(&[("name", Part::Scalar(LONGEST_PATH)), ("mountPath", Part::Scalar(LONGEST_PATH))]);
 /// The longest `name` read, in bytes: Kubernetes allows 253 at most.
 pub(crate) const LONGEST_NAME: usize = 253;
 /// The longest path read, in bytes, as Linux has it.
 pub(crate) const LONGEST_PATH: usize = 4096;
 
-/// What all the values built of one document may occupy in memory, in bytes by estimate.
+/// The most memory for all values built from one document, in bytes (an estimate).
 pub(crate) const MOST_MEMORY: usize = 4 * 1024 * 1024;
-/// Estimates for 64 bits: an object's first node, and a value with its place in a list or object.
+/// Estimates on 64-bit platforms: the first node of an object, and a value with its entry in a list or object.
 const OBJECT: usize = 640;
 const VALUE: usize = 96;
 
-/// Why a document is not read.
+/// Why a document cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// A list is longer than any that is read.
+    /// A list has too many items.
     #[error("{field} has {count} items, of which Countersign accepts at most {most}: use fewer")]
     TooMany {
         /// The list.
         field: &'static str,
         /// How many items it has.
         count: usize,
-        /// How many it may have.
+        /// The most items.
         most: usize,
     },
-    /// A text is longer than any that is read.
+    /// A string is too long.
     #[error("field {field} has a value of {length} bytes, of which Countersign accepts at most {most}: shorten it")]
     TooLong {
         /// The field's name.
         field: String,
         /// Its length.
         length: usize,
-        /// How long it may be.
+        /// The longest length.
         most: usize,
     },
-    /// What must be read is too much in all.
+    /// The selected parts need too much memory.
     #[error(
         "what Countersign must read of the object needs more than {} MiB of memory: use fewer containers, volumes, mounts or entries, or shorter ones",
         MOST_MEMORY / (1024 * 1024)
     )]
     TooMuch,
-    /// It is no JSON that an API server writes: nested too deeply, or with one field twice.
+    /// It is not JSON as API servers write it: nested too deeply, or with a duplicate field.
     #[error("the object cannot be read: {0}")]
     Malformed(String),
 }
@@ -102,9 +102,9 @@ pub(crate) fn project(document: &RawValue, part: &'static Part) -> Result<Value,
         .map_err(|error| reader.limit.take().unwrap_or_else(|| Unreadable::Malformed(error.to_string())))
 }
 
-/// One reading of a document.
+/// State of reading one document.
 struct Reader {
-    /// Of [`MOST_MEMORY`].
+    /// The rest of [`MOST_MEMORY`].
     left: Cell<usize>,
     /// The limit that was exceeded; serde's own error carries only its text.
     limit: Cell<Option<Unreadable>>,
@@ -238,7 +238,7 @@ impl PartSeed<'_> {
                 let limit = Unreadable::TooMany { field: list.field, count, most: list.most };
                 return Err(self.reader.exceeded(limit));
             }
-            // What only chooses is not kept, so it is not charged.
+            // The fields used for selection are not kept, so they are not charged.
             let left = self.reader.left.get();
             let head = self.reader.read(item, &HEAD, list.field).map_err(A::Error::custom)?;
             self.reader.left.set(left);
@@ -250,7 +250,7 @@ impl PartSeed<'_> {
     }
 }
 
-/// Reads a field's name: the name and what is read of the field; `None`: the field is skipped.
+/// Reads a field's name and selects its part; `None`: the field is skipped.
 struct KeySeed(&'static Part);
 
 impl<'de> DeserializeSeed<'de> for KeySeed {
@@ -278,7 +278,7 @@ impl<'de> Visitor<'de> for KeySeed {
 }
 
 impl KeySeed {
-    /// What is read of the object's field `key`.
+    /// The part of the field `key` that is read.
     fn part_of(&self, key: &str) -> Option<&'static Part> {
         match self.0 {
             Part::Whole => Some(self.0),
@@ -356,7 +356,7 @@ mod tests {
         assert!(read(&format!(r#"{{"other":{}}}"#, repeated(r#"{"a":1}"#))).is_ok(), "what is skipped costs nothing");
     }
 
-    // An API server writes each field once. Where it is skipped nobody depends on it.
+    // An API server writes each field once. A duplicate of a skipped field has no effect.
     #[test]
     fn a_field_that_is_there_twice_is_refused_where_it_is_read() {
         for document in [

@@ -1,9 +1,10 @@
-//! The controller of the webhook's CA. Observe, decide, apply for the Secret of the CA, `caBundle` of both configurations, and
-//! the Secret of the serving certificate. Several replicas do this at once: each object is fenced by its resourceVersion, and
-//! all are read before the CA's Secret. A replica that saw an older CA cannot write an older `caBundle` or certificate.
+//! The controller of the webhook's CA. It observes, decides and applies for the Secret of the CA, `caBundle` of both
+//! configurations, and the Secret of the serving certificate. Several replicas run at once: each write is fenced by
+//! resourceVersion, and the CA's Secret is read last, so a replica that read an older CA cannot write an older `caBundle` or
+//! certificate.
 //!
-//! It is a program of its own, with an account of its own and no port: whoever takes over the process that answers admission
-//! requests can neither change the configurations nor write a Secret.
+//! It is a separate process with its own service account and no port: compromising the process that answers admission requests
+//! gives no rights to the configurations or the Secrets.
 
 mod configurations;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use tokio::time::timeout;
 use zeroize::Zeroize as _;
 
 use crate::{
-    ca::{self, CaError, CaState, Lives, Plan, Served, Serving},
+    ca::{self, CaError, CaState, IssuedCertificate, Plan, ServedCertificate, ValidityPeriods},
     health::Health,
     serving::{self, ServingCertificate},
 };
@@ -35,45 +36,46 @@ pub const SECRET: &str = "countersign-webhook-ca";
 pub const CONFIGURATION: &str = "countersign";
 /// The type of the CA's Secret.
 pub const SECRET_TYPE: &str = "countersign.dev/webhook-ca";
-/// Who owns `caBundle`. Of earlier releases it was the webhook itself: kept, so that an upgrade changes no owner.
+/// The field manager of `caBundle`. The name is that of earlier releases, so that an upgrade changes no owner.
 pub const FIELD_MANAGER: &str = "countersign-webhook";
 
 const KEY: &str = "ca";
-/// How often the Secrets and the configurations are looked at, were all watches silent.
+/// The longest time between two reconciliations, without any event of the watches.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// The shortest pause between two looks.
-const LEAST: Duration = Duration::from_millis(200);
-const RETRY: Duration = Duration::from_secs(2);
-/// How long one look may take.
-const LOOK_WITHIN: Duration = Duration::from_secs(60);
-/// How long API servers are given to notice a `caBundle` that was just written, while there is a certificate to go on with.
-const NOTICED: Duration = Duration::from_secs(2);
+/// The shortest pause between two reconciliations.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+/// The pause after a failure.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Timeout of one reconciliation.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for API servers to notice a new `caBundle`, while there is a certificate that can still be served.
+const BUNDLE_PROPAGATION: Duration = Duration::from_secs(2);
 
 /// Why publishing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another replica wrote first.
-    #[error("another changed {0} first")]
-    Raced(&'static str),
-    /// The API server refused or was not there.
+    #[error("{0} was changed concurrently")]
+    Conflict(&'static str),
+    /// The API server refused or was unreachable.
     #[error("cannot {what}")]
     Api {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
         /// Why it failed.
         #[source]
         source: kube::Error,
     },
-    /// The API server refused a Secret or was not there.
+    /// The API server refused a Secret or was unreachable.
     #[error("cannot write {what}")]
     Write {
-        /// What was to be written.
+        /// The object that was written.
         what: &'static str,
         /// Why it failed.
         #[source]
         source: kube::Error,
     },
-    /// The API server took `caBundle`, but has another.
+    /// The API server accepted `caBundle`, but stored another value.
     #[error(
         "caBundle of {0} countersign was written and is not there: another admission controller removes it; exempt it"
     )]
@@ -81,65 +83,67 @@ pub enum PublishError {
     /// The CA failed.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The API server did not answer.
-    #[error("the API server has not answered within {LOOK_WITHIN:?}")]
-    Late,
+    /// The API server did not answer in time.
+    #[error("the API server has not answered within {RECONCILE_TIMEOUT:?}")]
+    Timeout,
 }
 
-/// What is needed to publish.
+/// The controller of the webhook's CA.
 pub struct Publisher {
     secrets: Api<Secret>,
-    touched: Api<PartialObjectMeta<Secret>>,
+    secret_metadata: Api<PartialObjectMeta<Secret>>,
     configurations: Configurations,
     names: Vec<String>,
-    lives: Lives,
+    periods: ValidityPeriods,
     health: PathBuf,
 }
 
-/// The names by which API servers call the webhook, that which they verify first.
+/// The names by which API servers call the webhook; the first is the one they verify.
 #[must_use]
 pub fn names(namespace: &str, service: &str) -> Vec<String> {
     vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
 }
 
 impl Publisher {
-    /// For the webhook behind `service` in `namespace`; how it fares is written to the file `health`.
+    /// For the webhook behind `service` in `namespace`. Its health is written to the file `health`.
     #[must_use]
-    pub fn new(client: Client, (namespace, service): (&str, &str), lives: Lives, health: PathBuf) -> Self {
+    pub fn new(client: Client, (namespace, service): (&str, &str), periods: ValidityPeriods, health: PathBuf) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
-            touched: Api::namespaced(client.clone(), namespace),
+            secret_metadata: Api::namespaced(client.clone(), namespace),
             configurations: Configurations::new(client),
             names: names(namespace, service),
-            lives,
+            periods,
             health,
         }
     }
 
-    /// Publishes for as long as the program runs.
+    /// Reconciles for as long as the program runs.
     pub async fn run(self) {
         let mut changes = std::pin::pin!(self.changes());
         let mut in_place_at = None;
         loop {
-            let looked = timeout(LOOK_WITHIN, self.once(Timestamp::now())).await.unwrap_or(Err(PublishError::Late));
-            let looked_at = Timestamp::now();
-            let (pause, problem) = match looked {
+            let result = timeout(RECONCILE_TIMEOUT, self.reconcile(Timestamp::now()))
+                .await
+                .unwrap_or(Err(PublishError::Timeout));
+            let reconciled_at = Timestamp::now();
+            let (pause, problem) = match result {
                 Ok(pause) => {
-                    in_place_at = Some(looked_at);
+                    in_place_at = Some(reconciled_at);
                     (pause, None)
                 }
-                Err(PublishError::Raced(what)) => {
-                    tracing::debug!(what, "another replica was first; looking again");
-                    (LEAST, Some(PublishError::Raced(what).to_string()))
+                Err(PublishError::Conflict(what)) => {
+                    tracing::debug!(what, "another replica was first; reconciling again");
+                    (MIN_PAUSE, Some(PublishError::Conflict(what).to_string()))
                 }
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::error!(%error, cause, "the webhook's certificates are not up to date; trying again");
-                    (RETRY, Some(error.to_string()))
+                    (RETRY_DELAY, Some(error.to_string()))
                 }
             };
-            if let Err(error) = (Health { looked_at, in_place_at, problem }).write(&self.health) {
-                tracing::error!(%error, file = %self.health.display(), "cannot write what probes read");
+            if let Err(error) = (Health { reconciled_at, in_place_at, problem }).write(&self.health) {
+                tracing::error!(%error, file = %self.health.display(), "cannot write the health file");
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -148,15 +152,17 @@ impl Publisher {
         }
     }
 
-    /// Whenever another writes what this reads: manifests applied again, another replica, a person.
+    /// Events of all objects that are read: applied manifests, other replicas, manual changes.
     fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
-        let secrets =
-            stream::select(touched(self.touched.clone(), SECRET), touched(self.touched.clone(), serving::SECRET));
+        let secrets = stream::select(
+            changes_of(self.secret_metadata.clone(), SECRET),
+            changes_of(self.secret_metadata.clone(), serving::SECRET),
+        );
         stream::select(secrets, self.configurations.changes())
     }
 
-    /// Returns when to look again.
-    async fn once(&self, now: Timestamp) -> Result<Duration, PublishError> {
+    /// Returns the time until the next reconciliation.
+    async fn reconcile(&self, now: Timestamp) -> Result<Duration, PublishError> {
         loop {
             let observed = self.configurations.observe().await?;
             let what = "read Secret countersign-webhook-tls";
@@ -167,13 +173,13 @@ impl Publisher {
             let state = stored(secret.as_ref());
             secret.iter_mut().for_each(wipe);
             let state = state?;
-            match ca::next(&state, self.lives, now) {
+            match ca::next(&state, self.periods, now) {
                 Plan::Keep => return self.publish(&observed, served, &state, now).await,
                 plan => {
                     tracing::info!(?plan, "changing the webhook's CA");
                     let data = BTreeMap::from([(
                         KEY.to_owned(),
-                        ByteString(state.after(&plan, self.lives, now)?.to_bytes().to_vec()),
+                        ByteString(state.after(&plan, self.periods, now)?.to_bytes().to_vec()),
                     )]);
                     let what = "Secret countersign-webhook-ca";
                     self.store(secret, (SECRET, SECRET_TYPE), data, what).await?;
@@ -182,7 +188,7 @@ impl Publisher {
         }
     }
 
-    /// `caBundle` first; then a certificate that it verifies.
+    /// Sets `caBundle` first; then stores a certificate that it verifies.
     async fn publish(
         &self,
         observed: &Observed,
@@ -197,9 +203,9 @@ impl Publisher {
         }
         let served = match served(secret.as_ref(), &self.names, state, now) {
             Some(served) if !state.is_due(&served, now) => served,
-            Some(served) if changed && served.verify(&bundle, now).is_ok() => return Ok(NOTICED),
+            Some(served) if changed && served.verify(&bundle, now).is_ok() => return Ok(BUNDLE_PROPAGATION),
             _ => {
-                let Serving { certificate, key, served } = state.issue(&self.names, now)?;
+                let IssuedCertificate { certificate, key, served } = state.issue(&self.names, now)?;
                 for name in &self.names {
                     served.verify_for(&bundle, name, now)?;
                 }
@@ -211,11 +217,11 @@ impl Publisher {
                 served
             }
         };
-        let next = ca::next_event(state, self.lives, &served, now);
-        Ok(Duration::try_from(now.duration_until(next)).unwrap_or_default().clamp(LEAST, INTERVAL))
+        let next = ca::next_event(state, self.periods, &served, now);
+        Ok(Duration::try_from(now.duration_until(next)).unwrap_or_default().clamp(MIN_PAUSE, INTERVAL))
     }
 
-    /// Writes over the version that was read.
+    /// Replaces the version that was read, or creates the Secret.
     async fn store(
         &self,
         before: Option<Secret>,
@@ -246,14 +252,14 @@ impl Publisher {
                 wipe(&mut stored);
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if status.code == 409 => Err(PublishError::Raced(what)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(PublishError::Conflict(what)),
             Err(source) => Err(PublishError::Write { what, source }),
         }
     }
 }
 
-/// Whenever the object of this name is written. Without it (a role of an earlier release) there still are the intervals.
-fn touched<K>(api: Api<PartialObjectMeta<K>>, name: &str) -> impl Stream<Item = ()> + Send + Unpin + 'static + use<K>
+/// Changes of the named object. Without permission to watch (a role of an earlier release) only [`INTERVAL`] applies.
+fn changes_of<K>(api: Api<PartialObjectMeta<K>>, name: &str) -> impl Stream<Item = ()> + Send + Unpin + 'static + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
@@ -262,7 +268,7 @@ where
     events.filter_map(|event| std::future::ready(event.ok().map(drop))).boxed()
 }
 
-/// Overwrites the keys that a Secret holds.
+/// Zeroizes the keys in a Secret.
 fn wipe(secret: &mut Secret) {
     secret.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|value| value.0.zeroize());
 }
@@ -273,14 +279,14 @@ fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
     CaState::from_bytes(&bytes.0)
 }
 
-/// What is known of the certificate that is stored; none if it cannot be served, and so is issued anew.
-fn served(secret: Option<&Secret>, names: &[String], state: &CaState, now: Timestamp) -> Option<Served> {
+/// The stored certificate; `None` if it cannot be served and must be replaced.
+fn served(secret: Option<&Secret>, names: &[String], state: &CaState, now: Timestamp) -> Option<ServedCertificate> {
     let stored = ServingCertificate::stored(secret?);
     let checked = stored.and_then(|stored| names.iter().try_for_each(|name| stored.check(name, now)).map(|()| stored));
     match checked {
         Ok(stored) => Some(state.served(&stored, now)),
         Err(error) => {
-            tracing::warn!(%error, "another serving certificate is issued");
+            tracing::warn!(%error, "the stored serving certificate is replaced");
             None
         }
     }

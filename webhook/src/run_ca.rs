@@ -1,18 +1,18 @@
-//! The commands `ca` and `probe-ca`: the controller of the webhook's CA, and what its exec probes run.
+//! The commands `ca` and `probe-ca`: the controller of the webhook's CA, and its exec probes.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use countersign_webhook::{
-    ca::Lives,
+    ca::ValidityPeriods,
     health::{self, Health},
     publish::Publisher,
 };
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::{asked_to_end, span, start};
+use crate::{duration, initialize, termination_signal};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -24,64 +24,65 @@ pub(crate) struct Flags {
     #[arg(long, default_value = "countersign-webhook")]
     service: String,
 
-    /// How long an authority of the CA lives, in hours and smaller units such as `2160h`; at half of it a successor is
-    /// prepared. At least twice the sum of --serving-life and --ca-notice.
-    #[arg(long, default_value = "2160h", value_parser = span)]
-    ca_life: Duration,
+    /// Validity of an authority of the CA, in hours and smaller units such as `2160h`; at half of it a successor is prepared.
+    /// At least twice the sum of --serving-validity and --ca-propagation-delay.
+    #[arg(long, default_value = "2160h", value_parser = duration)]
+    ca_validity: Duration,
 
-    /// How long an authority is in `caBundle` before it signs: more than API servers take to notice, and than clocks differ.
-    #[arg(long, default_value = "2h", value_parser = span)]
-    ca_notice: Duration,
+    /// How long an authority is in `caBundle` before it signs. It must exceed both the time in which API servers notice a
+    /// change and the differences between clocks.
+    #[arg(long, default_value = "2h", value_parser = duration)]
+    ca_propagation_delay: Duration,
 
-    /// How long a serving certificate lives; at half of it a new one is issued. The other half is how long the webhook goes on
-    /// without this controller.
-    #[arg(long, default_value = "720h", value_parser = span)]
-    serving_life: Duration,
+    /// Validity of a serving certificate; at half of it a new one is issued. The webhook keeps serving for the other half if
+    /// this controller is not running.
+    #[arg(long, default_value = "720h", value_parser = duration)]
+    serving_validity: Duration,
 
-    /// Where `probe-ca` reads how this controller fares.
+    /// File with this controller's health, read by `probe-ca`.
     #[arg(long, default_value = "/run/countersign-webhook-ca/health")]
     health_file: PathBuf,
 
-    /// What is logged, as a tracing filter such as `info,countersign_webhook=debug`.
+    /// Log filter, as a tracing filter such as `info,countersign_webhook=debug`.
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
     log: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ProbeFlags {
-    /// What is asked.
+    /// The probe.
     #[arg(value_enum)]
     probe: Probe,
 
-    /// What `ca` has as --health-file.
+    /// The value of `ca --health-file`.
     #[arg(long, default_value = "/run/countersign-webhook-ca/health")]
     health_file: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Probe {
-    /// Whether it still looks.
+    /// The controller is not stuck.
     Live,
-    /// Whether `caBundle` and the serving certificate are in place.
+    /// `caBundle` and the serving certificate are in place.
     Ready,
 }
 
 #[tokio::main]
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
-    start(&flags.log)?;
-    let lives = Lives::new(flags.ca_life, flags.serving_life, flags.ca_notice)?;
+    initialize(&flags.log)?;
+    let periods = ValidityPeriods::new(flags.ca_validity, flags.serving_validity, flags.ca_propagation_delay)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
-    let publisher = Publisher::new(client, (&flags.namespace, &flags.service), lives, flags.health_file);
+    let publisher = Publisher::new(client, (&flags.namespace, &flags.service), periods, flags.health_file);
     tracing::info!("the controller of the webhook's CA starts");
     tokio::select! {
         () = publisher.run() => {}
-        ended = asked_to_end() => ended?,
+        signal = termination_signal() => signal?,
     }
     tracing::info!("the controller of the webhook's CA ends");
     Ok(())
 }
 
-/// Reads a file and a clock, and nothing else: kubelets run it every few seconds.
+/// Reads only a file and the clock: kubelets run it every few seconds.
 pub(crate) fn probe(flags: &ProbeFlags) -> anyhow::Result<()> {
     let file = &flags.health_file;
     let health =

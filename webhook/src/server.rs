@@ -1,4 +1,4 @@
-//! The two servers: admission over TLS, and `/metrics`, `/healthz`, `/readyz` in the clear.
+//! The two HTTP servers: admission over TLS, and `/metrics`, `/healthz`, `/readyz` without TLS.
 
 use std::{
     sync::{
@@ -27,47 +27,47 @@ use crate::{
     admission::{self, Answer, LONGEST_REVIEW},
     body::{self, Read, ReadError},
     control_plane::Current,
-    inject::{AgentOptions, Asked},
+    inject::{AgentOptions, Trigger},
     large_reviews::LargeReviews,
     metrics::Metrics,
 };
 
-/// What the servers share.
+/// State shared by both servers.
 pub struct App {
-    /// The agent as the installation wants it.
+    /// The installation's settings for the agent container.
     pub options: AgentOptions,
-    /// What the operator published.
+    /// The settings published by the operator.
     pub settings: Current,
-    /// Counts.
+    /// The metrics.
     pub metrics: Metrics,
-    /// The budget of large reviews, of both kinds of admission.
+    /// The budget of large reviews, for both kinds of admission.
     pub large_reviews: LargeReviews,
-    /// When the certificate that is served ends; `None` until there is one.
+    /// When the served certificate expires; `None` until there is one.
     pub serves_until: watch::Receiver<Option<Timestamp>>,
-    /// Whether this replica is about to end: it still answers, and asks not to be asked.
+    /// Whether this replica is shutting down: it still answers, but is not ready.
     pub draining: AtomicBool,
 }
 
-/// Admission.
+/// The admission server's routes.
 pub fn admission(app: Arc<App>) -> Router {
     Router::new()
-        .route("/mutate-pods/by-pod", post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByPod, body)))
+        .route("/mutate-pods/by-pod", post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::PodLabel, body)))
         .route(
             "/mutate-pods/by-namespace",
-            post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespace, body)),
+            post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::NamespaceLabel, body)),
         )
         .route(
             "/mutate-pods/by-namespace-otherwise",
-            post(|app: State<Arc<App>>, body: Body| mutate(app, Asked::ByNamespaceOtherwise, body)),
+            post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::UnsupportedNamespaceLabel, body)),
         )
         .route("/validate", post(validate))
-        .layer(middleware::from_fn_with_state(app.clone(), retire))
+        .layer(middleware::from_fn_with_state(app.clone(), close_while_draining))
         .with_state(app)
 }
 
-/// While this replica drains, each answer ends its connection. API servers keep connections of HTTP/1.1 for their next call, and
-/// a call that meets the close of one fails: so they are to be closed by the one who calls.
-async fn retire(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// While this replica drains, each response asks the API server to close its connection. API servers reuse HTTP/1.1
+/// connections, and a call on a connection that the server closes at the same time fails.
+async fn close_while_draining(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let keeps_alive = request.version() == Version::HTTP_11;
     let mut response = next.run(request).await;
     if keeps_alive && app.draining.load(Ordering::Relaxed) {
@@ -76,7 +76,7 @@ async fn retire(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     response
 }
 
-/// Health and metrics.
+/// The routes of health and metrics.
 pub fn observation(app: Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -85,9 +85,9 @@ pub fn observation(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn mutate(State(app): State<Arc<App>>, asked: Asked, body: Body) -> Response {
+async fn mutate(State(app): State<Arc<App>>, trigger: Trigger, body: Body) -> Response {
     let decide = move |app: &App, request: &admission::Request<'_>| {
-        admission::mutate(request, asked, &app.options, app.settings.load().as_deref())
+        admission::mutate(request, trigger, &app.options, app.settings.load().as_deref())
     };
     answer(&app, "mutate", body, decide).await
 }
@@ -105,11 +105,11 @@ async fn answer(
     match body::read(body, &app.large_reviews).await {
         Ok(Read::Ordinary(bytes)) => evaluate(app, endpoint, &bytes, decide),
         Ok(Read::Large(bytes, slot)) => {
-            let (app, turn) = (app.clone(), app.large_reviews.evaluate().await);
-            // It goes on when the caller has gone, so what it holds goes with it.
+            let (app, permit) = (app.clone(), app.large_reviews.evaluate().await);
+            // The evaluation continues if the caller disconnects, so it owns the slot and the permit.
             let evaluated = spawn_blocking(move || {
                 let response = evaluate(&app, endpoint, &bytes, decide);
-                drop((bytes, slot, turn));
+                drop((bytes, slot, permit));
                 response
             });
             evaluated.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
@@ -139,8 +139,8 @@ fn evaluate(
     review(&answer, &request.uid)
 }
 
-/// Answers for a review that was not read: with a review where its beginning named its uid, so that whoever made the object
-/// is shown the reason.
+/// Answers a review that was not read. If its beginning contains the uid, the answer is a review, so that the user who created
+/// the object sees the reason.
 fn refuse(app: &App, endpoint: &'static str, unread: ReadError) -> Response {
     let (status, reason, head, message) = match unread {
         ReadError::TooLarge(head) => (
@@ -167,14 +167,14 @@ fn review(answer: &Answer, uid: &str) -> Response {
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match waiting(&app, Timestamp::now()) {
+    match not_ready_reason(&app, Timestamp::now()) {
         None => "ok\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
 }
 
-/// Why no request is to be sent here.
-fn waiting(app: &App, now: Timestamp) -> Option<&'static str> {
+/// Why this replica is not ready, if it is not.
+fn not_ready_reason(app: &App, now: Timestamp) -> Option<&'static str> {
     if app.draining.load(Ordering::Relaxed) {
         return Some("not ready: about to end\n");
     }

@@ -1,6 +1,6 @@
-//! The serving certificate as it is stored: Secret `countersign-webhook-tls`, written by the controller of the webhook's CA and
-//! watched by each serving replica. It is watched and not mounted: a mounted Secret reaches the container a minute or more
-//! after it was written, in which a certificate that had to be replaced at once would still be served.
+//! The stored serving certificate: Secret `countersign-webhook-tls`, written by the controller of the webhook's CA and watched by
+//! each serving replica. It is not mounted, because a mounted Secret is updated a minute or more after it was written; an
+//! urgently replaced certificate would be served until then.
 
 use std::sync::Arc;
 
@@ -33,16 +33,16 @@ pub const CHAIN: &str = "tls.crt";
 /// The Secret's key of the private key, PEM.
 pub const KEY: &str = "tls.key";
 
-/// Why what is stored cannot be served.
+/// Why the stored certificate cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
     /// A key is absent.
     #[error("Secret {SECRET} has no key `{0}`")]
     Absent(&'static str),
-    /// A key is not what it should be.
+    /// A key is malformed.
     #[error("`{0}` of Secret {SECRET} cannot be read")]
     Unreadable(&'static str),
-    /// Certificate and key are not of each other, or the key is of an unknown kind.
+    /// Certificate and key do not match, or the key is of an unknown kind.
     #[error("`tls.crt` and `tls.key` of Secret {SECRET} do not belong together: {0}")]
     Mismatch(rustls::Error),
     /// The certificate is for another name.
@@ -53,7 +53,7 @@ pub enum ServingError {
     Expired(Timestamp),
 }
 
-/// A certificate whose key belongs to it.
+/// A certificate with its matching key.
 #[derive(Debug)]
 pub struct ServingCertificate {
     certified: CertifiedKey,
@@ -66,14 +66,14 @@ impl ServingCertificate {
     /// Reads a chain, leaf first, and the leaf's key, both PEM.
     ///
     /// # Errors
-    /// When one cannot be read, or they do not belong together.
+    /// When one cannot be read, or they do not match.
     pub fn read(chain: &[u8], key: &[u8]) -> Result<Self, ServingError> {
         let unreadable = || ServingError::Unreadable(CHAIN);
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
         let chain = chain.map_err(|_| unreadable())?;
         let leaf = chain.first().cloned().ok_or_else(unreadable)?;
         let mut key = PrivateKeyDer::from_pem_slice(key).map_err(|_| ServingError::Unreadable(KEY))?;
-        // By reference: `CertifiedKey::from_der` would leave a copy of the key behind that nobody wipes.
+        // By reference: `CertifiedKey::from_der` would leave a copy of the key that is not zeroized.
         let signing = any_supported_type(&key);
         key.zeroize();
         let certified = CertifiedKey::new(chain, signing.map_err(ServingError::Mismatch)?);
@@ -94,10 +94,10 @@ impl ServingCertificate {
         Self::read(&value(CHAIN)?.0, &value(KEY)?.0)
     }
 
-    /// Whether an API server that calls `name` could accept it at `now`, as far as can be told without its `caBundle`.
+    /// Checks everything that an API server calling `name` at `now` verifies, except the chain to its `caBundle`.
     ///
     /// # Errors
-    /// When it could not.
+    /// When the API server would reject it.
     pub fn check(&self, name: &str, now: Timestamp) -> Result<(), ServingError> {
         if now >= self.not_after {
             return Err(ServingError::Expired(self.not_after));
@@ -133,21 +133,21 @@ impl ServingCertificate {
     }
 }
 
-/// Where a certificate goes that may be served.
+/// Watches the Secret and passes its certificate to the TLS server.
 pub struct Reader {
     /// The name by which API servers call the webhook.
     pub name: String,
-    /// What the TLS server serves.
+    /// The certificate of the TLS server.
     pub certificate: Arc<Certificate>,
-    /// When that ends.
+    /// When that certificate expires.
     pub serves_until: Sender<Option<Timestamp>>,
-    /// The same, as a metric.
+    /// The expiry as a metric.
     pub metrics: CertificateMetrics,
 }
 
 impl Reader {
-    /// Serves what the Secret holds, for as long as the program runs. What cannot be served, and a deletion, leave the last
-    /// good certificate in place.
+    /// Serves the certificate of the Secret, for as long as the program runs. An unusable certificate or the Secret's deletion
+    /// leaves the last good one in place.
     pub async fn watch(self, client: Client, namespace: &str) {
         let api: Api<Secret> = Api::namespaced(client, namespace);
         let only = watcher::Config::default().fields(&format!("metadata.name={SECRET}"));
@@ -183,15 +183,15 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::ca::{self, CaState, Lives};
+    use crate::ca::{self, CaState, ValidityPeriods};
 
     const NAME: &str = "countersign-webhook.countersign-system.svc";
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     fn issued(name: &str, now: Timestamp) -> (String, String) {
-        let lives = Lives::new(DAY * 90, DAY, DAY / 12).unwrap();
+        let periods = ValidityPeriods::new(DAY * 90, DAY, DAY / 12).unwrap();
         let state = CaState::default();
-        let state = state.after(&ca::next(&state, lives, now), lives, now).unwrap();
+        let state = state.after(&ca::next(&state, periods, now), periods, now).unwrap();
         let issued = state.issue(&[name.to_owned()], now).unwrap();
         (issued.certificate, issued.key.to_string())
     }

@@ -1,4 +1,4 @@
-//! TLS 1.3 with a serving certificate that is swapped while connections go on.
+//! TLS 1.3 with a serving certificate that can be replaced without closing connections.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use rustls::{
 
 use crate::serving::ServingCertificate;
 
-/// The serving certificate of now; handshakes fail until there is one.
+/// The current serving certificate; handshakes fail until there is one.
 #[derive(Debug, Default)]
 pub struct Certificate(ArcSwapOption<CertifiedKey>);
 
 impl Certificate {
-    /// Serves this one from the next handshake on.
+    /// Serves `serving` from the next handshake on.
     pub fn publish(&self, serving: ServingCertificate) {
         self.0.store(Some(Arc::new(serving.into_certified_key())));
     }
@@ -62,15 +62,15 @@ mod tests {
     };
 
     use super::*;
-    use crate::ca::{self, CaState, Lives};
+    use crate::ca::{self, CaState, ValidityPeriods};
 
     const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     const NAME: &str = "countersign-webhook.countersign-system.svc";
 
     fn authority() -> CaState {
         let (state, now) = (CaState::default(), Timestamp::now());
-        let lives = Lives::new(DAY * 90, DAY, DAY / 12).unwrap();
-        state.after(&ca::next(&state, lives, now), lives, now).unwrap()
+        let periods = ValidityPeriods::new(DAY * 90, DAY, DAY / 12).unwrap();
+        state.after(&ca::next(&state, periods, now), periods, now).unwrap()
     }
 
     fn publish(certificate: &Certificate, authority: &CaState) {

@@ -1,12 +1,12 @@
-//! The patch of each shape of pod, as raw JSON. Each line of the injected shape is held here: `cargo insta review` shows
-//! what a change does to pods.
+//! The patch of each kind of pod, as raw JSON. The snapshots cover every injected field: `cargo insta review` shows the
+//! effect of a change.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
 use common::{apply, container, options, outcome, patch, pod, settings};
-use countersign_webhook::inject::{AgentOptions, Asked, Outcome, inject};
+use countersign_webhook::inject::{AgentOptions, Outcome, Trigger, inject};
 use serde_json::{Value, json};
 
 fn annotated(mut pod: Value, key: &str, value: &str) -> Value {
@@ -21,7 +21,7 @@ fn warnings(pod: &Value) -> usize {
 fn texts(pod: &Value) -> Vec<String> {
     match outcome(pod) {
         Ok(Outcome::Inject { warnings, .. }) => {
-            // Kubernetes may cut what is longer.
+            // Kubernetes may truncate longer ones.
             assert!(warnings.iter().all(|warning| warning.len() <= 256), "{warnings:?}");
             warnings
         }
@@ -176,7 +176,7 @@ fn fields_unknown_to_this_program_survive() {
 #[test]
 fn agents_log_what_the_installation_wants() {
     let options = AgentOptions { log: Some("debug".to_owned()), ..options() };
-    let Ok(Outcome::Inject { operations, .. }) = inject(&pod(), Asked::ByNamespace, &options, &settings()) else {
+    let Ok(Outcome::Inject { operations, .. }) = inject(&pod(), Trigger::NamespaceLabel, &options, &settings()) else {
         panic!("a plain pod is injected")
     };
     let env = &apply(&pod(), &operations)["spec"]["initContainers"][0]["env"];

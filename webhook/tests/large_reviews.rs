@@ -1,5 +1,5 @@
-//! Large reviews have a budget of their own: held open or without end they cost ordinary ones nothing, they never hold more
-//! memory than the budget, and each that is refused is told why.
+//! Large reviews have their own budget: incomplete or endless ones do not affect ordinary reviews, memory stays within the
+//! budget, and each refused review gets a reason.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -68,7 +68,7 @@ async fn answered(app: &Arc<App>, path: &str, body: Body) -> Value {
     serde_json::from_str::<Value>(&body).unwrap()["response"].take()
 }
 
-/// What an API server writes first of a review.
+/// The beginning of a review, as an API server writes it.
 fn beginning(namespace: &str) -> Vec<u8> {
     format!(
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"u1",
@@ -77,11 +77,11 @@ fn beginning(namespace: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A large body that sends its beginning, and the rest when it is let.
+/// A large body that sends its beginning, and the rest once released.
 struct Held {
     chunks: Vec<Bytes>,
     length: u64,
-    /// How many of these have been asked for more than their beginning.
+    /// The number of such bodies that were read beyond their beginning.
     read: Arc<AtomicUsize>,
     is_read: bool,
     go_on: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -110,7 +110,7 @@ impl HttpBody for Held {
     }
 }
 
-/// Large reviews that are held open.
+/// Large reviews that are kept open.
 struct Flood {
     app: Arc<App>,
     read: Arc<AtomicUsize>,
@@ -123,7 +123,7 @@ impl Flood {
         Self { app: app.clone(), read: Arc::default(), go_on: Arc::default(), answers: vec![] }
     }
 
-    /// Begins another, which stops after its beginning.
+    /// Starts another one, which stops after its beginning.
     fn begin(&mut self, namespace: &str, path: &'static str, length: usize) {
         let mut first = beginning(namespace);
         first.resize(16 * 1024, b'x');
@@ -139,7 +139,7 @@ impl Flood {
         self.answers.push(tokio::spawn(post(server::admission(self.app.clone()), path, Body::new(body))));
     }
 
-    /// How many were read beyond their beginning, once nothing moves any more.
+    /// The number read beyond their beginning, once nothing changes any more.
     async fn read(&self) -> usize {
         for _ in 0..1000 {
             yield_now().await;
@@ -171,7 +171,7 @@ async fn no_more_large_reviews_are_read_at_once_than_there_are_slots() {
         flood.begin(&format!("n-{index}"), MUTATE, LONGEST_ORDINARY + 1);
     }
     assert_eq!(flood.read().await, SLOTS);
-    // Each that ends makes room for one more, and no more.
+    // Each one that ends makes room for exactly one more.
     for ended in 1..=64 - SLOTS {
         flood.go_on.notify_one();
         while flood.answers.iter().filter(|answer| answer.is_finished()).count() < ended {
@@ -193,9 +193,9 @@ async fn a_namespace_that_floods_leaves_slots_for_others() {
     pod["spec"]["tolerations"] = json!(vec![json!({ "key": "a" }); 200_000]);
     let response = answered(&app, MUTATE, Body::from(review(&pod))).await;
     assert_eq!(response["auditAnnotations"], json!({ "injected": "sidecar" }));
-    // One more of its own is refused, and told why, by its uid.
+    // One more of the same namespace is refused, with a reason and its uid.
     flood.begin("flood", MUTATE, LONGEST_REVIEW);
-    // What it sends is received and dropped.
+    // Its body is received and discarded.
     assert_eq!(flood.read().await, SLOTS_PER_NAMESPACE + 1);
     flood.go_on.notify_waiters();
     let (status, body) = flood.answers.pop().unwrap().await.unwrap();

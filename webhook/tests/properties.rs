@@ -1,4 +1,5 @@
-//! Whatever the pod: a patch applies, what it makes needs no patch, and it takes nothing away.
+//! Properties of patches for arbitrary pods: a patch applies, a patched pod needs no further patch, and a patch removes
+//! nothing.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -76,7 +77,7 @@ fn grew(before: &Value, after: &Value) -> bool {
     }
 }
 
-/// Every place in a value.
+/// JSON pointers of all values in a value.
 fn pointers(value: &Value) -> Vec<String> {
     let below =
         |key: &str, value: &Value| pointers(value).into_iter().map(|rest| format!("/{key}{rest}")).collect::<Vec<_>>();
@@ -109,7 +110,7 @@ const KEYS: &[&str] = &[
     "x",
 ];
 
-/// Any JSON, of ours more often than chance would have it.
+/// Any JSON, biased towards names that matter to injection.
 fn values() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
         Just(Value::Null),
@@ -126,7 +127,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Pods as they are made, as they arrive again, and with anything in any place: valid ones and others.
+/// Pods as created, as re-invoked, and with arbitrary changes, valid and invalid.
 fn arriving() -> impl Strategy<Value = Value> {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<Option<bool>>(), values()), 0..4);
     (pods(), any::<bool>(), changes).prop_map(|(mut pod, again, changes)| {
@@ -148,7 +149,7 @@ fn arriving() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    // The webhook builds only a part of each pod: it must be all that decides.
+    // The webhook reads only a part of each pod: that part must determine the answer.
     #[test]
     fn the_part_that_is_read_decides_as_the_whole_pod_would(pod in arriving()) {
         let is_pod = ["metadata", "spec"].iter().all(|key| pod.get(key).is_some_and(Value::is_object))
@@ -165,7 +166,7 @@ proptest! {
         }
     }
 
-    // Whatever else the API server writes into a pod of its own types.
+    // Also with all fields that the API server writes for its own types.
     #[test]
     fn a_pod_as_the_kubernetes_types_write_it_is_answered_alike(pod in pods()) {
         let typed: Pod = serde_json::from_value(pod.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! What is shipped to be applied is admitted, without a warning.
+//! The shipped samples and the demo are admitted without warnings.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -27,7 +27,7 @@ fn samples_and_demo_are_admitted() {
     assert_eq!(seen, 4);
 }
 
-/// Whoever reaches it over the network finds nothing to talk to, and it shares no account with what can be reached.
+/// It offers nothing to network attackers, and shares no account with components that are reachable.
 #[test]
 fn the_controller_of_the_ca_has_no_port_and_an_account_of_its_own() {
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base/webhook");
@@ -49,8 +49,8 @@ fn the_controller_of_the_ca_has_no_port_and_an_account_of_its_own() {
     assert_eq!(container["image"], webhook["containers"][0]["image"]);
 }
 
-/// Earlier releases let the webhook's account patch whole configurations. Applying manifests removes no object, so those that
-/// gave the right are applied empty.
+/// Earlier releases let the webhook's account patch whole configurations. Applying manifests deletes no objects, so the
+/// objects that granted this are applied empty.
 #[test]
 fn the_rights_that_earlier_releases_gave_the_webhook_are_taken_back() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base/webhook/rbac.yaml");

@@ -1,4 +1,4 @@
-//! The HTTP side: what is too long or no review is an error, and readiness says what it waits for.
+//! The HTTP servers: oversized and malformed requests get errors, and readiness reports what is missing.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -131,7 +131,7 @@ async fn a_replica_whose_certificate_has_expired_or_that_is_about_to_end_is_not_
     }
 }
 
-/// A kept connection that the server closes may meet the next call, which then fails.
+/// If the server closes an idle connection, the next call on it may fail.
 #[tokio::test]
 async fn a_replica_that_is_about_to_end_has_each_answer_end_its_connection() {
     let app = app(true, true);

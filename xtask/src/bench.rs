@@ -1,43 +1,43 @@
-//! `cargo xtask bench`: runs every bench of the workspace, and gathers the figures that they print into a table and
-//! `target/bench/report.json`. With `--load` also the load driver, on an API server of its own that it fills; with `--starts`
-//! also the starts of pods on a cluster of its own.
+//! `cargo xtask bench`: runs every bench of the workspace, and collects their figures in a table and in
+//! `target/bench/report.json`. With `--load` it also runs the load driver on its own API server; with `--starts` it also
+//! measures pod starts on its own cluster.
 //!
-//! A bench prints a figure as one line of JSON, a [`Figure`]; its other lines are for people.
+//! A bench prints each figure as one line of JSON, a [`Figure`]; its other lines are for people.
 
 use std::fs;
 use std::path::Path;
 
 mod load;
-mod standards;
 mod starts;
+mod thresholds;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use self::standards::{Aim, Part, Standard};
+use self::thresholds::{Aim, Part, Threshold};
 use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd};
 
-/// What is measured.
+/// The parts of the bench to run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// With another part: leave the rest out, which is compiled for many minutes.
+    /// Leave out the workspace's benches, which take many minutes to compile; needs another part.
     #[arg(long)]
     skip_core: bool,
-    /// Fill an API server of its own and measure the operator under it, too: takes a quarter of an hour on two cores.
+    /// Also fill an API server and measure the operator under load: takes a quarter of an hour on two cores.
     #[arg(long)]
     load: bool,
     #[command(flatten)]
     size: load::Size,
-    /// Measure what a namespace with 20,000 overlapping WorkloadIdentities costs a pod elsewhere, on an API server of its own.
+    /// Measure the cost of a namespace with 20,000 overlapping WorkloadIdentities to a pod of another namespace.
     #[arg(long)]
     crowd: bool,
-    /// Start pods with the agent and without, on a cluster of its own: takes a quarter of an hour on two cores.
+    /// Start pods with and without the agent on a cluster: takes a quarter of an hour on two cores.
     #[arg(long)]
     starts: bool,
 }
 
-/// What a bench prints: one line of JSON each.
+/// A figure as printed by a bench: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Measured {
     name: String,
@@ -45,25 +45,25 @@ struct Measured {
     unit: String,
 }
 
-/// A figure beside its yardstick.
+/// A figure with the one that it is compared with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Figure {
-    /// What was measured.
+    /// The name of the figure.
     name: String,
-    /// None where a part of the bench ran that should have measured it, and did not.
+    /// `None` if a part of the bench should have measured it but did not.
     value: Option<f64>,
     unit: String,
-    /// What it is measured against: in words, with its own figure from the same run.
+    /// The figure that it is compared with, and its value in the same run.
     yardstick: Option<String>,
-    /// `value` over the yardstick's, both times.
+    /// `value` divided by the yardstick's value.
     ratio: Option<f64>,
-    /// What it should be, in words.
+    /// The aim in words.
     aim: Option<String>,
-    /// Whether it is; none without an aim.
+    /// Whether the aim is met; `None` without an aim.
     met: Option<bool>,
 }
 
-/// Runs the benches; a figure that misses its aim is said and fails nothing.
+/// Runs the benches; a missed aim is reported but is no error.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if options.skip_core && !options.load && !options.crowd && !options.starts {
         bail!("`--skip-core` leaves nothing to measure: add `--load`, `--crowd` or `--starts`");
@@ -71,7 +71,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let progress = Progress::start("cargo bench");
     let (mut measured, mut parts) = (Vec::new(), Vec::new());
     let mut table = String::new();
-    // What was measured is kept, should a later part fail.
+    // Earlier figures are kept if a later part fails.
     if !options.skip_core {
         measured.extend(core(root)?);
         parts.push(Part::Core);
@@ -97,12 +97,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What single programs do.
+/// Runs the benches of the workspace.
 fn core(root: &Path) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();
     for (package, bench) in BENCHES {
         let mut command = cmd("cargo", ["bench", "--quiet", "--package", package, "--bench", bench, "--", "--json"]);
-        // What is the image's is measured on the image's binary, and the agents' volumes are in memory.
+        // The image's figures are measured on the image's binary, and the agents' volumes are in memory.
         let agent = root.join("target").join(crate::deps::MUSL).join("release/countersign-agent");
         if agent.is_file() {
             command.env("COUNTERSIGN_AGENT", agent);
@@ -121,7 +121,7 @@ fn core(root: &Path) -> Result<Vec<Measured>> {
     Ok(measured)
 }
 
-/// Judges what was measured by the parts that ran and writes it down; returns the table.
+/// Compares the figures of the parts that ran with their thresholds, writes the report, and returns the table.
 fn report(root: &Path, measured: &[Measured], parts: &[Part]) -> Result<String> {
     let figures = judge(measured, parts);
     let dir = root.join("target/bench");
@@ -142,7 +142,7 @@ const BENCHES: &[(&str, &str)] = &[
     ("countersign-agent", "footprint"),
 ];
 
-/// Of the agent's image, if it was made.
+/// The size of the agent's image, if it was built.
 fn image_size(root: &Path) -> Option<Measured> {
     let size = root.join("target/images/agent.tar").metadata().ok()?.len();
     Some(Measured { name: "agent image".to_owned(), value: size as f64 / 1_048_576.0, unit: "MiB".to_owned() })
@@ -152,15 +152,15 @@ fn read(output: &str) -> Vec<Measured> {
     output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Every measured figure, held against its standard where it has one; then every aim of these parts whose figure is not there.
+/// Every measured figure, compared with its threshold if it has one; then every aim of these parts without a figure.
 fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
     let by_name = |name: &str| measured.iter().find(|other| other.name == name);
-    let standards = || parts.iter().flat_map(|part| part.standards());
-    let held = |figure: &Measured| {
-        let standard = standards().find(|standard| standard.figure == figure.name);
-        let yardstick = standard.and_then(|standard| standard.yardstick).and_then(by_name);
+    let thresholds = || parts.iter().flat_map(|part| part.thresholds());
+    let judged = |figure: &Measured| {
+        let threshold = thresholds().find(|threshold| threshold.figure == figure.name);
+        let yardstick = threshold.and_then(|threshold| threshold.yardstick).and_then(by_name);
         let ratio = yardstick.map(|yardstick| figure.value / yardstick.value);
-        let aim = standard.and_then(|standard| standard.aim.as_ref());
+        let aim = threshold.and_then(|threshold| threshold.aim.as_ref());
         Figure {
             name: figure.name.clone(),
             value: Some(figure.value),
@@ -174,11 +174,11 @@ fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
             }),
         }
     };
-    // What nobody measured has not met its aim: a bench that was renamed or dropped must not take its aim with it.
-    let missing = |standard: &Standard| {
-        let aim = standard.aim.as_ref().filter(|_| by_name(standard.figure).is_none())?;
+    // A figure that was not measured misses its aim, so that renaming or dropping a bench does not drop its aim.
+    let missing = |threshold: &Threshold| {
+        let aim = threshold.aim.as_ref().filter(|_| by_name(threshold.figure).is_none())?;
         Some(Figure {
-            name: standard.figure.to_owned(),
+            name: threshold.figure.to_owned(),
             value: None,
             unit: String::new(),
             yardstick: None,
@@ -187,11 +187,11 @@ fn judge(measured: &[Measured], parts: &[Part]) -> Vec<Figure> {
             met: Some(false),
         })
     };
-    measured.iter().map(held).chain(standards().filter_map(missing)).collect()
+    measured.iter().map(judged).chain(thresholds().filter_map(missing)).collect()
 }
 
 impl Aim {
-    /// In the figure's unit, where that is known.
+    /// In words, with the figure's unit if it is known.
     fn words(&self, unit: &str) -> String {
         match self {
             Self::Value(most) => format!("at most {most} {unit}").trim_end().to_owned(),
@@ -200,7 +200,7 @@ impl Aim {
     }
 }
 
-/// In Markdown, which a person reads as it is.
+/// The figures as a Markdown table.
 fn table(figures: &[Figure]) -> String {
     let mut table = "| Figure | Value | Yardstick | Ratio | Aim | Met |\n|---|---|---|---|---|---|\n".to_owned();
     for figure in figures {
@@ -221,7 +221,7 @@ fn table(figures: &[Figure]) -> String {
     table
 }
 
-/// Three digits are all that a measurement of this kind is worth.
+/// Rounds to three digits, the precision of such measurements.
 fn number(value: f64) -> String {
     if value.abs() >= 100.0 {
         format!("{value:.0}")

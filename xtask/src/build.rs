@@ -1,5 +1,5 @@
-//! The cluster's programs, built from pinned Go modules into `target/cluster/bin`. A stamp of what went into a build (the
-//! module's files, the flags, Go's version) spares the next one.
+//! Builds the cluster's programs from pinned Go modules into `target/cluster/bin`. A stamp of the inputs of a build (the
+//! module's files, the flags, the Go version) avoids rebuilding.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,14 +12,14 @@ use crate::deps;
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
 
-/// A Go module below `e2e/cluster`, and what is built from it.
+/// A Go module below `e2e/cluster`, and the programs built from it.
 struct Module {
     dir: &'static str,
-    /// Import paths; each becomes a program of its last element's name.
+    /// Import paths; each becomes a program with the name of its last element.
     packages: &'static [&'static str],
-    /// Further names of the first program, by which it knows what to be.
+    /// Additional names of the first program, by which it selects its function.
     names: &'static [&'static str],
-    /// When the last element of the only import path is not the program's name.
+    /// The program's name, if it is not the last element of the only import path.
     output: Option<&'static str>,
     tags: &'static str,
     /// `-X` settings of the linker.
@@ -31,13 +31,13 @@ const KUBERNETES: Module = Module {
     dir: "tools/kubernetes-1.37",
     packages: &[
         "countersign.local/kubernetes",
-        // Called often and for moments: alone it starts sooner.
+        // Called often and briefly: a program of its own starts sooner.
         "k8s.io/kubernetes/cmd/kubectl",
     ],
     names: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"],
     output: None,
     tags: "",
-    // Without these the API server calls itself v0.0.0, and clients refuse it.
+    // Without these the API server reports version v0.0.0, and clients refuse it.
     variables: &[
         "k8s.io/component-base/version.gitVersion=v1.37.0",
         "k8s.io/component-base/version.gitMajor=1",
@@ -73,7 +73,7 @@ const MODULES: [Module; 7] = [
         variables: &["github.com/containerd/containerd/v2/version.Version=v2.3.7"],
         cgo: false,
     },
-    // Without the tag no sandbox starts: Kubernetes asks for a seccomp profile.
+    // Without the tag no sandbox starts: Kubernetes requires a seccomp profile.
     Module {
         dir: "tools/runc",
         packages: &["github.com/opencontainers/runc"],
@@ -117,12 +117,12 @@ const MODULES: [Module; 7] = [
     },
 ];
 
-/// Where the programs are.
+/// The folder of the programs.
 pub(crate) fn bin(root: &Path) -> PathBuf {
     root.join("target/cluster/bin")
 }
 
-/// Builds what a cluster needs, if it is not there yet.
+/// Builds the programs of a cluster, if they are not up to date.
 pub(crate) fn cluster_programs(root: &Path) -> Result<()> {
     for module in &MODULES {
         build(root, module)?;
@@ -130,7 +130,7 @@ pub(crate) fn cluster_programs(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `kubectl`: built with the rest of Kubernetes, of the cluster's own version.
+/// `kubectl` of the cluster's version, built together with the other Kubernetes programs.
 pub(crate) fn kubectl(root: &Path) -> Result<PathBuf> {
     deps::go()?;
     build(root, &KUBERNETES)?;
@@ -169,7 +169,7 @@ fn build(root: &Path, module: &Module) -> Result<()> {
         .with_context(|| format!("building e2e/cluster/{}", module.dir))?;
     for name in module.names {
         let link = bin.join(name);
-        // What was there may be a program of its own, of an earlier build.
+        // An earlier build may have left a program in this place.
         if link.symlink_metadata().is_ok() {
             fs::remove_file(&link).with_context(|| format!("removing {}", link.display()))?;
         }
@@ -191,7 +191,7 @@ impl Module {
 
     fn args(&self, bin: &Path) -> Vec<String> {
         let variables = self.variables.iter().map(|v| format!(" -X {v}")).collect::<String>();
-        // A folder with a slash at its end takes each program under its own name.
+        // With a trailing slash, each program in the folder keeps its own name.
         let output = format!("{}/{}", bin.display(), self.output.unwrap_or_default());
         let mut args: Vec<String> = ["build", "-trimpath", "-mod=readonly", "-o"].map(str::to_owned).into();
         args.push(output);
@@ -204,7 +204,7 @@ impl Module {
     }
 }
 
-/// A digest of all that decides what is built.
+/// A digest of all inputs of the build.
 fn stamp(dir: &Path, args: &[String]) -> Result<String> {
     let mut digest = Sha256::new();
     digest.update(args.join("\n"));

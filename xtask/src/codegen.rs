@@ -1,8 +1,8 @@
-//! Writes what is generated and checked in: Rust from `crates/proto/proto`, custom resource definitions from `crds/`. With
-//! `--check` it writes nothing and fails when a file is stale.
+//! Generates the checked-in files: Rust from `crates/proto/proto`, custom resource definitions from `crds/`. With `--check`
+//! it writes nothing and fails if a file is stale.
 //!
-//! The definitions come from a program of `countersign-crds`, not from that library: xtask is the first thing a new machine
-//! builds, and the Kubernetes types would be half of it.
+//! The definitions come from a program of `countersign-crds` instead of its library: xtask is the first thing built on a
+//! new machine, and the Kubernetes types would double its size.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +17,7 @@ use crate::sh::{Run as _, cmd};
 const PROTOS: [&str; 3] =
     ["workload.proto", "countersign/issuer/v1/issuer.proto", "countersign/inspect/v1/inspect.proto"];
 
-/// Messages that hold a key or a token: `countersign-proto` writes their `Debug` by hand, so that no log can hold one.
+/// Messages with a key or a token: `countersign-proto` implements their `Debug` by hand, so that it never prints one.
 const SECRET_MESSAGES: [&str; 8] = [
     ".X509SVID",
     ".JWTSVID",
@@ -32,14 +32,14 @@ const SECRET_MESSAGES: [&str; 8] = [
 /// Generated text by path, relative to the repository's root.
 type Files = BTreeMap<PathBuf, String>;
 
-/// Generates everything; writes it, or with `check` compares it with what is checked in.
+/// Generates everything; writes the files, or with `check` compares them.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let mut files = rust_from_proto(root)?;
     files.extend(definitions(root)?);
     write_or_check(root, &files, check)
 }
 
-/// As [`run`] with `check`, without the definitions: that those are current is a test of `countersign-crds`.
+/// As [`run`] with `check`, without the definitions, which a test of `countersign-crds` checks.
 pub(crate) fn check_protocols(root: &Path) -> Result<()> {
     write_or_check(root, &rust_from_proto(root)?, true)
 }
@@ -67,7 +67,7 @@ fn write_or_check(root: &Path, files: &Files, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// One Rust file a package: messages, clients and servers (tonic), bytes as `Vec<u8>`, maps in order.
+/// One Rust file for each package: messages, clients and servers (tonic), bytes as `Vec<u8>`, ordered maps.
 fn rust_from_proto(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     let include = root.join("crates/proto/proto");
@@ -95,7 +95,8 @@ fn rust_from_proto(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// One YAML file a kind, for `kubectl apply -f crds/`, and a copy for kustomize, which reads nothing outside its folder.
+/// One YAML file for each kind, for `kubectl apply -f crds/`, and a copy for kustomize, which reads only files in its
+/// folder.
 fn definitions(root: &Path) -> Result<Files> {
     let print = ["run", "--quiet", "--package", "countersign-crds", "--example", "definitions"];
     let printed = cmd("cargo", print).current_dir(root).read().context("generating the definitions from crds/")?;
@@ -108,8 +109,8 @@ fn definitions(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// Paths whose content differs from what is generated, and those that are generated no longer: Rust and YAML in the folders of
-/// generated files is all generated.
+/// Paths whose content differs from what is generated, and files that are no longer generated: all Rust and YAML in these
+/// folders is generated.
 fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
     let mut stale: Vec<PathBuf> = files
         .iter()

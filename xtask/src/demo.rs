@@ -1,4 +1,4 @@
-//! What the demo shows: who talked to whom, and with which SVID, as its pods write it: a JSON object a line.
+//! Output of the demo: which client called which server with which SVID, from the JSON lines that its pods print.
 
 use std::time::Duration;
 
@@ -10,37 +10,36 @@ use crate::kube::Kubectl;
 use crate::progress::say;
 use crate::sh::{Run as _, wait_for};
 
-/// Where the demo runs.
+/// The namespace of the demo.
 pub(crate) const NAMESPACE: &str = "countersign-demo";
 
-/// Its deployments; each labels its pods `app: <name>`, and so is its container called.
+/// Its Deployments; each name is also the value of its pods' label `app` and the name of their container.
 const WORKLOADS: [&str; 2] = ["caller", "callee"];
 
-/// Of `manifests/demo`: who its workloads are, and for how long at most.
+/// From `manifests/demo`: the trust domain, and the lifetime of its SVIDs.
 const TRUST_DOMAIN: &str = "demo.countersign.dev";
 const LIFE: Duration = Duration::from_secs(10 * 60);
 
-/// In the names of trust domains' authorities; random digits follow.
+/// The beginning of the subjects of trust domains' authorities; random digits follow.
 const AUTHORITY: &str = "O=Countersign, CN=authority ";
 
-/// By how much the issuer's clock may be ahead of this machine's.
+/// The tolerated clock difference between the issuer and this machine.
 const SKEW: Duration = Duration::from_secs(30);
 
-/// A handshake that both sides accepted, as one of them saw it.
+/// A handshake that both sides accepted, as reported by one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Handshake {
     event: String,
     local: String,
     peer: String,
-    /// Of our leaf, hexadecimal.
+    /// The serial of the workload's own leaf, hexadecimal.
     serial: String,
     issuer: String,
     /// RFC 3339.
     not_after: String,
 }
 
-/// Authorities stay when the demo is taken away. If some are there that an earlier TrustDomain of the demo left behind, the
-/// present one is told to go on with exactly these.
+/// Authorities outlive the demo. If there are some of an earlier TrustDomain of the demo, the current one adopts them.
 pub(crate) fn adopt_authorities(kubectl: &Kubectl) -> Result<()> {
     const OWNER: &str = r"jsonpath={.metadata.annotations.countersign\.dev/trust-domain-uid}";
     let secret = format!("trust-domain.{TRUST_DOMAIN}");
@@ -55,7 +54,7 @@ pub(crate) fn adopt_authorities(kubectl: &Kubectl) -> Result<()> {
     kubectl.cmd(&["annotate", "--overwrite", "trustdomain", TRUST_DOMAIN, &annotation]).quiet()
 }
 
-/// Prints the newest handshake of each workload, and its SVID; waits for one that has none yet.
+/// Prints the newest handshake of each workload and its SVID; waits for the first one.
 pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
     let mut seen = Vec::new();
     for workload in WORKLOADS {
@@ -78,7 +77,7 @@ pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
     check(&seen, Timestamp::now())
 }
 
-/// That each workload is who it should be, talked to the other, and holds an SVID of the demo's own domain that is good now.
+/// Checks that each workload has the expected identity, called the other, and has a valid SVID of the demo's trust domain.
 fn check(seen: &[(&str, Handshake)], now: Timestamp) -> Result<()> {
     for (workload, handshake) in seen {
         let id = format!("spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/{workload}");
@@ -104,7 +103,7 @@ fn newest(kubectl: &Kubectl, workload: &str) -> Result<Option<Handshake>> {
     Ok(last_handshake(&kubectl.cmd(&args).read()?))
 }
 
-/// The last line that is a handshake; others are not ours to understand.
+/// The last line that is a handshake; other lines are ignored.
 fn last_handshake(log: &str) -> Option<Handshake> {
     let mut handshakes = log.lines().filter_map(|line| serde_json::from_str::<Handshake>(line).ok());
     handshakes.rfind(|handshake| handshake.event == "handshake")
@@ -126,7 +125,7 @@ mod tests {
         assert_eq!(last_handshake("no JSON\n{}"), None);
     }
 
-    /// What the demo's workloads say when all is well, good for nine minutes from `now`.
+    /// The output of a healthy demo, with SVIDs valid for nine minutes from `now`.
     fn both(now: Timestamp) -> [(&'static str, Handshake); 2] {
         let id = |workload| format!("spiffe://demo.countersign.dev/ns/countersign-demo/sa/{workload}");
         let handshake = |local, peer| Handshake {

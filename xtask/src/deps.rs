@@ -1,5 +1,5 @@
-//! What the machine must have. On Debian, missing packages and the Rust target are installed, and it is said so; what
-//! cannot be installed from here (Rust, Go) is asked for by name.
+//! Requirements of the machine. On Debian, missing packages and the Rust target are installed and reported; requirements
+//! that cannot be installed from here (Rust, Go) are named in an error.
 
 use std::path::Path;
 
@@ -8,20 +8,20 @@ use anyhow::{Context, Result, bail};
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd, on_path};
 
-/// The target of everything that goes into an image: one static file.
+/// The target of all binaries in images, which are static files.
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// How it is seen that a package is there.
+/// How an installed package is recognized.
 #[derive(Debug, Clone, Copy)]
 enum Sign {
     Program(&'static str),
     File(&'static str),
 }
 
-/// A Debian package and the sign of it.
+/// A Debian package, and how it is recognized.
 type Package = (&'static str, Sign);
 
-/// To build and run a cluster.
+/// Packages to build and run a cluster.
 const CLUSTER: [Package; 6] = [
     ("nftables", Sign::Program("nft")),
     ("iproute2", Sign::Program("ip")),
@@ -31,57 +31,57 @@ const CLUSTER: [Package; 6] = [
     ("libseccomp-dev", Sign::File("/usr/include/seccomp.h")),
 ];
 
-/// To build static binaries for images.
+/// Packages to build static binaries for images.
 const IMAGES: [Package; 2] = [("gcc", Sign::Program("gcc")), ("musl-tools", Sign::Program("musl-gcc"))];
 
-/// To assemble an image with Python.
+/// Packages to assemble an image with Python.
 const PYTHON: [Package; 2] = [
     ("python3", Sign::Program("python3")),
     ("python3-pip", Sign::File("/usr/lib/python3/dist-packages/pip/__init__.py")),
 ];
 
-/// To unpack what is stored of earlier builds.
+/// Packages to unpack stored binaries of earlier releases.
 const STORED: [Package; 1] = [("xz-utils", Sign::Program("xz"))];
 
-/// What the end-to-end tests call beside the cluster.
+/// Packages that the end-to-end tests need in addition to the cluster.
 const TESTS: [Package; 1] = [("openssl", Sign::Program("openssl"))];
 
-/// To build libFuzzer.
+/// Packages to build libFuzzer.
 const FUZZING: [Package; 1] = [("g++", Sign::Program("c++"))];
 
-/// Ensures what a cluster needs.
+/// Ensures the requirements of a cluster.
 pub(crate) fn for_cluster() -> Result<()> {
     go()?;
     packages(&CLUSTER)
 }
 
-/// Ensures what static binaries need.
+/// Ensures the requirements of static binaries.
 pub(crate) fn for_images() -> Result<()> {
     packages(&IMAGES)?;
     rust_target()
 }
 
-/// Ensures what an image with Python needs.
+/// Ensures the requirements of an image with Python.
 pub(crate) fn for_python() -> Result<()> {
     packages(&PYTHON)
 }
 
-/// Ensures what binaries of earlier builds need.
+/// Ensures the requirements of stored binaries.
 pub(crate) fn for_stored() -> Result<()> {
     packages(&STORED)
 }
 
-/// Ensures what the end-to-end tests need.
+/// Ensures the requirements of the end-to-end tests.
 pub(crate) fn for_tests() -> Result<()> {
     packages(&TESTS)
 }
 
-/// Ensures what the fuzzer needs.
+/// Ensures the requirements of the fuzzer.
 pub(crate) fn for_fuzzing() -> Result<()> {
     packages(&FUZZING)
 }
 
-/// Go cannot be installed from Debian 12, whose version is too old.
+/// Go is not installed automatically: Debian 12 has only an older version.
 pub(crate) fn go() -> Result<()> {
     if on_path("go").is_none() {
         bail!("Go is not on PATH; install Go 1.26.8 or newer (https://go.dev/doc/install) and try again");
@@ -89,7 +89,7 @@ pub(crate) fn go() -> Result<()> {
     Ok(())
 }
 
-/// A cluster is made of namespaces, mounts and links: that takes root.
+/// A cluster consists of namespaces, mounts and links, which require root.
 pub(crate) fn root() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("a cluster of its own needs root; run as root, or set KUBECONFIG to the cluster to use");

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: every parser of outside bytes under libFuzzer. What the fuzzer finds worth keeping stays in
-//! `target/fuzz`; what is kept for all is in `fuzz/corpus`, and is replayed first.
+//! `cargo xtask fuzz`: runs every parser of untrusted bytes under libFuzzer. New findings stay in `target/fuzz`; the shared
+//! inputs in `fuzz/corpus` are replayed first.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,46 +13,46 @@ use crate::deps;
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
 
-/// Which target the one program runs.
+/// Selects the target that the program runs.
 const VARIABLE: &str = "COUNTERSIGN_FUZZ_TARGET";
-/// An input that takes longer is a finding, in seconds: far from what any takes, also on a machine that does other things.
+/// An input that takes longer is a finding, in seconds. The limit is far above the usual time, also on a busy machine.
 const SLOWEST: &str = "-timeout=25";
 /// A target that takes more memory is a finding.
 const LARGEST: &str = "-rss_limit_mb=2048";
-/// What is kept for all of one target's finds, in bytes.
+/// The most bytes of one target's shared inputs.
 const MOST_KEPT: u64 = 30 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Such as `ids`; all when none is named.
+    /// Targets such as `ids`; all if none is named.
     targets: Vec<String>,
-    /// How long each is fuzzed, in seconds.
+    /// Fuzzing time of each target, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// Keep in fuzz/corpus the fewest inputs that reach all that was reached, instead of those now there (named ones stay).
+    /// Replace the inputs in fuzz/corpus by the fewest that reach the same coverage (inputs with descriptive names stay).
     #[arg(long)]
     keep: bool,
-    /// From the kept corpus alone, without what earlier runs found.
+    /// Start from the shared corpus alone, without findings of earlier runs.
     #[arg(skip)]
     afresh: bool,
 }
 
-/// Where things are.
+/// The folders of a run.
 struct Places {
     program: PathBuf,
-    /// What is kept for all.
+    /// The shared corpus.
     corpus: PathBuf,
     /// The repository's `target/fuzz`.
     work: PathBuf,
     words: PathBuf,
 }
 
-/// The step of `cargo xtask test`: the whole corpus, then five seconds a target.
+/// The step of `cargo xtask test`: the whole corpus, then five seconds of fuzzing for each target.
 pub(crate) fn briefly(root: &Path) -> Result<()> {
     run(root, &Options { targets: Vec::new(), seconds: 5, keep: false, afresh: true })
 }
 
-/// Fuzzes as many targets at a time as there are cores; the first finding is the error.
+/// Fuzzes as many targets in parallel as there are cores; the first finding is the error.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     deps::for_fuzzing()?;
     let targets = targets(root, &options.targets)?;
@@ -85,7 +85,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The targets' names are those of the corpus's folders, which a test of theirs holds.
+/// The targets are the folders of the corpus; a test of the fuzz crate checks that.
 fn targets(root: &Path, named: &[String]) -> Result<Vec<String>> {
     let folder = root.join("fuzz/corpus");
     let mut all = Vec::new();
@@ -99,7 +99,7 @@ fn targets(root: &Path, named: &[String]) -> Result<Vec<String>> {
     Ok(if named.is_empty() { all } else { named.to_vec() })
 }
 
-/// One program for all targets, in a target directory of its own: its flags are not those of other builds.
+/// Builds the program in its own target directory: its flags differ from those of other builds.
 fn build(root: &Path) -> Result<Places> {
     let work = root.join("target/fuzz");
     let progress = Progress::start("build the fuzzer (the first time takes minutes)");
@@ -118,7 +118,7 @@ fn build(root: &Path) -> Result<Places> {
     })
 }
 
-/// One target: the corpus, then new inputs until the time is over. What was done, in words.
+/// Fuzzes one target: the corpus first, then new inputs until the time is over. Returns a summary.
 fn fuzz(places: &Places, target: &str, options: &Options) -> Result<String> {
     let corpus = places.corpus.join(target);
     let found = if options.afresh { places.empty_folder("brief", target)? } else { places.folder("found", target)? };
@@ -141,8 +141,8 @@ fn fuzz(places: &Places, target: &str, options: &Options) -> Result<String> {
     Ok(summary(&said))
 }
 
-/// Merges what was found into the kept corpus: the fewest inputs that cover all, and of these the shorter ones, up to a
-/// limit. libFuzzer names inputs by their hash; those with other names were put there by people, and stay.
+/// Merges findings into the shared corpus: the fewest inputs that cover everything, preferably short ones, up to a limit.
+/// libFuzzer names inputs by their hash; inputs with other names were added by people and stay.
 fn keep(places: &Places, target: &str, corpus: &Path, found: &Path) -> Result<()> {
     let (merged, log) = (places.empty_folder("merged", target)?, places.log(target)?);
     places
@@ -180,7 +180,7 @@ fn is_hash(input: &Path) -> bool {
     name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What a person needs: why, and the input.
+/// A report of a finding: the reason and the input.
 fn finding(target: &str, said: &str, log: &Path) -> String {
     let why: Vec<&str> = said.lines().skip_while(|line| !is_why(line)).take(4).collect();
     let input =
@@ -197,7 +197,7 @@ fn is_why(line: &str) -> bool {
     line.contains("panicked at") || line.contains("ERROR: libFuzzer")
 }
 
-/// Of libFuzzer's last words: how many inputs were run, how many branches were reached.
+/// From libFuzzer's last lines: the number of inputs run and of branches reached.
 fn summary(said: &str) -> String {
     let number = |line: &str| line.split_whitespace().last().map(ToOwned::to_owned);
     let runs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")).and_then(number);
@@ -225,7 +225,7 @@ impl Places {
         Ok(self.folder("logs", target)?.join("log"))
     }
 
-    /// The program for a target, which says to `log` what it does.
+    /// The command that runs a target and writes its output to `log`.
     fn command(&self, target: &str, log: &Path) -> Result<Command> {
         let file = File::create(log).with_context(|| format!("making {}", log.display()))?;
         let mut command = Command::new(&self.program);

@@ -1,5 +1,5 @@
-//! OCI image archives (OCI image layout in a tar) made without a container engine: one layer, from static binaries or from a
-//! folder. The same content gives the same bytes.
+//! Writes OCI image archives (OCI image layout in a tar) without a container engine: one layer, from static binaries or
+//! from a folder. The same content gives the same bytes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,19 +14,19 @@ use oci_spec::image::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// What containerd names an imported image by.
+/// The annotation with the name under which containerd imports an image.
 const NAME_ANNOTATION: &str = "io.containerd.image.name";
 
-/// Not root, and a number: `runAsNonRoot` accepts no name.
+/// Not root, and numeric: `runAsNonRoot` accepts no names.
 const USER: &str = "65532:65532";
 
-/// To be read and executed by all.
+/// Readable and executable by all.
 pub(crate) const READABLE: u32 = 0o755;
-/// To be executed by all and read by nobody: the kernel makes such a process not dumpable from its first instruction, so that
-/// what it holds cannot be read through `/proc` by others of its user.
+/// Executable by all and readable by nobody: the kernel then makes the process non-dumpable from its first instruction, so
+/// that other processes of its user cannot read its memory through `/proc`.
 pub(crate) const EXECUTABLE_ONLY: u32 = 0o111;
 
-/// What an image holds, and how it is started.
+/// The content of an image, and how it is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     entries: Vec<Entry>,
@@ -35,17 +35,17 @@ pub(crate) struct Content {
     env: Vec<String>,
 }
 
-/// A file, folder or link: its path within the image (relative), and where it comes from.
+/// A file, folder or link: its relative path within the image, and its source.
 #[derive(Debug, Clone)]
 struct Entry {
     path: PathBuf,
     source: PathBuf,
-    /// That of the source where there is none.
+    /// The source's mode if `None`.
     mode: Option<u32>,
 }
 
 impl Content {
-    /// `FROM scratch` with one static binary at `/<its name>` with this mode, which is the entrypoint.
+    /// `FROM scratch` with one static binary at `/<its name>` with this mode, as the entrypoint.
     pub(crate) fn binary(file: &Path, mode: u32) -> Self {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self {
@@ -55,7 +55,7 @@ impl Content {
         }
     }
 
-    /// A folder as the root of the file system, with its links and modes; everything belongs to root.
+    /// A folder as the root file system, with its links and modes; root owns everything.
     pub(crate) fn from_tree(dir: &Path, entrypoint: &[&str], env: &[&str]) -> Result<Self> {
         let mut entries = Vec::new();
         collect(dir, Path::new(""), &mut entries)?;
@@ -98,7 +98,7 @@ pub(crate) fn write(archive: &Path, reference: &str, content: &Content) -> Resul
     file.write_all(&bytes).with_context(|| format!("writing {}", archive.display()))
 }
 
-/// The digest of a file, hexadecimal: whether an archive is the one that was loaded.
+/// The digest of a file, hexadecimal, by which an already loaded archive is recognized.
 pub(crate) fn digest(file: &Path) -> Result<String> {
     Ok(sha256(&fs::read(file).with_context(|| format!("reading {}", file.display()))?))
 }
@@ -136,7 +136,7 @@ fn config(content: &Content, layer: &Blob) -> Result<Vec<u8>> {
     Ok(image.to_string()?.into_bytes())
 }
 
-/// A layer, uncompressed: its digest is then also that of its content.
+/// An uncompressed layer: its digest is then also that of its content.
 fn layer(content: &Content) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in &content.entries {
@@ -182,7 +182,7 @@ fn header(mode: u32) -> tar::Header {
     header
 }
 
-/// What is in a folder, in order: parents before children, siblings by name.
+/// The content of a folder, in order: parents before children, siblings by name.
 fn collect(root: &Path, below: &Path, entries: &mut Vec<Entry>) -> Result<()> {
     let dir = root.join(below);
     let names = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(found, expected.map(|(path, link)| (path.to_owned(), link)));
     }
 
-    /// Whatever the build left on the disk, and readable by nobody: the kernel then makes the process not dumpable.
+    /// Independent of the mode on disk, and readable by nobody: the kernel then makes the process non-dumpable.
     #[test]
     fn a_binary_has_the_mode_that_was_asked_for() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The images: a table of what they are made from, and how each kind is made. Written to `target/images/<name>.tar`, to be
-//! loaded as `countersign.local/<name>:dev`; agents of earlier builds as `countersign.local/agent:<version>`.
+//! All images: a table of their contents, and how each kind is built. They are written to `target/images/<name>.tar` and
+//! loaded as `countersign.local/<name>:dev`; agents of earlier releases as `countersign.local/agent:<version>`.
 
 mod stored;
 
@@ -12,12 +12,12 @@ use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
 use crate::{deps, python};
 
-/// How the programs of this workspace are built: a profile of `Cargo.toml`.
+/// The build profile of the workspace's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// As they are released: what is measured, and what runs in a soak.
+    /// As released: for measurements and soak tests.
     Release,
-    /// The same code, built in less time: for `up` and `test`.
+    /// The same code with a shorter build: for `up` and `test`.
     Quick,
 }
 
@@ -30,18 +30,18 @@ impl Build {
     }
 }
 
-/// What an image is for.
+/// The purpose of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
-    /// What a user installs.
+    /// Installed by users.
     Product,
-    /// What `up` shows it with.
+    /// Run by `up` as a demonstration.
     Demo,
-    /// What only the end-to-end tests run.
+    /// Run only by the end-to-end tests.
     Test,
 }
 
-/// An image's name, what it is for, and what it is made from.
+/// An image: its name, purpose and source.
 #[derive(Debug, Clone, Copy)]
 struct Image {
     name: &'static str,
@@ -51,17 +51,17 @@ struct Image {
 
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    /// A binary of this workspace, linked statically, and its mode in the image.
+    /// A static binary of this workspace, and its mode in the image.
     Rust { package: &'static str, bin: &'static str, mode: u32 },
     /// A folder with a Go module and its main package.
     Go { dir: &'static str },
     /// A folder with `requirements.txt` and the script.
     Python { dir: &'static str, script: &'static str },
-    /// A binary of an earlier build, in an archive; the image has the name of today's, and this tag.
+    /// A binary of an earlier release, in an archive. The image has the current name, and this tag.
     Stored { archive: &'static str, bin: &'static str, of: &'static str, tag: &'static str },
 }
 
-/// To add an image: a line here.
+/// To add an image, add a line here.
 const IMAGES: [Image; 7] = [
     rust("operator", Group::Product, "countersign-operator", "countersign-operator", READABLE),
     rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook", READABLE),
@@ -89,12 +89,12 @@ const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'st
     Image { name, group, source: Source::Rust { package, bin, mode } }
 }
 
-/// Makes the images of these groups; returns their archives.
+/// Builds the images of these groups; returns their archives.
 pub(crate) fn make(root: &Path, groups: &[Group], build: Build) -> Result<Vec<PathBuf>> {
     make_all(root, IMAGES.iter().filter(|image| groups.contains(&image.group)).collect(), build)
 }
 
-/// Makes the images of these names, or all when there are none; returns their archives.
+/// Builds the images of these names, or all if none is named; returns their archives.
 pub(crate) fn make_named(root: &Path, names: &[String], build: Build) -> Result<Vec<PathBuf>> {
     if let Some(unknown) = names.iter().find(|name| IMAGES.iter().all(|image| image.name != **name)) {
         let known = IMAGES.map(|image| image.name).join(", ");
@@ -155,7 +155,8 @@ fn build_rust(root: &Path, images: &[&Image], build: Build) -> Result<()> {
     build_static(root, &programs.collect::<Vec<_>>(), build).map(drop)
 }
 
-/// Static binaries (package and program), all in one build: what they share is compiled once. The answer is their folder.
+/// Builds static binaries (package and program) in one build, so that shared crates are compiled once. Returns their
+/// folder.
 pub(crate) fn build_static(root: &Path, programs: &[(&str, &str)], build: Build) -> Result<PathBuf> {
     if programs.is_empty() {
         return Ok(built(root, build));

@@ -1,4 +1,4 @@
-//! `kubectl` on one cluster: what we apply, wait for and read.
+//! `kubectl` on one cluster: apply, wait and read.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::sh::{Run as _, cmd, wait_for};
 
-/// A cluster, by its configuration file.
+/// A cluster, by its kubeconfig.
 #[derive(Debug, Clone)]
 pub(crate) struct Kubectl {
     pub(crate) program: PathBuf,
@@ -25,7 +25,7 @@ impl Kubectl {
         command
     }
 
-    /// Applies a kustomization, on the server: fields that others own and it does not name stay as they are.
+    /// Applies a kustomization server-side: fields of other owners that it does not name stay unchanged.
     pub(crate) fn apply(&self, dir: &Path) -> Result<()> {
         if !dir.join("kustomization.yaml").is_file() {
             bail!("there is no kustomization.yaml in {}", dir.display());
@@ -33,7 +33,7 @@ impl Kubectl {
         self.cmd(&["apply", "--server-side", "--force-conflicts", "--kustomize"]).arg(dir).quiet()
     }
 
-    /// Deletes what a kustomization holds; what is not there is passed over.
+    /// Deletes the objects of a kustomization; missing ones are ignored.
     pub(crate) fn delete(&self, dir: &Path) -> Result<()> {
         self.cmd(&["delete", "--ignore-not-found", "--wait", "--kustomize"]).arg(dir).quiet()
     }
@@ -43,7 +43,7 @@ impl Kubectl {
         self.cmd(&["wait", "--for=condition=Established", "--timeout=60s", "--filename"]).arg(dir).quiet()
     }
 
-    /// Waits until every deployment of a namespace is rolled out; when one is not, the error says what its pods say.
+    /// Waits until every Deployment of a namespace is rolled out; the error includes the output of its pods.
     pub(crate) fn wait_for_rollouts(&self, namespace: &str, limit: Duration) -> Result<()> {
         let timeout = format!("--timeout={}s", limit.as_secs());
         let names = self.cmd(&["get", "deployments", "--namespace", namespace, "--output=name"]).read()?;
@@ -54,17 +54,17 @@ impl Kubectl {
         Ok(())
     }
 
-    /// Restarts every deployment of a namespace: their images have changed under the same names.
+    /// Restarts every Deployment of a namespace, because its images changed under the same names.
     pub(crate) fn restart(&self, namespace: &str) -> Result<()> {
         self.cmd(&["rollout", "restart", "deployment", "--namespace", namespace]).quiet()
     }
 
-    /// Whether an object is there.
+    /// Whether an object exists.
     pub(crate) fn exists(&self, kind: &str, name: &str) -> bool {
         self.cmd(&["get", kind, name]).succeeds()
     }
 
-    /// The API server's version, when it answers.
+    /// The API server's version, if it answers.
     pub(crate) fn server_version(&self) -> Option<String> {
         let text = self.cmd(&["get", "--raw=/version"]).read().ok()?;
         let version: Value = serde_json::from_str(&text).ok()?;
@@ -81,7 +81,7 @@ impl Kubectl {
         self.cmd(&["get", "--raw=/readyz", "--request-timeout=3s"]).succeeds()
     }
 
-    /// Pods and the latest events of a namespace, for a person who must find out what is wrong.
+    /// Pods and the latest events of a namespace, for debugging.
     fn explain(&self, namespace: &str) -> String {
         let pods = self.cmd(&["get", "pods", "--namespace", namespace, "--output=wide"]).read();
         let events = self.cmd(&["get", "events", "--namespace", namespace, "--sort-by=.lastTimestamp"]).read();

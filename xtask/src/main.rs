@@ -38,15 +38,15 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A cluster, the product, the samples, two demo workloads; ends by showing who talked to whom.
+    /// Start a cluster with the product, the samples and two demo workloads; prints who called whom.
     Up(Name),
-    /// End what `up` started; nothing is left.
+    /// End everything that `up` started; nothing is left.
     Down(Name),
-    /// Make images, as OCI archives in target/images.
+    /// Build images, as OCI archives in target/images.
     Images {
-        /// Such as `agent`; all when none is named.
+        /// Images such as `agent`; all if none is named.
         names: Vec<String>,
-        /// Built in less time, as `up` does it, and not as released.
+        /// Use the faster build profile of `up` instead of the release profile.
         #[arg(long)]
         quick: bool,
     },
@@ -67,11 +67,11 @@ enum Command {
     Test(test::Options),
     /// The long tests of faults, on a cluster of their own; writes docs/reports/soak.md.
     Soak(soak::Options),
-    /// Fuzz the parsers of outside bytes; the kept inputs are in fuzz/corpus.
+    /// Fuzz the parsers of untrusted bytes; shared inputs are in fuzz/corpus.
     Fuzz(fuzz::Options),
     /// Run the benches; writes target/bench/report.json and a table.
     Bench(bench::Options),
-    /// The cluster alone, without the product.
+    /// Manage the cluster alone, without the product.
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Break a part of our own cluster for as long as standard input is open.
@@ -90,23 +90,23 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
-    /// Start it, or find it up.
+    /// Start the cluster, or find it running.
     Up {
         #[command(flatten)]
         cluster: Name,
-        /// etcd and the API server alone: no controller and no kubelet acts on what is stored. Always a cluster of our own.
+        /// Only etcd and the API server: no controller and no kubelet acts on stored objects. Always a cluster of our own.
         #[arg(long)]
         api_server_only: bool,
     },
-    /// End it; nothing is left.
+    /// End the cluster; nothing is left.
     Down(Name),
-    /// Say how it is.
+    /// Print the state of the cluster.
     Status(Name),
 }
 
 #[derive(Debug, clap::Args)]
 struct Name {
-    /// Several clusters run side by side under different names.
+    /// The cluster's name: several clusters can run side by side.
     #[arg(long, default_value = cluster::DEFAULT)]
     name: String,
 }

@@ -1,4 +1,4 @@
-//! The product on a cluster: installed from `manifests/`, shown with the demo, taken away again.
+//! The product on a cluster: installs it from `manifests/`, runs the demo, and uninstalls it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,20 +16,20 @@ pub(crate) const SYSTEM: &str = "countersign-system";
 const ROLLOUT: Duration = Duration::from_secs(180);
 const ADMISSION: Duration = Duration::from_secs(60);
 
-/// `cargo xtask up`: cluster, product, demo; ends with who talked to whom.
+/// `cargo xtask up`: cluster, product, demo; prints who called whom.
 pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let cluster = cluster::up(root, name)?;
     let archives = images::make(root, &[Group::Product, Group::Demo], Build::Quick)?;
     let changed = cluster.load(&archives)?;
     let kubectl = &cluster.kubectl;
     install(root, &cluster, changed)?;
-    show(root, kubectl, changed)?;
-    how_to_look_further(kubectl);
+    run_demo(root, kubectl, changed)?;
+    print_next_steps(kubectl);
     Ok(())
 }
 
-/// Samples and demo; ends with who talked to whom. `changed`: the images are newer than what runs.
-pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> {
+/// Applies samples and demo, and prints who called whom. `changed`: the images are newer than the running pods.
+pub(crate) fn run_demo(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> {
     let progress = Progress::start("install the demo");
     let there = kubectl.exists("namespace", demo::NAMESPACE);
     for part in ["samples", "demo"] {
@@ -44,12 +44,13 @@ pub(crate) fn show(root: &Path, kubectl: &Kubectl, changed: bool) -> Result<()> 
     demo::report(kubectl)
 }
 
-/// Takes away what [`show`] installed.
-pub(crate) fn hide(root: &Path, kubectl: &Kubectl) -> Result<()> {
+/// Deletes what [`run_demo`] applied.
+pub(crate) fn delete_demo(root: &Path, kubectl: &Kubectl) -> Result<()> {
     ["demo", "samples"].iter().try_for_each(|part| kubectl.delete(&root.join("manifests").join(part)))
 }
 
-/// Definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than what runs.
+/// Installs definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than the running
+/// pods.
 pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<()> {
     let kubectl = &cluster.kubectl;
     let progress = Progress::start("install the product");
@@ -65,7 +66,8 @@ pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<(
     Ok(())
 }
 
-/// Pods that are ready are not yet behind their Service on every node: waits until the API server reaches the webhook.
+/// Ready pods are not yet reachable through their Service on every node, so this waits until the API server reaches the
+/// webhook.
 fn wait_for_admission(root: &Path, kubectl: &Kubectl) -> Result<()> {
     let sample = root.join("manifests/samples/trustdomain.yaml");
     wait_for("the API server reaches the webhook", ADMISSION, || {
@@ -75,12 +77,12 @@ fn wait_for_admission(root: &Path, kubectl: &Kubectl) -> Result<()> {
     .map(drop)
 }
 
-/// `cargo xtask down`: ends our cluster; from one that we were given, takes what `up` installed.
+/// `cargo xtask down`: ends our own cluster; uninstalls from a cluster of `KUBECONFIG`.
 pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     if cluster::is_given(root) {
         let cluster = cluster::find(root, name)?;
         let progress = Progress::start("remove demo and product");
-        hide(root, &cluster.kubectl)?;
+        delete_demo(root, &cluster.kubectl)?;
         cluster.kubectl.delete(&root.join("manifests/uninstall"))?;
         progress.done("removed; the authorities stay in the namespace countersign-authorities");
         return Ok(());
@@ -88,7 +90,7 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     cluster::down(root, name)
 }
 
-fn how_to_look_further(kubectl: &Kubectl) {
+fn print_next_steps(kubectl: &Kubectl) {
     say("\nTo look further:");
     say(format!("  export KUBECONFIG={}", kubectl.kubeconfig.display()));
     if let Some(dir) = kubectl.program.parent() {

@@ -1,4 +1,4 @@
-//! Progress that a person can follow: a line when a step starts, one when it ends, with the time it took.
+//! Progress output: one line when a step starts, and one with its duration when it ends.
 
 #![allow(
     clippy::print_stdout,
@@ -9,7 +9,7 @@
 use std::fmt::Display;
 use std::time::Instant;
 
-/// One step under way.
+/// A running step.
 #[derive(Debug)]
 pub(crate) struct Progress {
     step: String,
@@ -17,29 +17,29 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Says that a step starts.
+    /// Reports that a step starts.
     pub(crate) fn start(step: impl Display) -> Self {
         println!("==> {step}");
         Self { step: step.to_string(), started: Instant::now() }
     }
 
-    /// Says something about the step under way.
+    /// Prints a note about the running step.
     pub(crate) fn note(&self, what: impl Display) {
         println!("    {what}");
     }
 
-    /// Says that the step has ended well.
+    /// Reports that the step has succeeded.
     pub(crate) fn done(self, result: impl Display) {
         println!("    {}: {result} ({:.1} s)", self.step, self.started.elapsed().as_secs_f64());
     }
 }
 
-/// A line of its own.
+/// Prints a line.
 pub(crate) fn say(line: impl Display) {
     println!("{line}");
 }
 
-/// What went wrong: the outermost step first, each cause on a line below.
+/// Prints an error: the outermost step first, each cause on its own line.
 pub(crate) fn complain(error: &anyhow::Error) {
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {

@@ -1,4 +1,4 @@
-//! An image with Python: the interpreter as this machine's packages brought it, and pinned packages that pip fetches.
+//! Builds an image with Python: the interpreter from this machine's packages, and pinned packages fetched by pip.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,11 +10,11 @@ use crate::deps;
 use crate::image::Content;
 use crate::sh::{Run as _, cmd};
 
-/// Where Debian has it; another `python3` on `PATH` may be of another version.
+/// Debian's interpreter; another `python3` on `PATH` may be of another version.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Debian packages that the interpreter and compiled extensions need; the names differ between releases, and those that
-/// are not installed are passed over. `@` stands for the interpreter's version.
+/// Debian packages that the interpreter and compiled extensions need. Names differ between releases; packages that are not
+/// installed are skipped. `@` stands for the interpreter's version.
 const PACKAGES: [&str; 15] = [
     "libc6",
     "libgcc-s1",
@@ -33,11 +33,11 @@ const PACKAGES: [&str; 15] = [
     "libpython@-stdlib",
 ];
 
-/// Not needed to run.
+/// Not needed at run time.
 const LEFT_OUT: [&str; 5] =
     ["/usr/share/doc", "/usr/share/man", "/usr/share/lintian", "/usr/share/locale", "/usr/share/binfmts"];
 
-/// An image that runs `script` of `source`, assembled in the folder `tree`, which is made anew.
+/// An image that runs `script` of `source`, assembled in the folder `tree`, which is recreated.
 pub(crate) fn content(source: &Path, script: &str, tree: &Path) -> Result<Content> {
     deps::for_python()?;
     if tree.exists() {
@@ -66,7 +66,8 @@ pub(crate) fn content(source: &Path, script: &str, tree: &Path) -> Result<Conten
     Content::from_tree(tree, &[&interpreter, &script], &env)
 }
 
-/// `/lib` and its like are links into `/usr`, if they are here: packages list their files under both names.
+/// Creates the links of `/lib` and similar folders into `/usr` if this machine has them: packages list files under both
+/// names.
 fn merge_usr(tree: &Path) -> Result<()> {
     for name in ["bin", "lib", "lib64", "sbin"] {
         let Ok(target) = fs::read_link(Path::new("/").join(name)) else { continue };
@@ -76,7 +77,7 @@ fn merge_usr(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies what an installed Debian package consists of.
+/// Copies the files of an installed Debian package.
 fn copy_package(package: &str, tree: &Path) -> Result<()> {
     let Ok(list) = cmd("dpkg", ["--listfiles", package]).read() else {
         return Ok(());
@@ -84,7 +85,7 @@ fn copy_package(package: &str, tree: &Path) -> Result<()> {
     for line in list.lines().filter(|line| !LEFT_OUT.iter().any(|prefix| line.starts_with(prefix))) {
         let from = Path::new(line);
         let to = tree.join(line.trim_start_matches('/'));
-        // A package may list what was removed or moved since.
+        // A package may list files that have been removed or moved.
         let Ok(metadata) = fs::symlink_metadata(from) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! That `docs/requirements.md` and the tests speak of the same requirements.
+//! Checks that `docs/requirements.md` and the tests name the same requirements.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Other programs: run with their output shown, read, or kept quiet until they fail. And the one way to wait.
+//! Runs other programs with their output shown, captured, or hidden unless they fail; and the only function that polls.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ pub(crate) fn cmd<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIt
     command
 }
 
-/// What may be done with a program. Each error names the command line and how it ended.
+/// Ways to run a program. Each error names the command line and its exit status.
 pub(crate) trait Run {
     /// Runs it with its output shown.
     fn run(&mut self) -> Result<()>;
-    /// Runs it without showing its output, unless it fails: then the error holds it.
+    /// Runs it without showing its output; if it fails, the error includes the output.
     fn quiet(&mut self) -> Result<()>;
-    /// Runs it and returns what it wrote to its standard output, without the last line's end.
+    /// Runs it and returns its standard output, without the trailing newline.
     fn read(&mut self) -> Result<String>;
-    /// Whether it ran and ended well; its output is dropped.
+    /// Whether it ran successfully; its output is discarded.
     fn succeeds(&mut self) -> bool;
 }
 
@@ -54,13 +54,13 @@ impl Run for Command {
     }
 }
 
-/// Where `PATH` has a program.
+/// The path of a program in `PATH`.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
-/// Asks `probe` until it has an answer; what it had to say last is in the error when `limit` has passed.
+/// Polls `probe` until it returns a value; if `limit` passes, the error includes the last result.
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let started = Instant::now();
     loop {
@@ -77,7 +77,7 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
     }
 }
 
-/// Lets time pass between two looks at something that cannot be waited for.
+/// Sleeps between two polls of a state that cannot be waited for.
 #[allow(clippy::disallowed_methods, reason = "the states of other programs are polled, here and nowhere else")]
 pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
@@ -88,7 +88,7 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// The command line, for a person: long ones are cut.
+/// The command line for messages; long ones are truncated.
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let line = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the long tests of faults, one after the other on each of two clusters of their own; the counts go into
+//! `cargo xtask soak`: runs the long fault tests one after the other on each of two clusters, and writes the results to
 //! `docs/reports/soak.md`.
 
 use std::fs;
@@ -14,27 +14,27 @@ use crate::progress::say;
 use crate::sh::{Run as _, cmd};
 use crate::{deps, product};
 
-/// Clusters of its own, beside those of `up` and `test`. Two, since what is broken is broken for a whole cluster, and while it
-/// is the tests mostly wait.
+/// The clusters of the soak tests, besides those of `up` and `test`. Two, because a fault affects a whole cluster and the
+/// tests mostly wait.
 const CLUSTERS: [&str; 2] = ["soak", "soak-2"];
 
-/// Keeps all processors busy by itself: last, when little else can be hurt.
+/// Uses all processors: runs last, when it disturbs few other tests.
 const LAST: &str = "herd::soak_a_thousand_pods_are_created_at_once";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How long parts are killed at random.
+    /// Duration of random kills, in minutes.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// Only tests whose names contain this; the report is shown and not written.
+    /// Run only tests whose names contain this; the report is printed and not written.
     #[arg(long)]
     only: Option<String>,
-    /// Leave the clusters up, and use them again the next time.
+    /// Keep the clusters running, and reuse them next time.
     #[arg(long)]
     keep: bool,
 }
 
-/// Runs them all; those that fail do not end it.
+/// Runs all tests; failures do not end the run.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if cluster::is_given(root) {
         bail!("KUBECONFIG is set: a soak breaks its cluster, and so runs on one of its own only; unset it");
@@ -69,11 +69,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if failed > 0 {
         bail!("{failed} of {} tests failed", outcomes.len());
     }
-    // Not before the report: what is left of a cluster must not take an hour's counts with it.
+    // After the report: a cluster that cannot be ended must not lose an hour of results.
     ended
 }
 
-/// Each cluster takes the next test when it is done with one.
+/// Each cluster takes the next test when it is free.
 fn soak(root: &Path, options: &Options, names: &[&str], programs: &Programs, tests: Vec<Test>) -> Result<Vec<Outcome>> {
     let archives = images::make(root, &[Group::Product, Group::Demo], Build::Release)?;
     let mut lanes = Vec::new();
@@ -132,7 +132,7 @@ fn row(outcome: &Outcome) -> String {
     )
 }
 
-/// Cores, memory and system, for a person.
+/// Cores, memory and system of this machine, for the report.
 fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism().context("counting cores")?;
     let memory = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;

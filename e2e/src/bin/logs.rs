@@ -1,12 +1,12 @@
-//! Has the product log at debug level, and keeps the logs of everything that runs in the cluster of `KUBECONFIG` until it is
-//! ended: what the search for secrets reads. Prints `ready` once it does.
+//! Sets the product's log level to debug and captures the logs of all containers in the cluster of `KUBECONFIG` until it is
+//! terminated, for the search for secrets. Prints `ready` once it follows all running containers.
 
-#![allow(clippy::print_stdout, reason = "whoever started it waits for the word")]
+#![allow(clippy::print_stdout, reason = "the parent process waits for the line")]
 
 use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
-use countersign_e2e::{Cluster, record::Record};
+use countersign_e2e::{Cluster, log_capture::LogCapture};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
     };
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
-        kept = Record::of(&cluster).await?.keep(cluster.clone(), ready) => kept,
+        captured = LogCapture::of(&cluster).await?.run(cluster.clone(), ready) => captured,
         _ = terminate.recv() => cluster.log_level(None).await,
     }
 }

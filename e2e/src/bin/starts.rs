@@ -1,7 +1,9 @@
-//! How much longer a pod takes from its creation to its application's first instruction because of us: pods with the agent
-//! beside the same pods without it, one after the other and at a rate. Beside both, what Kubernetes takes for any native sidecar
-//! that holds the application back: pods with one which does nothing. On the cluster of `KUBECONFIG`, whose clock must be that
-//! of this machine. Prints a figure a line, `{"name","value","unit"}`; other lines are for people and go to standard error.
+//! Measures how much the agent delays the start of a pod, from its creation to its application's first instruction: pods
+//! with the agent and the same pods without it, one after the other and at a fixed rate. Pods with an idle native sidecar
+//! show how much of the delay Kubernetes adds for any sidecar that blocks the start of the application.
+//!
+//! Runs on the cluster of `KUBECONFIG`, whose clock must be that of this machine. Prints one figure a line,
+//! `{"name","value","unit"}`, on standard output; other output goes to standard error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
@@ -9,16 +11,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use countersign_e2e::{World, apply::documents, fixture::PodSpec, pods::is_event, scenario, until::until};
+use countersign_e2e::{World, apply::documents, fixture::PodSpec, pods::is_event, scenario, wait::until};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-/// Long enough for a node that is far behind.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Of one kind that run before they are taken away.
+/// Enough for a node with a long backlog.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pods of one kind that run before they are deleted.
 const BATCH: usize = 25;
 
 #[derive(Debug, Parser)]
@@ -34,7 +36,7 @@ struct Args {
     rate: u32,
 }
 
-/// With the agent, the same without, or with another sidecar.
+/// With the agent, without it, or with another sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     With,
@@ -42,18 +44,18 @@ enum Kind {
     Idle,
 }
 
-/// When its application ends.
+/// When the application ends.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
-    /// It is taken away: that one ends must not disturb the next one's start.
+    /// It is deleted: its end must not disturb the next start.
     Never,
-    /// After its first instruction: a node has not the CPU that a whole herd asks for.
+    /// After its first instruction: a node has not enough CPU for many running pods.
     AtOnce,
 }
 
 const KINDS: [Kind; 3] = [Kind::Without, Kind::Idle, Kind::With];
 
-/// A sidecar of the agent's shape, with as many volumes, that has nothing to do: its hook ends at once.
+/// A sidecar with the same shape as the agent and as many volumes, which is idle: its hook ends at once.
 const IDLE: &str = "volumes:
 - {name: token, projected: {sources: [{serviceAccountToken: {path: token, audience: idle.example, expirationSeconds: 3600}}]}}
 - {name: one, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
@@ -95,7 +97,7 @@ async fn one_after_the_other(world: &World, count: usize) -> Result<()> {
     let mut took: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
     for number in 0..count {
         if number % BATCH == 0 {
-            // The node may still be at work on those that were taken away: this one waits for it, and is not counted.
+            // The node may still be deleting earlier pods: this pod waits for that, and is not counted.
             let name = format!("before-{number}");
             create(world, &name, Kind::Without, Ends::Never).await?;
             world.ready(&name).await?;
@@ -151,7 +153,7 @@ impl Kind {
     }
 }
 
-/// When it was created, in milliseconds.
+/// Creates a pod, and returns its creation time in milliseconds.
 async fn create(world: &World, name: &str, kind: Kind, ends: Ends) -> Result<f64> {
     let labels = match kind {
         Kind::With => "",
@@ -169,7 +171,7 @@ async fn create(world: &World, name: &str, kind: Kind, ends: Ends) -> Result<f64
     };
     let mut objects = documents(&spec.pod(&world.namespace))?;
     let mut pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
-    // An ordinary pod mounts the API's token: the kubelet waits 300 ms for the first volume of a pod, whichever it is.
+    // An ordinary pod mounts the API token: the kubelet waits 300 ms for the first volume of a pod, whatever its kind.
     pod.spec.get_or_insert_default().automount_service_account_token = None;
     for object in &objects {
         world.cluster.apply_object(object).await?;
@@ -179,9 +181,9 @@ async fn create(world: &World, name: &str, kind: Kind, ends: Ends) -> Result<f64
     Ok(now)
 }
 
-/// When its first instruction was, in milliseconds.
+/// The time of its first instruction, in milliseconds.
 async fn first_instruction(world: &World, name: &str, kind: Kind) -> Result<f64> {
-    let said = world.said(name).await?;
+    let said = world.app_output(name).await?;
     let line =
         said.iter().find(|line| is_event(line, "first-instruction")).with_context(|| format!("{name} said nothing"))?;
     let present = line.get("present").and_then(Value::as_bool);
@@ -193,7 +195,7 @@ async fn first_instruction(world: &World, name: &str, kind: Kind) -> Result<f64>
 async fn clear(world: &World) -> Result<()> {
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     world.pods().delete_collection(&now, &ListParams::default()).await.context("delete the pods")?;
-    until("no pod is left", PATIENCE, async || {
+    until("no pod is left", DEFAULT_TIMEOUT, async || {
         Ok(world.pods().list(&ListParams::default()).await?.items.is_empty().then_some(()))
     })
     .await

@@ -1,5 +1,5 @@
-//! The API server and its store fail in every way they have; identities that are in use do not notice, and what waited goes on
-//! by itself.
+//! Failures of the API server and of etcd: identities in use are not affected, and pending work continues without
+//! intervention.
 
 #![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 
@@ -8,31 +8,31 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{Fault, Faults, counted, faulty, lasts},
+    faults::{Fault, Faults, faulty, hold_for, report_counts},
     fixture::PodSpec,
     replicas::OPERATOR,
     traffic::Sums,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::LogParams};
 use serde_json::{Value, json};
 
-/// Leaves live so long here: a fault that lasts longer is outlived only by renewal.
+/// Lifetime of leaves in seconds: a longer fault is survived only by renewing.
 const LIFE: u64 = 20;
 
-/// R25, R27: what is known is issued on from the index.
+/// R25, R27: known identities are still issued, from the index.
 async fn without_api_server(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
     prepare(world).await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let fault = faults.begin(&["stop", "kube-apiserver"]).await?;
-    lasts(span).await;
-    fault.over().await?;
+    hold_for(span).await;
+    fault.end().await?;
 
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span)?;
     let new_pods = new_pods_start_after_outage(world, "after", 3).await?;
-    counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
+    report_counts(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
 }
 
 #[tokio::test]
@@ -52,19 +52,19 @@ async fn soak_identities_are_renewed_while_the_api_server_is_gone_for_five_minut
     .await;
 }
 
-/// Killed once, which the store must survive as it is, and then held down for a while.
+/// etcd is killed once, which must not lose data, and then stopped for a while.
 async fn without_etcd(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
     prepare(world).await?;
-    let before = world.traffic_goes_on(20).await?;
-    faults.once(&["kill", "etcd"]).await?;
+    let before = world.traffic_continues(20).await?;
+    faults.run_once(&["kill", "etcd"]).await?;
     let fault = faults.begin(&["stop", "etcd"]).await?;
-    lasts(span).await;
-    fault.over().await?;
+    hold_for(span).await;
+    fault.end().await?;
 
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?.since(before);
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span)?;
     let new_pods = new_pods_start_after_outage(world, "after", 3).await?;
-    counted(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
+    report_counts(test, &during.counts(&json!({ "seconds": span.as_secs(), "new_pods": new_pods })))
 }
 
 #[tokio::test]
@@ -84,54 +84,54 @@ async fn soak_etcd_is_gone_for_two_minutes() {
     .await;
 }
 
-/// R27: every answer that the operator gets from the API server is late, those that open its watches too.
+/// R27: every answer of the API server to the operator is delayed, also those that open its watches.
 #[tokio::test]
 async fn a_slow_api_server_slows_what_is_new_and_nothing_else() {
     faulty("api-slow", async |world, faults| {
         prepare(world).await?;
-        let before = world.traffic_goes_on(20).await?;
+        let before = world.traffic_continues(20).await?;
         let mut fault = between(world, faults).await?;
-        fault.tell("slow 2000").await?;
-        fault.tell("cut").await?;
+        fault.send("slow 2000").await?;
+        fault.send("cut").await?;
         let new_pods = new_pods_start(world, "slow", 3).await?;
-        let during = world.traffic_since(before, 200, PATIENCE).await?.since(before);
-        let seen = fault.tell("pass").await?;
-        fault.over().await?;
+        let during = world.traffic_since(before, 200, DEFAULT_TIMEOUT).await?.since(before);
+        let seen = fault.send("pass").await?;
+        fault.end().await?;
         ensure!(number(&seen, "slowed") > 0, "no answer was slow: {seen}");
         let counts = json!({ "slow_answers": seen["slowed"], "new_pods": new_pods });
-        counted("API server slow by 2 s", &during.counts(&counts))
+        report_counts("API server slow by 2 s", &during.counts(&counts))
     })
     .await;
 }
 
-/// The operator hears nothing but refusals: what is known is issued on, what is new waits and then starts.
+/// The operator gets only refusals: known identities are still issued, and new pods start afterwards.
 async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) -> Result<()> {
     prepare(world).await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let mut fault = between(world, faults).await?;
     let mut refused = Vec::new();
     for status in ["429", "500"] {
-        fault.tell(&format!("answer {status}")).await?;
-        fault.tell("cut").await?;
+        fault.send(&format!("answer {status}")).await?;
+        fault.send("cut").await?;
         let name = format!("new-{status}");
         world.cluster.apply(&world.identity_yaml(&name, "")).await?;
         world.cluster.apply(&PodSpec::hold(&name).pod(&world.namespace)).await?;
-        lasts(span).await;
-        refused.push(number(&fault.tell("count").await?, "refused"));
+        hold_for(span).await;
+        refused.push(number(&fault.send("count").await?, "refused"));
     }
     let [of_429, of_both] = *refused.as_slice() else { unreachable!("two statuses") };
-    let seen = fault.tell("pass").await?;
+    let seen = fault.send("pass").await?;
     for status in ["429", "500"] {
         let name = format!("new-{status}");
         world.ready(&name).await?;
         let id = world.credential(&name).await?.id;
         ensure!(id == world.id(&name), "{name} has {id}");
     }
-    fault.over().await?;
-    let during = world.traffic_since(before, 20 * span.as_secs(), PATIENCE).await?.since(before);
+    fault.end().await?;
+    let during = world.traffic_since(before, 20 * span.as_secs(), DEFAULT_TIMEOUT).await?.since(before);
     renewals_went_on(during, span * 2)?;
     let of_500 = of_both - of_429;
-    // Each replica has five watches, a lease and a few writers, each with its backoff: what follows from it in a minute is
+    // Each replica has five watches, a lease and a few writers, each with its backoff: the requests of a minute are
     // hundreds, not thousands.
     let most = u64::try_from(world.operators().await?.len())? * (40 + 4 * span.as_secs());
     for refused in [of_429, of_500] {
@@ -139,7 +139,7 @@ async fn refusing(world: &World, faults: &Faults, test: &str, span: Duration) ->
         ensure!(refused <= most, "the operator asked {refused} times in {span:?}, at most {most} are patience");
     }
     let counts = json!({ "seconds_each": span.as_secs(), "refused_429": of_429, "refused_500": of_500, "new_pods": 2 });
-    counted(test, &during.counts(&counts))
+    report_counts(test, &during.counts(&counts))
 }
 
 #[tokio::test]
@@ -151,8 +151,8 @@ async fn soak_refusals_of_the_api_server_are_waited_out_for_a_minute_each() {
     .await;
 }
 
-/// The history between is gone: watches cannot be resumed, and everything is listed anew. What came is known then, and what
-/// went is forgotten.
+/// etcd's history is compacted: watches cannot be resumed, and everything is listed again. Objects created meanwhile are
+/// known afterwards, and deleted ones are forgotten.
 #[tokio::test]
 async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
     faulty("compacted", async |world, faults| {
@@ -160,34 +160,34 @@ async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
         world.cluster.apply(&world.identity_yaml("goes", "")).await?;
         world.cluster.apply(&PodSpec::hold("goes").pod(&world.namespace)).await?;
         world.ready("goes").await?;
-        let before = world.traffic_goes_on(20).await?;
-        // Earlier faults may have left their words.
+        let before = world.traffic_continues(20).await?;
+        // Earlier faults may have left such log lines.
         let expired_before = expired_watches(world).await?;
         let mut fault = between(world, faults).await?;
-        fault.tell("answer 500").await?;
-        fault.tell("cut").await?;
+        fault.send("answer 500").await?;
+        fault.send("cut").await?;
 
-        // Meanwhile the world goes on, and forgets how it came there.
+        // Meanwhile objects change, and the history of the changes is compacted.
         world.cluster.apply(&world.identity_yaml("comes", "")).await?;
         world.cluster.apply(&PodSpec::hold("comes").pod(&world.namespace)).await?;
         let gone = world.cluster.workload_identities(&world.namespace).await?;
         countersign_e2e::apply::delete(&gone, "goes").await?;
-        faults.once(&["kill", "kube-apiserver"]).await?;
-        faults.once(&["compact"]).await?;
-        fault.tell("pass").await?;
+        faults.run_once(&["kill", "kube-apiserver"]).await?;
+        faults.run_once(&["compact"]).await?;
+        fault.send("pass").await?;
 
         world.ready("comes").await?;
         let id = world.credential("comes").await?.id;
         ensure!(id == world.id("comes"), "the new one has {id}");
-        until("the deleted identity is withdrawn", PATIENCE, async || {
+        until("the deleted identity is withdrawn", DEFAULT_TIMEOUT, async || {
             Ok(world.credential("goes").await.is_err().then_some(()))
         })
         .await?;
-        fault.over().await?;
-        let during = world.traffic_since(before, 100, PATIENCE).await?.since(before);
+        fault.end().await?;
+        let during = world.traffic_since(before, 100, DEFAULT_TIMEOUT).await?.since(before);
         let expired = expired_watches(world).await?.saturating_sub(expired_before);
         ensure!(expired > 0, "no watch was told that its history is gone");
-        counted(
+        report_counts(
             "watch broken, history compacted",
             &during.counts(&json!({ "watches_expired": expired, "new_pods": 1, "withdrawn": 1 })),
         )
@@ -195,8 +195,8 @@ async fn after_a_broken_watch_and_a_compacted_history_all_is_listed_anew() {
     .await;
 }
 
-/// Both sides were renewed as often as must be in such a span: a leaf is renewed at 60 % of its life at the latest. The
-/// first may have come just before.
+/// Both sides were renewed as often as required in this time: a leaf is renewed at 60 % of its life at the latest. The
+/// first renewal may have happened just before.
 fn renewals_went_on(during: Sums, span: Duration) -> Result<()> {
     let least = span.as_secs() * 10 / (LIFE * 6) - 1;
     ensure!(least > 0, "no renewal falls due for certain in {span:?}");
@@ -204,13 +204,13 @@ fn renewals_went_on(during: Sums, span: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A trust domain of short lives, and traffic.
+/// A trust domain with short-lived SVIDs, and traffic.
 async fn prepare(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {LIFE}s}}"))).await?;
     world.traffic("50ms").await
 }
 
-/// Comes between the operator's replicas and the API server.
+/// Starts a proxy between the operator's replicas and the API server.
 async fn between(world: &World, faults: &Faults) -> Result<Fault> {
     let addresses = world.operators().await?;
     let mut arguments = vec!["between"];
@@ -220,7 +220,7 @@ async fn between(world: &World, faults: &Faults) -> Result<Fault> {
     faults.begin(&arguments).await
 }
 
-/// Makes identities and pods for them, and returns how many got theirs, which is all.
+/// Creates identities and pods for them, waits until all pods have theirs, and returns their number.
 async fn new_pods_start(world: &World, name: &str, count: u64) -> Result<u64> {
     for name in names(name, count) {
         world.cluster.apply(&world.identity_yaml(&name, "")).await?;
@@ -229,13 +229,14 @@ async fn new_pods_start(world: &World, name: &str, count: u64) -> Result<u64> {
     all_get_theirs(world, name, count).await
 }
 
-/// As [`new_pods_start`], once Kubernetes is itself again: after an outage it may hold a node for lost until its kubelet is
-/// heard, with it the webhook's pods, and then nobody is behind their Service. Who creates pods tries again, as Deployments do.
+/// As [`new_pods_start`], once Kubernetes has recovered: after an outage it may treat a node as lost until its kubelet
+/// reports, and the webhook's pods with it, so that their Service has no endpoints. Clients that create pods retry, as
+/// Deployments do.
 async fn new_pods_start_after_outage(world: &World, name: &str, count: u64) -> Result<u64> {
     for name in names(name, count) {
         world.cluster.apply(&world.identity_yaml(&name, "")).await?;
         let pod = PodSpec::hold(&name).pod(&world.namespace);
-        until("a pod is admitted", PATIENCE, async || world.cluster.apply(&pod).await.map(Some)).await?;
+        until("a pod is admitted", DEFAULT_TIMEOUT, async || world.cluster.apply(&pod).await.map(Some)).await?;
     }
     all_get_theirs(world, name, count).await
 }
@@ -253,7 +254,7 @@ fn names(name: &str, count: u64) -> impl Iterator<Item = String> {
     (0..count).map(move |number| format!("{name}-{number}"))
 }
 
-/// How many watches the operators' logs say had to begin anew because their history was gone (410).
+/// The number of watches that the operators' logs report as restarted because their history was gone (410).
 async fn expired_watches(world: &World) -> Result<usize> {
     let pods = world.cluster.api::<Pod>(countersign_e2e::cluster::SYSTEM);
     let mut expired = 0;

@@ -1,5 +1,5 @@
-//! Clocks that are off by an hour: of one of the operator's replicas, of all, of agents. Nothing is believed that is wrong, and
-//! nothing that was decided by a wrong clock stays once it is right.
+//! Clocks that are off by an hour: of one replica of the operator, of all replicas, and of agents. Nothing is accepted that
+//! is invalid at the real time, and no decision made with a wrong clock persists once it is corrected.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{Fault, Faults, counted, faulty, lasts},
+    faults::{Fault, Faults, faulty, hold_for, report_counts},
     fixture::PodSpec,
     pods::{AGENT, is_event, is_ready, restarts},
     replicas::{OPERATOR, running},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::LogParams};
@@ -20,136 +20,136 @@ use tokio::time::Instant;
 
 const HOUR: i64 = 3_600;
 
-/// Sets the clock of a pod's container.
+/// Changes the clock of a pod's container.
 async fn set(faults: &Faults, pod: &Pod, container: &str, ahead: i64) -> Result<Fault> {
     let id = running(pod, container).with_context(|| format!("{} does not run", pod.name_any()))?;
     faults.begin(&["clock", "--container", &id, "--ahead", &ahead.to_string()]).await
 }
 
-/// What a replica of the operator has logged.
+/// The log of a replica of the operator.
 async fn log(world: &World, pod: &str) -> Result<String> {
     Ok(world.cluster.api::<Pod>(SYSTEM).logs(pod, &LogParams::default()).await?)
 }
 
-/// The one that leads, which could do most harm.
+/// The leader's clock is off, which could do most harm.
 async fn leader_is_off(world: &World, faults: &Faults, ahead: i64) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 60s}")).await?;
     if world.replicas(OPERATOR).await? < 2 {
         world.scale(OPERATOR, 2).await?;
     }
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
-    let (off, _) = until("one replica leads", PATIENCE, async || world.leader().await).await?;
+    let before = world.traffic_continues(20).await?;
+    let (off, _) = until("one replica leads", DEFAULT_TIMEOUT, async || world.leader().await).await?;
     let pods = world.cluster.api::<Pod>(SYSTEM);
     let victim = pods.get(&off).await?;
     let fault = set(faults, &victim, "operator", ahead).await?;
     let begun = Instant::now();
-    until("another replica leads", PATIENCE, async || {
+    until("another replica leads", DEFAULT_TIMEOUT, async || {
         Ok(world.leader().await?.filter(|(name, _)| *name != off).map(drop))
     })
     .await?;
     let takeover = begun.elapsed();
-    until("the one whose clock is off is not ready", PATIENCE, async || {
+    until("the one whose clock is off is not ready", DEFAULT_TIMEOUT, async || {
         Ok((!is_ready(&pods.get(&off).await?)).then_some(()))
     })
     .await?;
     let unready = begun.elapsed();
 
     world.new_pod("meanwhile").await?;
-    let during = world.both_renewed(before, PATIENCE * 2).await?;
+    let during = world.both_renewed(before, DEFAULT_TIMEOUT * 2).await?;
     ensure!(log(world, &off).await?.contains("set the clock of its node"), "{off} does not say why");
-    fault.over().await?;
+    fault.end().await?;
     let back = Instant::now();
     world.settled().await?;
     let back = back.elapsed();
     world.new_pod("after").await?;
-    let after = world.both_renewed(during, PATIENCE * 2).await?;
+    let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
     let now = pods.get(&off).await?;
     ensure!(running(&now, "operator") == running(&victim, "operator"), "{off} was started anew");
     let counts = json!({
         "clock_ahead_seconds": ahead, "seconds_until_another_led": takeover.as_secs(), "new_pods": 2,
         "seconds_until_not_ready": unready.as_secs(), "seconds_until_back": back.as_secs(),
     });
-    counted("the leader's clock is off", &after.since(before).counts(&counts))
+    report_counts("the leader's clock is off", &after.since(before).counts(&counts))
 }
 
-/// All of them, as if it were the API server's clock that is off.
+/// The clocks of all replicas are off, as if the API server's clock were off.
 async fn all_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let mut set_back = Vec::new();
     for pod in world.product(OPERATOR).await? {
         set_back.push(set(faults, &pod, "operator", ahead).await?);
     }
-    until("no replica is ready", PATIENCE, async || {
+    until("no replica is ready", DEFAULT_TIMEOUT, async || {
         Ok((!world.product(OPERATOR).await?.iter().any(is_ready)).then_some(()))
     })
     .await?;
-    // A trust domain, an identity and a pod that are new.
+    // A new trust domain, identity and pod.
     let other = World::new("clock-late").await?;
     other.create_namespace().await?;
     let outcome = async {
         world.cluster.apply(&other.trust_domain_yaml("")).await?;
         world.cluster.apply(&other.identity_yaml("late", "")).await?;
         world.cluster.apply(&PodSpec::hold("late").pod(&other.namespace)).await?;
-        lasts(span).await;
+        hold_for(span).await;
         ensure!(!is_ready(&other.pods().get("late").await?), "a pod was given an identity by a wrong clock");
-        let during = world.traffic_since(before, span.as_secs(), PATIENCE).await?;
+        let during = world.traffic_since(before, span.as_secs(), DEFAULT_TIMEOUT).await?;
         for fault in set_back {
-            fault.over().await?;
+            fault.end().await?;
         }
         let back = Instant::now();
         other.ready("late").await?;
         let id = other.credential("late").await?.id;
         ensure!(id == other.id("late"), "late has {id}");
         let seconds = back.elapsed().as_secs();
-        let after = world.both_renewed(during, PATIENCE * 2).await?;
+        let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
         let counts = json!({ "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_the_new_pod_had_its_identity": seconds });
-        counted("the clocks of all replicas are off", &after.since(before).counts(&counts))
+        report_counts("the clocks of all replicas are off", &after.since(before).counts(&counts))
     };
     let outcome = outcome.await;
     other.end().await?;
     outcome
 }
 
-/// An agent is off: it takes nothing that is not valid by its clock, and its application keeps what it has.
+/// An agent's clock is off: it accepts nothing that is invalid by its clock, and its application keeps its credentials.
 async fn agents_are_off(world: &World, faults: &Faults, ahead: i64, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 240s}")).await?;
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let noticed_before = [times_set_back(world, "client").await?, times_set_back(world, "server").await?];
     let mut set_back = Vec::new();
     for pod in ["client", "server"] {
         set_back.push(set(faults, &world.pods().get(pod).await?, AGENT, ahead).await?);
     }
-    lasts(span).await;
-    let during = world.traffic_since(before, span.as_secs(), PATIENCE).await?;
+    hold_for(span).await;
+    let during = world.traffic_since(before, span.as_secs(), DEFAULT_TIMEOUT).await?;
     for fault in set_back {
-        fault.over().await?;
+        fault.end().await?;
     }
     let back = Instant::now();
-    let after = world.both_renewed(during, PATIENCE * 2).await?;
-    // That the clock went back, at the beginning or at the end, the agent finds out by itself: it had the other time.
+    let after = world.both_renewed(during, DEFAULT_TIMEOUT * 2).await?;
+    // The clock goes back at the beginning or at the end, and the agent detects that by itself.
     for (pod, before) in ["client", "server"].into_iter().zip(noticed_before) {
-        until(&format!("{pod}'s agent says that its clock was set back"), PATIENCE, async || {
+        until(&format!("{pod}'s agent says that its clock was set back"), DEFAULT_TIMEOUT, async || {
             Ok((times_set_back(world, pod).await? > before).then_some(()))
         })
         .await?;
     }
     for pod in ["client", "server"] {
         ensure!(restarts(&world.pods().get(pod).await?) == 0, "{pod} was restarted");
-        ensure!(world.said(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");
+        ensure!(world.app_output(pod).await?.iter().all(|line| !is_event(line, "failed")), "a call of {pod} failed");
     }
     let counts = json!({
         "clock_ahead_seconds": ahead, "seconds": span.as_secs(), "seconds_until_renewed": back.elapsed().as_secs(),
     });
-    counted("agents' clocks are off", &after.since(before).counts(&counts))
+    report_counts("agents' clocks are off", &after.since(before).counts(&counts))
 }
 
-/// How often the agent of a pod has found that its clock was set back.
+/// How often the agent of a pod has detected that its clock was set back.
 async fn times_set_back(world: &World, pod: &str) -> Result<usize> {
-    world.agent_said(pod, "the clock was set back").await
+    world.count_in_agent_log(pod, "the clock was set back").await
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Many pods at once.
+//! Many pods start at once.
 
 #![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 
@@ -7,11 +7,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     pods::is_event,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::batch::v1::Job;
@@ -25,19 +25,19 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-/// Real pods, agents and all.
+/// Real pods with real agents.
 async fn real(world: &World, accounts: usize, replicas: u32) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..accounts).map(|number| format!("herd-{number}")).collect();
     let begun = Instant::now();
     world.idle(&accounts, replicas).await?;
-    let pods = world.each_has_its_own(&accounts, usize::try_from(replicas)?, PATIENCE * 6).await?;
+    let pods = world.each_has_its_own(&accounts, usize::try_from(replicas)?, DEFAULT_TIMEOUT * 6).await?;
     let counts = json!({ "pods_with_their_own_identity": pods, "seconds": begun.elapsed().as_secs() });
-    counted("pods started at once", &counts)
+    report_counts("pods started at once", &counts)
 }
 
-/// More pods than a node holds, all created at once: each looks at its first instruction at what it was given, and ends, which
-/// makes room for others. They are of Jobs, which would make another for each that failed: none may.
+/// More pods than a node can run, all created at once: each checks its credential at its first instruction and ends, which
+/// makes room for others. They belong to Jobs, which would replace a failed pod: none may fail.
 async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..accounts).map(|number| format!("herd-{number}")).collect();
@@ -49,7 +49,7 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     }
     let jobs = world.cluster.api::<Job>(&world.namespace);
     for account in &accounts {
-        let left = (PATIENCE * 10).saturating_sub(begun.elapsed());
+        let left = (DEFAULT_TIMEOUT * 10).saturating_sub(begun.elapsed());
         until(&format!("{each} pods of {account} have ended well"), left, async || {
             let succeeded = jobs.get(account).await?.status.and_then(|status| status.succeeded);
             Ok((succeeded == Some(i32::try_from(each)?)).then_some(()))
@@ -61,7 +61,7 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
     for account in &accounts {
         let pods = world.pods_of(account).await?;
         ensure!(pods.len() == each, "{} pods were made for the {each} of {account}", pods.len());
-        let said = pods.iter().map(|pod| async { world.said(&pod.name_any()).await });
+        let said = pods.iter().map(|pod| async { world.app_output(&pod.name_any()).await });
         let said: Vec<_> = stream::iter(said).buffer_unordered(4).try_collect().await?;
         for lines in said {
             let line = lines.iter().find(|line| is_event(line, "first-instruction")).context("a pod said nothing")?;
@@ -70,10 +70,10 @@ async fn through(world: &World, accounts: usize, each: usize) -> Result<()> {
             ensure!(keys.insert(key.to_owned()), "two pods had one key");
         }
     }
-    counted("pods created at once", &json!({ "pods_with_their_own_identity": keys.len(), "seconds": seconds }))
+    report_counts("pods created at once", &json!({ "pods_with_their_own_identity": keys.len(), "seconds": seconds }))
 }
 
-/// More pods than a node holds: they are there and never run, and their tokens are presented all at once, as by their agents.
+/// More pods than a node can run: they exist but never run, and their tokens are presented all at once, as by their agents.
 async fn spoken_for(world: &World, pods: usize, at_once: usize) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..10).map(|number| format!("herd-{number}")).collect();
@@ -103,7 +103,7 @@ async fn spoken_for(world: &World, pods: usize, at_once: usize) -> Result<()> {
         "certificates_for_the_right_pod": again.len(), "at_once": at_once, "asked_to_come_back": again.iter().sum::<u64>(),
         "seconds": took.as_secs_f64().round(),
     });
-    counted("pods whose tokens are presented at once", &counts)
+    report_counts("pods whose tokens are presented at once", &counts)
 }
 
 /// A pod that never runs, and a token bound to it.
@@ -112,10 +112,11 @@ async fn token(world: &World, name: &str, account: &str, audience: &str) -> Resu
     world.service_account_token(account, &[audience], Some(&pod)).await
 }
 
-/// Has a certificate issued for this token; it must be of this account and this key. Returns how often it was put off.
+/// Requests a certificate for this token, which must be for this account and key. Returns how often the request was
+/// deferred.
 async fn issued(world: &World, issuer: &Issuer, account: &str, token: &str) -> Result<u64> {
     let mut tries: u64 = 0;
-    until("a certificate is issued", PATIENCE, async || {
+    until("a certificate is issued", DEFAULT_TIMEOUT, async || {
         tries += 1;
         let mut session = issuer.open(token).await?;
         let state = session.state().await?;

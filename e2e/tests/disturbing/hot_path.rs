@@ -1,5 +1,5 @@
-//! R24: neither an issue nor an admission asks the API server anything. Its audit log is asked what operator and
-//! webhook did while there were many.
+//! R24: neither issuing nor admission calls the API server. The audit log shows what operator and webhook requested under
+//! load.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -9,31 +9,31 @@ use countersign_e2e::{
     apply::documents,
     audit::{Audit, title},
     cluster::SYSTEM,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     replicas::{OPERATOR, WEBHOOK},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
-/// Issues, and admissions.
+/// The number of issues, and of admissions.
 const MANY: usize = 400;
-/// Streams on which the issues are asked for: one may have a hundred at once, then it has to be slow.
+/// The number of streams for the issues: one stream may have a burst of a hundred, then it is limited.
 const STREAMS: usize = 5;
-/// So many requests may come meanwhile for reasons of their own: what earlier tests left is taken away, and keys of
-/// tokens are fetched now and then. Not one in ten issues or admissions may have led to one.
+/// The most requests that may have other reasons: objects of earlier tests are deleted, and token keys are fetched now and
+/// then. It is far less than one request for each issue or admission.
 const BACKGROUND: usize = MANY / 10;
-/// Marks in the audit log, in their order.
+/// Marks in the audit log, in order.
 const ISSUES_BEGIN: &str = "issues-begin";
 const AFTER_ISSUES: &str = "after-issues";
 const AFTER_ADMISSIONS: &str = "after-admissions";
 
 #[tokio::test]
 async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
-    let Some(audit) = Audit::given("requests that follow from issues and admissions") else { return };
+    let Some(audit) = Audit::from_env("requests that follow from issues and admissions") else { return };
     alone("hot-path", async |world| {
         world.settled().await?;
         issues(world).await?;
@@ -41,8 +41,8 @@ async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
         admissions(world).await?;
         mark(world, AFTER_ADMISSIONS).await?;
         let [issuing, admitting] =
-            until("the audit log has it all", PATIENCE, async || requests(&audit, world)).await?;
-        counted(
+            until("the audit log has it all", DEFAULT_TIMEOUT, async || requests(&audit, world)).await?;
+        report_counts(
             "requests to the API server",
             &json!({
                 "issues": MANY, "requests_meanwhile": issuing.len(), "admissions": MANY, "requests_during_admissions": admitting.len(),
@@ -58,7 +58,7 @@ async fn neither_issues_nor_admissions_ask_the_api_server_anything() {
     .await;
 }
 
-/// Renewals on open streams, each with a key of its own.
+/// Renewals on open streams, each with a new key.
 async fn issues(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml("busy", "")).await?;
@@ -68,15 +68,15 @@ async fn issues(world: &World) -> Result<()> {
     for number in 0..STREAMS {
         let pod = world.never_runs(&format!("busy-{number}"), "busy").await?;
         let token = world.service_account_token("busy", &[&audience], Some(&pod)).await?;
-        let session = until("the issuer knows the pod and its identity", PATIENCE, async || {
+        let session = until("the issuer knows the pod and its identity", DEFAULT_TIMEOUT, async || {
             let mut session = issuer.open(&token).await?;
             Ok((!session.state().await?.identities.is_empty()).then_some(session))
         });
         sessions.push(session.await?);
     }
-    // What a new identity brings with it (its status) is written before it is counted.
+    // The status of a new identity is written before counting starts.
     let identities = world.cluster.workload_identities(&world.namespace).await?;
-    until("the status of busy is written", PATIENCE, async || {
+    until("the status of busy is written", DEFAULT_TIMEOUT, async || {
         let status = identities.get("busy").await?.data["status"]["pods"]["matched"].clone();
         Ok((status == json!(STREAMS)).then_some(()))
     })
@@ -92,7 +92,7 @@ async fn issues(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Pods that are made without being stored.
+/// Pods that are created as dry runs.
 async fn admissions(world: &World) -> Result<()> {
     let mut objects = documents(&PodSpec::hold("busy").pod(&world.namespace))?;
     let mut pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
@@ -106,15 +106,15 @@ async fn admissions(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Asks the API server for what does not exist, which its log then says.
+/// Requests an object that does not exist, which marks the place in the audit log.
 async fn mark(world: &World, name: &str) -> Result<()> {
     let maps: Api<ConfigMap> = world.cluster.api(&world.namespace);
     ensure!(maps.get_opt(name).await?.is_none(), "there is a ConfigMap {name}");
     Ok(())
 }
 
-/// What operator and webhook asked for during the issues and during the admissions, but for watches, which end and begin
-/// anew by themselves; none if the log does not have the last mark yet.
+/// The requests of operator and webhook during the issues and during the admissions, except watches, which are restarted on
+/// their own; `None` if the log does not have the last mark yet.
 fn requests(audit: &Audit, world: &World) -> Result<Option<[Vec<String>; 2]>> {
     let marks = [ISSUES_BEGIN, AFTER_ISSUES, AFTER_ADMISSIONS];
     let users = [OPERATOR, WEBHOOK].map(|name| format!("system:serviceaccount:{SYSTEM}:{name}"));
@@ -140,7 +140,7 @@ fn requests(audit: &Audit, world: &World) -> Result<Option<[Vec<String>; 2]>> {
         }
         Ok(())
     })?;
-    // That nothing is found must not be because of a name.
+    // Guards against an empty result because of a wrong user name.
     ensure!(seen == [true; 2], "the audit log says nothing at all of {users:?}: {seen:?}");
     Ok((passed == marks.len()).then_some(asked))
 }

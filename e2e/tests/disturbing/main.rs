@@ -1,6 +1,6 @@
-//! What becomes of identities when the product or the cluster is disturbed: replicas are killed or replaced, the API server, a
-//! watch or a clock fails, a thousand peers are hostile. One test at a time on a cluster; `cargo xtask test` has two clusters
-//! share them.
+//! Identities while the product or the cluster is disturbed: replicas are killed or replaced, the API server, a watch or a
+//! clock fails, a thousand peers are hostile. One test at a time runs on a cluster; `cargo xtask test` distributes them
+//! over two clusters.
 
 mod api;
 mod clock;

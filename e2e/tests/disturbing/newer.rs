@@ -1,13 +1,13 @@
-//! Definitions of a newer version, with fields that this operator does not know: it serves what it knows, and takes nothing
-//! away.
+//! Custom resources of a newer version, with fields that this operator does not know: it serves the fields that it knows
+//! and removes none.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::Cluster,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -16,12 +16,12 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Which definition, and where in it.
+/// The definitions.
 const DEFINITIONS: [&str; 2] = ["workloadidentities.countersign.dev", "trustdomains.countersign.dev"];
-/// A field of a version that does not exist.
+/// The name of a field that no version has.
 const FIELD: &str = "e2eOfANewerVersion";
 
-/// Has the definitions know the field in spec and status, or not.
+/// Adds the field to spec and status in the definitions, or removes it.
 async fn known(cluster: &Cluster, known: bool) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     for name in DEFINITIONS {
@@ -44,7 +44,7 @@ async fn known(cluster: &Cluster, known: bool) -> Result<()> {
     Ok(())
 }
 
-/// RFC 7396, as far as it is needed: objects are merged, null removes.
+/// RFC 7396 as far as needed: objects are merged, null removes.
 fn merge(into: &mut Value, from: &Value) {
     let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) else { return };
     for (key, value) in from {
@@ -74,8 +74,8 @@ async fn fields_of_a_newer_version_are_passed_over_and_kept() {
 async fn serve(world: &World) -> Result<()> {
     let domain = format!("{}  {FIELD}: of the domain\n", world.trust_domain_yaml(""));
     let identity = world.identity_yaml("newer", &format!("{FIELD}: of the identity"));
-    // The API server serves a changed definition a moment later: until then it would drop the field.
-    until("the API server knows the field", PATIENCE, async || {
+    // The API server serves a changed definition with a delay, and drops the field until then.
+    until("the API server knows the field", DEFAULT_TIMEOUT, async || {
         world.cluster.apply(&domain).await?;
         world.cluster.apply(&identity).await?;
         let both = [identity_of(world).await?, domain_of(world).await?];
@@ -90,8 +90,8 @@ async fn serve(world: &World) -> Result<()> {
     world.ready("newer").await?;
     let id = world.credential("newer").await?.id;
     ensure!(id == world.id("newer"), "the pod has {id}");
-    // The operator writes the status again: the pod is counted now.
-    let object = until("the status counts the pod", PATIENCE, async || {
+    // The operator writes the status again, because the pod is counted now.
+    let object = until("the status counts the pod", DEFAULT_TIMEOUT, async || {
         let object = identity_of(world).await?;
         Ok((object.data.pointer("/status/pods/matched") == Some(&json!(1))).then_some(object))
     })
@@ -103,7 +103,7 @@ async fn serve(world: &World) -> Result<()> {
     ] {
         ensure!(object.data.pointer(&path) == Some(&json!(kept)), "{path} was not kept: {}", object.data);
     }
-    counted("fields of a newer version", &json!({ "objects_served": 2, "fields_kept": 3 }))
+    report_counts("fields of a newer version", &json!({ "objects_served": 2, "fields_kept": 3 }))
 }
 
 async fn identity_of(world: &World) -> Result<DynamicObject> {

@@ -1,4 +1,4 @@
-//! Identities are used without the control plane; only to get a new one does it take one.
+//! Without the control plane existing identities remain usable; only new ones need it.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -9,11 +9,11 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::is_event,
     replicas::OPERATOR,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// R27: without an operator what was issued serves on, a new pod waits and says why; and it goes on by itself when the operator
-/// is back.
+/// R27: without an operator, existing identities keep working, and a new pod waits and reports why; it starts without
+/// intervention when the operator is back.
 #[tokio::test]
 async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
     alone("outage", async |world| {
@@ -35,7 +35,8 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
         world.scale(OPERATOR, original).await?;
         outcome?;
         let credential =
-            until("the late one has its identity", PATIENCE, async || world.credential("late").await.map(Some)).await?;
+            until("the late one has its identity", DEFAULT_TIMEOUT, async || world.credential("late").await.map(Some))
+                .await?;
         assert_eq!(credential.id, world.id("late"));
         no_failures(world, 1).await
     })
@@ -46,7 +47,7 @@ async fn without_operator(world: &World) -> Result<()> {
     let late = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("late") };
     world.cluster.apply(&late.pod(&world.namespace)).await?;
     world.ready("late").await?;
-    until("the late one is told to wait", PATIENCE, async || {
+    until("the late one is told to wait", DEFAULT_TIMEOUT, async || {
         let said = world.demo("late", &["workload-api"]).await?;
         let said = countersign_e2e::pods::lines(&String::from_utf8(said)?).pop().unwrap_or_default();
         ensure!(said["code"] == "Unavailable", "it is told {said}");
@@ -56,16 +57,16 @@ async fn without_operator(world: &World) -> Result<()> {
     no_failures(world, 100).await
 }
 
-/// Waits until there are so many more handshakes; none of all may have failed.
+/// Waits for `more` further handshakes; no call may have failed so far.
 async fn no_failures(world: &World, more: u64) -> Result<()> {
     let done = async || {
-        let said = world.said("client").await?;
+        let said = world.app_output("client").await?;
         let sums = said.iter().rev().find(|line| is_event(line, "summary")).cloned().unwrap_or_default();
         ensure!(sums["failed"].as_u64().unwrap_or(0) == 0, "calls failed: {sums}");
         Ok(sums["handshakes"].as_u64())
     };
     let before = done().await?.unwrap_or(0);
-    until(&format!("{more} more handshakes are done"), PATIENCE, async || {
+    until(&format!("{more} more handshakes are done"), DEFAULT_TIMEOUT, async || {
         Ok(done().await?.filter(|now| *now >= before + more).map(drop))
     })
     .await

@@ -1,4 +1,5 @@
-//! The product's own parts hang, are cut off from each other, or are away when pods need them: it goes on by itself.
+//! Components of the product hang, are cut off from each other, or are unavailable when pods need them: the product
+//! recovers without intervention.
 
 use std::time::Duration;
 
@@ -6,19 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{Faults, alone, counted, faulty, lasts},
+    faults::{Faults, alone, faulty, hold_for, report_counts},
     fixture::PodSpec,
     issuer::{Issuer, csr},
     pods::{AGENT, APP, container_statuses, identity_of, restarts},
     replicas::{OPERATOR, address, running},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
 
-/// A leader that hangs does not hang the rest, and once it wakes it finds that it leads no longer.
+/// A leader that hangs does not block the others, and once it resumes it detects that it no longer leads.
 #[tokio::test]
 async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
     faulty("leader", async |world, faults| {
@@ -27,44 +28,44 @@ async fn a_paused_leader_is_replaced_and_does_not_write_when_it_wakes() {
             world.scale(OPERATOR, 2).await?;
         }
         world.traffic("50ms").await?;
-        let before = world.traffic_goes_on(20).await?;
-        let (old, transitions) = until("one replica leads", PATIENCE, async || world.leader().await).await?;
+        let before = world.traffic_continues(20).await?;
+        let (old, transitions) = until("one replica leads", DEFAULT_TIMEOUT, async || world.leader().await).await?;
         let pods = world.cluster.api::<Pod>(SYSTEM);
         let container = running(&pods.get(&old).await?, "operator").context("the leader runs")?;
         let fault = faults.begin(&["pause", "--container", &container]).await?;
         let begun = Instant::now();
-        let (new, _) = until("another replica leads", PATIENCE, async || {
+        let (new, _) = until("another replica leads", DEFAULT_TIMEOUT, async || {
             Ok(world.leader().await?.filter(|(name, _)| *name != old))
         })
         .await?;
         let takeover = begun.elapsed();
 
-        // The new one writes, and pods that would have asked the old one are served.
+        // The new leader writes, and pods that would have used the old one are served.
         world.new_pod("paused").await?;
-        fault.over().await?;
+        fault.end().await?;
         world.new_pod("resumed").await?;
         world.settled().await?;
         let (now, transitions_now) = world.leader().await?.context("one replica leads")?;
         ensure!(now == new, "{now} leads, and {new} did when {old} was woken");
         let woken = pods.get(&old).await?;
         ensure!(running(&woken, "operator").as_deref() == Some(&container), "the paused one was started anew");
-        let during = world.traffic_since(before, 200, PATIENCE).await?.since(before);
+        let during = world.traffic_since(before, 200, DEFAULT_TIMEOUT).await?.since(before);
         let counts = json!({
             "takeover_seconds": takeover.as_secs_f64().round(), "transitions": transitions_now - transitions, "new_pods": 2,
         });
-        counted("leader paused and resumed", &during.counts(&counts))
+        report_counts("leader paused and resumed", &during.counts(&counts))
     })
     .await;
 }
 
-/// R25: nobody tells the agents; their packets just vanish. An SVID is renewed at 60 % of its life at the latest, and
-/// agents try again every 35 s at least: cut off for 60 % of a life, each has had to renew and could not, and all is
-/// well if it can again before the rest has passed.
+/// R25: packets vanish without an error. An SVID is renewed at 60 % of its life at the latest, and agents retry every 35 s
+/// at least: after a cut of 60 % of a life, each agent must have tried to renew in vain, and must succeed before the rest
+/// has passed.
 async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let span = Duration::from_secs(life * 6 / 10 + 1);
     world.cluster.apply(&world.trust_domain_yaml(&format!("x509: {{svidTTL: {life}s}}"))).await?;
     world.traffic("50ms").await?;
-    let before = world.traffic_goes_on(20).await?;
+    let before = world.traffic_continues(20).await?;
     let issuer = world.cluster.control_plane().await?.issuer;
     let mut arguments = vec!["block".to_owned(), "--to".to_owned(), issuer];
     for pod in ["client", "server"] {
@@ -73,13 +74,13 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let failed_before = [failed_streams(world, "client").await?, failed_streams(world, "server").await?];
     let fault = faults.begin(&arguments).await?;
-    lasts(span).await;
-    let during = world.traffic_since(before, 10 * span.as_secs(), PATIENCE).await?;
+    hold_for(span).await;
+    let during = world.traffic_since(before, 10 * span.as_secs(), DEFAULT_TIMEOUT).await?;
     let failed = [failed_streams(world, "client").await?, failed_streams(world, "server").await?];
-    fault.over().await?;
+    fault.end().await?;
 
     let back = Instant::now();
-    let after = world.both_renewed(during, PATIENCE + Duration::from_secs(life)).await?;
+    let after = world.both_renewed(during, DEFAULT_TIMEOUT + Duration::from_secs(life)).await?;
     let (unchanged, renewed) = (during.since(before), after.since(before));
     ensure!(unchanged.serials == 0 && unchanged.peer_serials == 0, "renewed while cut off: {unchanged:?}");
     for (pod, (before, now)) in ["client", "server"].into_iter().zip(failed_before.into_iter().zip(failed)) {
@@ -91,12 +92,12 @@ async fn cut_off(world: &World, faults: &Faults, life: u64) -> Result<()> {
         "attempts_that_failed": failed.iter().sum::<usize>() - failed_before.iter().sum::<usize>(),
         "seconds_until_renewed": back.elapsed().as_secs(),
     });
-    counted("agents cut off from the operator", &renewed.counts(&counts))
+    report_counts("agents cut off from the operator", &renewed.counts(&counts))
 }
 
-/// How often the agent of a pod has had no stream.
+/// How often the agent of a pod has lost its stream.
 async fn failed_streams(world: &World, pod: &str) -> Result<usize> {
-    world.agent_said(pod, "no stream to the issuer").await
+    world.count_in_agent_log(pod, "no stream to the issuer").await
 }
 
 #[tokio::test]
@@ -110,7 +111,7 @@ async fn soak_agents_are_cut_off_from_the_operator_for_three_minutes() {
     faulty("cut-off-long", async |world, faults| cut_off(world, faults, 300).await).await;
 }
 
-/// R27: pods that came while there was no operator.
+/// R27: pods that were created while there was no operator.
 async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     let accounts: Vec<String> = (0..accounts).map(|number| format!("held-{number}")).collect();
@@ -120,14 +121,15 @@ async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> 
     world.idle(&accounts, replicas).await?;
     let replicas = usize::try_from(replicas)?;
     let all = accounts.len() * replicas;
-    until("all pods are held", PATIENCE * 2, async || Ok((held_pods(world).await? == all).then_some(()))).await?;
-    lasts(span.saturating_sub(begun.elapsed())).await;
+    until("all pods are held", DEFAULT_TIMEOUT * 2, async || Ok((held_pods(world).await? == all).then_some(())))
+        .await?;
+    hold_for(span.saturating_sub(begun.elapsed())).await;
     let waiting = held_pods(world).await?;
     ensure!(waiting == all, "{waiting} of {all} pods are still held");
 
     world.scale(OPERATOR, before).await?;
     let back = Instant::now();
-    let started = world.each_has_its_own(&accounts, replicas, PATIENCE * 4).await?;
+    let started = world.each_has_its_own(&accounts, replicas, DEFAULT_TIMEOUT * 4).await?;
     let took = back.elapsed();
     let mut again = 0;
     for pod in &world.pods().list(&kube::api::ListParams::default()).await?.items {
@@ -135,14 +137,14 @@ async fn held(world: &World, accounts: usize, replicas: u32, span: Duration) -> 
             container_statuses(pod).filter(|status| status.name == APP).map(|status| status.restart_count).sum::<i32>();
     }
     ensure!(again == 0, "applications were started {again} times too often");
-    counted(
+    report_counts(
         "pods held through an outage",
         &json!({ "seconds": span.as_secs(), "held": all, "started_with_their_own_identity": started,
                  "seconds_until_all_had_started": took.as_secs(), "applications_restarted": again }),
     )
 }
 
-/// How many pods have an agent and an application that has not started.
+/// The number of pods with a running agent and an application that has not started.
 async fn held_pods(world: &World) -> Result<usize> {
     let pods = world.pods().list(&kube::api::ListParams::default()).await?.items;
     let waits = |pod: &&Pod| {
@@ -165,12 +167,12 @@ async fn soak_fifty_pods_are_held_through_three_minutes() {
     alone("held-long", async |world| held(world, 5, 10, Duration::from_secs(180)).await).await;
 }
 
-/// R9, as far as a bearer token goes: whoever has the token of a pod is that pod to the issuer, and no other. It takes the
-/// session from the agent, which an event says; the agent takes it back.
+/// R9, as far as possible with a bearer token: whoever has the token of a pod is treated as that pod, and as no other. A
+/// thief takes the session from the agent, which causes an event; the agent takes it back.
 #[tokio::test]
 async fn a_token_presented_while_its_session_is_live_displaces_it_with_an_event() {
     alone("replay", async |world| {
-        // Each replica knows its own streams.
+        // Each replica knows only its own streams.
         world.scale(OPERATOR, 1).await?;
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("victim", "")).await?;
@@ -188,7 +190,7 @@ async fn a_token_presented_while_its_session_is_live_displaces_it_with_an_event(
         world.event("victim", "that its session was displaced", displaced).await?;
 
         let begun = Instant::now();
-        let ended = until("the agent takes its session back", PATIENCE, async || {
+        let ended = until("the agent takes its session back", DEFAULT_TIMEOUT, async || {
             Ok(session.state().await.err().filter(|status| status.code() != Code::DeadlineExceeded))
         })
         .await?;
@@ -199,7 +201,7 @@ async fn a_token_presented_while_its_session_is_live_displaces_it_with_an_event(
         let (request, _) = csr(&[], &[])?;
         ensure!(session.certificate(request, "").await.is_err(), "a displaced session was answered");
         let counts = json!({ "displaced": 2, "seconds_until_the_agent_was_back": took.as_secs() });
-        counted("a token presented while its session is live", &counts)
+        report_counts("a token presented while its session is live", &counts)
     })
     .await;
 }

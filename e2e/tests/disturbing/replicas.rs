@@ -1,4 +1,4 @@
-//! Several replicas of the operator: all issue, one writes, and when that one goes another does.
+//! Several replicas of the operator: all issue, one writes status, and another takes over when that one is lost.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -11,7 +11,7 @@ use countersign_e2e::{
     faults::alone,
     fixture::PodSpec,
     pods::is_ready,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
@@ -23,13 +23,13 @@ use serde_json::{Value, json};
 
 const OPERATOR: &str = "countersign-operator";
 
-/// A lease of 15 s, seen to end by a look every 2 s.
+/// A lease of 15 s, checked every 2 s.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 
-/// A lease that was given up.
+/// A lease that was released.
 const HAND_OVER: Duration = Duration::from_secs(15);
 
-/// R25, R87: one test, for it kills what others need.
+/// R25, R87: one test, because it kills replicas that other tests need.
 #[tokio::test]
 async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
     alone("replicas", async |world| {
@@ -38,7 +38,7 @@ async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
         world.cluster.apply(&world.identity_yaml("many", "")).await?;
         world.cluster.apply(&PodSpec::hold("many").deployment(&world.namespace, 12)).await?;
         world.ready_pods("many", 12).await?;
-        let before = counted(world, 12).await?;
+        let before = counted_status(world, 12).await?;
         assert_eq!(before["pods"]["notInjected"], 0, "{before}");
         assert_eq!(before["outdatedAgents"], 0, "{before}");
         assert!(before["nextExpiry"].is_string(), "{before}");
@@ -51,26 +51,26 @@ async fn all_replicas_issue_and_another_writes_when_the_leader_is_gone() {
         let leads: Vec<_> = leading(world, &replicas).await?;
         assert_eq!(leads, std::slice::from_ref(&leader), "one leads, and it is the Lease's holder");
 
-        // Killed: its lease has to end.
+        // Killed: its lease must expire.
         world.cluster.api::<Pod>(SYSTEM).delete(&leader, &DeleteParams::default().grace_period(0)).await?;
         let second = until("another leads", TAKE_OVER, async || other(world, &leader).await).await?;
         scale(world, 11).await?;
-        counted(world, 11).await?;
+        counted_status(world, 11).await?;
 
-        // Told to go: it gives its lease up.
+        // Terminated: it releases its lease.
         whole(world, 2).await?;
         world.cluster.api::<Pod>(SYSTEM).delete(&second, &DeleteParams::default()).await?;
         until("another leads", HAND_OVER, async || other(world, &second).await).await?;
         scale(world, 12).await?;
-        counted(world, 12).await?;
+        counted_status(world, 12).await?;
         whole(world, 2).await.map(drop)
     })
     .await;
 }
 
-/// The names of the replicas, once there are exactly so many and all are ready.
+/// The names of the replicas, once exactly that many exist and all are ready.
 async fn whole(world: &World, replicas: usize) -> Result<Vec<String>> {
-    until(&format!("{replicas} operators are ready"), PATIENCE, async || {
+    until(&format!("{replicas} operators are ready"), DEFAULT_TIMEOUT, async || {
         let named = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
         let pods = world.cluster.api::<Pod>(SYSTEM).list(&named).await?.items;
         let ready = pods.iter().filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none()).count();
@@ -100,17 +100,17 @@ async fn leading(world: &World, replicas: &[String]) -> Result<Vec<String>> {
     Ok(leading)
 }
 
-/// The status of the WorkloadIdentity once it says that so many pods are selected and served.
-async fn counted(world: &World, pods: u32) -> Result<Value> {
+/// The status of the WorkloadIdentity once it counts this many pods as selected and served.
+async fn counted_status(world: &World, pods: u32) -> Result<Value> {
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     let mut status = Value::Null;
-    until(&format!("the status says {pods} matched and served"), PATIENCE, async || {
+    until(&format!("the status says {pods} matched and served"), DEFAULT_TIMEOUT, async || {
         status = identities.get("many").await?.data["status"].clone();
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let is = |type_: &str| conditions.iter().any(|one| one["type"] == type_ && one["status"] == "True");
         let counts = &status["pods"];
         ensure!(
-            counts["matched"] == pods && counts["served"] == pods && is("Counted") && is("Ready"),
+            counts["matched"] == pods && counts["served"] == pods && is("StatsComplete") && is("Ready"),
             "it says {status}"
         );
         Ok(Some(()))
@@ -134,7 +134,7 @@ async fn issued(world: &World, replica: &str) -> Result<f64> {
     metric(world, replica, "countersign_issued_total{kind=\"X509\"}").await
 }
 
-/// A replica's metric; zero when it is not there.
+/// The value of a replica's metric; zero if absent.
 async fn metric(world: &World, replica: &str, name: &str) -> Result<f64> {
     let pods = Request::new(Pod::url_path(&(), Some(SYSTEM)));
     let request = pods.get_subresource("proxy/metrics", &format!("{replica}:8080"))?;

@@ -1,4 +1,4 @@
-//! The operator is rolled out anew under its agents, twice, and no workload notices.
+//! The operator is rolled out twice under its agents without affecting any workload.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::{alone, counted},
+    faults::{alone, report_counts},
     fixture::PodSpec,
     pods::APP,
     replicas::OPERATOR,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -22,11 +22,12 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Pods that renew, beside the two that talk: as many as a node of two cores takes, for each agent asks for a tenth of one.
+/// Pods that renew, besides the two with traffic: as many as fit on a node with two cores, because each agent requests a
+/// tenth of one.
 const PODS: u32 = 10;
 /// The life of an X509-SVID, seconds.
 const LIFE: i64 = 20;
-/// Handshakes between a roll-out and the next, and after the last: more than a life's worth.
+/// Handshakes between the roll-outs, and after the last: more than happen in the lifetime of an SVID.
 const HANDSHAKES: u64 = 400;
 
 /// R25, R71: streams move without a failed issue.
@@ -43,12 +44,12 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
         world.traffic("100ms").await?;
         let pods = world.ready_pods("watching", PODS as usize).await?;
 
-        let mut then = world.traffic_goes_on(HANDSHAKES).await?;
-        // A pod that is new may not be known yet where it asks: what an agent said before is not counted.
+        let mut then = world.traffic_continues(HANDSHAKES).await?;
+        // A replica may not know a new pod yet, so earlier log lines of the agents are not counted.
         let (moved_before, failed_before) = streams_ended(world, &pods).await?;
         for _ in 0..2 {
             roll_out(world).await?;
-            then = world.traffic_since(then, HANDSHAKES, PATIENCE * 2).await?;
+            then = world.traffic_since(then, HANDSHAKES, DEFAULT_TIMEOUT * 2).await?;
         }
 
         let (mut updates, mut shortest) = (0, SignedDuration::MAX);
@@ -59,7 +60,7 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
         }
         let (moved, failed) = streams_ended(world, &pods).await?;
         let (moved, failed) = (moved - moved_before, failed - failed_before);
-        counted(
+        report_counts(
             "roll_out",
             &then.counts(&json!({
                 "roll_outs": 2, "pods": PODS, "renewals_of_pods": updates,
@@ -69,7 +70,8 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
         )?;
         ensure!(then.failed == 0, "{then:?}");
         ensure!(shortest >= SignedDuration::from_secs(LIFE / 4), "an SVID had {shortest:?} left of {LIFE} s");
-        // Each roll-out replaces all replicas, so that each stream moves once at least, and finds another at the first try.
+        // Each roll-out replaces all replicas, so each stream moves at least once, and finds another replica at the first
+        // attempt.
         ensure!(moved >= 2 * PODS as usize, "{moved} streams moved of {PODS} pods in two roll-outs; {failed} failed");
         ensure!(failed == 0, "{failed} streams broke instead of moving, or found no replica; {moved} moved");
         Ok(())
@@ -81,13 +83,13 @@ async fn two_roll_outs_of_the_operator_bring_no_identity_into_its_last_quarter()
 async fn streams_ended(world: &World, pods: &[Pod]) -> Result<(usize, usize)> {
     let (mut moved, mut failed) = (0, 0);
     for name in pods.iter().map(|pod| pod.name_any()) {
-        moved += world.agent_said(&name, "asked to come back on another stream").await?;
-        failed += world.agent_said(&name, "no stream to the issuer").await?;
+        moved += world.count_in_agent_log(&name, "asked to come back on another stream").await?;
+        failed += world.count_in_agent_log(&name, "no stream to the issuer").await?;
     }
     Ok((moved, failed))
 }
 
-/// As `kubectl rollout restart`, and waits until nothing of the old is left.
+/// As `kubectl rollout restart`, and waits until no old pod is left.
 async fn roll_out(world: &World) -> Result<()> {
     let old: Vec<_> = world.product(OPERATOR).await?.iter().map(|pod| pod.name_any()).collect();
     let annotations = json!({ "kubectl.kubernetes.io/restartedAt": Timestamp::now().to_string() });
@@ -95,7 +97,7 @@ async fn roll_out(world: &World) -> Result<()> {
     let deployments = world.cluster.api::<Deployment>(SYSTEM);
     deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
     let pods = world.cluster.api::<Pod>(SYSTEM);
-    until("the old replicas are gone", PATIENCE * 2, async || {
+    until("the old replicas are gone", DEFAULT_TIMEOUT * 2, async || {
         for name in &old {
             if pods.get_opt(name).await?.is_some() {
                 return Ok(None);
@@ -107,8 +109,8 @@ async fn roll_out(world: &World) -> Result<()> {
     world.settled().await
 }
 
-/// What was left of an SVID's life when the next one came, for each that the pod's application saw, and of the last one
-/// now.
+/// The remaining lifetime of each SVID when the next one arrived, for all that the pod's application saw, and of the last
+/// one now.
 async fn margins(world: &World, pod: &str) -> Result<Vec<SignedDuration>> {
     let what = LogParams { container: Some(APP.to_owned()), timestamps: true, ..LogParams::default() };
     let now = Timestamp::now();
@@ -127,5 +129,5 @@ async fn margins(world: &World, pod: &str) -> Result<Vec<SignedDuration>> {
     Ok(seen.iter().zip(next).map(|((_, not_after), next)| not_after.duration_since(next)).collect())
 }
 
-/// The time that the traffic takes at its pace is well within what it is given.
+/// The traffic's time at its pace is well within the timeout.
 const _: () = assert!(Duration::from_millis(100).as_millis() as u64 * HANDSHAKES < 90_000);

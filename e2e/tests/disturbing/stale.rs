@@ -1,4 +1,4 @@
-//! One watch of the operator is dead while all else goes on: what it last told is not issued from for ever.
+//! One watch of the operator stalls while everything else works: its last state is not used for issuing indefinitely.
 
 #![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 
@@ -7,17 +7,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
-    faults::{counted, faulty, lasts},
-    issuer::Road,
-    until::{PATIENCE, until},
+    faults::{faulty, hold_for, report_counts},
+    issuer::IssuerEndpoint,
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use serde_json::json;
 use tonic::Code;
 
-/// How old the operator lets its view become.
+/// The maximum age of the operator's view.
 const BOUND: Duration = Duration::from_secs(15 * 60);
 
-/// R25: the connections stay open and say nothing, on every replica; all other watches go on.
+/// R25: on every replica the connections stay open without any data; all other watches work.
 #[tokio::test]
 #[ignore = "soak"]
 async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_bound() {
@@ -33,9 +33,9 @@ async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_boun
             arguments.extend(["--pod", address]);
         }
         let mut fault = faults.begin(&arguments).await?;
-        fault.tell("mute pods").await?;
-        fault.tell("cut").await?;
-        lasts(BOUND - Duration::from_secs(120)).await;
+        fault.send("mute pods").await?;
+        fault.send("cut").await?;
+        hold_for(BOUND - Duration::from_secs(120)).await;
         accepted_by_all(world, &pod).await.context("within the bound")?;
 
         let mut refusals = Vec::new();
@@ -47,11 +47,11 @@ async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_boun
             ensure!(code == Code::Unavailable && message.contains("view of pods was last confirmed"), "{message}");
             refusals.push(message);
         }
-        let seen = fault.tell("pass").await?;
-        fault.tell("cut").await?;
+        let seen = fault.send("pass").await?;
+        fault.send("cut").await?;
         accepted_by_all(world, &pod).await.context("once the watch is alive again")?;
-        fault.over().await?;
-        counted("watch of pods dead", &json!({ "muted": seen["muted"], "refusals": refusals }))
+        fault.end().await?;
+        report_counts("watch of pods dead", &json!({ "muted": seen["muted"], "refusals": refusals }))
     })
     .await;
 }
@@ -59,7 +59,7 @@ async fn soak_with_the_watch_of_pods_alone_dead_nothing_is_issued_after_the_boun
 /// Each replica opens a session for a token of the pod.
 async fn accepted_by_all(world: &World, pod: &(String, String)) -> Result<()> {
     for address in world.operators().await? {
-        until("the replica opens a session", PATIENCE, async || {
+        until("the replica opens a session", DEFAULT_TIMEOUT, async || {
             let token = token(world, pod).await?;
             let state = at(world, &address).await?.connect().await?.open(&token).await?.state().await?;
             Ok((!state.identities.is_empty()).then_some(()))
@@ -74,11 +74,11 @@ async fn refusal(world: &World, address: &str, pod: &(String, String)) -> Result
     at(world, address).await?.connect().await?.refusal(&token).await
 }
 
-/// The way to one replica: not through the Service, behind which only those are that can issue.
-async fn at(world: &World, address: &str) -> Result<Road> {
-    let mut road = Road::of(&world.cluster).await?;
-    road.address = format!("{address}:8443");
-    Ok(road)
+/// The endpoint of one replica, without the Service, which includes only replicas that can issue.
+async fn at(world: &World, address: &str) -> Result<IssuerEndpoint> {
+    let mut endpoint = IssuerEndpoint::of(&world.cluster).await?;
+    endpoint.address = format!("{address}:8443");
+    Ok(endpoint)
 }
 
 async fn token(world: &World, pod: &(String, String)) -> Result<String> {

@@ -1,4 +1,5 @@
-//! The webhook for years: authorities rotate, manifests are applied again, replicas come and go, and no admission fails.
+//! Long-term operation of the webhook: authorities rotate, manifests are applied again, replicas are replaced, and no
+//! admission fails.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -22,7 +23,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::is_ready,
     replicas::{WEBHOOK, WEBHOOK_CA},
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -44,11 +45,11 @@ use tokio::{
 const CONFIGURATION: &str = "countersign";
 /// The Secret of the serving certificate.
 const CERTIFICATE: &str = "countersign-webhook-tls";
-/// The annotation of what was injected.
+/// The annotation on injected pods.
 const INJECTED: &str = "countersign.dev/injected";
-/// An authority every twenty seconds.
-const SHORT_LIVES: [&str; 3] = ["--ca-life=40s", "--serving-life=10s", "--ca-notice=6s"];
-/// Admissions, and authorities that have come, signed and gone, before the test is content.
+/// A new authority every twenty seconds.
+const SHORT_VALIDITY: [&str; 3] = ["--ca-validity=40s", "--serving-validity=10s", "--ca-propagation-delay=6s"];
+/// The required numbers of admissions, and of authorities that were added, used and removed.
 const ADMISSIONS: u64 = 2_000;
 const ROTATIONS: usize = 3;
 const ROTATED_WITHIN: Duration = Duration::from_secs(240);
@@ -59,7 +60,7 @@ async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_c
         replicas_serve(&world.cluster).await?;
         let load = Load::start(world).await?;
         let outcome = rotate(world, &load).await;
-        // Back to what was: the manifests, whole, and once more all replicas are replaced under load.
+        // Restores the original state: applies all manifests, and replaces all replicas once more under load.
         kubectl(&["apply", "--server-side", "--force-conflicts", "-k"], "base")?;
         restart(&world.cluster).await?;
         replicas_serve(&world.cluster).await?;
@@ -71,7 +72,7 @@ async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_c
     .await;
 }
 
-/// What nobody should do and somebody will: `caBundle` is cleared, the Secrets are deleted.
+/// Mistakes of administrators: `caBundle` is cleared, and the Secrets are deleted.
 #[tokio::test]
 async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a_hand() {
     alone("mended", async |world| {
@@ -95,14 +96,14 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
         assert_eq!(self::bundle(&world.cluster).await?, bundle, "of the same CA");
 
         delete(&secrets, "countersign-webhook-ca").await?;
-        until("there is another CA", PATIENCE, async || {
+        until("there is another CA", DEFAULT_TIMEOUT, async || {
             Ok(self::bundle(&world.cluster).await.ok().filter(|now| *now != bundle))
         })
         .await?;
-        // Each replica must serve what the new one signed: enough to be asked of both.
+        // Each replica must serve a certificate of the new CA: enough admissions to reach both.
         let pod = pod(world, "after").await?;
         let mut in_a_row = 0;
-        until("admissions succeed again", PATIENCE, async || {
+        until("admissions succeed again", DEFAULT_TIMEOUT, async || {
             in_a_row = if admit(&world.pods(), &pod).await.is_ok() { in_a_row + 1 } else { 0 };
             Ok((in_a_row >= 20).then_some(()))
         })
@@ -111,7 +112,7 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
     .await;
 }
 
-/// Certificates outlast the controller of the CA: without it replicas serve on, and new ones begin to.
+/// Certificates outlast the controller of the CA: without it, replicas keep serving, and new ones start to.
 #[tokio::test]
 async fn without_the_controller_of_its_ca_the_webhook_serves_on_and_new_replicas_too() {
     alone("no-ca", async |world| {
@@ -123,7 +124,7 @@ async fn without_the_controller_of_its_ca_the_webhook_serves_on_and_new_replicas
             admit(&world.pods(), &pod).await?;
             let old: Vec<_> = world.product(WEBHOOK).await?.into_iter().map(|pod| pod.metadata.name).collect();
             restart(&world.cluster).await?;
-            until("all replicas are new and serve", PATIENCE, async || {
+            until("all replicas are new and serve", DEFAULT_TIMEOUT, async || {
                 let now = world.product(WEBHOOK).await?;
                 let new = now.iter().filter(|pod| is_ready(pod) && !old.contains(&pod.metadata.name)).count();
                 Ok((new == now.len() && new >= 2).then_some(()))
@@ -139,14 +140,14 @@ async fn without_the_controller_of_its_ca_the_webhook_serves_on_and_new_replicas
     .await;
 }
 
-/// Short lives, and authorities that come, sign and go, with the configuration applied again in the middle of it.
+/// Short validity periods and a rotation of authorities, with the configuration applied again in between.
 async fn rotate(world: &World, load: &Load) -> Result<()> {
     let deployments = world.cluster.api::<Deployment>(SYSTEM);
     let deployment = deployments.get(WEBHOOK_CA).await?;
     let container = deployment.spec.template.spec.and_then(|spec| spec.containers.into_iter().next());
     let container = container.context("the CA's container")?;
     let mut args = container.args.unwrap_or_default();
-    args.extend(SHORT_LIVES.map(str::to_owned));
+    args.extend(SHORT_VALIDITY.map(str::to_owned));
     let patch =
         json!({ "spec": { "template": { "spec": { "containers": [{ "name": container.name, "args": args }] } } } });
     deployments
@@ -179,7 +180,7 @@ async fn rotate(world: &World, load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// Pods created, without being stored, by several at a time and all along.
+/// Pods created as dry runs, by several clients and all the time.
 struct Load {
     ended: Arc<AtomicBool>,
     admitted: Arc<AtomicU64>,
@@ -210,7 +211,7 @@ impl Load {
         Ok(load)
     }
 
-    /// How many were admitted.
+    /// Stops, and returns the number of admissions.
     async fn end(mut self) -> Result<u64> {
         self.ended.store(true, Ordering::Relaxed);
         while let Some(ended) = self.workers.join_next().await {
@@ -222,7 +223,7 @@ impl Load {
     }
 }
 
-/// Asks for a pod; it must come back injected.
+/// Requests a pod, which must be injected.
 async fn admit(pods: &Api<Pod>, pod: &Pod) -> Result<()> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let made = pods.create(&dry, pod).await?;
@@ -239,7 +240,7 @@ async fn pod(world: &World, name: &str) -> Result<Pod> {
     Ok(pod)
 }
 
-/// The certificates in `caBundle`; an error if an entry has none, or another than the others.
+/// The certificates in `caBundle`; an error if an entry has none, or if entries differ.
 async fn bundle(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let mutating = Api::<MutatingWebhookConfiguration>::all(cluster.client.clone()).get(CONFIGURATION).await?;
     let mutating = mutating.webhooks.unwrap_or_default();
@@ -254,12 +255,12 @@ async fn bundle(cluster: &Cluster) -> Result<BTreeSet<String>> {
         all.push(certificates.collect::<BTreeSet<_>>());
     }
     let last = all.pop().context("there are no entries")?;
-    // Two configurations are written one after the other: what the test follows is in the last.
+    // The two configurations are written one after the other: the last one determines the result.
     ensure!(all.iter().all(|one| !one.is_disjoint(&last)), "the entries have nothing in common");
     Ok(last)
 }
 
-/// Has the webhook's replicas replaced, as `kubectl rollout restart` does.
+/// Replaces the webhook's replicas, as `kubectl rollout restart` does.
 async fn restart(cluster: &Cluster) -> Result<()> {
     let annotations = json!({ "kubectl.kubernetes.io/restartedAt": Timestamp::now().to_string() });
     let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
@@ -268,7 +269,7 @@ async fn restart(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Waits until two replicas and more of the webhook and of its CA serve, and no other is left.
+/// Waits until at least two replicas of the webhook and of its CA serve, and no old one is left.
 async fn replicas_serve(cluster: &Cluster) -> Result<()> {
     let deployments = cluster.api::<Deployment>(SYSTEM);
     for name in [WEBHOOK, WEBHOOK_CA] {

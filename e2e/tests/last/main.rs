@@ -1,5 +1,5 @@
-//! What is looked at when all other tests have run: whether a secret is where it does not belong, and what is left when the
-//! product is uninstalled.
+//! Tests that run after all others: whether a secret is anywhere it does not belong, and what is left after the product is
+//! uninstalled.
 
 mod secrets;
 mod uninstall;

@@ -1,10 +1,9 @@
-//! R87: no private key of a workload leaves its pod, and no token is where it does not belong. In the logs of all
-//! containers that ran during the tests, at debug level, in all objects there are (events are objects), in what the API
-//! server wrote down of those that are gone by now, and in the logs of the cluster's own components, two things are
-//! looked for: every key and token that a test saw, and whatever has the shape of a key or a token, so that those which
-//! no test saw are found as well.
+//! R87: no private key of a workload leaves its pod, and no token is anywhere it does not belong. Searched are the debug
+//! logs of all containers that ran during the tests, all objects (including events), the API server's audit log, which
+//! covers deleted objects, and the logs of the cluster's components. Searched for are all keys and tokens that a test
+//! recorded, and the patterns of keys and tokens, which also find secrets that no test recorded.
 //!
-//! Runs after the tests whose keys and tokens it looks for.
+//! Runs after the tests whose keys and tokens it searches for.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -13,14 +12,13 @@ use countersign_e2e::{
     Cluster, World,
     audit::{Audit, Named, lines, title},
     cluster::{AUTHORITIES, SYSTEM},
-    faults::counted,
+    faults::report_counts,
     fixture::{AUDIENCE, PodSpec},
+    log_capture::{LogCapture, MissingLogs},
     pods::{AGENT, APP},
-    record::{Gaps, Record},
-    scenario,
-    secrets::{Search, Secret, Seen},
-    shapes,
-    until::{PATIENCE, gone, until},
+    scenario, secret_patterns,
+    secrets::{RecordedSecrets, Search, Secret},
+    wait::{DEFAULT_TIMEOUT, gone, until},
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -30,23 +28,23 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// The namespaces of the test that writes a token into its log so that it is found begin with this.
+/// The prefix of the namespaces of the test that leaks a token on purpose.
 const LOUD: &str = "e2e-found-";
-/// Of so many containers' lives, the log of one may be missing: some pods are taken away the moment they start.
-const MISSED: usize = 20;
+/// One log may be missing for this many container runs: some pods are deleted the moment they start.
+const MOST_UNREAD: usize = 20;
 
 #[tokio::test]
 async fn no_key_and_no_token_is_in_logs_events_or_objects() {
     scenario("secrets", async |world| {
         live(world).await?;
         look_everywhere(&world.cluster).await?;
-        Seen::of(&world.cluster).await?.forget()
+        RecordedSecrets::of(&world.cluster).await?.clear()
     })
     .await;
 }
 
-/// The search is not blind: a token in a log, one in an object, one in an event of a namespace that is gone, and a key
-/// that nobody knew of are found.
+/// The search works: a token in a log, one in an object, one in an event of a deleted namespace, and a key that no test
+/// recorded are found.
 #[tokio::test]
 async fn what_is_there_is_found() {
     scenario("found", async |world| {
@@ -69,10 +67,10 @@ async fn what_is_there_is_found() {
         for what in ["the token", "a token"] {
             assert!(found.contains(&format!("{what} {map}")), "{what} is not found {map}: {found:?}");
         }
-        let record = Record::of(&world.cluster).await?;
-        until("the token is found in the log", PATIENCE, async || {
+        let capture = LogCapture::of(&world.cluster).await?;
+        until("the token is found in the log", DEFAULT_TIMEOUT, async || {
             let mut found = Vec::new();
-            logs(&record, &mut search, &mut found)?;
+            logs(&capture, &mut search, &mut found)?;
             let log = format!("in the log {}_loud_{APP}_", world.namespace);
             let has = |what: &str| found.iter().any(|found| found.starts_with(&format!("{what} {log}")));
             Ok((has("the token") && has("a token")).then_some(()))
@@ -83,10 +81,9 @@ async fn what_is_there_is_found() {
     .await;
 }
 
-/// An event with the token is made, and its namespace taken away, as every test's is: what the API server wrote down
-/// tells.
+/// Creates an event with the token and deletes its namespace: the audit log still contains it.
 async fn in_what_is_gone(cluster: &Cluster, token: &str, search: &mut Search) -> Result<()> {
-    let Some(audit) = Audit::given("a token in an event that is gone is found") else { return Ok(()) };
+    let Some(audit) = Audit::from_env("a token in an event that is gone is found") else { return Ok(()) };
     let past = World::new("found-gone").await?;
     past.create_namespace().await?;
     let namespace = &past.namespace;
@@ -103,10 +100,10 @@ type: Normal
     let applied = cluster.apply(&event).await;
     past.end().await?;
     applied?;
-    gone(&Api::<Namespace>::all(cluster.client.clone()), namespace, PATIENCE).await?;
+    gone(&Api::<Namespace>::all(cluster.client.clone()), namespace, DEFAULT_TIMEOUT).await?;
 
     let mut found = Vec::new();
-    // Of the whole log only what is about it: the other test reads it all.
+    // Only the log lines about this namespace: the other test reads the whole log.
     requests(&audit, |line| line.contains(namespace.as_str()), search, &mut found)?;
     for what in ["the token", "a token"] {
         let there = found.iter().any(|found| {
@@ -117,7 +114,7 @@ type: Normal
     Ok(())
 }
 
-/// A pod lives through renewals, and each kind of secret is seen.
+/// A pod with several renewals, which uses each kind of secret.
 async fn live(world: &World) -> Result<()> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}, jwt: {svidTTL: 20s}")).await?;
     world.cluster.apply(&world.identity_yaml("keeper", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;
@@ -125,7 +122,7 @@ async fn live(world: &World) -> Result<()> {
     world.ready("keeper").await?;
 
     let mut serials = std::collections::BTreeSet::new();
-    until("the identity was renewed twice", PATIENCE, async || {
+    until("the identity was renewed twice", DEFAULT_TIMEOUT, async || {
         serials.insert(world.credential("keeper").await?.serial);
         world.jwt_file("keeper", AUDIENCE).await?;
         Ok((serials.len() >= 3).then_some(()))
@@ -138,12 +135,12 @@ async fn live(world: &World) -> Result<()> {
     let issuer = countersign_e2e::issuer::Issuer::connect(&world.cluster).await?;
     issuer.open(&token).await?.state().await?;
     issuer.refusal(&countersign_e2e::tokens::signed_by_another_key(&token)?).await?;
-    // The record is that of this run, and at debug level: of operator, webhook and agent.
-    let record = Record::of(&world.cluster).await?;
+    // The capture is that of this run, and at debug level: of operator, webhook and agent.
+    let capture = LogCapture::of(&world.cluster).await?;
     let writers = ["_operator_".to_owned(), "_webhook_".to_owned(), format!("{}_keeper_{AGENT}_", world.namespace)];
     for writer in writers {
-        until(&format!("{writer} has logged at debug level"), PATIENCE, async || {
-            let logs = record.logs()?;
+        until(&format!("{writer} has logged at debug level"), DEFAULT_TIMEOUT, async || {
+            let logs = capture.logs()?;
             let of_it = logs.iter().filter(|(name, _)| name.starts_with(SYSTEM) || name.starts_with(&world.namespace));
             let mut of_it = of_it.filter(|(name, _)| name.contains(&writer));
             Ok(of_it.any(|(_, text)| text.contains("DEBUG")).then_some(()))
@@ -153,17 +150,17 @@ async fn live(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Searches everything for all that was seen so far, and for whatever looks like it.
+/// Searches everything for all recorded secrets, and for the patterns of secrets.
 async fn look_everywhere(cluster: &Cluster) -> Result<()> {
-    let secrets = Seen::of(cluster).await?.secrets()?;
+    let secrets = RecordedSecrets::of(cluster).await?.secrets()?;
     ensure!(!secrets.is_empty(), "no test has seen a secret");
     let mut search = Search::new(&secrets)?;
     let mut found = Vec::new();
-    let record = Record::of(cluster).await?;
-    let read = logs(&record, &mut search, &mut found)?;
+    let capture = LogCapture::of(cluster).await?;
+    let read = logs(&capture, &mut search, &mut found)?;
     objects(cluster, &mut search, &mut found).await?;
     let mut places = vec!["logs", "objects"];
-    if let Some(audit) = Audit::given("the search for secrets in what is gone by now") {
+    if let Some(audit) = Audit::from_env("the search for secrets in what is gone by now") {
         places.extend(["audit log", "components"]);
         requests(&audit, |_| true, &mut search, &mut found)?;
         for file in audit.components()? {
@@ -171,30 +168,30 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
         }
     }
     found.retain(|found| !found.contains(LOUD));
-    // Whether a pod was taken away on purpose cannot be told from here, nor whether its agent had come to say anything.
-    let Gaps { missed, cut } = record.gaps()?;
-    counted(
+    // This test cannot distinguish pods that were deleted on purpose, nor agents that had not logged anything yet.
+    let MissingLogs { unread, truncated } = capture.missing()?;
+    report_counts(
         "search for secrets",
         &json!({
-            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_missed": missed.len(), "logs_cut": cut.len(),
+            "secrets": secrets.len(), "bytes_searched": search.searched, "logs": read, "logs_unread": unread.len(), "logs_truncated": truncated.len(),
         }),
     )?;
     ensure!(found.is_empty(), "{} secrets were looked for; found: {found:#?}", secrets.len());
     for place in places {
         ensure!(search.searched.get(place) > Some(&0), "nothing was searched in {place}");
     }
-    ensure!(missed.len() * MISSED <= read, "of {read} logs {} more are missing: {missed:?}", missed.len());
+    ensure!(unread.len() * MOST_UNREAD <= read, "of {read} logs {} more are missing: {unread:?}", unread.len());
     Ok(())
 }
 
-/// Looks in a text of some place for all that was seen, and for whatever has the shape of it.
+/// Searches a text for all recorded secrets, and for the patterns of secrets.
 fn look(place: &str, text: &str, say: impl Fn() -> String, search: &mut Search, found: &mut Vec<String>) {
     found.extend(search.find(place, text).iter().map(|secret| format!("{secret} {}", say())));
-    found.extend(shapes::find(text).iter().map(|shape| format!("{shape} {}", say())));
+    found.extend(secret_patterns::find(text).iter().map(|pattern| format!("{pattern} {}", say())));
 }
 
-/// What the API server wrote down: of the lines that are wanted, each with what it says of a request's body and answer.
-/// What was but tried out (`dryRun`) was never stored.
+/// Searches the selected lines of the audit log, each with the bodies of request and response. Dry runs (`dryRun`) were
+/// never stored.
 fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     audit.requests(|line| {
         if wanted(line) && !line.contains("dryRun=All") {
@@ -204,7 +201,7 @@ fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, f
     })
 }
 
-/// What a component of the cluster logged.
+/// Searches the log of a component of the cluster.
 fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     let name = file.0.clone();
     lines(file, |line| {
@@ -213,16 +210,16 @@ fn component(file: Named, search: &mut Search, found: &mut Vec<String>) -> Resul
     })
 }
 
-/// Of every container that ran; how many there were.
-fn logs(record: &Record, search: &mut Search, found: &mut Vec<String>) -> Result<usize> {
-    let logs = record.logs()?;
+/// Searches the logs of all containers; returns their number.
+fn logs(capture: &LogCapture, search: &mut Search, found: &mut Vec<String>) -> Result<usize> {
+    let logs = capture.logs()?;
     for (name, text) in &logs {
         look("logs", text, || format!("in the log {name}"), search, found);
     }
     Ok(logs.len())
 }
 
-/// Of every kind that can be listed, with the values of Secrets decoded.
+/// Searches all objects of all kinds, with the values of Secrets decoded.
 async fn objects(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>) -> Result<()> {
     for group in Discovery::new(cluster.client.clone()).run().await?.groups() {
         for (resource, capabilities) in group.recommended_resources() {
@@ -238,7 +235,7 @@ async fn objects(cluster: &Cluster, search: &mut Search, found: &mut Vec<String>
                     format!("{} {}/{}", resource.kind, object.namespace().unwrap_or_default(), object.name_any());
                 found.extend(search.find("objects", &text).iter().map(|secret| format!("{secret} in {place}")));
                 if !may_hold_keys(&resource.kind, &object) {
-                    found.extend(shapes::find(&text).iter().map(|shape| format!("{shape} in {place}")));
+                    found.extend(secret_patterns::find(&text).iter().map(|pattern| format!("{pattern} in {place}")));
                 }
             }
         }
@@ -256,8 +253,7 @@ fn decoded(data: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// The authorities' journals, the webhook's CA, and what Kubernetes itself keeps in Secrets: there, and only there, are
-/// keys.
+/// Keys are allowed only in the authorities' journals, the webhook's CA, and the Secrets of Kubernetes itself.
 fn may_hold_keys(kind: &str, object: &DynamicObject) -> bool {
     kind == "Secret" && [AUTHORITIES, SYSTEM, "kube-system"].map(Some).contains(&object.namespace().as_deref())
 }

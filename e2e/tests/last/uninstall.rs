@@ -1,4 +1,4 @@
-//! The product can be taken away and leaves nothing but the authorities; put back, it takes them up again. Runs last.
+//! Uninstalling leaves nothing but the authorities, and a new installation uses them again. Runs last.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -11,7 +11,7 @@ use countersign_e2e::{
     credential::FOLDER,
     fixture::PodSpec,
     scenario,
-    until::{PATIENCE, gone, until, watch},
+    wait::{DEFAULT_TIMEOUT, gone, until, watch},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -24,9 +24,9 @@ use kube::{
 };
 use serde_json::json;
 
-/// The annotation by which a TrustDomain takes up the authorities of an earlier one of its name.
+/// The annotation by which a TrustDomain adopts the authorities of an earlier one of its name.
 const ADOPT: &str = "countersign.dev/adopt-authorities";
-/// Where the demonstration is, if there is one.
+/// The namespace of the demonstration, if there is one.
 const DEMO: &str = "countersign-demo";
 
 /// Runs `kubectl` (that of the variable `KUBECTL`, if set) on a folder of manifests.
@@ -56,16 +56,17 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         ensure!(journals == self::journals(cluster).await?, "the journals have changed");
 
         serves(cluster).await?;
-        until("our kinds are served", PATIENCE, async || Ok(cluster.apply(&resources).await.ok())).await?;
-        // A TrustDomain of the same name is not the same: neither a new root nor the old one without consent.
+        until("our kinds are served", DEFAULT_TIMEOUT, async || Ok(cluster.apply(&resources).await.ok())).await?;
+        // A new TrustDomain of the same name gets neither a new root nor the old one without consent.
         let domains = cluster.trust_domains().await?;
         let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT));
         watch(&domains, &world.trust_domain, "stalled, asking for consent", asks).await?;
         let owner = owner(cluster, &world.trust_domain).await?;
-        // What names no journal, or another, adopts none: the operator has seen it once its status is of that version.
+        // A value that names no journal, or another one, adopts none: the operator has processed it once the status is of
+        // that generation.
         for other in ["true", "0b5d6a39-0000-4000-8000-000000000000"] {
             adopt(&domains, &world.trust_domain, other).await?;
-            until("the operator has looked at the annotation", PATIENCE, async || {
+            until("the operator has looked at the annotation", DEFAULT_TIMEOUT, async || {
                 let domain = domains.get(&world.trust_domain).await?;
                 let message = stalled(&domain).context("it adopted what was not named")?;
                 Ok(message.contains(other).then_some(()))
@@ -85,7 +86,7 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
     .await;
 }
 
-/// Of which TrustDomain the journal is, by uid.
+/// The uid of the TrustDomain that owns the journal.
 async fn owner(cluster: &Cluster, trust_domain: &str) -> Result<String> {
     let secret = cluster.api::<Secret>(AUTHORITIES).get(&format!("trust-domain.{trust_domain}")).await?;
     secret.annotations().get("countersign.dev/trust-domain-uid").cloned().context("the journal names no owner")
@@ -111,9 +112,9 @@ async fn journals(cluster: &Cluster) -> Result<Vec<(String, Option<String>)>> {
     Ok(secrets.items.iter().map(|secret| (secret.name_any(), secret.uid())).collect())
 }
 
-/// Fails if anything of ours is left, beside the authorities the demonstration and the pods of this test.
+/// Fails if anything of the product is left, except the authorities, the demonstration and the pods of this test.
 async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
-    gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, PATIENCE).await?;
+    gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, DEFAULT_TIMEOUT).await?;
     let mut left = Vec::new();
     for group in Discovery::new(cluster.client.clone()).run().await?.groups() {
         ensure!(group.name() != "countersign.dev", "our kinds are still served");
@@ -127,11 +128,11 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
                 let ours = object.name_any().contains("countersign")
                     || object.labels().values().any(|value| value == "countersign");
                 let stays = match (resource.kind.as_str(), namespace.as_str()) {
-                    // The demonstration is not the product.
+                    // The demonstration is not part of the product.
                     ("Namespace", _) => [AUTHORITIES, own, DEMO].contains(&object.name_any().as_str()),
-                    // What every namespace has, and the journals.
+                    // The objects of every namespace, and the journals.
                     ("Secret" | "ConfigMap" | "ServiceAccount", AUTHORITIES) => true,
-                    // Events outlive what they are about.
+                    // Events outlive the objects that they are about.
                     ("Event", _) => true,
                     (_, namespace) => [own, DEMO].contains(&namespace),
                 };

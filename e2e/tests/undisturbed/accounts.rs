@@ -1,5 +1,5 @@
-//! What the product's accounts may do, and who else may write what it relies on: by RBAC and by the policies of
-//! `manifests/base/policies`. Everything that must be refused is asked for, as an attacker would, and tried out only (dry run).
+//! Permissions of the product's service accounts, by RBAC and by the policies of `manifests/base/policies`. Every request
+//! that must be refused is sent as an attacker would send it, as a dry run.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -30,10 +30,10 @@ use serde_json::{Value, json};
 
 /// The name of both webhook configurations.
 const CONFIGURATION: &str = "countersign";
-/// What the operator publishes for the webhook.
+/// The ConfigMap that the operator publishes for the webhook.
 const SETTINGS: &str = "countersign-control-plane";
 const CERTIFICATE: &str = "countersign-webhook-tls";
-/// How the refusals of our policies begin.
+/// The prefix of the refusals of our policies.
 const OURS: &str = "countersign: ";
 
 fn account(name: &str) -> String {
@@ -48,18 +48,18 @@ fn dry() -> PatchParams {
     PatchParams { dry_run: true, ..PatchParams::default() }
 }
 
-/// Why a request was refused; none if it was not, or for another reason than who asked for what.
+/// The reason of a refusal; `None` if the request was accepted, or refused for a reason other than its author and content.
 fn refusal<T>(result: kube::Result<T>) -> Result<Option<String>> {
     match result {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if [403, 422].contains(&status.code) => Ok(Some(status.message.clone())),
-        // An object of this name is there: that comes after all policies.
+        // An object of this name exists, which is checked after all policies.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Fails unless a request was refused by a policy of ours which says this.
+/// Fails unless one of our policies refused the request with a message that contains `named`.
 fn refused<T>(what: &str, result: kube::Result<T>, named: &str) -> Result<()> {
     let message = refusal(result)?.with_context(|| format!("{what}: it was let through"))?;
     ensure!(message.contains(OURS) && message.contains(named), "{what}: {message}");
@@ -87,7 +87,7 @@ fn secret(name: &str, kind: &str) -> Result<Secret> {
     Ok(serde_json::from_value(json!({ "metadata": metadata, "type": kind, "data": data }))?)
 }
 
-/// What an account may do in a namespace and every other account of its namespace may not.
+/// The rules of an account in a namespace that other accounts of its namespace do not have.
 async fn own_rules(user: &str, namespace: &str) -> Result<Vec<ResourceRule>> {
     let rules = async |user: &str| -> Result<Vec<ResourceRule>> {
         let reviews = Api::<SelfSubjectRulesReview>::all(Cluster::impersonating(user, &[]).await?.client);
@@ -117,7 +117,7 @@ async fn the_webhooks_account_reads_its_settings_and_its_certificate_and_nothing
             assert_eq!(own_rules(&user, namespace).await?, [], "in {namespace}");
         }
 
-        // What was found on a cluster, of whoever has taken the webhook over.
+        // Found on a cluster: what an attacker could do after compromising the webhook.
         let webhook = Cluster::impersonating(&user, &[]).await?;
         let configurations = Api::<MutatingWebhookConfiguration>::all(webhook.client.clone());
         let patch = Patch::Merge(json!({ "webhooks": [everything()] }));
@@ -133,7 +133,7 @@ async fn the_webhooks_account_reads_its_settings_and_its_certificate_and_nothing
     .await;
 }
 
-/// A webhook that is sent every request of the cluster.
+/// A webhook that matches every request of the cluster.
 fn everything() -> Value {
     json!({
         "name": "everything.attacker.test", "admissionReviewVersions": ["v1"], "sideEffects": "None",
@@ -142,7 +142,7 @@ fn everything() -> Value {
     })
 }
 
-/// A change of a configuration, and what the refusal must name.
+/// A change of a configuration, and text that the refusal must contain.
 type Change = (&'static str, fn(&mut Value), &'static str);
 
 const ALONE: &str = "clientConfig.caBundle of a webhook and nothing else";
@@ -229,7 +229,7 @@ async fn the_account_of_the_webhooks_ca_changes_ca_bundle_alone() {
         refused("another order", configurations.patch(CONFIGURATION, &dry(), &moved).await, ADDED)?;
         let once = patch(|one| webhooks(one)[0]["reinvocationPolicy"] = json!("Never"));
         refused("no second call", configurations.patch(CONFIGURATION, &dry(), &once).await, ALONE)?;
-        // That of the other configuration selects all as it is.
+        // In the other configuration this selector is already empty.
         let all = patch(|one| webhooks(one)[0]["namespaceSelector"] = json!({}));
         refused("all namespaces", configurations.patch(CONFIGURATION, &dry(), &all).await, ALONE)?;
 
@@ -243,7 +243,7 @@ async fn the_account_of_the_webhooks_ca_changes_ca_bundle_alone() {
     .await;
 }
 
-/// A field that a later Kubernetes adds to webhooks must be compared as well: the policy names each.
+/// A field that a later Kubernetes version adds to webhooks must be compared as well: the policy lists all fields.
 #[tokio::test]
 async fn the_policy_for_the_account_of_the_webhooks_ca_compares_every_field_of_a_webhook() {
     scenario("ca-fields", async |world| {

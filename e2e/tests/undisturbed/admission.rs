@@ -1,4 +1,4 @@
-//! The webhook, spoken to directly: whatever it is sent, it answers with a clear error and goes on.
+//! The webhook, called directly: it answers every input with a clear error and keeps serving.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -10,7 +10,7 @@ use kube::{Api, Client, Config};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
-/// A client of the webhook: by its Service's address, with the published `caBundle`, as the API server calls it.
+/// A client of the webhook, which connects as the API server does: to the Service's address, with the published `caBundle`.
 async fn webhook(cluster: &Cluster) -> Result<Client> {
     let service = cluster.api::<Service>(SYSTEM).get("countersign-webhook").await?;
     let address = service.spec.and_then(|spec| spec.cluster_ip).context("the webhook's Service has no address")?;
@@ -62,7 +62,7 @@ async fn what_is_no_pod_no_review_or_huge_gets_a_clear_error() {
                 assert!(message.contains(named), "{what}: {message}");
             }
         }
-        // It goes on: a pod is injected.
+        // The webhook keeps serving: a pod is injected.
         let pod = countersign_e2e::fixture::PodSpec::hold("after");
         let applied = world.cluster.apply(&pod.pod(&world.namespace)).await?;
         let injected = &applied.last().expect("a pod").data["spec"]["initContainers"][0]["name"];

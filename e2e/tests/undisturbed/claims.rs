@@ -1,4 +1,4 @@
-//! R32: of two namespaces that claim one name the first to claim it keeps it, whatever the other does afterwards.
+//! R32: of two namespaces that claim one name, the first to claim it keeps it, whatever the other does later.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -8,7 +8,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::lines,
     scenario,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Two namespaces, `shop` and `bank`, under the trust domain of the first.
+/// Two namespaces, `shop` and `bank`, in the trust domain of the first.
 async fn two_namespaces(name: &str, test: impl AsyncFnOnce(&World, &World) -> Result<()>) {
     scenario(&format!("{name}-shop"), async |shop| {
         let mut outcome = Ok(());
@@ -36,7 +36,7 @@ async fn two_namespaces(name: &str, test: impl AsyncFnOnce(&World, &World) -> Re
     .await;
 }
 
-/// A TrustDomain that shares `/svc/*` and names below `claims.test` between the namespaces selected.
+/// A TrustDomain that shares `/svc/*` and names below `claims.test` between the selected namespaces.
 fn shared_domain(shop: &World, namespaces: &str) -> String {
     format!(
         "---
@@ -66,7 +66,7 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<(&'a str, &'a 
     Some((condition["status"].as_str()?, condition["message"].as_str()?))
 }
 
-/// Waits until the status speaks of the newest generation and is as wanted.
+/// Waits until the status is of the newest generation and satisfies `wanted`.
 async fn status_of(
     world: &World,
     name: &str,
@@ -79,7 +79,7 @@ async fn status_of(
     watch(&world.cluster.workload_identities(&world.namespace).await?, name, what, is_so).await
 }
 
-/// Waits until an identity is ready and the age of its claims recorded.
+/// Waits until an identity is ready and the age of its claims is recorded.
 async fn holds(world: &World, name: &str) -> Result<DynamicObject> {
     let is_so = |object: &DynamicObject| {
         let recorded = object.data["status"]["claims"].as_array().is_some_and(|claims| !claims.is_empty());
@@ -88,7 +88,7 @@ async fn holds(world: &World, name: &str) -> Result<DynamicObject> {
     status_of(world, name, "ready, with its claims recorded", is_so).await
 }
 
-/// Waits until an identity is refused since another holds its id, naming that one.
+/// Waits until an identity is refused because another holds its id, with a message that names the other.
 async fn loses_to(world: &World, name: &str, holder: &str) -> Result<DynamicObject> {
     let names_it = |object: &DynamicObject| {
         condition(object, "Stalled").is_some_and(|(status, message)| status == "True" && message.contains(holder))
@@ -96,14 +96,14 @@ async fn loses_to(world: &World, name: &str, holder: &str) -> Result<DynamicObje
     status_of(world, name, &format!("in conflict, naming {holder}"), names_it).await
 }
 
-/// The Workload API's answer to a pod: its status code's name.
+/// The gRPC status code of the Workload API's answer to a pod.
 async fn answer(world: &World, pod: &str) -> Result<String> {
     let said = world.demo(pod, &["workload-api"]).await?;
     let said = lines(&String::from_utf8(said)?).pop().unwrap_or_default();
     Ok(said["code"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The pod has this id, and the Workload API gives it.
+/// Checks that the pod has this id, also from the Workload API.
 async fn keeps(world: &World, pod: &str, path: &str) -> Result<()> {
     let credential = world.credential(pod).await?;
     ensure!(credential.id == format!("spiffe://{}{path}", world.trust_domain), "{pod} has {}", credential.id);
@@ -112,7 +112,7 @@ async fn keeps(world: &World, pod: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bank's identity `payments`, which holds `/svc/payments`, and a pod that has it.
+/// Creates bank's identity `payments`, which holds `/svc/payments`, and a pod with it.
 async fn bank_holds_payments(bank: &World) -> Result<String> {
     bank.cluster.apply(&bank.identity_yaml("payments", "path: /svc/payments")).await?;
     holds(bank, "payments").await?;
@@ -122,13 +122,13 @@ async fn bank_holds_payments(bank: &World) -> Result<String> {
     Ok(format!("{}/payments", bank.namespace))
 }
 
-/// Bank's identity is ready and its pod has it.
+/// Checks that bank's identity is ready and its pod has it.
 async fn bank_keeps_payments(bank: &World) -> Result<()> {
     holds(bank, "payments").await?;
     keeps(bank, "payments", "/svc/payments").await
 }
 
-/// Shop's identity `parked` for the account `thief`, older than anything of bank's.
+/// Creates shop's identity `parked` for the account `thief`, older than any of bank's.
 async fn shop_parks(shop: &World, path: &str) -> Result<()> {
     shop.cluster.apply(&shop.named_identity_yaml("parked", "thief", &format!("path: '{path}'"))).await?;
     holds(shop, "parked").await.map(drop)
@@ -164,7 +164,7 @@ async fn claims_a_path_for_every_pod_does_not_take_another_namespaces_id() {
     .await;
 }
 
-/// The accounts that the identity had before keep what they have.
+/// Accounts that the identity selected before keep their credentials.
 #[tokio::test]
 async fn claims_an_account_added_later_does_not_take_another_namespaces_id() {
     two_namespaces("claims-account", async |shop, bank| {
@@ -189,7 +189,7 @@ async fn claims_an_account_added_later_does_not_take_another_namespaces_id() {
         let pod = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("payments") };
         shop.cluster.apply(&pod.pod(&shop.namespace)).await?;
         shop.ready("payments").await?;
-        until("the pod of the account is denied", PATIENCE, async || {
+        until("the pod of the account is denied", DEFAULT_TIMEOUT, async || {
             let code = answer(shop, "payments").await?;
             ensure!(code == "PermissionDenied", "it answers {code}");
             Ok(Some(()))
@@ -216,7 +216,7 @@ async fn claims_parked_outside_the_grants_gain_no_age_until_these_widen() {
     .await;
 }
 
-/// Since when the only claim of an identity counts.
+/// The recorded age of the only claim of an identity.
 fn since(object: &DynamicObject) -> Value {
     object.data["status"]["claims"][0]["since"].clone()
 }
@@ -295,7 +295,7 @@ async fn claims_whose_record_is_lost_in_a_restore_change_no_holder() {
     .await;
 }
 
-/// Finding 6: a DNS name has one namespace. Only the name is refused, and whoever wins it has it without a restart.
+/// Finding 6: a DNS name belongs to one namespace. Only the name is refused, and its new holder gets it without a restart.
 #[tokio::test]
 async fn claims_to_one_dns_name_leave_it_to_the_namespace_that_had_it_first() {
     two_namespaces("claims-dns", async |shop, bank| {
@@ -320,7 +320,7 @@ async fn claims_to_one_dns_name_leave_it_to_the_namespace_that_had_it_first() {
             world.ready(pod).await?;
         }
         let has = async |world: &World, pod: &str, names: &[&str]| {
-            until(&format!("{pod} has the names {names:?}"), PATIENCE, async || {
+            until(&format!("{pod} has the names {names:?}"), DEFAULT_TIMEOUT, async || {
                 let mut found = world.credential(pod).await?.dns_names;
                 found.sort();
                 ensure!(found == names, "it has {found:?}");

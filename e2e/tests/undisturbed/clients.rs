@@ -1,4 +1,4 @@
-//! R72: clients of the Workload API, unmodified, fetch and watch inside pods, over renewals.
+//! R72: unmodified clients of the Workload API fetch and watch inside pods, across renewals.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -8,11 +8,11 @@ use countersign_e2e::{
     fixture::{AUDIENCE, Image, PodSpec},
     pods::is_event,
     scenario,
-    until::PATIENCE,
+    wait::DEFAULT_TIMEOUT,
 };
 use serde_json::Value;
 
-/// X.509 updates that each client watches: the first, and two renewals.
+/// The number of X.509 updates that each client watches: the first, and two renewals.
 const UPDATES: &str = "3";
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn the_python_package_spiffe_fetches_and_watches() {
     .await;
 }
 
-/// And talks mTLS with a server in Rust.
+/// Also over mTLS with a server in Rust.
 #[tokio::test]
 async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
     scenario("go", async |world| {
@@ -41,7 +41,7 @@ async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
         world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
         world.cluster.apply(&world.identity_yaml("server", "")).await?;
         world.cluster.apply(&serve.pod(&world.namespace)).await?;
-        world.says("server", "that it listens", PATIENCE, |line| is_event(line, "listening")).await?;
+        world.wait_for_output("server", "that it listens", DEFAULT_TIMEOUT, |line| is_event(line, "listening")).await?;
         let server = world.ready("server").await?;
         let address = server.status.and_then(|status| status.pod_ip).expect("a ready pod has an address");
 
@@ -57,14 +57,14 @@ async fn go_spiffe_fetches_and_watches_and_talks_mtls() {
     .await;
 }
 
-/// Runs a client to its end, and checks what it says it got. Returns all that it said.
+/// Runs a client to completion, and checks its output, which is returned.
 async fn serves(world: &World, client: &PodSpec<'_>) -> Result<Vec<Value>> {
     world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
     world.cluster.apply(&world.identity_yaml("client", &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;
     world.cluster.apply(&client.pod(&world.namespace)).await?;
     world.succeeded("client").await?;
 
-    let said = world.said("client").await?;
+    let said = world.app_output("client").await?;
     let of = |event: &str| said.iter().filter(|line| is_event(line, event)).collect::<Vec<_>>();
     let bundle = of("bundle");
     assert_eq!(bundle[0]["trust_domain"], world.trust_domain, "{said:?}");

@@ -1,4 +1,4 @@
-//! What a TrustDomain may grant: what is refused, what is warned of, and what `kubectl get` shows of it.
+//! Grants of a TrustDomain: which are refused, which cause a warning, and how `kubectl get` shows them.
 
 #![allow(clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use countersign_e2e::{World, fixture::PodSpec, scenario, until::watch};
+use countersign_e2e::{World, fixture::PodSpec, scenario, wait::watch};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
 
@@ -24,13 +24,13 @@ fn kubectl(arguments: &[&str], input: &str) -> Result<Output> {
     Ok(output)
 }
 
-/// What whoever applies this is warned of; nothing is stored.
+/// The warnings on applying this as a dry run.
 fn warnings(yaml: &str) -> Result<String> {
     let output = kubectl(&["apply", "--server-side", "--dry-run=server", "-f", "-"], yaml)?;
     Ok(String::from_utf8(output.stderr)?)
 }
 
-/// The world's TrustDomain with these grants: a YAML flow sequence's content.
+/// The test's TrustDomain with these grants: the content of a YAML flow sequence.
 fn domain(world: &World, grants: &str) -> String {
     format!(
         "---
@@ -52,7 +52,7 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<(&'a str, &'a 
 
 const LABELLED: &str = "namespaces: {matchLabels: {team: shop}}";
 
-/// R32, R48: `{namespace}` at different positions is no separation, nor is a DNS name without it.
+/// R32, R48: `{namespace}` at different positions does not separate namespaces, nor does a DNS name without it.
 #[tokio::test]
 async fn grants_by_which_namespaces_can_claim_each_others_names_are_refused() {
     scenario("grants-apart", async |world| {
@@ -67,7 +67,7 @@ async fn grants_by_which_namespaces_can_claim_each_others_names_are_refused() {
             assert!(denied.contains(part), "{part}: {denied}");
         }
 
-        // A change of a TrustDomain that is stored is refused as well, and that one stays usable.
+        // A change of a stored TrustDomain is refused as well, and the stored one stays usable.
         world.cluster.apply(&domain(world, &below_ns)).await?;
         let denied = world.cluster.refusal(&domain(world, &format!("{below_ns}, {below}"))).await?;
         assert!(denied.contains("do not keep namespaces apart"), "{denied}");
@@ -78,7 +78,7 @@ async fn grants_by_which_namespaces_can_claim_each_others_names_are_refused() {
             "{denied}"
         );
 
-        // What keeps them apart, is for one namespace alone, or is shared by the owner's word, is accepted.
+        // Grants that separate namespaces, are for one namespace alone, or are explicitly shared, are accepted.
         for grants in [
             format!("{below_ns}, {{namespaces: {{matchNames: [bank]}}, paths: ['/{{namespace}}/**']}}"),
             format!("{below_ns}, {{{LABELLED}, paths: ['/{{namespace}}/**'], shared: true}}"),
@@ -125,7 +125,7 @@ async fn grants_that_cover_more_than_is_perhaps_meant_are_warned_of() {
     .await;
 }
 
-/// What a workload puts in place of the `*` of an audience is of plain characters.
+/// A workload's own choice for the `*` of an audience has plain characters only.
 #[tokio::test]
 async fn grants_of_audience_prefixes_give_no_tokens_for_odd_audiences() {
     scenario("grants-audience", async |world| {
@@ -165,7 +165,7 @@ fn columns(namespace: &str, kind: &str, name: &str) -> Result<Vec<(String, Strin
     Ok(found)
 }
 
-/// A column of type `date` is printed as an age: a time that is to come would be `<invalid>`.
+/// A column of type `date` is printed as an age, so a future time would be `<invalid>`.
 #[tokio::test]
 async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
     scenario("grants-columns", async |world| {
@@ -175,7 +175,7 @@ async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
             text.starts_with(|c: char| c.is_ascii_digit())
                 && text.chars().all(|c| c.is_ascii_digit() || "dhms".contains(c))
         };
-        // Before any pod is there, nothing is known that could be invalid.
+        // Without a pod, no column can be invalid.
         let before = columns(&world.namespace, "wid", "shown")?;
         assert!(before.iter().all(|(_, value)| value != "<invalid>"), "{before:?}");
 

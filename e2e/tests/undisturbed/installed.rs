@@ -1,5 +1,4 @@
-//! What is installed beside what runs: what keeps replicas apart and drains from taking them all, and policies for the
-//! network.
+//! Objects installed besides the workloads: spread constraints, disruption budgets and network policies.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -11,7 +10,7 @@ use countersign_e2e::{
     cluster::SYSTEM,
     replicas::{OPERATOR, WEBHOOK, WEBHOOK_CA},
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::{apps::v1::Deployment, policy::v1::PodDisruptionBudget};
 use kube::ResourceExt as _;
@@ -23,8 +22,8 @@ async fn a_drain_may_not_take_all_replicas_at_once() {
         let budgets = world.cluster.api::<PodDisruptionBudget>(SYSTEM);
         for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
             let replicas = world.replicas(name).await?;
-            // The status says of which pods: a budget that selects nothing guards nothing.
-            let (stay, may_go) = until(&format!("the budget of {name} counts its pods"), PATIENCE, async || {
+            // The status counts the pods: a budget that selects nothing protects nothing.
+            let (stay, may_go) = until(&format!("the budget of {name} counts its pods"), DEFAULT_TIMEOUT, async || {
                 let status = budgets.get(name).await?.status.unwrap_or_default();
                 let counted = [status.expected_pods, status.current_healthy] == [Some(replicas); 2];
                 let (stay, may_go) = (status.desired_healthy, status.disruptions_allowed);
@@ -52,7 +51,7 @@ async fn replicas_are_spread_over_nodes_where_that_can_be() {
                 "{name} is not spread over nodes: {constraints:?}"
             );
             for constraint in constraints {
-                // A cluster of one node runs two replicas, too.
+                // A cluster with one node can also run two replicas.
                 ensure!(constraint.when_unsatisfiable == "ScheduleAnyway", "{name}: {constraint:?}");
                 let selected = constraint.label_selector.and_then(|selector| selector.match_labels).unwrap_or_default();
                 ensure!(!selected.is_empty(), "{name}: a constraint that counts no pods");
@@ -67,12 +66,13 @@ async fn replicas_are_spread_over_nodes_where_that_can_be() {
     .await;
 }
 
-/// As the component's first lines say: beside the base. Whether a network plugin does what they say is not tried.
+/// As a component beside the base, as its first lines describe. Whether a network plugin enforces the policies is not
+/// tested.
 #[tokio::test]
 async fn the_api_server_accepts_the_network_policies_beside_the_base() {
     scenario("network", async |_| {
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-        // kustomize takes no absolute paths.
+        // kustomize accepts no absolute paths.
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
         std::fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
         let overlay = tempfile::tempdir_in(&target)?;
@@ -93,8 +93,7 @@ async fn the_api_server_accepts_the_network_policies_beside_the_base() {
     .await;
 }
 
-/// Has the API server judge what a folder makes, with `kubectl` (that of the variable `KUBECTL`, if set); nothing is
-/// stored.
+/// Applies a folder as a server-side dry run, with `kubectl` (that of the variable `KUBECTL`, if set).
 fn dry_run(folder: &Path) -> Result<String> {
     let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k"];

@@ -1,4 +1,5 @@
-//! The issuer is the boundary: whatever is said to it, a pod gets what its service account is granted, and nothing else.
+//! The issuer is the security boundary: whatever a client sends, a pod gets what its service account is granted and nothing
+//! else.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -8,10 +9,10 @@ use anyhow::Result;
 use countersign_e2e::{
     World,
     apply::delete,
-    faults::counted,
+    faults::report_counts,
     issuer::{Issuer, csr, csr_of},
     scenario, tokens,
-    until::{PATIENCE, gone, until},
+    wait::{DEFAULT_TIMEOUT, gone, until},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -32,18 +33,18 @@ async fn installed(world: &World) -> Result<String> {
     Ok(world.cluster.control_plane().await?.audience)
 }
 
-/// Waits until the issuer knows the pod and its identity: a token that is good is then accepted.
+/// Waits until the issuer knows the pod and its identity, and accepts a valid token.
 async fn accepted(issuer: &Issuer, token: &str) -> Result<()> {
-    until("the issuer accepts a good token", PATIENCE, async || {
+    until("the issuer accepts a good token", DEFAULT_TIMEOUT, async || {
         let state = issuer.open(token).await?.state().await?;
         Ok((!state.identities.is_empty()).then_some(()))
     })
     .await
 }
 
-/// R70: a pod shaped by hand gets exactly what its account is granted, whatever it asks for.
+/// R70: a handmade pod gets exactly what its account is granted, whatever it requests.
 #[tokio::test]
-async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
+async fn a_handmade_pod_gets_what_its_account_is_granted() {
     scenario("by-hand", async |world| {
         let audience = installed(world).await?;
         let pod = world.never_runs("handmade", "account").await?;
@@ -66,14 +67,14 @@ async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
         let id = world.id("account");
         assert_eq!(names.value.general_names, [GeneralName::URI(&id)]);
 
-        // Another's id is refused.
+        // The id of another account is refused.
         let (request, _) = csr(&[], &[])?;
         let answer = session.certificate(request, &world.id("another")).await?;
         assert!(answer.certificates.is_empty());
         let refusal = answer.refusal.expect("a refusal");
         assert_eq!(Code::from(refusal.code), Code::PermissionDenied, "{}", refusal.message);
 
-        // So is a CSR whose signature does not fit, and one of a key that is not allowed.
+        // So is a CSR with an invalid signature, and one of a key type that is not allowed.
         let (mut altered, _) = csr(&[], &[])?;
         let last = altered.len() - 1;
         altered[last] ^= 1;
@@ -88,7 +89,7 @@ async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
             assert!(refusal.message.contains(named), "{named} is not in: {}", refusal.message);
         }
 
-        // After all that the stream still serves; a message over the limit ends it, with a reason.
+        // The stream still serves after all that; a message over the limit ends it, with a reason.
         let (request, _) = csr(&[], &[])?;
         assert_eq!(session.certificate(request, "").await?.refusal, None);
         let ended = session.certificate(vec![0; 70 * 1024], "").await.expect_err("the stream ends");
@@ -99,7 +100,8 @@ async fn a_pod_shaped_by_hand_gets_what_its_account_is_granted() {
     .await;
 }
 
-/// R10, R11: a token that was good is not once its time is over. The API server makes none that lives shorter than ten minutes.
+/// R10, R11: a token is no longer valid after its expiry. The API server issues none with a shorter lifetime than ten
+/// minutes.
 #[tokio::test]
 #[ignore = "soak: a token lives for ten minutes"]
 async fn an_expired_token_is_refused() {
@@ -114,14 +116,17 @@ async fn an_expired_token_is_refused() {
 
         let expiry = tokens::claims(&token)?["exp"].as_i64().expect("an expiry");
         let left = Duration::from_secs(u64::try_from(expiry - Timestamp::now().as_second())?);
-        // What was opened with it ends with it.
-        let ended = timeout(left + PATIENCE, open.end()).await?;
+        // The session ends with the token that opened it.
+        let ended = timeout(left + DEFAULT_TIMEOUT, open.end()).await?;
         assert_eq!(ended.code(), Code::Unauthenticated, "{}", ended.message());
         let (code, message) =
-            until("the token is refused", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await?;
+            until("the token is refused", DEFAULT_TIMEOUT, async || issuer.refusal(&token).await.map(Some)).await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");
         assert!(message.contains("expired"), "{message}");
-        counted("a token after its `exp`, new and on an open stream", &json!({ "streams_ended": 1, "refused": 1 }))
+        report_counts(
+            "a token after its `exp`, new and on an open stream",
+            &json!({ "streams_ended": 1, "refused": 1 }),
+        )
     })
     .await;
 }
@@ -151,7 +156,7 @@ async fn tokens_that_are_not_for_us_are_refused() {
             ("a huge token", "a".repeat(20 * 1024)),
             ("nothing", String::new()),
         ] {
-            // On a connection of its own: the issuer ends one on which nothing is proven again and again.
+            // On a new connection: the issuer closes one with repeated failures of authentication.
             let (code, message) = Issuer::connect(&world.cluster).await?.refusal(&token).await?;
             assert_eq!(code, Code::Unauthenticated, "{what}: {message}");
             assert!(token.is_empty() || !message.contains(&token), "{what}: the message holds the token");
@@ -171,9 +176,10 @@ async fn the_token_of_a_pod_that_is_gone_is_refused_and_so_is_it_for_its_namesak
         accepted(&issuer, &token).await?;
 
         delete(&world.pods(), "phoenix").await?;
-        gone(&world.pods(), "phoenix", PATIENCE).await?;
+        gone(&world.pods(), "phoenix", DEFAULT_TIMEOUT).await?;
         let refused = async || {
-            until("the issuer refuses the token", PATIENCE, async || issuer.refusal(&token).await.map(Some)).await
+            until("the issuer refuses the token", DEFAULT_TIMEOUT, async || issuer.refusal(&token).await.map(Some))
+                .await
         };
         let (code, message) = refused().await?;
         assert_eq!(code, Code::Unauthenticated, "{message}");

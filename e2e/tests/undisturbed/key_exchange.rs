@@ -1,9 +1,9 @@
-//! TLS connections to the product are agreed post-quantum, as it is installed.
+//! TLS connections to the installed product use post-quantum key exchange.
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use countersign_e2e::{Cluster, cluster::SYSTEM, issuer::Road, scenario};
+use countersign_e2e::{Cluster, cluster::SYSTEM, issuer::IssuerEndpoint, scenario};
 use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Service};
 use kube::Api;
 use rustls::{
@@ -22,7 +22,7 @@ fn group(stream: &TlsStream<TcpStream>) -> Option<NamedGroup> {
 #[tokio::test]
 async fn the_issuer_agrees_on_post_quantum_keys() {
     scenario("key-exchange", async |world| {
-        let agreed = group(&Road::of(&world.cluster).await?.dial().await?);
+        let agreed = group(&IssuerEndpoint::of(&world.cluster).await?.dial().await?);
         ensure!(agreed == Some(NamedGroup::X25519MLKEM768), "{agreed:?}");
         Ok(())
     })
@@ -44,7 +44,7 @@ async fn the_webhook_agrees_on_post_quantum_keys_and_on_others_with_who_has_none
     .await;
 }
 
-/// As the API server does: by the bundle and the Service of the configuration.
+/// Connects as the API server does: with the bundle and the Service of the configuration.
 async fn dial_webhook(cluster: &Cluster, provider: CryptoProvider) -> Result<TlsStream<TcpStream>> {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let webhooks = configurations.get("countersign").await?.webhooks.unwrap_or_default();

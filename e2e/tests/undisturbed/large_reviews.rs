@@ -1,4 +1,4 @@
-//! Whoever may make pods may make large ones: that costs nobody else.
+//! Users who create large pods do not slow down the admission of others.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -22,10 +22,10 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// Large pods at the same time, and how many each caller sends one after the other.
+/// Concurrent large pods, and how many each caller sends one after the other.
 const CALLERS: usize = 4;
 const EACH: usize = 6;
-/// Ordinary pods that are admitted meanwhile, at least.
+/// The least number of ordinary pods that are admitted meanwhile.
 const ORDINARY: usize = 5;
 /// The API server's limit on a request, and the webhook's on a review.
 const LONGEST: usize = 3 * 1024 * 1024;
@@ -35,19 +35,19 @@ async fn pods(world: &World) -> Result<Api<DynamicObject>> {
     world.cluster.kind(&GroupVersionKind::gvk("", "v1", "Pod"), &world.namespace).await
 }
 
-/// A pod with this in its spec.
+/// A pod with a changed spec.
 fn pod(world: &World, name: &str, change: impl FnOnce(&mut Value)) -> Result<DynamicObject> {
     let mut pod = documents(&PodSpec::hold(name).pod(&world.namespace))?.pop().context("a pod")?;
     change(&mut pod.data["spec"]);
     Ok(pod)
 }
 
-/// Has the API server admit a pod without storing it: one of this size could not be.
+/// Admits a pod as a dry run: one of this size could not be stored.
 async fn admit(pods: &Api<DynamicObject>, pod: &DynamicObject) -> Result<DynamicObject, kube::Error> {
     pods.create(&PostParams { dry_run: true, ..PostParams::default() }, pod).await
 }
 
-/// How often each of the webhook's containers was started again, by pod.
+/// The restarts of each of the webhook's containers, by pod.
 async fn restarts(world: &World) -> Result<BTreeMap<String, i32>> {
     let pods = world.product(WEBHOOK).await?;
     Ok(pods
@@ -56,14 +56,14 @@ async fn restarts(world: &World) -> Result<BTreeMap<String, i32>> {
         .collect())
 }
 
-/// The service account's admission plugin wants it.
+/// The admission plugin for service accounts requires it.
 async fn account(world: &World) -> Result<()> {
     let yaml = PodSpec::hold("large").pod(&world.namespace);
     let account = documents(&yaml)?.into_iter().next().context("an account")?;
     world.cluster.apply_object(&account).await.map(drop)
 }
 
-/// A pod of 2.7 MB, whose JSON took hundreds of MB when all of it was built.
+/// A pod of 2.7 MB, which took hundreds of MB of memory when all of its JSON was built.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_reviews_neither_end_the_webhook_nor_keep_it_from_the_pods_of_others() {
     scenario("large-others", async |ordinary| {
@@ -81,7 +81,7 @@ async fn large_reviews_neither_end_the_webhook_nor_keep_it_from_the_pods_of_othe
                 let (pods, large, admitted) = (pods(flood).await?, large.clone(), admitted.clone());
                 callers.spawn(async move {
                     for _ in 0..EACH {
-                        // One that is refused because too many are on their way is as it should be.
+                        // A refusal because too many are in flight is expected.
                         let admission = admit(&pods, &large).await;
                         admitted.fetch_add(usize::from(admission.is_ok()), Ordering::Relaxed);
                     }
@@ -123,7 +123,7 @@ async fn a_pod_beyond_the_limits_of_large_reviews_is_refused_with_the_reason() {
             Err(kube::Error::Api(status)) => Ok(status.message.clone()),
             Err(error) => Err(error.into()),
         };
-        // The request is just below the API server's limit; the review has what the API server adds to the pod.
+        // The request is just below the API server's limit; the review also has what the API server adds to the pod.
         let padded = |length: usize| {
             pod(world, "large", |spec| {
                 spec["containers"][0]["env"] = json!([{ "name": "PADDING", "value": "x".repeat(length) }]);

@@ -1,12 +1,12 @@
-//! What pods meet in a cluster that is well: these tests leave the product and the cluster as they are, each has namespaces and
-//! a trust domain of its own, and most of their time they wait. So they run beside each other, in one program.
+//! Tests on a healthy cluster. They leave the product and the cluster unchanged, each has its own namespaces and trust
+//! domain, and they mostly wait, so they run concurrently in one program.
 
 mod accounts;
 mod admission;
 mod claims;
 mod clients;
 mod grants;
-mod held;
+mod happy_path;
 mod installed;
 mod issuer;
 mod key_exchange;
@@ -16,6 +16,6 @@ mod permissions;
 mod policy;
 mod refusals;
 mod renewal;
-mod road;
 mod skew;
+mod startup_gate;
 mod stolen_tokens;

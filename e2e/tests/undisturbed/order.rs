@@ -1,4 +1,4 @@
-//! Nothing depends on the order in which objects are applied.
+//! Objects may be applied in any order.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -9,14 +9,14 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::{is_event, restarts},
     scenario::scenario_without_namespace,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use futures::{StreamExt as _, stream};
 use kube::{ResourceExt as _, api::ListParams};
 
-/// In each order.
+/// The number of runs for each order.
 const TIMES: usize = 25;
-/// At the same time.
+/// The number of concurrent runs.
 const ABREAST: usize = 5;
 
 /// Namespace, TrustDomain, WorkloadIdentity, Deployment.
@@ -32,9 +32,9 @@ async fn authority_first_every_pod_gets_its_identity_without_a_restart() {
     .await;
 }
 
-/// The file from its end to its beginning, as a pipeline applies it that tries again what was refused: nothing can be in a
-/// namespace that does not exist, so the first round makes but the TrustDomain, which has no namespace, and the namespace; the
-/// second makes the Deployment before anything says who its pods are.
+/// The file in reverse order, applied like a pipeline that retries what was refused. An object cannot be in a namespace
+/// that does not exist, so the first round creates only the TrustDomain, which has no namespace, and the namespace; the
+/// second creates the Deployment before its WorkloadIdentity.
 #[tokio::test]
 async fn applied_backwards_and_again_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {
@@ -66,7 +66,7 @@ async fn applied_backwards_and_again_every_pod_gets_its_identity_without_a_resta
     .await;
 }
 
-/// The namespace is there; the pod is before anything says who it is.
+/// The namespace exists; the pod is created before its WorkloadIdentity.
 #[tokio::test]
 async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
     repeat(async |world| {
@@ -92,7 +92,7 @@ fn deployment(world: &World) -> String {
 
 /// The name of the Deployment's pod.
 async fn pod(world: &World) -> Result<String> {
-    until("the Deployment has a pod", PATIENCE, async || {
+    until("the Deployment has a pod", DEFAULT_TIMEOUT, async || {
         let pods = world.pods().list(&ListParams::default().labels("app=ordered")).await?;
         Ok(pods.items.first().map(kube::ResourceExt::name_any))
     })
@@ -102,7 +102,9 @@ async fn pod(world: &World) -> Result<String> {
 async fn has_identity(world: &World) -> Result<()> {
     let name = pod(world).await?;
     let ready = world.ready(&name).await?;
-    let first = world.says(&name, "what was there", PATIENCE, |line| is_event(line, "first-instruction")).await?;
+    let first = world
+        .wait_for_output(&name, "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction"))
+        .await?;
     ensure!(first["id"] == world.id("ordered"), "{} has {first}", ready.name_any());
     ensure!(restarts(&ready) == 0, "{name} was restarted");
     Ok(())

@@ -1,4 +1,5 @@
-//! Who can read an identity: as tightly as the pod's security contexts allow, and no tighter than its containers need.
+//! File permissions of identities: as strict as the pod's security contexts allow, and no stricter than its containers
+//! need.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -11,7 +12,7 @@ use countersign_e2e::{
     credential::{CREDENTIAL_BUNDLE, FOLDER},
     pods::{is_event, lines},
     scenario,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -23,17 +24,17 @@ use kube::{
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-/// A pod of containers that each say what they find of their identity when they start.
+/// A pod whose containers report at their start which parts of their identity they can access.
 struct Case<'a> {
     name: &'a str,
-    /// Names and users; each has a group of its own, by the user's number.
+    /// Names and users; each has its own group, with the same number as the user.
     containers: &'a [(&'a str, u32)],
-    /// Of the pod's security context, as a YAML flow mapping's content.
+    /// The pod's security context: the content of a YAML flow mapping.
     context: &'a str,
     annotations: &'a str,
-    /// Of the pod's spec: lines of YAML, two columns in.
+    /// Fields of the pod's spec: lines of YAML, indented by two.
     more: &'a str,
-    /// Of the first container: a YAML flow sequence.
+    /// Mounts of the first container: a YAML flow sequence.
     mounts: &'a str,
 }
 
@@ -86,7 +87,7 @@ spec:
         text
     }
 
-    /// Runs it, and returns what the API server warned of.
+    /// Runs it, and returns the API server's warnings.
     async fn run(&self, world: &World) -> Result<Vec<String>> {
         world.cluster.apply(&world.trust_domain_yaml("x509: {svidTTL: 20s}")).await?;
         world.cluster.apply(&world.identity_yaml(self.name, "")).await?;
@@ -100,9 +101,9 @@ spec:
         Ok(warnings)
     }
 
-    /// What a container found when it started.
+    /// The report of a container at its start.
     async fn found(&self, world: &World, container: &str) -> Result<Value> {
-        until(&format!("{container} of {} says what it found", self.name), PATIENCE, async || {
+        until(&format!("{container} of {} says what it found", self.name), DEFAULT_TIMEOUT, async || {
             let said = lines(&world.logs(self.name, container).await?);
             Ok(said.into_iter().find(|line| is_event(line, "first-instruction")))
         })
@@ -110,7 +111,7 @@ spec:
     }
 }
 
-/// Creates a pod; the API server's warnings are in a header that clients do not show.
+/// Creates a pod; the API server's warnings are in a header that clients do not expose.
 async fn create(world: &World, pod: &DynamicObject) -> Result<Vec<String>> {
     let request = Request::new(Pod::url_path(&(), Some(&world.namespace)));
     let request = request.create(&PostParams::default(), serde_json::to_vec(pod)?)?.map(Body::from);
@@ -122,7 +123,7 @@ async fn create(world: &World, pod: &DynamicObject) -> Result<Vec<String>> {
     Ok(headers.filter_map(|value| text(value.to_str().ok()?)).collect())
 }
 
-/// What `countersign-demo` prints in one container of a pod; `None` if it fails.
+/// The output of `countersign-demo` in a container of a pod; `None` if it fails.
 async fn run_in(world: &World, pod: &str, container: &str, arguments: &[&str]) -> Result<Option<String>> {
     let parameters = AttachParams::default().container(container).stdin(false).stdout(true).stderr(false);
     let command = [&["/countersign-demo"], arguments].concat();
@@ -134,18 +135,20 @@ async fn run_in(world: &World, pod: &str, container: &str, arguments: &[&str]) -
     Ok(status.is_some_and(|status| status.status.as_deref() == Some("Success")).then_some(text))
 }
 
-/// The condition `Refreshing` of a WorkloadIdentity, once it has this status; the identity is ready all the while.
+/// The condition `CredentialsRefreshable` of a WorkloadIdentity, once it has this status; the identity is ready throughout.
 async fn refreshing(world: &World, name: &str, wanted: &str) -> Result<Value> {
     let condition = |object: &DynamicObject, kind: &str| {
         let conditions = object.data["status"]["conditions"].as_array()?;
         conditions.iter().find(|condition| condition["type"] == kind).cloned()
     };
-    let is_so = |object: &DynamicObject| condition(object, "Refreshing").is_some_and(|found| found["status"] == wanted);
+    let is_so = |object: &DynamicObject| {
+        condition(object, "CredentialsRefreshable").is_some_and(|found| found["status"] == wanted)
+    };
     let identities = world.cluster.workload_identities(&world.namespace).await?;
     let identity = watch(&identities, name, &format!("refreshing: {wanted}"), is_so).await?;
     let ready = condition(&identity, "Ready").context("it has no condition Ready")?;
     ensure!(ready["status"] == "True", "{ready}");
-    condition(&identity, "Refreshing").context("it has no condition Refreshing")
+    condition(&identity, "CredentialsRefreshable").context("it has no condition CredentialsRefreshable")
 }
 
 /// Mode, owner and group of the key.
@@ -156,7 +159,7 @@ async fn access(world: &World, pod: &str, container: &str) -> Result<(String, u6
     Ok((said["mode"].as_str().unwrap_or_default().to_owned(), number("uid"), number("gid")))
 }
 
-/// Each of these found its credential at its first instruction.
+/// Checks that each of these containers found its credential at its first instruction.
 async fn all_found(world: &World, case: &Case<'_>, containers: &[&str]) -> Result<()> {
     for container in containers {
         let found = case.found(world, container).await?;
@@ -166,7 +169,7 @@ async fn all_found(world: &World, case: &Case<'_>, containers: &[&str]) -> Resul
     Ok(())
 }
 
-/// The container that was left out finds nothing, and nothing at the place where others have it.
+/// Checks that the excluded container finds no identity, neither at the usual path nor elsewhere.
 async fn left_out(world: &World, case: &Case<'_>, container: &str) -> Result<()> {
     let found = case.found(world, container).await?;
     ensure!(found["present"] == false, "{container}: {found}");
@@ -245,13 +248,13 @@ async fn a_part_mounted_by_sub_path_never_refreshes_and_a_warning_and_the_status
         ensure!(warnings.iter().any(|warning| warning.contains("never refreshes")), "{warnings:?}");
         let pod = world.pods().get(case.name).await?;
         let annotations = pod.metadata.annotations.unwrap_or_default();
-        assert_eq!(annotations.get("countersign.dev/never-refreshes").map(String::as_str), Some("app"));
+        assert_eq!(annotations.get("countersign.dev/stale-mounts").map(String::as_str), Some("app"));
 
         let read = async |path: &str| {
             run_in(world, case.name, "app", &["cat", path]).await?.with_context(|| format!("{path} cannot be read"))
         };
         let part = read("/etc/tls.crt").await?;
-        let renewed = until("the certificate is renewed", PATIENCE, async || {
+        let renewed = until("the certificate is renewed", DEFAULT_TIMEOUT, async || {
             let now = read(&format!("{FOLDER}/tls.crt")).await?;
             Ok((now != part).then_some(now))
         });

@@ -1,5 +1,5 @@
-//! The final shape of pods, as the API server's own policy sees it after all mutators: each rule violated once is refused with
-//! its message, and the shape as made passes.
+//! The API server's policy for pods after all mutating webhooks: each rule is violated once and the pod refused with the
+//! rule's message, and pods as injected pass.
 
 #![allow(
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ mod debugging;
 mod paths;
 mod updates;
 
-/// A later mutator's change, or that of who makes the shape by hand; and what the refusal must name.
+/// A change by a later mutator or in a handmade pod, and text that the refusal must contain.
 type Case = (&'static str, fn(&mut Value), &'static str);
 
 const CASES: [Case; 31] = [
@@ -89,7 +89,7 @@ const CASES: [Case; 31] = [
     (
         "another audience",
         |pod| token(pod)["sources"][0]["serviceAccountToken"]["audience"] = json!("https://kubernetes.default.svc"),
-        // Two policies refuse it, and the API server says one's reason.
+        // Two policies refuse it, and the API server reports the reason of one.
         "volume countersign-token",
     ),
     (
@@ -191,18 +191,18 @@ fn remove(value: &mut Value, key: &str) -> Option<Value> {
     value.as_object_mut().unwrap().remove(key)
 }
 
-/// A namespace whose pods are injected and may be of any shape: it is our policy that is asked, not pod security.
+/// A namespace with injection and without pod security restrictions, so that only our policy decides.
 async fn open_namespace(world: &World) -> Result<()> {
     let yaml = world.namespace_yaml().replace("pod-security.kubernetes.io/enforce: restricted", "test: open");
     world.cluster.apply(&yaml).await.map(drop)
 }
 
-/// A pod as the webhook makes it, that the webhook will not look at again; its service account is there.
+/// A pod as injected, which the webhook will skip from now on; its service account exists.
 async fn made(world: &World, name: &str) -> Result<Value> {
     made_of(world, name, |_| {}).await
 }
 
-/// As [`made`], of a pod that was changed before the webhook saw it.
+/// As [`made`], for a pod that is changed before injection.
 async fn made_of(world: &World, name: &str, change: impl FnOnce(&mut Value)) -> Result<Value> {
     let mut objects = documents(&PodSpec::hold(name).pod(&world.namespace))?;
     let pod: Pod = objects.pop().context("a pod is the last")?.try_parse()?;
@@ -224,12 +224,12 @@ fn dry() -> PostParams {
     PostParams { dry_run: true, ..PostParams::default() }
 }
 
-/// What the API server says against a pod; nothing if it would take it.
+/// The API server's refusal of a pod; `None` if it is accepted.
 async fn refusal(world: &World, pod: Value) -> Result<Option<String>> {
     said_against(world.pods().create(&dry(), &serde_json::from_value(pod)?).await)
 }
 
-/// What an answer of the API server says against a request: all that stands in the way, by whichever policy.
+/// The refusal in an answer of the API server, by any policy.
 fn said_against<T>(answer: kube::Result<T>) -> Result<Option<String>> {
     match answer {
         Ok(_) => Ok(None),
@@ -241,7 +241,7 @@ fn said_against<T>(answer: kube::Result<T>) -> Result<Option<String>> {
     }
 }
 
-/// Each change of the pod is refused, with the words that name it.
+/// Checks that each change of the pod is refused, with a message that names it.
 async fn all_refused(world: &World, made: &Value, cases: &[Case]) -> Result<()> {
     for (what, change, named) in cases {
         let mut pod = made.clone();
@@ -263,7 +263,7 @@ async fn shapes_that_a_later_mutator_or_a_hand_has_bent_are_refused_with_what_is
     .await;
 }
 
-/// Other mutators may add their own, and a part of the identity may be mounted elsewhere.
+/// Other mutators may add their own parts, and a part of the identity may be mounted elsewhere.
 #[tokio::test]
 async fn shapes_that_others_only_added_to_pass() {
     scenario_without_namespace("policy-pass", async |world| {
@@ -295,7 +295,7 @@ async fn shapes_that_others_only_added_to_pass() {
     .await;
 }
 
-/// A mount at our place needs no label and no volume of ours to be noticed.
+/// A mount at an injected path is detected without any label and without an injected volume.
 #[tokio::test]
 async fn a_pod_that_pretends_to_have_an_identity_is_refused() {
     scenario_without_namespace("policy-lie", async |world| {

@@ -1,4 +1,4 @@
-//! Bad input gets a clear answer: from the API server, the Workload API, a status or an event.
+//! Invalid input gets a clear answer: from the API server, the Workload API, a status or an event.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -10,7 +10,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::lines,
     scenario,
-    until::{PATIENCE, until, watch},
+    wait::{DEFAULT_TIMEOUT, until, watch},
 };
 use k8s_openapi::{
     ByteString,
@@ -20,16 +20,16 @@ use k8s_openapi::{
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::Value;
 
-/// The answer of the Workload API to a call by hand from a pod: its status code's name, and the message.
+/// The Workload API's answer to a hand-written call from a pod: the gRPC status code and the message.
 async fn workload_api(world: &World, pod: &str, arguments: &[&str]) -> Result<(String, String)> {
     let said = world.demo(pod, &[&["workload-api"], arguments].concat()).await?;
     let said = lines(&String::from_utf8(said)?).pop().unwrap_or_default();
     Ok((said["code"].as_str().unwrap_or_default().to_owned(), said["message"].as_str().unwrap_or_default().to_owned()))
 }
 
-/// Waits until the Workload API answers a pod that does not wait for it with this code, and returns the message.
+/// Waits until the Workload API answers with this code a pod that does not wait for its identity; returns the message.
 async fn answers(world: &World, pod: &str, wanted: &str) -> Result<String> {
-    until(&format!("the Workload API answers {pod} with {wanted}"), PATIENCE, async || {
+    until(&format!("the Workload API answers {pod} with {wanted}"), DEFAULT_TIMEOUT, async || {
         let (code, message) = workload_api(world, pod, &[]).await?;
         ensure!(code == wanted, "it answers {code}: {message}");
         Ok(Some(message))
@@ -44,7 +44,7 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<(&'a str, &'a 
     Some((condition["status"].as_str()?, condition["message"].as_str()?))
 }
 
-/// Waits until a WorkloadIdentity is stalled with a message that names this, and returns the message.
+/// Waits until a WorkloadIdentity is stalled with a message that contains `named`; returns the message.
 async fn stalled(world: &World, name: &str, named: &str) -> Result<String> {
     let is_so = |object: &DynamicObject| {
         condition(object, "Stalled").is_some_and(|(status, message)| status == "True" && message.contains(named))
@@ -61,7 +61,7 @@ async fn ready(world: &World, name: &str) -> Result<DynamicObject> {
     watch(&world.cluster.workload_identities(&world.namespace).await?, name, "ready", is_so).await
 }
 
-/// R72: what shows that a caller is no SSRF must be there.
+/// R72: the metadata that protects against SSRF is required.
 #[tokio::test]
 async fn a_call_without_metadata_is_an_invalid_argument() {
     scenario("metadata", async |world| {
@@ -93,18 +93,19 @@ async fn a_pod_without_identity_is_denied_and_an_event_says_why() {
         let message = answers(world, "nobody", "PermissionDenied").await?;
         assert!(message.contains("WorkloadIdentity"), "{message}");
 
-        // And as soon as there is one, the pod has it, without a restart.
+        // As soon as one exists, the pod has it, without a restart.
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("nobody", "")).await?;
         let credential =
-            until("the pod has its identity", PATIENCE, async || world.credential("nobody").await.map(Some)).await?;
+            until("the pod has its identity", DEFAULT_TIMEOUT, async || world.credential("nobody").await.map(Some))
+                .await?;
         assert_eq!(credential.id, world.id("nobody"));
         Ok(())
     })
     .await;
 }
 
-/// An agent that reaches no issuer which it may believe cannot know whether there is an identity.
+/// An agent that reaches no trusted issuer cannot know whether there is an identity.
 #[tokio::test]
 async fn before_readiness_the_workload_api_is_unavailable() {
     scenario("early", async |world| {
@@ -113,15 +114,15 @@ async fn before_readiness_the_workload_api_is_unavailable() {
         let spec = PodSpec { annotations: "countersign.dev/hold: 'false'", ..PodSpec::hold("early") };
         // Roots that did not sign the issuer's certificate.
         let roots = rcgen::CertificateParams::new(Vec::new())?.self_signed(&rcgen::KeyPair::generate()?)?.pem();
-        world.shaped_by_hand(&spec, &[("COUNTERSIGN_ROOTS", &roots)]).await?;
+        world.handmade_pod(&spec, &[("COUNTERSIGN_ROOTS", &roots)]).await?;
         world.ready("early").await?;
         answers(world, "early", "Unavailable").await.map(drop)
     })
     .await;
 }
 
-/// The API server denies what one object alone proves wrong, by the rules in the definitions: also while the webhook,
-/// which would deny it in other words, is not there.
+/// The API server refuses invalid single objects by the rules in the definitions, also while the webhook, which would
+/// refuse them with another message, is unavailable.
 #[tokio::test]
 async fn malformed_identities_are_denied_with_a_clear_message() {
     scenario("denied", async |world| {
@@ -245,7 +246,7 @@ async fn a_claim_outside_the_grants_is_named_in_the_status() {
             world.cluster.apply(&world.identity_yaml(name, claim)).await?;
             stalled(world, name, named).await?;
         }
-        // A TrustDomain that is not there is named as well, and only that keeps this identity from being ready.
+        // A TrustDomain that does not exist is named as well; only that prevents this identity from being ready.
         let orphan = world.identity_yaml("orphan", "").replace(&world.trust_domain, "nowhere.test");
         world.cluster.apply(&orphan).await?;
         let identities = world.cluster.workload_identities(&world.namespace).await?;
@@ -254,23 +255,23 @@ async fn a_claim_outside_the_grants_is_named_in_the_status() {
                 .is_some_and(|(status, message)| status == "False" && message.contains("nowhere.test"))
         };
         watch(&identities, "orphan", "not ready, naming nowhere.test", names_it).await?;
-        // Granted, it is ready.
+        // Once granted, it is ready.
         world.cluster.apply(&world.identity_yaml("audience", "jwt: {audiences: [orders]}")).await?;
         ready(world, "audience").await.map(drop)
     })
     .await;
 }
 
-/// R32: of two that claim one id the oldest holds it; when that goes, the other gets it.
+/// R32: of two that claim one id the oldest holds it; when that is deleted, the other gets it.
 #[tokio::test]
 async fn of_two_that_claim_one_id_the_oldest_holds() {
     scenario("conflict", async |world| {
         let path = "path: '/ns/{namespace}/one'";
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         let oldest = world.cluster.apply(&world.named_identity_yaml("oldest", "first", path)).await?;
-        // Creation has a resolution of one second; below it the uid decides, which a test cannot choose.
+        // Creation times have a resolution of one second; within a second the uid decides, which a test cannot choose.
         let made = oldest[0].metadata.creation_timestamp.clone().expect("a creation time");
-        until("a second has passed", PATIENCE, async || {
+        until("a second has passed", DEFAULT_TIMEOUT, async || {
             Ok((Timestamp::now().as_second() > made.0.as_second()).then_some(()))
         })
         .await?;
@@ -291,14 +292,15 @@ async fn of_two_that_claim_one_id_the_oldest_holds() {
         world.cluster.delete(&oldest[0]).await?;
         ready(world, "other").await?;
         let credential =
-            until("the other has it", PATIENCE, async || world.credential("second").await.map(Some)).await?;
+            until("the other has it", DEFAULT_TIMEOUT, async || world.credential("second").await.map(Some)).await?;
         assert!(credential.id.ends_with("/one"));
         Ok(())
     })
     .await;
 }
 
-/// A damaged journal is never replaced: it is said, and what was issued from it goes on. Repaired, it is taken up again.
+/// A damaged journal is never replaced: it is reported, and issued credentials keep working. Once repaired, it is used
+/// again.
 #[tokio::test]
 async fn a_damaged_authority_is_stalled_and_gets_no_new_root() {
     scenario("damaged", async |world| {

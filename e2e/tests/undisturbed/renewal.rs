@@ -1,14 +1,14 @@
-//! Identities are renewed under live traffic, and nobody notices.
+//! Identities are renewed under live traffic without affecting it.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
 use std::time::Duration;
 
-use countersign_e2e::{fixture::PodSpec, pods::is_event, scenario, until::PATIENCE};
+use countersign_e2e::{fixture::PodSpec, pods::is_event, scenario, wait::DEFAULT_TIMEOUT};
 
 /// Full handshakes in all.
 const HANDSHAKES: u64 = 5_000;
-/// How long they may take; what they must take follows from the pace, which leaves time for several renewals.
+/// The timeout; the minimum follows from the pace, which leaves time for several renewals.
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Every handshake is a full one on a new connection.
@@ -44,8 +44,8 @@ async fn five_thousand_handshakes_over_renewals_of_both_sides_and_none_fails() {
 
         let all =
             |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
-        for (pod, deadline) in [("client", DEADLINE), ("server", PATIENCE)] {
-            let sums = world.says(pod, "that all handshakes are done", deadline, all).await?;
+        for (pod, deadline) in [("client", DEADLINE), ("server", DEFAULT_TIMEOUT)] {
+            let sums = world.wait_for_output(pod, "that all handshakes are done", deadline, all).await?;
             assert_eq!(sums["failed"], 0, "{pod}: {sums}");
             for side in ["serials", "peer_serials"] {
                 let serials = sums[side].as_array().map_or(0, Vec::len);
@@ -66,7 +66,7 @@ async fn a_reader_of_the_files_never_sees_a_mixed_pair_over_renewals() {
         let reader = PodSpec { restart: "Never", ..PodSpec::demo("reader", &["read-files", "--changes", "10"]) };
         world.cluster.apply(&reader.pod(&world.namespace)).await?;
         let all = |line: &serde_json::Value| is_event(line, "files");
-        let read = world.says("reader", "what it read", DEADLINE, all).await?;
+        let read = world.wait_for_output("reader", "what it read", DEADLINE, all).await?;
         assert_eq!(read["failures"], serde_json::json!([]), "{read}");
         assert!(read["serials"].as_u64() > Some(10), "{read}");
         assert!(read["reads"].as_u64() > Some(1_000), "{read}");

@@ -1,4 +1,4 @@
-//! Agents of earlier builds beside today's operator: pods keep the agent that was injected when they were made.
+//! Agents of earlier releases with the current operator: pods keep the agent that was injected when they were created.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -6,23 +6,24 @@ use anyhow::Result;
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
-    faults::counted,
+    faults::report_counts,
     fixture::PodSpec,
     pods::is_event,
     replicas::OPERATOR,
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use kube::ResourceExt as _;
 use serde_json::json;
 
-/// Images of stored agents (`e2e/agents/`), and how their version is counted.
+/// Images of stored agents (`e2e/agents/`), and the version in the metrics.
 const STORED: [(&str, &str); 1] = [("countersign.local/agent:0.1.0", "0.1")];
 
-/// Handshakes between a workload with a stored agent and one with today's.
+/// Handshakes between a workload with a stored agent and one with the current agent.
 const HANDSHAKES: u64 = 600;
 
-/// A pod with a stored agent gets its identity, renews it, is who it says it is to a pod with today's agent, and is counted.
+/// A pod with a stored agent gets its identity, renews it, is authenticated by a pod with the current agent, and is
+/// counted.
 #[tokio::test]
 async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
     for (image, version) in STORED {
@@ -41,17 +42,18 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
             let call =
                 ["call", "--target", &target, "--expect", &expect, "--every", "50ms", "--count", &count, "--stay"];
             let spec = PodSpec::demo("stored", &call);
-            world.with_another_agent(&spec, |agent| agent.image = Some(image.to_owned())).await?;
+            world.handmade_pod_with_agent(&spec, |agent| agent.image = Some(image.to_owned())).await?;
             world.ready("stored").await?;
 
             assert!(agents(world, version).await? >= 1, "{version} is counted");
             let all =
                 |line: &serde_json::Value| is_event(line, "summary") && line["handshakes"].as_u64() >= Some(HANDSHAKES);
-            let sums = world.says("stored", "that all handshakes are done", PATIENCE * 2, all).await?;
+            let sums =
+                world.wait_for_output("stored", "that all handshakes are done", DEFAULT_TIMEOUT * 2, all).await?;
             assert_eq!(sums["failed"], 0, "{sums}");
             let serials = |side: &str| sums[side].as_array().map_or(0, Vec::len);
             assert!(serials("serials") >= 2, "the stored agent renews: {sums}");
-            counted(
+            report_counts(
                 "skew",
                 &json!({
                     "agent": image, "handshakes": sums["handshakes"], "failed": sums["failed"],
@@ -63,10 +65,10 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
     }
 }
 
-/// Sessions of agents of a version, over all replicas.
+/// The number of sessions of agents of a version, over all replicas.
 async fn agents(world: &World, version: &str) -> Result<u64> {
     let name = format!("countersign_agents{{version=\"{version}\"}} ");
-    until("the operator counts its agents", PATIENCE, async || {
+    until("the operator counts its agents", DEFAULT_TIMEOUT, async || {
         let mut sum = None;
         for pod in world.product(OPERATOR).await? {
             let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{}:8080/proxy/metrics", pod.name_any());

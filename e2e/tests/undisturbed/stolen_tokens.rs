@@ -1,4 +1,4 @@
-//! Whoever has a pod's token is not unseen with it, and not for longer than Kubernetes itself would take it.
+//! Use of a stolen pod token is visible, and possible no longer than Kubernetes accepts the token.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -9,11 +9,11 @@ use countersign_e2e::{
     World,
     cluster::SYSTEM,
     fixture::PodSpec,
-    issuer::{Issuer, Road, Session, csr},
+    issuer::{Issuer, IssuerEndpoint, Session, csr},
     pods::{identity_of, is_ready},
     replicas::{OPERATOR, address},
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use futures::{FutureExt as _, future::select_all};
 use k8s_openapi::{
@@ -26,21 +26,21 @@ use tonic::Code;
 
 const TEN_YEARS: i64 = 10 * 365 * 24 * 3600;
 
-/// The trust domain, and an identity of this account.
+/// Creates the trust domain, and an identity of this account.
 async fn installed(world: &World, account: &str) -> Result<String> {
     world.cluster.apply(&world.trust_domain_yaml("")).await?;
     world.cluster.apply(&world.identity_yaml(account, "")).await?;
     Ok(world.cluster.control_plane().await?.audience)
 }
 
-/// A stream that was told its identity.
+/// A stream that has received its identity.
 async fn served(issuer: &Issuer, token: &str, session: &str) -> Result<Session> {
     let mut session = issuer.open_session(token, session).await?;
     ensure!(!session.state().await?.identities.is_empty(), "it has no identity yet");
     Ok(session)
 }
 
-/// The operator's replicas that serve.
+/// The operator's serving replicas.
 async fn replicas(world: &World) -> Result<Vec<Pod>> {
     let mut replicas = world.product(OPERATOR).await?;
     replicas.retain(is_ready);
@@ -53,7 +53,8 @@ fn says<'a>(reason: &'a str, named: &'a str) -> impl Fn(&Event) -> bool + 'a {
     }
 }
 
-/// A thief that names a container instead of the pod takes over from the agent with an event, and the agent takes over from it.
+/// A thief that names a container instead of the pod takes over from the agent, with an event, and the agent takes over
+/// again.
 #[tokio::test]
 async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out() {
     scenario("stolen-name", async |world| {
@@ -61,11 +62,11 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
         world.cluster.apply(&PodSpec::hold("victim").pod(&world.namespace)).await?;
         let pod = identity_of(&world.ready("victim").await?)?;
         let token = world.service_account_token("victim", &[&audience], Some(&pod)).await?;
-        let road = Road::of(&world.cluster).await?;
+        let endpoint = IssuerEndpoint::of(&world.cluster).await?;
         // One of the replicas has the agent's stream.
         let mut thieves = Vec::new();
         for replica in replicas(world).await? {
-            let issuer = road.clone().to_replica(&address(&replica)?).connect().await?;
+            let issuer = endpoint.clone().to_replica(&address(&replica)?).connect().await?;
             thieves.push(served(&issuer, &token, "app").await?);
             let refused = issuer.open_session(&token, "countersign-agent").await?.state().await;
             let refused = refused.expect_err("the agent's container has no session");
@@ -78,7 +79,7 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
         world
             .event("victim", "that its streams come from two addresses", says("StreamsFromSeveralAddresses", ""))
             .await?;
-        let ended = timeout(PATIENCE, select_all(thieves.iter_mut().map(|thief| thief.end().boxed()))).await;
+        let ended = timeout(DEFAULT_TIMEOUT, select_all(thieves.iter_mut().map(|thief| thief.end().boxed()))).await;
         let (status, ..) = ended.context("the agent takes over from none of them")?;
         assert_eq!(status.code(), Code::Aborted, "{}", status.message());
         ensure!(world.credential("victim").await?.id == world.id("victim"), "the agent lost the identity");
@@ -87,7 +88,7 @@ async fn a_thief_that_names_a_container_is_seen_and_does_not_keep_the_agent_out(
     .await;
 }
 
-/// At another replica than the agent a thief displaces nobody; the leader sees that the pod has two addresses.
+/// At another replica than the agent's, a thief displaces nobody; the leader detects that the pod has two addresses.
 #[tokio::test]
 async fn a_thief_at_another_replica_than_the_agent_is_seen() {
     scenario("stolen-elsewhere", async |world| {
@@ -96,16 +97,17 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         let token = world.service_account_token("victim", &[&audience], Some(&pod)).await?;
         let replicas = replicas(world).await?;
         let [one, other, ..] = replicas.as_slice() else { anyhow::bail!("there is one replica only") };
-        let road = Road::of(&world.cluster).await?;
-        let direct = road.clone().to_replica(&address(one)?);
-        let mut agent =
-            until("the pod is served", PATIENCE, async || served(&direct.connect().await?, &token, "").await.map(Some))
-                .await?;
+        let endpoint = IssuerEndpoint::of(&world.cluster).await?;
+        let direct = endpoint.clone().to_replica(&address(one)?);
+        let mut agent = until("the pod is served", DEFAULT_TIMEOUT, async || {
+            served(&direct.connect().await?, &token, "").await.map(Some)
+        })
+        .await?;
 
-        // Forwarded by the kubelet a connection comes from the replica's own loopback address.
+        // A connection forwarded by the kubelet comes from the replica's own loopback address.
         let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[8443]).await?;
         let forwarded = forwarder.take_stream(8443).context("the port is not forwarded")?;
-        let mut thief = served(&road.connect_over(forwarded).await?, &token, "").await?;
+        let mut thief = served(&endpoint.connect_over(forwarded).await?, &token, "").await?;
         let both = says("StreamsFromSeveralAddresses", "127.0.0.1");
         world.event("victim", "that its streams come from two addresses", both).await?;
         for session in [&mut agent, &mut thief] {
@@ -117,7 +119,8 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
     .await;
 }
 
-/// Whoever may request tokens chooses how long they live; and for a pod that is on no node nobody but they could ask.
+/// An account that may request tokens chooses their lifetime; tokens of a pod without a node can only be requested by such
+/// an account.
 #[tokio::test]
 async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
     scenario("stolen-long", async |world| {
@@ -125,8 +128,10 @@ async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
         let pod = world.never_runs("scheduled", "account").await?;
         let issuer = Issuer::connect(&world.cluster).await?;
         let good = world.token_of_life("account", &[&audience], Some(&pod), 2 * 3600).await?;
-        until("the issuer accepts a good token", PATIENCE, async || served(&issuer, &good, "").await.map(|_| Some(())))
-            .await?;
+        until("the issuer accepts a good token", DEFAULT_TIMEOUT, async || {
+            served(&issuer, &good, "").await.map(|_| Some(()))
+        })
+        .await?;
 
         let long = world.token_of_life("account", &[&audience], Some(&pod), TEN_YEARS).await?;
         let unscheduled = world.never_scheduled("unscheduled", "account").await?;
@@ -141,13 +146,14 @@ async fn a_token_of_ten_years_and_one_of_a_pod_on_no_node_are_refused() {
     .await;
 }
 
-/// As for Kubernetes' own authenticator: a pod whose node is gone stays for ever, and ends a minute after its grace period.
+/// As for Kubernetes' own authenticator: a pod whose node is gone stays forever, and counts as ended a minute after its
+/// grace period.
 #[tokio::test]
 async fn a_pod_that_is_never_quite_deleted_ends_all_the_same() {
     scenario("stolen-late", async |world| {
         let nodes = Api::<Node>::all(world.cluster.client.clone());
         let node = world.namespace.clone();
-        // Nobody else is put onto it.
+        // No other pod is scheduled onto it.
         let gone = format!(
             "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\nspec:\n  unschedulable: true\n  \
              taints: [{{key: countersign.dev/gone, effect: NoSchedule}}]\n"
@@ -161,23 +167,23 @@ async fn a_pod_that_is_never_quite_deleted_ends_all_the_same() {
     .await;
 }
 
-/// What the test asserts, in errors only: the node it made must go in any case.
+/// The assertions of the test, as errors only: the node that it created must be deleted in any case.
 async fn outlives_its_deletion(world: &World, node: &str) -> Result<()> {
     let audience = installed(world, "account").await?;
     let pod = world.not_injected("lost", "account", &format!("nodeName: {node}")).await?;
     let token = world.service_account_token("account", &[&audience], Some(&pod)).await?;
     let issuer = Issuer::connect(&world.cluster).await?;
     let mut session =
-        until("the pod is served", PATIENCE, async || served(&issuer, &token, "").await.map(Some)).await?;
+        until("the pod is served", DEFAULT_TIMEOUT, async || served(&issuer, &token, "").await.map(Some)).await?;
 
     world.pods().delete("lost", &DeleteParams::default().grace_period(1)).await?;
     let deleted = world.pods().get("lost").await?.metadata.deletion_timestamp.context("it is not being deleted")?.0;
     let (request, _) = csr(&[], &[])?;
     ensure!(session.certificate(request, "").await?.refusal.is_none(), "it ended with its deletion's begin");
-    let ended = timeout(PATIENCE, session.end()).await.context("the stream goes on")?;
+    let ended = timeout(DEFAULT_TIMEOUT, session.end()).await.context("the stream goes on")?;
     ensure!(ended.code() == Code::Unauthenticated, "the stream ended with {ended}");
     let since = Timestamp::now().duration_since(deleted);
-    // Whose clock is how far off is not for this test.
+    // Tolerates differences between clocks.
     ensure!(since.as_secs() > Duration::from_secs(50).as_secs().cast_signed(), "it ended after {since}");
     let (code, message) = issuer.refusal(&token).await?;
     ensure!(code == Code::Unauthenticated, "a new stream is refused with {code}: {message}");

@@ -1,5 +1,5 @@
-//! The caller: one new connection with a full handshake a call. A call has succeeded once the server's answer is read: in
-//! TLS 1.3 a client is done before the server has looked at its certificate.
+//! The client: one new connection with a full handshake for each call. A call has succeeded once the server's answer is
+//! read, because in TLS 1.3 a client finishes the handshake before the server has verified its certificate.
 
 use std::{
     sync::{
@@ -26,12 +26,12 @@ use crate::{
     tls::Tls,
 };
 
-/// No call takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the server may take to listen before calls begin to count.
-const PATIENCE_AT_START: Duration = Duration::from_secs(60);
+/// Timeout of a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the server to listen before calls are counted.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What to call, and how often.
+/// The target, and how often to call it.
 #[derive(Debug)]
 pub(crate) struct Calls {
     pub(crate) target: String,
@@ -72,9 +72,13 @@ async fn reachable(target: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         tick.tick().await;
-        match timeout(PATIENCE, TcpStream::connect(target)).await.context("no answer").and_then(|stream| Ok(stream?)) {
+        match timeout(CALL_TIMEOUT, TcpStream::connect(target))
+            .await
+            .context("no answer")
+            .and_then(|stream| Ok(stream?))
+        {
             Ok(_) => return Ok(()),
-            Err(error) if started.elapsed() >= PATIENCE_AT_START => {
+            Err(error) if started.elapsed() >= START_TIMEOUT => {
                 return Err(error).with_context(|| format!("nothing listens at {target}"));
             }
             Err(_) => {}
@@ -87,7 +91,7 @@ async fn caller(tls: Arc<Tls>, target: String, every: Duration, left: Arc<Atomic
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         tick.tick().await;
-        match timeout(PATIENCE, once(&tls, &target)).await.context("the call took too long").flatten() {
+        match timeout(CALL_TIMEOUT, once(&tls, &target)).await.context("the call took too long").flatten() {
             Ok(handshake) => report.handshake(handshake),
             Err(error) => report.failed(&error),
         }
@@ -97,7 +101,7 @@ async fn caller(tls: Arc<Tls>, target: String, every: Duration, left: Arc<Atomic
 async fn once(tls: &Tls, target: &str) -> Result<Handshake> {
     let stream = TcpStream::connect(target).await.with_context(|| format!("connect to {target}"))?;
     let configs = tls.now()?;
-    // Identities are ids, not names: the verifier does not look at this one, and it is not sent.
+    // SPIFFE identities are not host names: the verifier ignores this name, and it is not sent.
     let name = ServerName::try_from("spiffe.invalid")?;
     let mut stream = TlsConnector::from(configs.client.clone()).connect(name, stream).await.context("shake hands")?;
     let handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;

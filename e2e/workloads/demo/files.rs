@@ -1,4 +1,4 @@
-//! Reads the credential files over and over while they are renewed, as a program would that has no Workload API.
+//! Reads the credential files repeatedly while they are renewed, as a program without the Workload API would.
 
 use std::{
     collections::BTreeSet,
@@ -17,11 +17,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::report::say;
 
-/// Between two reads: far below the time that a swap takes to be noticed by anything else.
+/// The interval between two reads, far shorter than other programs would use.
 const EVERY: Duration = Duration::from_millis(1);
 
-/// Reads until so many changes were seen, and says how often key and certificate did not belong together, or could not be read.
-/// Read are the file that holds both, by its path; and the two files of one directory, which is looked up once for both.
+/// Reads until the given number of changes was seen, and reports how often key and certificate did not match or could not
+/// be read. It reads the combined file by its path, and the two separate files in one directory that is resolved once for
+/// both.
 pub(crate) async fn read(changes: usize) -> Result<()> {
     let folder =
         PathBuf::from(std::env::var_os("SPIFFE_CREDENTIAL_FOLDER").context("SPIFFE_CREDENTIAL_FOLDER is not set")?);
@@ -56,7 +57,7 @@ fn pair(folder: &Path) -> Result<String> {
     belong_together(&read("tls.key")?, &read("tls.crt")?).context("tls.key and tls.crt")
 }
 
-/// The certificate's serial number, if it is that of the key.
+/// The certificate's serial number, if it matches the key.
 fn belong_together(key: &[u8], certificate: &[u8]) -> Result<String> {
     let key = any_supported_type(&PrivateKeyDer::from_pem_slice(key).context("read the key")?)?;
     let leaf = CertificateDer::from_pem_slice(certificate).context("read the certificate")?;

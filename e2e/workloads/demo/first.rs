@@ -1,4 +1,4 @@
-//! What is there at the first instruction.
+//! Reports which credentials exist at the first instruction.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{files::CREDENTIAL_BUNDLE, report::say};
 
-/// The credential bundle as it was when looked at.
+/// The credential bundle at the time of reading.
 #[derive(Debug)]
 pub(crate) struct Sight {
     at: Timestamp,
@@ -26,7 +26,7 @@ impl Sight {
         Self { at, bundle: std::fs::read(PathBuf::from(folder).join(CREDENTIAL_BUNDLE)) }
     }
 
-    /// Says when it was, whether it was there, whose it is, and the hash of its public key.
+    /// Reports the time, whether the bundle existed, its identity, and the hash of its public key.
     pub(crate) fn report(self) -> Result<()> {
         let at = self.at.to_string();
         let bundle = match self.bundle {

@@ -1,4 +1,4 @@
-//! `cat`, `ls` and `stat`, for an image that has none.
+//! `cat`, `ls` and `stat`, for an image without them.
 
 use std::{
     io::Write as _,
@@ -21,7 +21,7 @@ pub(crate) fn cat(files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// One path a line, relative to the folder; links are named and followed once.
+/// One path a line, relative to the folder; links are listed and followed once.
 pub(crate) fn ls(folder: &Path) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut rest = vec![folder.to_owned()];
@@ -37,7 +37,7 @@ pub(crate) fn ls(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One JSON line for each file, of what it is itself and, if a link, of what it leads to.
+/// One JSON line for each file, about itself and, for a link, about its target.
 pub(crate) fn stat(files: &[PathBuf]) -> Result<()> {
     for file in files {
         let link = std::fs::read_link(file).ok();

@@ -1,8 +1,8 @@
-//! The workload of the demonstration and of the end-to-end tests: a server and a caller over mTLS, and the few tools that an
-//! image without a shell needs. It gets its identity from the Rust package `spiffe`, unmodified, as any application would.
+//! The workload of the demonstration and of the end-to-end tests: a server and a client over mTLS, and a few tools for an
+//! image without a shell. It gets its identity through the unmodified Rust package `spiffe`, as any application would.
 //!
-//! Every line on standard output is one JSON object with an `event`; no line ever holds a key or a token, except that of
-//! `token`, which is there to be run by `exec`.
+//! Every line on standard output is one JSON object with an `event`. No line contains a key or a token, except that of
+//! `token`, which is meant for `kubectl exec`.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -30,87 +30,87 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Accept mTLS from the ids allowed, and tell each caller whom it was seen as.
+    /// Accept mTLS from the allowed ids, and tell each caller the identity that it presented.
     Serve {
-        /// Where to listen.
+        /// The address to listen on.
         #[arg(long)]
         listen: SocketAddr,
         /// A SPIFFE ID that may call; may be repeated.
         #[arg(long, required = true)]
         allow: Vec<SpiffeId>,
     },
-    /// Call a server again and again, each time over a new connection with a full handshake.
+    /// Call a server repeatedly, each time over a new connection with a full handshake.
     Call {
         /// HOST:PORT.
         #[arg(long)]
         target: String,
-        /// The SPIFFE ID which the server must have.
+        /// The expected SPIFFE ID of the server.
         #[arg(long)]
         expect: SpiffeId,
         /// The pause between two calls of one caller.
         #[arg(long, default_value = "1s", value_parser = span)]
         every: Duration,
-        /// Calls in all before it ends; without end if absent.
+        /// The total number of calls; unlimited if absent.
         #[arg(long)]
         count: Option<u64>,
-        /// Callers at the same time.
+        /// Concurrent callers.
         #[arg(long, default_value_t = 1)]
         concurrency: u32,
-        /// Having made its calls, wait to be ended instead of ending.
+        /// After the calls, wait for termination instead of exiting.
         #[arg(long)]
         stay: bool,
     },
-    /// Fetch and watch what the Workload API gives, and end after so many X.509 updates.
+    /// Fetch and watch the Workload API, and exit after this many X.509 updates.
     Watch {
         /// Audience of the JWT-SVID to fetch and validate.
         #[arg(long)]
         audience: Option<String>,
-        /// X.509 updates to see.
+        /// The number of X.509 updates to wait for.
         #[arg(long, default_value_t = 1)]
         updates: u32,
     },
-    /// Say what the credential bundle held when the program started, and hold.
+    /// Report the credential bundle at the start of the program, and stay idle.
     FirstInstruction {
-        /// End at once instead of holding.
+        /// Exit at once instead of staying idle.
         #[arg(long)]
         exit: bool,
     },
-    /// Read the credential files over and over until they have changed so often, and say whether key and certificate always
-    /// belonged together.
+    /// Read the credential files repeatedly until they have changed this often, and report whether key and certificate
+    /// always matched.
     ReadFiles {
-        /// Changes to see.
+        /// The number of changes to wait for.
         #[arg(long)]
         changes: usize,
     },
-    /// Do nothing until ended.
+    /// Stay idle until terminated.
     Hold,
     /// Write files to standard output.
     Cat {
         /// The files.
         files: Vec<PathBuf>,
     },
-    /// Name what is in a folder, and in its folders.
+    /// List a folder and its subfolders.
     Ls {
         /// The folder.
         folder: PathBuf,
     },
-    /// Say kind, mode and owner of files.
+    /// Print type, mode and owner of files.
     Stat {
         /// The files.
         files: Vec<PathBuf>,
     },
-    /// Say what of other processes can be looked into through `/proc`.
+    /// Report which parts of other processes are readable through `/proc`.
     LookInto {
-        /// Names of the programs whose processes are looked for.
+        /// Names of the programs to look for.
         #[arg(required = true)]
         programs: Vec<String>,
     },
-    /// Call the Workload API by hand and print the gRPC status code.
+    /// Call the Workload API with a hand-written request and print the gRPC status code.
     WorkloadApi {
         /// The method, such as FetchX509SVID.
         #[arg(long, default_value = "FetchX509SVID")]
         method: String,
-        /// Leave out the metadata by which a caller shows that it is not an SSRF.
+        /// Leave out the metadata that protects against SSRF.
         #[arg(long)]
         without_metadata: bool,
     },
@@ -123,7 +123,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // Before anything else: whether the identity is there at the first instruction is what is asked.
+    // Before anything else: the point is whether the identity exists at the first instruction.
     let first = std::env::args().nth(1).is_some_and(|name| name == "first-instruction").then(first::Sight::now);
 
     match run(Args::parse().command, first) {
@@ -159,7 +159,7 @@ async fn run(command: Command, first: Option<first::Sight>) -> Result<()> {
     }
 }
 
-/// Returns once the program is asked to end. As PID 1 it would otherwise not hear SIGTERM at all.
+/// Waits for a termination signal. As PID 1 the process would otherwise ignore SIGTERM.
 async fn ended() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 

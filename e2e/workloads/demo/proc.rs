@@ -1,4 +1,4 @@
-//! What of other processes can be looked into through `/proc`. Nothing of what is there is printed.
+//! Reports which parts of other processes are readable through `/proc`, without printing their content.
 
 use std::{
     fs::{self, File},
@@ -12,10 +12,11 @@ use serde_json::json;
 
 use crate::report::say;
 
-/// The kernel keeps so much of a program's name.
+/// The kernel truncates a program's name to this length.
 const COMM: usize = 15;
 
-/// One JSON line for each part of each process of these programs, whether it was reached; then one that all were tried.
+/// One JSON line for each part of each process of these programs, with whether it was readable; then one line that all were
+/// tried.
 pub(crate) fn look_into(programs: &[String]) -> Result<()> {
     for entry in fs::read_dir("/proc").context("read /proc")? {
         let process = entry?.path();
@@ -52,7 +53,7 @@ const PARTS: [(&str, Look); 7] = [
     ("fd", |process| fs::read_link(process.join("fd/0")).map(drop)),
 ];
 
-/// Something can be read: of a process that is closed some files open, and are empty.
+/// Checks that something can be read: some files of a protected process open, but are empty.
 fn some(path: &Path) -> io::Result<()> {
     File::open(path)?.read_exact(&mut [0])
 }

@@ -1,4 +1,4 @@
-//! What the demonstration says: one JSON object a line on standard output.
+//! Output of the demonstration: one JSON object a line on standard output.
 
 use std::{collections::BTreeSet, io::Write as _, sync::Arc, time::Duration};
 
@@ -7,26 +7,26 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::interval;
 
-/// How often something is said when nothing changes.
+/// The interval of reports without changes.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Writes one line.
+/// Prints one line.
 pub(crate) fn say(line: &serde_json::Value) {
-    // A closed standard output is no reason to stop calling.
+    // A closed standard output must not stop the calls.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// One handshake that both sides accepted.
+/// A handshake that both sides accepted.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Handshake {
     pub(crate) local: String,
     pub(crate) peer: String,
-    /// Serial number of our leaf, lower-case hexadecimal.
+    /// The serial number of our leaf, lower-case hexadecimal.
     pub(crate) serial: String,
     pub(crate) peer_serial: String,
-    /// Who issued our leaf (its distinguished name).
+    /// The issuer of our leaf (its distinguished name).
     pub(crate) issuer: String,
-    /// End of our leaf's life, RFC 3339.
+    /// The expiry of our leaf, RFC 3339.
     pub(crate) not_after: String,
 }
 
@@ -40,8 +40,8 @@ impl Handshake {
     }
 }
 
-/// Counts handshakes and says what is worth saying: the first, every change of a serial number, and every ten seconds the
-/// latest one and the sums.
+/// Counts handshakes and reports the first one, every change of a serial number, and every ten seconds the latest one with
+/// the sums.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report(Arc<Mutex<Sums>>);
 
@@ -58,14 +58,14 @@ impl Report {
     pub(crate) fn handshake(&self, handshake: Handshake) {
         let mut sums = self.0.lock();
         sums.handshakes += 1;
-        // Both, without the short circuit: each set must learn its serial.
+        // Without short-circuit evaluation: both sets must record their serial.
         if sums.serials.insert(handshake.serial.clone()) | sums.peer_serials.insert(handshake.peer_serial.clone()) {
             handshake.say();
         }
         sums.latest = Some(handshake);
     }
 
-    /// Says every ten seconds where things stand; never ends.
+    /// Reports every ten seconds; never returns.
     pub(crate) async fn regularly<T>(&self) -> T {
         let mut tick = interval(EVERY);
         loop {
@@ -84,7 +84,7 @@ impl Report {
         say(&json!({ "event": "failed", "error": format!("{error:#}") }));
     }
 
-    /// Says the sums.
+    /// Prints the sums.
     pub(crate) fn summary(&self) {
         let sums = self.0.lock();
         say(&sums.summary());

@@ -1,4 +1,4 @@
-//! The server: accepts mTLS and tells each caller, in one JSON line, as whom it was seen.
+//! The server: accepts mTLS and sends each client one JSON line with the identity that it presented.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::{
     tls::Tls,
 };
 
-/// No handshake takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> {
     let tls = Arc::new(Tls::new(allow).await?);
@@ -31,7 +31,11 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
             let (stream, _) = listener.accept().await.context("accept a connection")?;
             let (tls, report) = (tls.clone(), report.clone());
             tokio::spawn(async move {
-                match timeout(PATIENCE, answer(&tls, stream)).await.context("the handshake took too long").flatten() {
+                match timeout(HANDSHAKE_TIMEOUT, answer(&tls, stream))
+                    .await
+                    .context("the handshake took too long")
+                    .flatten()
+                {
                     Ok(Some(handshake)) => report.handshake(handshake),
                     Ok(None) => {}
                     Err(error) => report.failed(&error),
@@ -48,7 +52,7 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
     ended
 }
 
-/// Returns none when the caller only looked whether somebody listens.
+/// Returns `None` if the caller only checked that the port is open.
 async fn answer(tls: &Tls, stream: TcpStream) -> Result<Option<Handshake>> {
     if stream.peek(&mut [0]).await.context("wait for a first byte")? == 0 {
         return Ok(None);

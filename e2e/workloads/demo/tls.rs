@@ -27,22 +27,22 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::report::Handshake;
 
-/// Makes TLS configurations from a source, one pair for each of its revisions.
+/// Creates TLS configurations from a source, one pair for each of its revisions.
 pub(crate) struct Tls {
     source: X509Source,
-    /// The peers accepted.
+    /// The allowed peers.
     allowed: Vec<SpiffeId>,
     made: Mutex<Option<(u64, Arc<Configs>)>>,
 }
 
-/// What one snapshot of the source allows.
+/// The configurations of one snapshot of the source.
 pub(crate) struct Configs {
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
     leaf: Leaf,
 }
 
-/// What is said of a certificate.
+/// The reported fields of a certificate.
 struct Leaf {
     id: String,
     serial: String,
@@ -57,7 +57,7 @@ impl Tls {
         Ok(Self { source, allowed, made: Mutex::default() })
     }
 
-    /// The configurations of this moment.
+    /// The current configurations.
     pub(crate) fn now(&self) -> Result<Arc<Configs>> {
         let state = self.source.state();
         let mut made = self.made.lock();
@@ -74,7 +74,7 @@ impl Tls {
 }
 
 impl Configs {
-    /// What to report of a handshake with this peer.
+    /// The report of a handshake with this peer.
     pub(crate) fn handshake(&self, peer: Option<&[CertificateDer<'_>]>) -> Result<Handshake> {
         let peer = peer.and_then(<[_]>::first).context("the peer showed no certificate")?;
         let peer = Leaf::parse(peer)?;
@@ -135,7 +135,7 @@ fn configs(context: &X509Context, allowed: &[SpiffeId]) -> Result<Configs> {
     Ok(Configs { client: Arc::new(client), server: Arc::new(server), leaf })
 }
 
-/// Accepts a peer whose chain ends in the bundle of its own trust domain, and whose id is among those allowed.
+/// Accepts a peer whose chain ends in the bundle of its own trust domain, and whose id is allowed.
 #[derive(Debug)]
 struct Verifier {
     trust: Arc<X509BundleSet>,

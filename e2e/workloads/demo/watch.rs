@@ -1,5 +1,5 @@
-//! Proves that the Rust package `spiffe`, unmodified, gets what it asks of the Workload API: it fetches and watches X.509 and
-//! JWT material, and validates a JWT-SVID both here and by the Workload API.
+//! Tests that the unmodified Rust package `spiffe` works with the Workload API: it fetches and watches X.509 and JWT
+//! material, and validates a JWT-SVID both locally and through the Workload API.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;

@@ -1,4 +1,4 @@
-//! The Workload API by hand, to see what it answers to a caller that does not keep the rules.
+//! A hand-written client of the Workload API, for requests that violate its rules.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -13,7 +13,7 @@ use tonic_prost::ProstCodec;
 
 use crate::report::say;
 
-/// Calls a method with an empty request, reads the first answer, and says the status code.
+/// Calls a method with an empty request, reads the first answer, and prints the status code.
 pub(crate) async fn call(method: &str, with_metadata: bool) -> Result<()> {
     let address = std::env::var("SPIFFE_ENDPOINT_SOCKET").context("SPIFFE_ENDPOINT_SOCKET")?;
     let channel = Endpoint::from_shared(address)?.connect().await.context("connect to the Workload API")?;
@@ -34,7 +34,7 @@ async fn first(channel: Channel, method: &str, with_metadata: bool) -> Result<()
     }
     let path = PathAndQuery::try_from(format!("/SpiffeWorkloadAPI/{method}"))
         .map_err(|error| Status::internal(error.to_string()))?;
-    // Neither side's fields matter here: the empty message skips what it does not know.
+    // The fields do not matter here: the empty message skips unknown fields.
     let codec = ProstCodec::<(), ()>::default();
     grpc.server_streaming(request, path, codec).await?.into_inner().message().await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Admission reviews: pods to be injected, and resources of ours.
+//! Admission reviews of pods and of resources of `countersign.dev`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,13 +7,13 @@ use countersign_crds::WorkloadIdentity;
 use countersign_webhook::admission::{self, Answer, Request};
 use countersign_webhook::control_plane::Settings;
 use countersign_webhook::head::{Head, LONGEST, head};
-use countersign_webhook::inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, inject};
+use countersign_webhook::inject::{AgentOptions, AgentResources, Outcome, PullPolicy, Trigger, inject};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-/// What is answered is what reading the whole pod says; the patch of an accepted pod applies, takes nothing away, and leaves a
-/// pod that needs none. The first byte chooses the
-/// entry; then an AdmissionReview, or with the byte's highest bit a pod.
+/// The answer equals that of reading the whole pod. The patch of an accepted pod applies, removes nothing, and yields a pod
+/// that needs no patch. The first byte chooses the entry; then follows an AdmissionReview, or with the byte's highest bit a
+/// pod.
 pub(crate) fn mutate(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -26,16 +26,17 @@ pub(crate) fn mutate(input: &[u8]) {
         };
         review("", "v1", "Pod", &pod)
     };
-    let asked = [Asked::ByNamespace, Asked::ByPod, Asked::ByNamespaceOtherwise][usize::from(kind & 0x7f) % 3];
+    let trigger =
+        [Trigger::NamespaceLabel, Trigger::PodLabel, Trigger::UnsupportedNamespaceLabel][usize::from(kind & 0x7f) % 3];
     let Ok(request) = admission::read(&body) else {
         return;
     };
     assert_begins_alike(&body, &request);
-    let answer = admission::mutate(&request, asked, &options(), Some(&settings()));
+    let answer = admission::mutate(&request, trigger, &options(), Some(&settings()));
     assert_is_response(&answer, &request.uid);
-    assert!(matches!(admission::mutate(&request, asked, &options(), None), Answer::Deny { code: 503, .. }));
+    assert!(matches!(admission::mutate(&request, trigger, &options(), None), Answer::Deny { code: 503, .. }));
     let object = whole(&request);
-    assert_reads_enough(&answer, &request, &object, asked);
+    assert_reads_enough(&answer, &request, &object, trigger);
     let Answer::Allow { operations, .. } = answer else {
         return;
     };
@@ -43,7 +44,7 @@ pub(crate) fn mutate(input: &[u8]) {
     assert!(grew(&object, &patched), "{operations:?} takes something away from {object}");
     let reviewed = review("", "v1", "Pod", &patched);
     let again = admission::read(&reviewed).unwrap();
-    match admission::mutate(&again, asked, &options(), Some(&settings())) {
+    match admission::mutate(&again, trigger, &options(), Some(&settings())) {
         Answer::Allow { operations: more, .. } => {
             assert!(more.is_empty(), "{object} after {operations:?}: {more:?}");
         }
@@ -51,7 +52,7 @@ pub(crate) fn mutate(input: &[u8]) {
     }
 }
 
-/// What the beginning of a review says is what the whole says.
+/// The fields found in the beginning of a review equal those of the whole review.
 fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
     if request.uid.len() > LONGEST || request.namespace.len() > LONGEST {
         return;
@@ -65,8 +66,8 @@ fn assert_begins_alike(body: &[u8], request: &Request<'_>) {
     }
 }
 
-/// Of the pod only a part is read: unless that is refused, the answer is that of reading all of it.
-fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, asked: Asked) {
+/// Only a part of the pod is read: unless that part is refused, the answer equals that of reading all of it.
+fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, trigger: Trigger) {
     let refusal = match answer {
         Answer::Deny { reason, .. } => *reason,
         Answer::Allow { .. } => "",
@@ -74,7 +75,7 @@ fn assert_reads_enough(answer: &Answer, request: &Request<'_>, object: &Value, a
     if ["NotAPod", "LimitExceeded", "Malformed"].contains(&refusal) {
         return;
     }
-    match (answer, inject(object, asked, &options(), &settings())) {
+    match (answer, inject(object, trigger, &options(), &settings())) {
         (Answer::Allow { operations, .. }, Ok(Outcome::Skip(_))) => assert!(operations.is_empty()),
         (Answer::Allow { operations, warnings, .. }, Ok(Outcome::Inject { operations: all, warnings: warned })) => {
             assert_eq!((operations, warnings), (&all, &warned), "{}", request.uid);
@@ -89,8 +90,8 @@ fn whole(request: &Request<'_>) -> Value {
     request.object.map_or(Value::Null, |object| serde_json::from_str(object.get()).unwrap_or_default())
 }
 
-/// A resource is allowed or every problem is named; what is allowed can be read and parsed. The first byte: 0, a review; 1 a
-/// TrustDomain; else a WorkloadIdentity.
+/// A resource is allowed, or every problem is named; an allowed one can be read and parsed. First byte 0: a review; 1: a
+/// TrustDomain; otherwise a WorkloadIdentity.
 pub(crate) fn validate(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -132,7 +133,7 @@ fn review(group: &str, version: &str, kind: &str, object: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The answer as it goes back: the request's uid, and a patch that is the operations, or a reason.
+/// The response: the request's uid, and a patch with the operations, or a reason.
 fn assert_is_response(answer: &Answer, uid: &str) {
     let review = answer.review(uid);
     let response = &review["response"];
@@ -159,8 +160,8 @@ fn apply(object: &Value, operations: &[Value]) -> Value {
     patched
 }
 
-/// Whether everything of `before` is in `after`. Lists may have grown anywhere; what is null, or not a list or an object where
-/// Kubernetes has one, is no loss: the API server sends no such pod.
+/// Whether everything of `before` is in `after`. Lists may have grown anywhere. A null, or a value in place of a list or an
+/// object, is no loss: the API server sends no such pod.
 fn grew(before: &Value, after: &Value) -> bool {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

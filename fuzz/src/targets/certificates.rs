@@ -1,4 +1,4 @@
-//! Certificates of authorities and chains of X509-SVIDs, held against what another reader finds in them.
+//! Certificates of authorities and chains of X509-SVIDs, compared with the results of another parser.
 
 use countersign_core::bundle::BundleSet;
 use countersign_core::id::SpiffeId;
@@ -12,7 +12,7 @@ use crate::der;
 use crate::known::{DOMAIN, KNOWN, key, now};
 use crate::seeds::{INTERMEDIATE_KEY, INTERMEDIATE_LEAF};
 
-/// An accepted certificate of an authority is one to another reader as well, and is written as it was read.
+/// An accepted certificate of an authority is also accepted by another parser, and is written as it was read.
 pub(crate) fn authority(input: &[u8]) {
     let Ok(authority) = CaCertificate::from_der(input) else {
         return;
@@ -29,9 +29,9 @@ pub(crate) fn authority(input: &[u8]) {
     assert_eq!(authority.is_valid_at(now()), is_valid(&certificate));
 }
 
-/// An accepted chain ends in a leaf of one id in the known trust domain, which is no authority and is in time; every other
-/// certificate that signed is an authority. The first byte: 0, certificates, each after its length in two bytes; 1, the part
-/// of a leaf that is signed, which the known authority then signs; else that of an intermediate, over a leaf that is right.
+/// An accepted chain ends in a leaf with one id in the known trust domain, which is no authority and is currently valid;
+/// every other certificate that signed is an authority. First byte 0: certificates, each after its length in two bytes; 1:
+/// the signed part of a leaf, which the known authority then signs; otherwise that of an intermediate, above a valid leaf.
 pub(crate) fn svid(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;

@@ -2,8 +2,8 @@
 
 use countersign_core::id::{MAX_ID_LENGTH, MAX_TRUST_DOMAIN_LENGTH, SpiffeId, TrustDomain, check_path, check_segment};
 
-/// What is accepted has one spelling, holds only what SPIFFE-ID allows, and the `spiffe` crate accepts it as well; what that
-/// accepts, without making lower case of it, is refused here for its length alone.
+/// An accepted id has one spelling, contains only what SPIFFE-ID allows, and is accepted by the `spiffe` crate; an id that
+/// the crate accepts without lower-casing is refused here only for its length.
 pub(crate) fn ids(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;

@@ -1,4 +1,4 @@
-//! The journals of authorities, as Secrets hold them.
+//! Journals of authorities, as stored in Secrets.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::known::{now, trust_domain};
 /// The cluster whose journals are accepted.
 pub(crate) const CLUSTER: &str = "11111111-2222-3333-4444-555555555555";
 
-/// The policy by which a journal goes on.
+/// The policy with which a journal is continued.
 pub(crate) const POLICY: AuthorityPolicy = AuthorityPolicy {
     ca_life: Duration::from_secs(86_400),
     longest_svid_life: Duration::from_secs(3600),
@@ -23,9 +23,9 @@ pub(crate) const POLICY: AuthorityPolicy = AuthorityPolicy {
     jwt_key_type: KeyType::EcP256,
 };
 
-/// An accepted journal is written and read again as the same, is of its place, and goes on: what is due is done, after which
-/// it can still be read and its sequence has grown. The first byte: its lowest bit, whether what follows is the payload alone,
-/// to be put into a whole envelope; the next, whether it is the control plane's.
+/// An accepted journal can be written and read again unchanged, belongs to its place, and can be continued: due changes are
+/// made, after which it can still be read and its sequence has grown. First byte: the lowest bit selects whether the
+/// payload alone follows and is put into an envelope; the next one, whether it is the journal of the control plane.
 pub(crate) fn journal(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;

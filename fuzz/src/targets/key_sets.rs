@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::known::{AUDIENCE, ISSUER, KID, KNOWN, now, token, trust_domain};
 use crate::seeds;
 
-/// An accepted bundle document is written and read again as the same bundle, and trusts nothing that was not in it.
+/// An accepted bundle document can be written and read again as the same bundle, and trusts nothing that was not in it.
 pub(crate) fn bundle(input: &[u8]) {
     let Ok(bundle) = Bundle::parse(&trust_domain(), input) else {
         return;
@@ -34,7 +34,7 @@ pub(crate) fn bundle(input: &[u8]) {
     assert_eq!(self::keys(&bundle.jwks_json()).unwrap().len(), kids.len());
 }
 
-/// A genuine token is accepted by a set only when the set holds the key that signed it, for signatures.
+/// A genuine token is accepted by a set only if the set has the key that signed it, for signatures.
 pub(crate) fn jwks(input: &[u8]) {
     let Ok(set) = ClusterJwks::parse(input) else {
         return;
@@ -58,8 +58,8 @@ pub(crate) fn jwks(input: &[u8]) {
     }
 }
 
-/// The members of `keys`, read plainly. None where a member that the parsers skip is JSON in grammar alone: half a surrogate
-/// pair, or a number beyond any.
+/// The members of `keys`, parsed by a simple reference parser. `None` if a member that the parsers skip is JSON only in
+/// grammar: half a surrogate pair, or a number out of range.
 fn keys(document: &[u8]) -> Option<Vec<Value>> {
     let text = std::str::from_utf8(document).expect("accepted, and not UTF-8");
     let document: Value = serde_json::from_str(text).ok()?;

@@ -8,8 +8,8 @@ use x509_parser::prelude::FromDer as _;
 use crate::der;
 use crate::known::KNOWN;
 
-/// An accepted request yields an allowed key, that of the request, and only what proves to hold it is accepted. The first
-/// byte: 0, a request; else the part of one that is signed, which the known key then signs.
+/// An accepted request yields an allowed key, that of the request, and only with proof of possession. First byte 0: a
+/// request; otherwise the signed part of one, which the known key then signs.
 pub(crate) fn csr(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -34,8 +34,8 @@ pub(crate) fn csr(input: &[u8]) {
     }
 }
 
-/// An accepted public key has one encoding and is of an allowed kind; an accepted private key can be written, read again, and
-/// signs what its public half verifies.
+/// An accepted public key has one encoding and is of an allowed kind; an accepted private key can be written, read again,
+/// and signs what its public key verifies.
 pub(crate) fn keys(input: &[u8]) {
     if let Ok(key) = SubjectPublicKeyInfo::from_der(input) {
         assert_eq!(key.der(), input, "a second encoding of one key");

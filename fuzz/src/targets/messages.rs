@@ -8,8 +8,8 @@ use countersign_proto::workload::{
 };
 use prost::Message;
 
-/// An accepted message is written and read again as the same, and what is logged of it does not show what is secret in it:
-/// with every secret made longer by the same mark, the mark is not shown. The first byte chooses the message.
+/// An accepted message can be written and read again unchanged, and its log output reveals no secret: with the same mark
+/// appended to every secret, the mark does not appear. The first byte chooses the message.
 pub(crate) fn messages(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -46,7 +46,7 @@ pub(crate) fn messages(input: &[u8]) {
 
 const MARK: &str = "a secret that nobody else would write";
 
-/// How `Debug` shows the beginning of the mark where it is bytes.
+/// How `Debug` prints the beginning of the mark as bytes.
 const MARK_AS_NUMBERS: &str = "97, 32, 115, 101";
 
 fn mark(secret: &mut String) {
@@ -62,7 +62,7 @@ fn check<M: Message + Default + PartialEq + Debug>(bytes: &[u8], mark: impl Fn(&
         let shown = format!("{message:?}{message:#?}");
         [MARK, MARK_AS_NUMBERS].iter().any(|mark| shown.contains(mark))
     };
-    // The fuzzer sees what its inputs are compared with, and writes it where it may be shown.
+    // The fuzzer sees comparisons with its input, and may write the mark into fields that may be shown.
     if shows(&message) {
         return;
     }

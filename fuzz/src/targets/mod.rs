@@ -1,4 +1,4 @@
-//! The targets. Where an input can come in several ways, its first byte says which.
+//! The fuzz targets. If a target has several kinds of input, the first byte selects the kind.
 
 pub(crate) mod admission;
 pub(crate) mod certificates;

@@ -1,4 +1,4 @@
-//! What WorkloadIdentities and TrustDomains say of paths, names and audiences.
+//! Patterns and templates of paths, names and audiences in WorkloadIdentities and TrustDomains.
 
 use countersign_core::entitlement::{
     AudiencePattern, NamePattern, NameTemplate, PathPattern, PathTemplate, PodFacts, Scope, check_requested,
@@ -7,8 +7,8 @@ use countersign_core::id::SpiffeId;
 
 use crate::known::trust_domain;
 
-/// What is accepted is printed as it was written; a template's rendering is an id, and is what a pattern of the same text
-/// admits; of two lines, the first grants and the second claims.
+/// An accepted pattern is printed as it was written; a template renders to an id that a pattern of the same text admits; of
+/// two lines, the first grants and the second claims.
 pub(crate) fn patterns(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;

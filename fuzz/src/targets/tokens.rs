@@ -1,5 +1,5 @@
-//! Service account tokens and JWT-SVIDs. The first byte: 0, a token in compact form; else a header and claims, a line feed
-//! between, which the known key then signs.
+//! Service account tokens and JWT-SVIDs. First byte 0: a token in compact form; otherwise a header and claims, separated by
+//! a line feed, which the known key signs.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::known::{AUDIENCE, DOMAIN, ISSUER, KID, KNOWN, is_signed, now, token};
 
-/// The longest token that is looked at.
+/// The longest token accepted.
 const LONGEST: usize = 16 * 1024;
 
 const EXPECTED: Expected<'static> =
     Expected { issuer: ISSUER, audience: AUDIENCE, max_life: Duration::from_secs(2 * 3600) };
 
-/// What is accepted is signed by the cluster's key, for us alone, in time, and says what is returned of it.
+/// An accepted token is signed by the cluster's key, has only our audience, is valid now, and has the returned claims.
 pub(crate) fn service_account_token(input: &[u8]) {
     let Some(token) = compact(input) else {
         return;
@@ -48,7 +48,8 @@ pub(crate) fn service_account_token(input: &[u8]) {
     assert!(claims["exp"].as_f64().unwrap() - issued_at <= EXPECTED.max_life.as_secs_f64() + 0.001, "{claims}");
 }
 
-/// What is accepted is signed by the bundle's key, for us, in time, and its id is of the bundle's trust domain.
+/// An accepted token is signed by the bundle's key, has our audience, is valid now, and its id belongs to the bundle's
+/// trust domain.
 pub(crate) fn jwt_svid(input: &[u8]) {
     let Some(token) = compact(input) else {
         return;
@@ -77,8 +78,8 @@ fn compact(input: &[u8]) -> Option<String> {
     (rest.len() <= LONGEST).then(|| token(&rest[..at], &rest[at + 1..]))
 }
 
-/// What holds of every accepted token; its header and claims, read plainly. None where a claim that is skipped is JSON in
-/// grammar alone: half a surrogate pair, or a number beyond any.
+/// Checks that hold for every accepted token; returns its header and claims, parsed by a simple reference parser. `None` if
+/// a skipped claim is JSON only in grammar: half a surrogate pair, or a number out of range.
 fn accepted(token: &str) -> Option<(Value, Value)> {
     assert!(token.len() <= LONGEST);
     assert!(is_signed(token), "accepted without the known key's signature");

@@ -58,14 +58,14 @@ fn transform(input: &[u8], piece: usize) -> (Result<(), RewriteError>, Vec<u8>) 
     (outcome, output)
 }
 
-/// What is in the frames of a connection that keeps the rules, read as plainly as can be.
+/// The frames of a valid connection, parsed by a simple reference parser.
 #[derive(Default)]
 struct Connection {
-    /// Frames that are not of headers, as they are, with a last one that is not whole.
+    /// Frames other than header frames, including a last incomplete one.
     others: Vec<u8>,
-    /// Whole header blocks.
+    /// Complete header blocks.
     blocks: Vec<Vec<u8>>,
-    /// Whether a header block is not whole at the end.
+    /// Whether the last header block is incomplete.
     open: bool,
 }
 
@@ -96,7 +96,7 @@ impl Connection {
         read
     }
 
-    /// What another decoder makes of the blocks; none where it refuses one.
+    /// The blocks as decoded by another decoder; `None` if it refuses one.
     fn decoded(&self) -> Option<Vec<Fields>> {
         let mut decoder = Decoder::new();
         self.blocks.iter().map(|block| decoder.decode(block).ok()).collect()

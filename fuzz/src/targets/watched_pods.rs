@@ -1,5 +1,5 @@
-//! Pods in the API server's binary form, as the operator reads them. The API server is trusted, but what is in its objects was
-//! written by whoever may make pods, and the reader is written by hand.
+//! Pods in the API server's binary form, as decoded by the operator. The API server is trusted, but the content of its
+//! objects comes from users who may create pods, and the decoder is hand-written.
 
 use countersign_index::PodRecord;
 use countersign_operator::watch::{
@@ -8,13 +8,12 @@ use countersign_operator::watch::{
 };
 use serde_json::Value;
 
-/// The shortest pod in a list has two bytes; what is left out has its place in JSON all the same.
+/// The shortest pod in a list has two bytes; fields that are left out still take space in JSON.
 const MOST_PER_BYTE: usize = 256;
 
-/// However a watch's stream is cut the events are the same; each is one line of JSON, in which there are pods that the index
-/// takes, a list of them or a refusal; of annotations only those that are read pass; and nothing becomes more than so many
-/// times what came. The first byte: its highest bit, whether it is an answer rather than a stream; the others, the length of
-/// the pieces.
+/// The events do not depend on how a watch's stream is cut. Each is one line of JSON with pods that the index accepts, a
+/// list of them or a refusal. Only annotations that are read pass. The output is at most this many times as long as the
+/// input. First byte: the highest bit selects an answer instead of a stream; the others are the length of the pieces.
 pub(crate) fn pods(input: &[u8]) {
     let Some((kind, input)) = input.split_first() else {
         return;
@@ -36,7 +35,7 @@ pub(crate) fn pods(input: &[u8]) {
     }
 }
 
-/// The lines up to the first mistake, and what that was.
+/// The lines up to the first error, and that error.
 fn read(input: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<String>) {
     let (mut events, mut lines) = (Events::default(), Vec::new());
     for piece in input.chunks(piece) {

@@ -110,7 +110,9 @@ impl From<PodLite> for PodRecord {
         let injected = noted(annotation::INJECTED).is_some();
         let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
         // Whoever makes a pod may write anything here: what is kept is no more than the names of its containers.
-        let marked = noted(annotation::NEVER_REFRESHES).filter(|_| injected).map_or("", String::as_str);
+        // Pods injected before an upgrade have the annotation of release 0.1, which is read for one more release.
+        let marked = noted(annotation::STALE_MOUNTS).or_else(|| noted(annotation::LEGACY_STALE_MOUNTS));
+        let marked = marked.filter(|_| injected).map_or("", String::as_str);
         let is_marked = |container: &&ContainerLite| marked.split(',').any(|name| name == container.name);
         let never_refreshes = containers.clone().filter(is_marked).map(|container| container.name.clone()).collect();
         Self {
@@ -223,11 +225,15 @@ mod tests {
             PodRecord::from(serde_json::from_value::<PodLite>(pod).expect("decodes")).never_refreshes
         };
         let marked =
-            |names: &str| json!({"countersign.dev/injected": "sidecar", "countersign.dev/never-refreshes": names});
+            |names: &str| json!({"countersign.dev/injected": "sidecar", "countersign.dev/stale-mounts": names});
         assert_eq!(never_refreshes(&marked("init,app,foreign")), ["app", "init"]);
         assert_eq!(never_refreshes(&marked("foreign")), [""; 0]);
         assert_eq!(never_refreshes(&json!({"countersign.dev/injected": "sidecar"})), [""; 0]);
-        assert_eq!(never_refreshes(&json!({"countersign.dev/never-refreshes": "app"})), [""; 0], "it has no identity");
+        assert_eq!(never_refreshes(&json!({"countersign.dev/stale-mounts": "app"})), [""; 0], "it has no identity");
+        let mut earlier = json!({"countersign.dev/injected": "sidecar", "countersign.dev/never-refreshes": "init"});
+        assert_eq!(never_refreshes(&earlier), ["init"], "injected by an earlier release");
+        earlier["countersign.dev/stale-mounts"] = json!("app");
+        assert_eq!(never_refreshes(&earlier), ["app"], "the current name takes precedence");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One authority: a key, its certificate, and what it may sign from when.
+//! One authority: a key, its certificate, and the time from which it signs.
 
 use std::{fmt, time::Duration};
 
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroize as _;
 
-use super::{CaError, Lives};
+use super::{CaError, ValidityPeriods};
 
-/// Certificates begin this much before now, for API servers whose clocks are behind.
+/// `notBefore` of certificates is this much before the time of issue, for API servers whose clocks are behind.
 pub(super) const BACKDATE: Duration = Duration::from_secs(2 * 3600);
-/// What certificates lived for before it was stored.
-const EARLIER_SERVING_SECONDS: u64 = 24 * 3600;
+/// The validity of serving certificates in releases that did not store it.
+const DEFAULT_SERVING_SECONDS: u64 = 24 * 3600;
 
 /// One authority.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +28,15 @@ pub struct Authority {
     key: KeyPem,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    /// Until then its predecessor signs.
+    /// The time from which it signs; its predecessor signs until then.
     pub(super) signs_from: Timestamp,
-    /// The longest life of a certificate that it signs. Stored, so that all replicas know when nothing of it is left,
-    /// whatever their flags.
-    #[serde(default = "earlier_serving_seconds")]
+    /// The longest validity of a certificate that it signs. Stored, so that all replicas agree on when everything it signed
+    /// has expired, whatever their flags.
+    #[serde(default = "default_serving_seconds")]
     serving_seconds: u64,
 }
 
-/// PKCS#8 as PEM, which is wiped when it goes.
+/// PKCS#8 as PEM, zeroized on drop.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 struct KeyPem(String);
@@ -57,12 +57,12 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    pub(super) fn generate(signs_from: Timestamp, lives: Lives, now: Timestamp) -> Result<Self, CaError> {
+    pub(super) fn generate(signs_from: Timestamp, periods: ValidityPeriods, now: Timestamp) -> Result<Self, CaError> {
         let key = KeyPair::generate()?;
-        let (not_before, not_after) = (now, now + lives.authority);
+        let (not_before, not_after) = (now, now + periods.authority);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        // Subjects differ, so that a verifier never takes one authority for another.
+        // Each authority has its own subject, so that a verifier never confuses two.
         let id: String = key.public_key_raw().iter().rev().take(8).map(|byte| format!("{byte:02x}")).collect();
         params.distinguished_name.push(DnType::CommonName, format!("countersign-webhook {id}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -70,7 +70,7 @@ impl Authority {
         params.not_before = at(not_before - BACKDATE)?;
         params.not_after = at(not_after)?;
         let certificate = params.self_signed(&key)?.pem();
-        let serving_seconds = lives.serving.as_secs();
+        let serving_seconds = periods.serving.as_secs();
         Ok(Self { certificate, key: KeyPem(key.serialize_pem()), not_before, not_after, signs_from, serving_seconds })
     }
 
@@ -99,17 +99,17 @@ impl Authority {
         Issuer::from_ca_cert_der(&certificate, key).map_err(|_| CaError::Damaged("a certificate is no CA"))
     }
 
-    pub(super) fn serving_life(&self) -> Duration {
+    pub(super) fn serving_validity(&self) -> Duration {
         Duration::from_secs(self.serving_seconds)
     }
 
-    pub(super) fn life(&self) -> Duration {
+    pub(super) fn validity(&self) -> Duration {
         Duration::try_from(self.not_before.duration_until(self.not_after)).unwrap_or_default()
     }
 }
 
-fn earlier_serving_seconds() -> u64 {
-    EARLIER_SERVING_SECONDS
+fn default_serving_seconds() -> u64 {
+    DEFAULT_SERVING_SECONDS
 }
 
 fn at(time: Timestamp) -> Result<OffsetDateTime, CaError> {

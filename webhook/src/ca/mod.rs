@@ -1,11 +1,11 @@
-//! The webhook's own small CA: authorities that overlap, so that the API server trusts a new one before it signs and an
-//! old one until nothing it signed is left. Pure: what is stored and a time in, a plan or a certificate out.
+//! The webhook's own small CA. Authorities overlap: API servers trust a new one before it signs, and an old one until
+//! everything it signed has expired. Pure functions of the stored state and a time.
 
 mod authority;
-mod lives;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use zeroize::Zeroizing;
 use crate::serving::ServingCertificate;
 
 pub use authority::Authority;
-pub use lives::Lives;
 pub use plan::{Plan, next, next_event};
+pub use validity::ValidityPeriods;
 
-/// What is stored: the authorities, oldest first.
+/// The stored state of the CA.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaState {
     /// Oldest first.
@@ -38,47 +38,47 @@ pub enum CaError {
     /// A key or certificate cannot be made.
     #[error("the webhook's CA cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// What is stored is damaged.
+    /// The stored state is damaged.
     #[error("Secret countersign-webhook-ca is damaged ({0}): delete it, and a new CA is made")]
     Damaged(&'static str),
-    /// What was issued does not verify.
+    /// A certificate that was just issued does not verify.
     #[error(
         "a certificate just issued does not verify against caBundle ({0}), and is not stored: Secret countersign-webhook-ca \
          is damaged, or this machine's clock is wrong; if its clock is right, delete the Secret, and a new CA is made"
     )]
     Untrusted(rustls::Error),
-    /// Lives under which an admission would fail.
+    /// Validity periods under which admissions would fail.
     #[error("{0}")]
-    Lives(String),
+    Validity(String),
     /// A time is out of range.
     #[error("a time is out of range")]
     Time,
 }
 
 /// A serving certificate that was just issued, for the Secret from which the replicas read it.
-pub struct Serving {
+pub struct IssuedCertificate {
     /// The leaf, PEM.
     pub certificate: String,
     /// The leaf's key, PKCS#8 as PEM.
     pub key: Zeroizing<String>,
-    /// What is known of it.
-    pub served: Served,
+    /// Its authority and renewal time.
+    pub served: ServedCertificate,
 }
 
-/// What is known of a certificate that is served.
+/// A certificate that is served: its authority and renewal time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Served {
+pub struct ServedCertificate {
     leaf: CertificateDer<'static>,
     /// The certificate of its authority, PEM; empty if no authority of the CA signed it.
     authority: String,
-    /// When to have the next one, should the authority not change before.
+    /// When it is renewed, unless the authority changes before.
     pub renew_at: Timestamp,
-    /// When it ends.
+    /// When it expires.
     pub not_after: Timestamp,
 }
 
 impl CaState {
-    /// Reads what [`CaState::to_bytes`] wrote.
+    /// Reads the output of [`CaState::to_bytes`].
     ///
     /// # Errors
     /// When it is damaged.
@@ -90,7 +90,7 @@ impl CaState {
         Ok(state)
     }
 
-    /// For the Secret. It holds private keys.
+    /// The content of the Secret. It includes private keys.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // Sized in advance, so that growing leaves no copy of a key behind: an authority takes about 1.5 KiB.
@@ -101,76 +101,76 @@ impl CaState {
         bytes
     }
 
-    /// Every authority's certificate, as `caBundle` wants them: PEM.
+    /// The certificates of all authorities as PEM, for `caBundle`.
     #[must_use]
     pub fn bundle(&self) -> String {
         self.authorities.iter().map(|authority| authority.certificate.as_str()).collect()
     }
 
-    /// What `plan` makes of it.
+    /// The state with `plan` applied.
     ///
     /// # Errors
     /// When a key or certificate cannot be made.
-    pub fn after(&self, plan: &Plan, lives: Lives, now: Timestamp) -> Result<Self, CaError> {
+    pub fn after(&self, plan: &Plan, periods: ValidityPeriods, now: Timestamp) -> Result<Self, CaError> {
         let mut next = self.clone();
         match plan {
             Plan::Keep => {}
-            Plan::Add { signs_from } => next.authorities.push(Authority::generate(*signs_from, lives, now)?),
-            Plan::Drop { places } => {
-                let mut place = 0..;
-                next.authorities.retain(|_| place.next().is_none_or(|place| !places.contains(&place)));
+            Plan::Add { signs_from } => next.authorities.push(Authority::generate(*signs_from, periods, now)?),
+            Plan::Drop { indices } => {
+                let mut index = 0..;
+                next.authorities.retain(|_| index.next().is_none_or(|index| !indices.contains(&index)));
             }
         }
         Ok(next)
     }
 
-    /// Issues a serving certificate for `names`, signed by the authority whose turn it is and for as long as that one's
-    /// certificates live.
+    /// Issues a serving certificate for `names`, signed by the active authority and with the validity that it gives to its
+    /// certificates.
     ///
     /// # Errors
-    /// When there is none, or the certificate cannot be made.
-    pub fn issue(&self, names: &[String], now: Timestamp) -> Result<Serving, CaError> {
+    /// When there is no authority, or the certificate cannot be made.
+    pub fn issue(&self, names: &[String], now: Timestamp) -> Result<IssuedCertificate, CaError> {
         let signing = self.signing(now).ok_or(CaError::Damaged("no authority signs now"))?;
-        let life = signing.serving_life();
-        let not_after = (now + life).min(signing.not_after);
+        let validity = signing.serving_validity();
+        let not_after = (now + validity).min(signing.not_after);
         let (certificate, key) = signing.sign(names, now, not_after)?;
         let (leaf, certificate) = (certificate.der().clone(), certificate.pem());
-        let served = Served { leaf, authority: signing.certificate.clone(), renew_at: now + life / 2, not_after };
-        Ok(Serving { certificate, key: Zeroizing::new(key.serialize_pem()), served })
+        let served =
+            ServedCertificate { leaf, authority: signing.certificate.clone(), renew_at: now + validity / 2, not_after };
+        Ok(IssuedCertificate { certificate, key: Zeroizing::new(key.serialize_pem()), served })
     }
 
-    /// What is known of a certificate that was stored. One that no authority of this CA signed is due at once.
+    /// Authority and renewal time of a stored certificate. One that no authority of this CA signed is due at once.
     #[must_use]
-    pub fn served(&self, stored: &ServingCertificate, now: Timestamp) -> Served {
+    pub fn served(&self, stored: &ServingCertificate, now: Timestamp) -> ServedCertificate {
         let signed_by = |authority: &&Authority| verify(stored.leaf(), &authority.certificate, None, now).is_ok();
         let authority = self.authorities.iter().find(signed_by).map(|authority| authority.certificate.clone());
         let issued_at = stored.not_before() + authority::BACKDATE;
-        let life = Duration::try_from(issued_at.duration_until(stored.not_after())).unwrap_or_default();
-        Served {
+        let validity = Duration::try_from(issued_at.duration_until(stored.not_after())).unwrap_or_default();
+        ServedCertificate {
             leaf: stored.leaf().clone(),
             authority: authority.unwrap_or_default(),
-            renew_at: issued_at + life / 2,
+            renew_at: issued_at + validity / 2,
             not_after: stored.not_after(),
         }
     }
 
-    /// Whether another certificate is to be served in the place of `served`: half its life is over, or it is another
-    /// authority's turn.
+    /// Whether `served` must be replaced: half its validity is over, another authority is active, or it no longer verifies.
     #[must_use]
-    pub fn is_due(&self, served: &Served, now: Timestamp) -> bool {
+    pub fn is_due(&self, served: &ServedCertificate, now: Timestamp) -> bool {
         now >= served.renew_at
             || self.signing(now).is_none_or(|authority| authority.certificate != served.authority)
             || served.verify(&self.bundle(), now).is_err()
     }
 
-    /// The newest whose turn it is; if there is none, then whoever is left: it is in `caBundle` at least.
+    /// The active authority: the newest that already signs, or else any valid one, which is at least in `caBundle`.
     fn signing(&self, now: Timestamp) -> Option<&Authority> {
         let valid = || self.authorities.iter().rev().filter(|authority| now < authority.not_after);
         valid().find(|authority| authority.signs_from <= now).or_else(|| valid().next())
     }
 }
 
-impl Served {
+impl ServedCertificate {
     /// Verifies the certificate as the API server does with `bundle` in `caBundle` (PEM), but for the name.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ fn verify(leaf: &CertificateDer<'_>, bundle: &str, name: Option<&str>, now: Time
     let server = ServerName::try_from(name.unwrap_or("localhost")).map_err(|_| unusable("the name is no DNS name"))?;
     match verifier.verify_server_cert(leaf, &[], &server, &[], UnixTime::since_unix_epoch(since)) {
         Ok(_) => Ok(()),
-        // The name is looked at last: everything else holds.
+        // The name is checked last, so everything else is valid.
         Err(rustls::Error::InvalidCertificate(
             rustls::CertificateError::NotValidForName | rustls::CertificateError::NotValidForNameContext { .. },
         )) if name.is_none() => Ok(()),

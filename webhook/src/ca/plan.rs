@@ -1,61 +1,62 @@
-//! When an authority is made and when it goes.
+//! When an authority is added and when it is removed.
 
 use jiff::Timestamp;
 
-use super::{Authority, CaState, Lives, Served};
+use super::{Authority, CaState, ServedCertificate, ValidityPeriods};
 
-/// What is to be done with what is stored.
+/// The change to make to the stored authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing.
+    /// None.
     Keep,
-    /// Add an authority which signs from then on.
+    /// Add an authority.
     Add {
-        /// From when it signs.
+        /// The time from which it signs.
         signs_from: Timestamp,
     },
-    /// Take these away: nothing that they signed is left.
+    /// Remove these authorities: everything they signed has expired.
     Drop {
-        /// Their places, from 0.
-        places: Vec<usize>,
+        /// Their indices, from 0.
+        indices: Vec<usize>,
     },
 }
 
-/// What is to be done now. An authority is prepared at half the life of the newest; its predecessors go when the last
-/// certificate which they signed has expired.
+/// The change to make now. A new authority is prepared at half the validity of the newest; its predecessors are removed when
+/// the last certificate that they signed has expired.
 #[must_use]
-pub fn next(state: &CaState, lives: Lives, now: Timestamp) -> Plan {
+pub fn next(state: &CaState, periods: ValidityPeriods, now: Timestamp) -> Plan {
     let Some(newest) = state.authorities.last().filter(|newest| now < newest.not_after) else {
         return Plan::Add { signs_from: now };
     };
-    if now >= half(newest, lives) {
-        // The newest still signs while what it signs can have its whole life: short notice is better than none.
-        let latest = newest.not_after - newest.serving_life();
-        return Plan::Add { signs_from: (now + lives.notice).min(latest).max(now) };
+    if now >= successor_due_at(newest, periods) {
+        // The newest keeps signing only while its certificates can have their full validity: a short propagation delay is
+        // better than a gap.
+        let latest = newest.not_after - newest.serving_validity();
+        return Plan::Add { signs_from: (now + periods.propagation_delay).min(latest).max(now) };
     }
-    let is_done = |place: &usize| goes_at(state, *place).is_some_and(|at| now >= at);
-    let places: Vec<usize> = (0..state.authorities.len()).filter(is_done).collect();
-    if places.is_empty() { Plan::Keep } else { Plan::Drop { places } }
+    let is_expired = |index: &usize| removable_at(state, *index).is_some_and(|at| now >= at);
+    let indices: Vec<usize> = (0..state.authorities.len()).filter(is_expired).collect();
+    if indices.is_empty() { Plan::Keep } else { Plan::Drop { indices } }
 }
 
-/// When there is something to be done next, if nothing else changes.
+/// The time of the next change, if nothing else changes.
 #[must_use]
-pub fn next_event(state: &CaState, lives: Lives, served: &Served, now: Timestamp) -> Timestamp {
-    let halves = state.authorities.last().map(|newest| half(newest, lives));
-    let turns = state.authorities.iter().map(|authority| authority.signs_from);
-    let ends = (0..state.authorities.len()).filter_map(|place| goes_at(state, place));
-    let events = halves.into_iter().chain(turns).chain(ends).filter(|event| *event > now);
+pub fn next_event(state: &CaState, periods: ValidityPeriods, served: &ServedCertificate, now: Timestamp) -> Timestamp {
+    let successor = state.authorities.last().map(|newest| successor_due_at(newest, periods));
+    let activations = state.authorities.iter().map(|authority| authority.signs_from);
+    let removals = (0..state.authorities.len()).filter_map(|index| removable_at(state, index));
+    let events = successor.into_iter().chain(activations).chain(removals).filter(|event| *event > now);
     events.fold(served.renew_at.max(now), Timestamp::min)
 }
 
-/// When a successor is prepared: at half the life that it has, or that it would have today.
-fn half(newest: &Authority, lives: Lives) -> Timestamp {
-    newest.not_before + newest.life().min(lives.authority) / 2
+/// When a successor is prepared: at half the validity that the authority has, or that a new one would have now.
+fn successor_due_at(newest: &Authority, periods: ValidityPeriods) -> Timestamp {
+    newest.not_before + newest.validity().min(periods.authority) / 2
 }
 
-/// When nothing is left of what the authority at this place signed. It signed until a successor's turn came.
-fn goes_at(state: &CaState, place: usize) -> Option<Timestamp> {
-    let authority = state.authorities.get(place)?;
-    let replaced = state.authorities.iter().skip(place + 1).map(|successor| successor.signs_from).min()?;
-    Some((replaced + authority.serving_life()).min(authority.not_after.max(replaced)))
+/// When everything that the authority at `index` signed has expired. It signs until a successor starts to sign.
+fn removable_at(state: &CaState, index: usize) -> Option<Timestamp> {
+    let authority = state.authorities.get(index)?;
+    let replaced = state.authorities.iter().skip(index + 1).map(|successor| successor.signs_from).min()?;
+    Some((replaced + authority.serving_validity()).min(authority.not_after.max(replaced)))
 }

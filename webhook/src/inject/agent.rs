@@ -1,29 +1,40 @@
-//! The agent's container, which passes Pod Security's *restricted*.
+//! The agent's container. It satisfies the Pod Security Standard *restricted*.
 
 use serde_json::{Value, json};
 
 use super::{
+    names::{AGENT, NO_API_TOKEN, PRIVATE, TOKEN},
+    options::AgentOptions,
     resources,
-    shape::{AGENT, AgentOptions, NO_API_TOKEN, PRIVATE, Session, TOKEN},
-    user::User,
+    run_as::RunAs,
 };
 use crate::control_plane::Settings;
 
-/// Where the agent finds its token; the file is `token`.
+/// The mount path of the agent's token; the file is `token`.
 const TOKEN_PATH: &str = "/var/run/secrets/countersign.dev";
-/// Where the ServiceAccount admission plugin would mount the API's token, did the container not mount something there.
+/// The path at which the ServiceAccount admission plugin mounts the API token unless the container mounts something there.
 const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The agent's own directory.
 const PRIVATE_PATH: &str = "/private";
-/// What each memory volume may hold, in MiB. It counts in the memory limit of the container that writes it.
+/// Size limit of each memory volume, in MiB. Its contents count towards the memory limit of the container that writes them.
 const MEMORY_VOLUME_MIB: u32 = 1;
+
+/// One session of the agent.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    /// The container's name, or "" for the session of the whole pod.
+    pub(super) name: String,
+    pub(super) volume: String,
+    /// The mount path in the agent's container.
+    pub(super) directory: String,
+}
 
 /// The container that serves `sessions`.
 pub(super) fn container(
     pod: &Value,
     sessions: &[Session],
     hold: bool,
-    user: User,
+    run_as: RunAs,
     options: &AgentOptions,
     settings: &Settings,
 ) -> Value {
@@ -33,13 +44,13 @@ pub(super) fn container(
         "imagePullPolicy": options.pull_policy.as_str(),
         "restartPolicy": "Always",
         "args": ["run"],
-        "env": env(sessions, user, options, settings),
+        "env": env(sessions, run_as, options, settings),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": { "drop": ["ALL"] },
             "readOnlyRootFilesystem": true,
             "runAsNonRoot": true,
-            "runAsUser": user.uid,
+            "runAsUser": run_as.uid,
             "seccompProfile": { "type": "RuntimeDefault" },
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -57,7 +68,7 @@ pub(super) fn container(
     container
 }
 
-fn env(sessions: &[Session], user: User, options: &AgentOptions, settings: &Settings) -> Value {
+fn env(sessions: &[Session], run_as: RunAs, options: &AgentOptions, settings: &Settings) -> Value {
     let sessions: Vec<String> =
         sessions.iter().map(|session| format!("{}={}", session.name, session.directory)).collect();
     let mut env = json!([
@@ -67,7 +78,7 @@ fn env(sessions: &[Session], user: User, options: &AgentOptions, settings: &Sett
         { "name": "COUNTERSIGN_TOKEN_FILE", "value": format!("{TOKEN_PATH}/token") },
         { "name": "COUNTERSIGN_SESSIONS", "value": sessions.join(",") },
         { "name": "COUNTERSIGN_PRIVATE", "value": PRIVATE_PATH },
-        { "name": "COUNTERSIGN_FILE_MODE", "value": user.file_mode },
+        { "name": "COUNTERSIGN_FILE_MODE", "value": run_as.file_mode },
     ]);
     if let (Some(filter), Some(env)) = (&options.log, env.as_array_mut()) {
         env.push(json!({ "name": "COUNTERSIGN_LOG", "value": filter }));

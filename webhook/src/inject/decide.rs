@@ -1,40 +1,41 @@
-//! Whether a pod is injected, and how it asks for it: labels and annotations, read once and typed.
+//! Decides from labels and annotations whether a pod is injected and with which options.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{
-    INJECT_LABEL, Refusal,
-    fields::{annotation, label, list, name, text},
-    shape::{AGENT, LONGEST_SESSION_NAME},
+    names::{AGENT, INJECT_LABEL, LONGEST_SESSION_NAME},
+    pod_fields::{annotation, label, list, name, text},
+    refusal::Refusal,
 };
 
 const PER_CONTAINER: &str = "countersign.dev/per-container";
 const CONTAINERS: &str = "countersign.dev/containers";
 const HOLD: &str = "countersign.dev/hold";
 
-/// Which of the webhook's entries brought the pod here; the admission request does not hold the namespace's labels.
+/// The webhook entry that matched the pod. Each entry has its own URL, because an admission request does not contain the
+/// labels of the namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// The pod's own label.
-    ByPod,
-    /// The namespace's label, which says `auto` or `sidecar`.
-    ByNamespace,
-    /// The namespace's label, which says something else.
-    ByNamespaceOtherwise,
+pub enum Trigger {
+    /// The pod has the label.
+    PodLabel,
+    /// The namespace has the label, with value `auto` or `sidecar`.
+    NamespaceLabel,
+    /// The namespace has the label, with a value that this release does not support.
+    UnsupportedNamespaceLabel,
 }
 
-/// Why a pod is left alone.
+/// Why a pod is not injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skip {
-    /// Its label says `false`.
+    /// Its label is `false`.
     OptedOut,
-    /// Nobody asked.
+    /// Neither the pod nor its namespace requests injection.
     NotAsked,
-    /// It is the API server's picture of a static pod: changing it changes nothing.
+    /// It is the mirror of a static pod: changing it has no effect.
     MirrorPod,
-    /// It is read by a kubelet from a file or URL.
+    /// A kubelet reads it from a file or URL.
     StaticPod,
     /// It runs on Windows.
     Windows,
@@ -54,34 +55,34 @@ impl Skip {
     }
 }
 
-/// Whether to inject, and how.
+/// Whether to inject a pod, and how.
 #[derive(Debug)]
 pub(super) enum Decision {
     Skip(Skip),
-    Inject(Wanted),
+    Inject(InjectionRequest),
 }
 
-/// What the pod asks for.
+/// The injection options of a pod.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct InjectionRequest {
     /// Each container has its own session.
     pub(super) per_container: bool,
-    /// The application waits for its identity.
+    /// Application containers start only once the agent has their identity.
     pub(super) hold: bool,
     /// The containers that get an identity.
-    pub(super) containers: Vec<Container>,
+    pub(super) containers: Vec<ContainerRef>,
 }
 
-/// Where a container is in the pod.
+/// The place of a container in the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Container {
+pub(super) struct ContainerRef {
     /// `initContainers` or `containers`.
     pub(super) list: &'static str,
     pub(super) index: usize,
     pub(super) name: String,
 }
 
-impl Container {
+impl ContainerRef {
     /// Its JSON pointer.
     pub(super) fn pointer(&self) -> String {
         format!("/spec/{}/{}", self.list, self.index)
@@ -93,18 +94,18 @@ impl Container {
     }
 }
 
-/// Reads what the pod asks for.
-pub(super) fn decide(pod: &Value, asked: Asked) -> Result<Decision, Refusal> {
+/// Decides about `pod`.
+pub(super) fn decide(pod: &Value, trigger: Trigger) -> Result<Decision, Refusal> {
     if let Some(reason) = skip(pod) {
         return Ok(Decision::Skip(reason));
     }
-    match (label(pod, INJECT_LABEL), asked) {
-        (Some("auto" | "sidecar"), _) | (None, Asked::ByNamespace) => {}
+    match (label(pod, INJECT_LABEL), trigger) {
+        (Some("auto" | "sidecar"), _) | (None, Trigger::NamespaceLabel) => {}
         (Some("false"), _) => return Ok(Decision::Skip(Skip::OptedOut)),
         (Some(mode @ ("node" | "native")), _) => return Err(Refusal::ModeNotOffered { mode: mode.to_owned() }),
         (Some(value), _) => return Err(Refusal::UnknownMode { value: value.to_owned() }),
-        (None, Asked::ByPod) => return Ok(Decision::Skip(Skip::NotAsked)),
-        (None, Asked::ByNamespaceOtherwise) => return Err(Refusal::NamespaceMode),
+        (None, Trigger::PodLabel) => return Ok(Decision::Skip(Skip::NotAsked)),
+        (None, Trigger::UnsupportedNamespaceLabel) => return Err(Refusal::NamespaceMode),
     }
     let per_container = switch(pod, PER_CONTAINER)?.unwrap_or(false);
     let hold = switch(pod, HOLD)?.unwrap_or(true);
@@ -113,7 +114,7 @@ pub(super) fn decide(pod: &Value, asked: Asked) -> Result<Decision, Refusal> {
     {
         return Err(Refusal::ContainerNameTooLong { name: long.name.clone(), longest: LONGEST_SESSION_NAME });
     }
-    Ok(Decision::Inject(Wanted { per_container, hold, containers }))
+    Ok(Decision::Inject(InjectionRequest { per_container, hold, containers }))
 }
 
 fn skip(pod: &Value) -> Option<Skip> {
@@ -140,12 +141,12 @@ fn switch(pod: &Value, key: &'static str) -> Result<Option<bool>, Refusal> {
     }
 }
 
-fn containers(pod: &Value) -> Result<Vec<Container>, Refusal> {
-    let all: Vec<Container> = ["initContainers", "containers"]
+fn containers(pod: &Value) -> Result<Vec<ContainerRef>, Refusal> {
+    let all: Vec<ContainerRef> = ["initContainers", "containers"]
         .into_iter()
         .flat_map(|key| {
             let containers = list(pod, if key == "containers" { "/spec/containers" } else { "/spec/initContainers" });
-            containers.iter().enumerate().map(move |(index, container)| Container {
+            containers.iter().enumerate().map(move |(index, container)| ContainerRef {
                 list: key,
                 index,
                 name: name(container).to_owned(),
@@ -157,7 +158,7 @@ fn containers(pod: &Value) -> Result<Vec<Container>, Refusal> {
         return Err(Refusal::NoContainers);
     }
     let Some(names) = annotation(pod, CONTAINERS) else { return Ok(all) };
-    // Of those named twice one is kept: then each step below is bounded by the number of containers there are.
+    // Duplicates are removed, so that each step below is bounded by the number of containers.
     let names: BTreeSet<&str> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
         return Err(Refusal::Annotation {
@@ -188,13 +189,13 @@ mod tests {
 
     fn names(decision: Result<Decision, Refusal>) -> Vec<String> {
         match decision.unwrap() {
-            Decision::Inject(wanted) => wanted.containers.into_iter().map(|container| container.name).collect(),
+            Decision::Inject(request) => request.containers.into_iter().map(|container| container.name).collect(),
             Decision::Skip(reason) => panic!("skipped: {reason:?}"),
         }
     }
 
-    fn skipped(pod: &Value, asked: Asked) -> Skip {
-        match decide(pod, asked).unwrap() {
+    fn skipped(pod: &Value, trigger: Trigger) -> Skip {
+        match decide(pod, trigger).unwrap() {
             Decision::Skip(reason) => reason,
             Decision::Inject(_) => panic!("injected"),
         }
@@ -203,27 +204,27 @@ mod tests {
     #[test]
     fn the_pods_label_wins_over_the_namespaces() {
         let labelled = |value: &str| pod(json!({ INJECT_LABEL: value }), json!({}));
-        assert_eq!(skipped(&labelled("false"), Asked::ByNamespace), Skip::OptedOut);
-        assert_eq!(names(decide(&labelled("sidecar"), Asked::ByNamespaceOtherwise)).len(), 3);
-        assert_eq!(names(decide(&labelled("auto"), Asked::ByPod)).len(), 3);
+        assert_eq!(skipped(&labelled("false"), Trigger::NamespaceLabel), Skip::OptedOut);
+        assert_eq!(names(decide(&labelled("sidecar"), Trigger::UnsupportedNamespaceLabel)).len(), 3);
+        assert_eq!(names(decide(&labelled("auto"), Trigger::PodLabel)).len(), 3);
     }
 
     #[test]
     fn nobody_is_injected_who_did_not_ask() {
-        assert_eq!(skipped(&pod(json!({}), json!({})), Asked::ByPod), Skip::NotAsked);
-        assert_eq!(names(decide(&pod(json!({}), json!({})), Asked::ByNamespace)), ["setup", "app", "side"]);
+        assert_eq!(skipped(&pod(json!({}), json!({})), Trigger::PodLabel), Skip::NotAsked);
+        assert_eq!(names(decide(&pod(json!({}), json!({})), Trigger::NamespaceLabel)), ["setup", "app", "side"]);
     }
 
     #[test]
     fn modes_that_are_not_offered_are_refused() {
         for mode in ["node", "native"] {
-            let refusal = decide(&pod(json!({ INJECT_LABEL: mode }), json!({})), Asked::ByPod).unwrap_err();
+            let refusal = decide(&pod(json!({ INJECT_LABEL: mode }), json!({})), Trigger::PodLabel).unwrap_err();
             assert_eq!(refusal, Refusal::ModeNotOffered { mode: mode.into() });
         }
-        let refusal = decide(&pod(json!({ INJECT_LABEL: "yes" }), json!({})), Asked::ByPod).unwrap_err();
+        let refusal = decide(&pod(json!({ INJECT_LABEL: "yes" }), json!({})), Trigger::PodLabel).unwrap_err();
         assert_eq!(refusal, Refusal::UnknownMode { value: "yes".into() });
         assert_eq!(
-            decide(&pod(json!({}), json!({})), Asked::ByNamespaceOtherwise).unwrap_err(),
+            decide(&pod(json!({}), json!({})), Trigger::UnsupportedNamespaceLabel).unwrap_err(),
             Refusal::NamespaceMode
         );
     }
@@ -231,32 +232,32 @@ mod tests {
     #[test]
     fn pods_that_cannot_be_injected_are_skipped_with_a_reason() {
         let mirror = pod(json!({}), json!({ "kubernetes.io/config.mirror": "x" }));
-        assert_eq!(skipped(&mirror, Asked::ByNamespace), Skip::MirrorPod);
+        assert_eq!(skipped(&mirror, Trigger::NamespaceLabel), Skip::MirrorPod);
         let from_file = pod(json!({}), json!({ "kubernetes.io/config.source": "file" }));
-        assert_eq!(skipped(&from_file, Asked::ByNamespace), Skip::StaticPod);
+        assert_eq!(skipped(&from_file, Trigger::NamespaceLabel), Skip::StaticPod);
         let mut windows = pod(json!({}), json!({}));
         windows["spec"]["os"] = json!({ "name": "windows" });
-        assert_eq!(skipped(&windows, Asked::ByNamespace), Skip::Windows);
+        assert_eq!(skipped(&windows, Trigger::NamespaceLabel), Skip::Windows);
         let mut windows = pod(json!({}), json!({}));
         windows["spec"]["nodeSelector"] = json!({ "kubernetes.io/os": "windows" });
-        assert_eq!(skipped(&windows, Asked::ByNamespace), Skip::Windows);
+        assert_eq!(skipped(&windows, Trigger::NamespaceLabel), Skip::Windows);
     }
 
     #[test]
     fn annotations_choose_containers() {
         let chosen = pod(json!({}), json!({ CONTAINERS: "side, setup" }));
-        assert_eq!(names(decide(&chosen, Asked::ByNamespace)), ["setup", "side"]);
+        assert_eq!(names(decide(&chosen, Trigger::NamespaceLabel)), ["setup", "side"]);
         let unknown = pod(json!({}), json!({ CONTAINERS: "app,nope" }));
-        let refusal = decide(&unknown, Asked::ByNamespace).unwrap_err();
+        let refusal = decide(&unknown, Trigger::NamespaceLabel).unwrap_err();
         assert!(matches!(refusal, Refusal::NoSuchContainer { name, .. } if name == "nope"));
         let empty = pod(json!({}), json!({ CONTAINERS: " ," }));
-        assert_eq!(decide(&empty, Asked::ByNamespace).unwrap_err().reason(), "InvalidAnnotation");
+        assert_eq!(decide(&empty, Trigger::NamespaceLabel).unwrap_err().reason(), "InvalidAnnotation");
     }
 
     #[test]
     fn annotations_that_mean_nothing_are_refused() {
         for key in [HOLD, PER_CONTAINER] {
-            let refusal = decide(&pod(json!({}), json!({ key: "no" })), Asked::ByNamespace).unwrap_err();
+            let refusal = decide(&pod(json!({}), json!({ key: "no" })), Trigger::NamespaceLabel).unwrap_err();
             assert_eq!(refusal.reason(), "InvalidAnnotation", "{key}");
         }
     }
@@ -265,13 +266,13 @@ mod tests {
     fn a_session_needs_a_name_that_fits_a_volume() {
         let mut long = pod(json!({}), json!({ PER_CONTAINER: "true" }));
         long["spec"]["containers"][0]["name"] = json!("a".repeat(LONGEST_SESSION_NAME + 1));
-        assert_eq!(decide(&long, Asked::ByNamespace).unwrap_err().reason(), "ContainerNameTooLong");
+        assert_eq!(decide(&long, Trigger::NamespaceLabel).unwrap_err().reason(), "ContainerNameTooLong");
         long["spec"]["containers"][0]["name"] = json!("a".repeat(LONGEST_SESSION_NAME));
-        assert_eq!(names(decide(&long, Asked::ByNamespace)).len(), 3);
+        assert_eq!(names(decide(&long, Trigger::NamespaceLabel)).len(), 3);
     }
 
     #[test]
     fn a_pod_without_containers_is_refused() {
-        assert_eq!(decide(&json!({ "spec": {} }), Asked::ByNamespace).unwrap_err(), Refusal::NoContainers);
+        assert_eq!(decide(&json!({ "spec": {} }), Trigger::NamespaceLabel).unwrap_err(), Refusal::NoContainers);
     }
 }

@@ -1,12 +1,11 @@
-//! Service meshes: the agent's connection to the issuer must not go through a mesh's sidecar, which starts after the agent
-//! and waits for it. Whoever redirects a pod's connections is told by annotation to leave this one alone; what a user says
-//! there stays, and ours is added to it.
+//! Service meshes: the agent's connection to the issuer must bypass the mesh's sidecar, which starts after the agent and waits
+//! for it. Annotations of the mesh exclude the connection from redirection; values set by the user are kept and extended.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::fields::{annotation, label, list, name};
+use super::pod_fields::{annotation, label, list, name};
 use crate::control_plane::Settings;
 
 /// A mesh that puts sidecars into pods.
@@ -18,35 +17,35 @@ pub enum Mesh {
     Linkerd,
 }
 
-/// The annotations that keep the agent out of the meshes that the pod shows, or that `everywhere` names; with the user's
-/// own values in them. None for an issuer without an address.
+/// The annotations that exclude the agent's connection from the meshes that the pod is marked for, or that are listed in
+/// `everywhere`. They include the user's values. Empty if the issuer has no IP address.
 pub(super) fn annotations(pod: &Value, everywhere: &[Mesh], settings: &Settings) -> Vec<(&'static str, String)> {
     let Ok(issuer) = settings.issuer.parse::<SocketAddr>() else { return vec![] };
     [Mesh::Istio, Mesh::Linkerd]
         .into_iter()
-        .filter(|mesh| mesh.shown(pod).unwrap_or_else(|| everywhere.contains(mesh)))
+        .filter(|mesh| mesh.is_marked(pod).unwrap_or_else(|| everywhere.contains(mesh)))
         .filter_map(|mesh| {
             let (key, ours) = mesh.exclusion(issuer);
-            added(annotation(pod, key).unwrap_or_default(), &ours).map(|value| (key, value))
+            appended(annotation(pod, key).unwrap_or_default(), &ours).map(|value| (key, value))
         })
         .collect()
 }
 
 impl Mesh {
-    /// Whether the pod itself says that it is in the mesh; `None` if it says nothing, since its namespace may.
-    fn shown(self, pod: &Value) -> Option<bool> {
-        let says = |key: &str| label(pod, key).or(annotation(pod, key));
-        let (asked, marks, proxy) = match self {
+    /// Whether the pod is marked as in or out of the mesh; `None` without a mark, since its namespace may be in it.
+    fn is_marked(self, pod: &Value) -> Option<bool> {
+        let value = |key: &str| label(pod, key).or(annotation(pod, key));
+        let (inject, marks, proxy) = match self {
             Self::Istio => {
-                (says("sidecar.istio.io/inject"), ["istio.io/rev", "sidecar.istio.io/status"], "istio-proxy")
+                (value("sidecar.istio.io/inject"), ["istio.io/rev", "sidecar.istio.io/status"], "istio-proxy")
             }
             Self::Linkerd => (
-                says("linkerd.io/inject"),
+                value("linkerd.io/inject"),
                 ["linkerd.io/proxy-version", "linkerd.io/control-plane-ns"],
                 "linkerd-proxy",
             ),
         };
-        match asked {
+        match inject {
             Some("false" | "disabled") => return Some(false),
             Some("true" | "enabled" | "ingress") => return Some(true),
             _ => {}
@@ -54,11 +53,11 @@ impl Mesh {
         let has_proxy = ["/spec/initContainers", "/spec/containers"]
             .iter()
             .any(|pointer| list(pod, pointer).iter().any(|container| name(container) == proxy));
-        (has_proxy || marks.iter().any(|mark| says(mark).is_some())).then_some(true)
+        (has_proxy || marks.iter().any(|mark| value(mark).is_some())).then_some(true)
     }
 
-    /// The annotation and what to add to it. Istio takes an address, so that the application's own connections to that port
-    /// stay in the mesh; Linkerd takes only a port.
+    /// The annotation and the value to add. Istio accepts an address, so that the application's own connections to that port
+    /// stay in the mesh; Linkerd accepts only a port.
     fn exclusion(self, issuer: SocketAddr) -> (&'static str, String) {
         match self {
             Self::Istio => {
@@ -70,13 +69,13 @@ impl Mesh {
     }
 }
 
-/// The list with `ours` in it; `None` if it is there.
-fn added(list: &str, ours: &str) -> Option<String> {
+/// The list with `new` appended; `None` if it is there already.
+fn appended(list: &str, new: &str) -> Option<String> {
     let mut items = list.split(',').map(str::trim).filter(|item| !item.is_empty()).peekable();
     if items.peek().is_none() {
-        return Some(ours.to_owned());
+        return Some(new.to_owned());
     }
-    (!items.any(|item| item == ours || item == "*")).then(|| format!("{},{ours}", list.trim_end_matches([',', ' '])))
+    (!items.any(|item| item == new || item == "*")).then(|| format!("{},{new}", list.trim_end_matches([',', ' '])))
 }
 
 #[cfg(test)]
@@ -133,11 +132,11 @@ mod tests {
 
     #[test]
     fn what_the_user_says_stays_and_nothing_is_said_twice() {
-        assert_eq!(added("", "8443").as_deref(), Some("8443"));
-        assert_eq!(added("25, 3306", "8443").as_deref(), Some("25, 3306,8443"));
-        assert_eq!(added("25,", "8443").as_deref(), Some("25,8443"));
-        assert_eq!(added("25, 8443", "8443"), None);
-        assert_eq!(added("*", "8443"), None);
+        assert_eq!(appended("", "8443").as_deref(), Some("8443"));
+        assert_eq!(appended("25, 3306", "8443").as_deref(), Some("25, 3306,8443"));
+        assert_eq!(appended("25,", "8443").as_deref(), Some("25,8443"));
+        assert_eq!(appended("25, 8443", "8443"), None);
+        assert_eq!(appended("*", "8443"), None);
     }
 
     #[test]

@@ -1,80 +1,83 @@
-//! What becomes of a pod: left alone with a reason, refused with a reason, or given the agent by a patch. All of it is a
-//! pure function of the pod's raw JSON, so that fields this program has never heard of survive; [`POD`] names those it reads.
+//! Decides for each pod whether it is skipped, refused, or patched with the agent. The result is a pure function of the pod's
+//! raw JSON, so unknown fields survive. [`POD`] lists the fields that are read.
 
 mod agent;
-mod arrived;
 mod decide;
-mod fields;
+mod existing_injection;
+mod injected_pod;
 mod mesh;
+mod names;
+mod options;
 mod patch;
-mod read;
+mod pod_fields;
+mod pod_projection;
 mod refusal;
 mod resources;
-mod shape;
-mod user;
+mod run_as;
 mod warnings;
 
 use countersign_crds::annotation;
 use serde_json::Value;
 
-pub use decide::{Asked, Skip};
+pub use decide::{Skip, Trigger};
 pub use mesh::Mesh;
-pub(crate) use read::POD;
+pub use names::INJECT_LABEL;
+pub use options::{AgentOptions, PullPolicy};
+pub(crate) use pod_projection::POD;
 pub use refusal::Refusal;
 pub use resources::{AgentResources, MilliCpu, NoMilliCpu};
-pub use shape::{AgentOptions, PullPolicy};
 
 use crate::control_plane::Settings;
+use decide::{Decision, InjectionRequest};
+use injected_pod::InjectedPod;
 
-/// The label on pods and namespaces which asks for injection.
-pub const INJECT_LABEL: &str = "countersign.dev/inject";
-
-/// What becomes of a pod.
+/// The result of an injection request.
 #[derive(Debug, PartialEq)]
 pub enum Outcome {
-    /// It is left as it is.
+    /// The pod is left unchanged.
     Skip(Skip),
-    /// It is injected. No operations: it already was, as it should be.
+    /// The pod is injected. Without operations, it already has everything.
     Inject {
-        /// RFC 6902, in the order of their application.
+        /// RFC 6902, in the order of application.
         operations: Vec<Value>,
-        /// For whoever made the pod.
+        /// Shown to the user who created the pod.
         warnings: Vec<String>,
     },
 }
 
-/// Decides what becomes of `pod`, the raw JSON of a `v1/Pod`.
+/// Decides about `pod`, the raw JSON of a `v1/Pod`.
 ///
 /// # Errors
 /// A typed reason to refuse the pod.
-pub fn inject(pod: &Value, asked: Asked, options: &AgentOptions, settings: &Settings) -> Result<Outcome, Refusal> {
-    let wanted = match decide::decide(pod, asked)? {
-        decide::Decision::Skip(reason) => return Ok(Outcome::Skip(reason)),
-        decide::Decision::Inject(wanted) => wanted,
+pub fn inject(pod: &Value, trigger: Trigger, options: &AgentOptions, settings: &Settings) -> Result<Outcome, Refusal> {
+    let request = match decide::decide(pod, trigger)? {
+        Decision::Skip(reason) => return Ok(Outcome::Skip(reason)),
+        Decision::Inject(request) => request,
     };
-    let user = user::choose(pod, &wanted.containers);
-    let shape = shape::Shape::new(pod, &wanted, user, options, settings);
-    arrived::check(pod, &wanted, &shape)?;
-    let agent = arrived::agent(pod, &wanted, &shape, options, settings)?;
-    let annotations = annotations(pod, &wanted, &shape, options, settings);
-    let operations = patch::operations(pod, &wanted, &shape, agent, &annotations);
-    let warnings = warnings::warnings(pod, &wanted, &shape, user);
+    let run_as = run_as::choose(pod, &request.containers);
+    let injected = InjectedPod::new(pod, &request, run_as, options, settings);
+    existing_injection::check(pod, &request, &injected)?;
+    let agent = existing_injection::agent(pod, &request, &injected, options, settings)?;
+    let annotations = annotations(pod, &request, &injected, options, settings);
+    let operations = patch::operations(pod, &request, &injected, agent, &annotations);
+    let warnings = warnings::warnings(pod, &request, &injected, run_as);
     Ok(Outcome::Inject { operations, warnings })
 }
 
-/// What is left on the pod for those who look at it, and for meshes.
+/// The annotations that injection sets, for the operator and for meshes.
 fn annotations(
     pod: &Value,
-    wanted: &decide::Wanted,
-    shape: &shape::Shape,
+    request: &InjectionRequest,
+    injected: &InjectedPod,
     options: &AgentOptions,
     settings: &Settings,
 ) -> Vec<(&'static str, String)> {
     let mut annotations = vec![(annotation::INJECTED, "sidecar".to_owned())];
-    let mut stale: Vec<&str> = arrived::parts(pod, wanted, shape).map(|(container, _)| container).collect();
+    let mounts = existing_injection::sub_path_mounts(pod, request, injected);
+    let mut stale: Vec<&str> = mounts.map(|(container, _)| container).collect();
     stale.dedup();
     if !stale.is_empty() {
-        annotations.push((annotation::NEVER_REFRESHES, stale.join(",")));
+        annotations.push((annotation::STALE_MOUNTS, stale.join(",")));
     }
     annotations.extend(mesh::annotations(pod, &options.meshes, settings));
     annotations

@@ -1,27 +1,28 @@
-//! The patch (RFC 6902): only what is missing, so that it never touches a field it does not own.
+//! The JSON patch (RFC 6902). It adds only what is missing, so that it never changes a field that belongs to others.
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    arrived::{Arrived, has_mount},
-    decide::Wanted,
-    fields::{annotation, list, name, named},
-    shape::{APPLICATION_ENV, Shape},
+    decide::InjectionRequest,
+    existing_injection::{ExistingAgent, has_mount},
+    injected_pod::InjectedPod,
+    names::APPLICATION_ENV,
+    pod_fields::{annotation, list, name, named},
 };
 
-/// What makes of the pod one that has all of `shape`, in the order of application. Indices are those of the pod as it
-/// arrived: the agent moves in last.
+/// The operations that give the pod everything of `injected`, in the order of application. Indices refer to the pod as
+/// received, so the agent is inserted last.
 pub(super) fn operations(
     pod: &Value,
-    wanted: &Wanted,
-    shape: &Shape,
-    agent: Arrived,
+    request: &InjectionRequest,
+    injected: &InjectedPod,
+    agent: ExistingAgent,
     annotations: &[(&str, String)],
 ) -> Vec<Value> {
     let mut operations = Vec::with_capacity(16);
-    for container in &wanted.containers {
+    for container in &request.containers {
         let (raw, pointer) = (container.of(pod), container.pointer());
-        let mount = shape.mount(container);
+        let mount = injected.mount(container);
         let mounts = if has_mount(raw, &mount) { vec![] } else { vec![mount] };
         append(&mut operations, raw, &pointer, "volumeMounts", mounts);
         let have = list(raw, "/env");
@@ -31,9 +32,9 @@ pub(super) fn operations(
     }
     let spec = pod.get("spec").unwrap_or(&Value::Null);
     let have = list(spec, "/volumes");
-    let volumes = shape.volumes.iter().filter(|volume| named(have, name(volume)).is_none()).cloned().collect();
+    let volumes = injected.volumes.iter().filter(|volume| named(have, name(volume)).is_none()).cloned().collect();
     append(&mut operations, spec, "/spec", "volumes", volumes);
-    agent_first(&mut operations, spec, shape, agent);
+    agent_first(&mut operations, spec, injected, agent);
     annotate(&mut operations, pod, annotations);
     operations
 }
@@ -49,22 +50,22 @@ fn append(operations: &mut Vec<Value>, parent: &Value, pointer: &str, key: &str,
     }
 }
 
-fn agent_first(operations: &mut Vec<Value>, spec: &Value, shape: &Shape, agent: Arrived) {
+fn agent_first(operations: &mut Vec<Value>, spec: &Value, injected: &InjectedPod, agent: ExistingAgent) {
     const FIRST: &str = "/spec/initContainers/0";
     match agent {
-        Arrived::AsMade(0) => {}
-        // Another mutator put its own before: what it starts is to have the identity as well.
-        Arrived::AsMade(place) => {
-            operations.push(json!({ "op": "move", "from": format!("/spec/initContainers/{place}"), "path": FIRST }));
+        ExistingAgent::UpToDate(0) => {}
+        // Another mutator inserted an init container before the agent: it needs the identity as well.
+        ExistingAgent::UpToDate(index) => {
+            operations.push(json!({ "op": "move", "from": format!("/spec/initContainers/{index}"), "path": FIRST }));
         }
-        Arrived::Outdated(place, now) => {
-            operations.push(json!({ "op": "remove", "path": format!("/spec/initContainers/{place}") }));
-            operations.push(add(FIRST.to_owned(), now));
+        ExistingAgent::Outdated(index, replacement) => {
+            operations.push(json!({ "op": "remove", "path": format!("/spec/initContainers/{index}") }));
+            operations.push(add(FIRST.to_owned(), replacement));
         }
-        Arrived::Absent if spec.get("initContainers").is_some_and(Value::is_array) => {
-            operations.push(add(FIRST.to_owned(), shape.agent.clone()));
+        ExistingAgent::Absent if spec.get("initContainers").is_some_and(Value::is_array) => {
+            operations.push(add(FIRST.to_owned(), injected.agent.clone()));
         }
-        Arrived::Absent => operations.push(add("/spec/initContainers".to_owned(), json!([shape.agent]))),
+        ExistingAgent::Absent => operations.push(add("/spec/initContainers".to_owned(), json!([injected.agent]))),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use crate::projection::Unreadable;
 
-/// Why a pod is refused. Each says what was wrong, where, and what to do.
+/// Why a pod is refused. Each message states the problem, its place, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The object is something else.
     #[error("the object is not a pod but {found}: point only `pods` at this webhook")]
     NotAPod {
-        /// What it says it is.
+        /// Its kind.
         found: String,
     },
     /// The mode exists, but not in this release.
@@ -25,19 +25,19 @@ pub enum Refusal {
         /// The label's value.
         value: String,
     },
-    /// The namespace's label asks for what is not offered.
+    /// The namespace's label has an unsupported value.
     #[error(
         "the namespace's label countersign.dev/inject is neither `auto`, `sidecar` nor `false`: correct it, or label the pod"
     )]
     NamespaceMode,
-    /// An annotation has a value that means nothing.
+    /// An annotation has an invalid value.
     #[error("annotation {annotation} is `{value}`: {expected}")]
     Annotation {
         /// The annotation's key.
         annotation: &'static str,
         /// Its value.
         value: String,
-        /// What it should be.
+        /// The expected value.
         expected: &'static str,
     },
     /// An annotation names a container that is not there.
@@ -61,18 +61,18 @@ pub enum Refusal {
     /// A pod has no container.
     #[error("the pod has no containers")]
     NoContainers,
-    /// Something of the pod has a name that is ours, and is not what we would have made.
+    /// A container, volume or mount of the pod has an injected name but differs from what is injected.
     #[error("{what} is Countersign's, but differs from what Countersign makes ({difference}): remove it, or rename it")]
     NameTaken {
-        /// What and where.
+        /// The object, and its place.
         what: String,
         /// The first difference.
         difference: String,
     },
-    /// What must be read of the pod exceeds a limit, or is malformed.
+    /// The fields that are read exceed a limit, or are malformed.
     #[error("the pod is not accepted: {0}")]
     Unreadable(#[from] Unreadable),
-    /// A container has something else mounted where the identity goes.
+    /// A container mounts something else at the path of the identity.
     #[error(
         "container `{container}` mounts volume `{volume}` at {path}, where its identity goes: mount it elsewhere, or leave the container out with countersign.dev/containers"
     )]

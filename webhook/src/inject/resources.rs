@@ -1,5 +1,5 @@
-//! What the agent asks of its node: little, and never such that the pod is treated in another way for it. A pod that is
-//! Guaranteed stays so, and one all of whose containers are limited, as a ResourceQuota demands, stays that.
+//! CPU and memory of the agent's container, chosen so that the pod keeps its QoS class: a Guaranteed pod stays Guaranteed, and
+//! a pod whose containers all have limits, as a ResourceQuota demands, keeps that property.
 //!
 //! <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
 
@@ -8,18 +8,18 @@ use std::{fmt, str::FromStr};
 use serde_json::{Value, json};
 
 use super::{
-    fields::{list, name},
-    shape::AGENT,
+    names::AGENT,
+    pod_fields::{list, name},
 };
 
-/// Of a container.
+/// JSON pointer of a container's CPU limit.
 const CPU_LIMIT: &str = "/resources/limits/cpu";
 
 /// CPU in thousandths of a core, as Kubernetes writes it: `10m`, `2`, `0.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MilliCpu(u32);
 
-/// Text that is no quantity of CPU.
+/// Text that is not a valid quantity of CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no quantity of CPU above 0 such as `10m`, `1` or `0.5`, in whole thousandths of a core")]
 pub struct NoMilliCpu;
@@ -46,31 +46,32 @@ impl fmt::Display for MilliCpu {
     }
 }
 
-/// What the agent asks for. Memory is in MiB, without the memory volumes, which are added.
+/// The resources of the agent. Memory is in MiB, without the memory volumes, which are added.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentResources {
-    /// Its request of CPU.
+    /// CPU request.
     pub cpu: MilliCpu,
-    /// Its limit of CPU where the pod's containers have one, and its request as well where the pod is Guaranteed.
+    /// CPU limit in pods whose containers have one; also the request if the pod is Guaranteed.
     pub cpu_limit: MilliCpu,
-    /// Its request of memory.
+    /// Memory request.
     pub memory_mib: u32,
-    /// Its limit of memory, and its request as well where the pod is Guaranteed.
+    /// Memory limit; also the request if the pod is Guaranteed.
     pub memory_limit_mib: u32,
 }
 
 impl Default for AgentResources {
-    /// A little more than it uses, a limit of several times that, and CPU enough to start within a few hundredths of a second.
+    /// Requests slightly above the usual consumption, limits several times as high, and enough CPU to start within a few
+    /// hundredths of a second.
     fn default() -> Self {
         Self { cpu: MilliCpu(10), cpu_limit: MilliCpu(100), memory_mib: 10, memory_limit_mib: 30 }
     }
 }
 
 impl AgentResources {
-    /// Refuses what the API server would refuse in every pod.
+    /// Refuses values that the API server would refuse in every pod.
     ///
     /// # Errors
-    /// A request is above its limit; which, in words.
+    /// A request is above its limit; the message names it.
     pub fn check(&self) -> Result<(), String> {
         if self.cpu > self.cpu_limit {
             return Err(format!("the agent's CPU request {} is above its limit {}", self.cpu, self.cpu_limit));
@@ -83,25 +84,25 @@ impl AgentResources {
     }
 }
 
-/// How the pod's own containers are bounded.
+/// The resource limits of the pod's own containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bounds {
-    /// The pod as a whole has resources, of which its containers' must not exceed the sum.
+    /// The pod itself has resources, which the sum of its containers' must not exceed.
     Pod,
     /// Each container's requests are its limits.
     Guaranteed,
-    /// Each container has a limit of CPU.
+    /// Each container has a CPU limit.
     Limited,
-    /// Neither.
+    /// None of these.
     Loose,
 }
 
-/// The agent's `resources`, none where the pod's own bound it. `volumes_mib`: what its memory volumes may hold.
-pub(super) fn resources(pod: &Value, volumes_mib: u32, asked: &AgentResources) -> Option<Value> {
+/// The agent's `resources`; `None` if the pod itself has resources. `volumes_mib`: the size limit of its memory volumes.
+pub(super) fn resources(pod: &Value, volumes_mib: u32, requested: &AgentResources) -> Option<Value> {
     let memory = |own: u32| format!("{}Mi", own.saturating_add(volumes_mib));
-    let limit = memory(asked.memory_limit_mib);
-    let requests = json!({ "cpu": asked.cpu.to_string(), "memory": memory(asked.memory_mib) });
-    let all = json!({ "cpu": asked.cpu_limit.to_string(), "memory": limit });
+    let limit = memory(requested.memory_limit_mib);
+    let requests = json!({ "cpu": requested.cpu.to_string(), "memory": memory(requested.memory_mib) });
+    let all = json!({ "cpu": requested.cpu_limit.to_string(), "memory": limit });
     match bounds(pod) {
         Bounds::Pod => None,
         Bounds::Guaranteed => Some(json!({ "requests": all, "limits": all })),
@@ -118,7 +119,7 @@ fn bounds(pod: &Value) -> Bounds {
     let all = ["/spec/initContainers", "/spec/containers"].into_iter().flat_map(|at| list(pod, at));
     let own: Vec<&Value> = all.filter(|container| name(container) != AGENT).collect();
     let has = |container: &Value, limit: &str| container.pointer(limit).is_some();
-    // A request that is absent is its limit. The API server has brought quantities into one form before it asks us.
+    // A missing request equals the limit. The API server has normalized quantities before the webhook is called.
     let is_firm = |container: &Value, limit: &str, request: &str| {
         has(container, limit)
             && container.pointer(request).is_none_or(|request| Some(request) == container.pointer(limit))
@@ -137,7 +138,7 @@ mod tests {
     use super::{AgentResources, MilliCpu, resources};
     use serde_json::{Value, json};
 
-    /// Of a pod with these containers' resources, the first one's an init container's.
+    /// The agent's resources in a pod whose containers have these resources; the first one is an init container.
     fn given(containers: &[Value]) -> Value {
         let containers: Vec<Value> = containers.iter().map(|each| json!({ "name": "c", "resources": each })).collect();
         let (init, rest) = containers.split_at(1);

@@ -1,8 +1,8 @@
-//! What whoever makes a pod should know: it is let through, and something of it is weaker than it looks.
+//! Warnings for the creator of an admitted pod whose credentials are less protected than it may seem.
 
 use serde_json::Value;
 
-use super::{arrived, decide::Wanted, shape::Shape, user::User};
+use super::{decide::InjectionRequest, existing_injection, injected_pod::InjectedPod, run_as::RunAs};
 
 // Kubernetes may cut a warning after 256 characters.
 
@@ -16,14 +16,14 @@ const SHARED_PROCESSES: &str = "countersign: shareProcessNamespace is true: thro
 const HOST_PROCESSES: &str = "countersign: hostPID is true: through /proc this pod's containers and the node's processes of \
     the same user can read each other's files and memory, identities too; leave it out";
 
-/// Of how many mounts with a part of an identity there is a warning: the API server passes on 4 KiB of warnings in all.
-const MOST_PARTS: usize = 16;
+/// The most `subPath` mounts that are warned about: the API server forwards 4 KiB of warnings in all.
+const MOST_SUB_PATH_WARNINGS: usize = 16;
 
-/// Warnings about the pod, and for `shape` in it.
-pub(super) fn warnings(pod: &Value, wanted: &Wanted, shape: &Shape, user: User) -> Vec<String> {
+/// Warnings about the pod and about its injection.
+pub(super) fn warnings(pod: &Value, request: &InjectionRequest, injected: &InjectedPod, run_as: RunAs) -> Vec<String> {
     let is_set = |pointer: &str| pod.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
     let mut warnings = Vec::new();
-    if user.readable_by_all() {
+    if run_as.readable_by_all() {
         warnings.push(READABLE_BY_ALL.to_owned());
     }
     if is_set("/spec/shareProcessNamespace") {
@@ -32,7 +32,7 @@ pub(super) fn warnings(pod: &Value, wanted: &Wanted, shape: &Shape, user: User) 
     if is_set("/spec/hostPID") {
         warnings.push(HOST_PROCESSES.to_owned());
     }
-    for (container, path) in arrived::parts(pod, wanted, shape).take(MOST_PARTS) {
+    for (container, path) in existing_injection::sub_path_mounts(pod, request, injected).take(MOST_SUB_PATH_WARNINGS) {
         warnings.push(format!(
             "countersign: container `{container}` mounts a part of its identity at {path}: a subPath never refreshes, and the \
              credential there expires; read it below /run/countersign, or link to it"

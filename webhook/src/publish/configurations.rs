@@ -1,4 +1,4 @@
-//! `caBundle` of both configurations: read, written where it differs, and nothing else of them touched.
+//! Reads `caBundle` of both webhook configurations and sets it where it differs. Nothing else in them is changed.
 
 use futures::{Stream, stream};
 use k8s_openapi::{
@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{CONFIGURATION, FIELD_MANAGER, PublishError, touched};
+use super::{CONFIGURATION, FIELD_MANAGER, PublishError, changes_of};
 
 const MUTATING: &str = "MutatingWebhookConfiguration";
 const VALIDATING: &str = "ValidatingWebhookConfiguration";
@@ -29,10 +29,10 @@ pub(super) struct Observed {
     validating: Found,
 }
 
-/// What is of interest in a configuration.
+/// The part of a configuration that is read.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Found {
-    /// The version that a write is about.
+    /// The resourceVersion that a write refers to.
     version: Option<String>,
     /// Name and `caBundle` of each entry.
     entries: Vec<(String, Option<ByteString>)>,
@@ -46,7 +46,7 @@ impl Configurations {
     pub(super) fn changes(&self) -> impl Stream<Item = ()> + Send + Unpin + 'static {
         let mutating = Api::<PartialObjectMeta<MutatingWebhookConfiguration>>::all(self.client.clone());
         let validating = Api::<PartialObjectMeta<ValidatingWebhookConfiguration>>::all(self.client.clone());
-        stream::select(touched(mutating, CONFIGURATION), touched(validating, CONFIGURATION))
+        stream::select(changes_of(mutating, CONFIGURATION), changes_of(validating, CONFIGURATION))
     }
 
     pub(super) async fn observe(&self) -> Result<Observed, PublishError> {
@@ -58,7 +58,7 @@ impl Configurations {
         Ok(Observed { mutating: mutating.into(), validating: validating.into() })
     }
 
-    /// Sets `caBundle` where it differs; says whether it did anywhere.
+    /// Sets `caBundle` where it differs; returns whether anything was written.
     pub(super) async fn set(&self, observed: &Observed, bundle: &ByteString) -> Result<bool, PublishError> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let mutating = patch(MUTATING, &observed.mutating, bundle);
@@ -84,7 +84,7 @@ fn written(
     match result.map(Into::into) {
         Ok(now) if in_place(&now, bundle) => Ok(()),
         Ok(_) => Err(PublishError::NotInPlace(kind)),
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(PublishError::Raced(kind)),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(PublishError::Conflict(kind)),
         Err(source) => Err(PublishError::Api { what, source }),
     }
 }
@@ -93,7 +93,7 @@ fn in_place(found: &Found, bundle: &ByteString) -> bool {
     found.entries.iter().all(|(_, found)| found.as_ref() == Some(bundle))
 }
 
-/// What sets `caBundle` of the version that was read, and nothing else; none if it is in place.
+/// A patch that sets only `caBundle`, of the version that was read; `None` if it is in place.
 fn patch(kind: &str, found: &Found, bundle: &ByteString) -> Option<Value> {
     if in_place(found, bundle) {
         return None;

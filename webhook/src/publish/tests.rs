@@ -12,16 +12,17 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECRETS: &str = "/api/v1/namespaces/countersign-system/secrets";
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 
-/// What another replica writes.
+/// A write by another replica.
 type Write = fn(&mut Stored);
 
-/// An API server of the four objects: by path, each with the version at which it was written, and the writes in their order.
+/// A fake API server with the four objects: each by its path, with the version at which it was written, and the writes in
+/// order.
 #[derive(Default)]
 struct Stored {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
     version: u64,
-    /// What is done once, after this object was read: another replica's write.
+    /// A write by another replica, done once after this object was read.
     meanwhile: Option<(String, Write)>,
 }
 
@@ -68,7 +69,7 @@ impl Stored {
 struct Server(Arc<Mutex<Stored>>);
 
 impl Server {
-    /// With both configurations as they are applied, and nothing else.
+    /// With both configurations as applied from the manifests, and nothing else.
     fn new() -> Self {
         let mut stored = Stored::default();
         for (plural, entries) in [("mutatingwebhookconfigurations", 2), ("validatingwebhookconfigurations", 1)] {
@@ -83,11 +84,11 @@ impl Server {
         Self(Arc::new(Mutex::new(stored)))
     }
 
-    fn stored<T>(&self, look: impl FnOnce(&mut Stored) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn stored<T>(&self, access: impl FnOnce(&mut Stored) -> T) -> T {
+        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn publisher(&self, lives: Lives) -> Publisher {
+    fn publisher(&self, periods: ValidityPeriods) -> Publisher {
         let stored = self.0.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let stored = stored.clone();
@@ -109,10 +110,10 @@ impl Server {
             }
         });
         let place = ("countersign-system", "countersign-webhook");
-        Publisher::new(Client::new(service, "countersign-system"), place, lives, PathBuf::new())
+        Publisher::new(Client::new(service, "countersign-system"), place, periods, PathBuf::new())
     }
 
-    /// What was written since the last time this was asked.
+    /// The writes since the last call.
     fn writes(&self) -> Vec<String> {
         self.stored(|stored| std::mem::take(&mut stored.writes))
     }
@@ -128,7 +129,7 @@ impl Server {
         serde_json::from_value(self.stored(|stored| stored.objects[&format!("{SECRETS}/{name}")].clone())).unwrap()
     }
 
-    /// Whether an API server accepts what the webhook serves.
+    /// Whether an API server accepts the stored serving certificate.
     fn is_trusted(&self, now: Timestamp) -> bool {
         let serving = ServingCertificate::stored(&self.secret(serving::SECRET)).unwrap();
         let served = CaState::default().served(&serving, now);
@@ -139,8 +140,8 @@ impl Server {
     }
 }
 
-fn lives() -> Lives {
-    Lives::new(DAY * 90, DAY * 30, HOUR * 2).unwrap()
+fn periods() -> ValidityPeriods {
+    ValidityPeriods::new(DAY * 90, DAY * 30, HOUR * 2).unwrap()
 }
 
 fn start() -> Timestamp {
@@ -157,18 +158,18 @@ const ALL: [&str; 4] = [
 #[tokio::test]
 async fn a_bundle_is_in_place_before_its_certificate_is_stored_and_what_is_in_place_is_not_written() {
     let server = Server::new();
-    let publisher = server.publisher(lives());
-    publisher.once(start()).await.unwrap();
+    let publisher = server.publisher(periods());
+    publisher.reconcile(start()).await.unwrap();
     assert_eq!(server.writes(), ALL);
     assert!(server.is_trusted(start()));
     assert_eq!(server.secret(SECRET).type_.as_deref(), Some(SECRET_TYPE));
     assert_eq!(server.secret(serving::SECRET).type_.as_deref(), Some(serving::TYPE));
 
-    // Another replica, or this one after a restart, takes over what is there.
-    assert_eq!(server.publisher(lives()).once(start() + HOUR).await.unwrap(), INTERVAL);
+    // Another replica, or this one after a restart, uses the existing objects.
+    assert_eq!(server.publisher(periods()).reconcile(start() + HOUR).await.unwrap(), INTERVAL);
     assert_eq!(server.writes(), [""; 0]);
     // At half its life the certificate is renewed, of the same CA.
-    publisher.once(start() + DAY * 15).await.unwrap();
+    publisher.reconcile(start() + DAY * 15).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
     assert!(server.is_trusted(start() + DAY * 40));
 }
@@ -176,8 +177,8 @@ async fn a_bundle_is_in_place_before_its_certificate_is_stored_and_what_is_in_pl
 #[tokio::test]
 async fn what_somebody_took_away_is_put_back() {
     let server = Server::new();
-    let publisher = server.publisher(lives());
-    publisher.once(start()).await.unwrap();
+    let publisher = server.publisher(periods());
+    publisher.reconcile(start()).await.unwrap();
     let bundle = server.bundle("mutatingwebhookconfigurations");
     let secret = |name| format!("{SECRETS}/{name}");
     let take = |change: &dyn Fn(&mut Stored)| {
@@ -191,13 +192,13 @@ async fn what_somebody_took_away_is_put_back() {
         cleared["webhooks"][0]["clientConfig"] = json!({});
         stored.write(&path, cleared);
     });
-    // The bundle was just written: API servers are given time before a certificate would be issued.
-    publisher.once(start() + HOUR).await.unwrap();
+    // The bundle was just written: API servers are given time before a certificate is issued.
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[2..3]);
     assert_eq!(server.bundle("validatingwebhookconfigurations"), bundle);
 
     take(&|stored| drop(stored.objects.remove(&secret(serving::SECRET))));
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
 
     take(&|stored| {
@@ -205,32 +206,32 @@ async fn what_somebody_took_away_is_put_back() {
         damaged["data"]["tls.key"] = json!("");
         stored.write(&secret(serving::SECRET), damaged);
     });
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
     assert_eq!(server.bundle("mutatingwebhookconfigurations"), bundle);
 
     take(&|stored| drop(stored.objects.remove(&secret(SECRET))));
-    publisher.once(start() + HOUR).await.unwrap();
+    publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL);
     assert_ne!(server.bundle("mutatingwebhookconfigurations"), bundle);
     assert!(server.is_trusted(start() + HOUR));
 }
 
-/// The CA of an earlier release, whose replicas each had a certificate of their own in memory.
+/// The CA of an earlier release, in which each replica had its own certificate in memory.
 #[tokio::test]
 async fn the_ca_of_an_earlier_release_is_taken_over() {
     let server = Server::new();
-    server.publisher(lives()).once(start()).await.unwrap();
+    server.publisher(periods()).reconcile(start()).await.unwrap();
     let bundle = server.bundle("mutatingwebhookconfigurations");
     server.stored(|stored| drop(stored.objects.remove(&format!("{SECRETS}/{}", serving::SECRET))));
     server.writes();
-    server.publisher(lives()).once(start() + HOUR).await.unwrap();
+    server.publisher(periods()).reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
     assert_eq!(server.bundle("mutatingwebhookconfigurations"), bundle);
     assert!(server.is_trusted(start() + HOUR));
 }
 
-/// Wherever another replica comes between, nothing is written over what it wrote. The CA's Secret is read last.
+/// Writes of another replica are never overwritten, whenever they happen. The CA's Secret is read last.
 #[tokio::test]
 async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
     const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/countersign";
@@ -241,18 +242,18 @@ async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
     ];
     for (what, at, write) in cases {
         let server = Server::new();
-        let publisher = server.publisher(lives());
-        publisher.once(start()).await.unwrap();
+        let publisher = server.publisher(periods());
+        publisher.reconcile(start()).await.unwrap();
         if what == "a configuration" {
             server
                 .stored(|stored| stored.objects.get_mut(MUTATING).unwrap()["webhooks"][0]["clientConfig"] = json!({}));
         }
         server.writes();
         server.stored(|stored| stored.meanwhile = Some((format!("{SECRETS}/{SECRET}"), write)));
-        let error = publisher.once(at).await.unwrap_err();
-        assert!(matches!(error, PublishError::Raced(_)), "{what}: {error}");
+        let error = publisher.reconcile(at).await.unwrap_err();
+        assert!(matches!(error, PublishError::Conflict(_)), "{what}: {error}");
         assert_eq!(server.writes(), [""; 0], "{what}");
-        publisher.once(at).await.unwrap();
+        publisher.reconcile(at).await.unwrap();
         assert!(server.is_trusted(at), "{what}");
     }
 }

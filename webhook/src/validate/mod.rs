@@ -1,7 +1,7 @@
-//! What one object alone proves wrong, beyond what its schema says. What depends on other objects is a condition, so that
-//! objects may be applied in any order.
+//! Validation of single objects beyond their schema. What depends on other objects is reported as a condition in the status, so
+//! that objects may be applied in any order.
 
-mod read;
+mod resource_projection;
 mod separation;
 mod trust_domain;
 mod workload_identity;
@@ -9,21 +9,21 @@ mod workload_identity;
 use std::{collections::HashSet, fmt::Display};
 
 use countersign_core::entitlement::AudiencePattern;
-pub(crate) use read::{RESOURCE, too_large};
+pub(crate) use resource_projection::{RESOURCE, too_large};
 
 pub use trust_domain::trust_domain;
 pub use workload_identity::workload_identity;
 
-/// What is wrong with an object, and what is perhaps not meant.
+/// Problems and warnings about an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Each names the field, what is wrong, and what to do. None: it is allowed.
+    /// Each names the field, the problem, and what to do. Empty: the object is allowed.
     pub problems: Vec<String>,
-    /// Shown to whoever applies it.
+    /// Shown to the user who applies it.
     pub warnings: Vec<String>,
 }
 
-/// Prefixes of audiences that cover more than is perhaps meant.
+/// Warns of audience prefixes that may cover more than intended.
 fn warn_of_open_prefixes(field: &str, audiences: &[(usize, AudiencePattern)], verdict: &mut Verdict) {
     for (index, audience) in audiences.iter().filter(|(_, audience)| !audience.ends_at_boundary()) {
         verdict.warnings.push(format!(

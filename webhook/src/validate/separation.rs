@@ -1,37 +1,37 @@
-//! Whether the grants of a TrustDomain keep namespaces apart. What is stored already is warned of and not refused, so that
-//! the rest of the object can be edited; the operator honours it and says so in the status.
+//! Checks that the grants of a TrustDomain separate namespaces. Stored grants that do not cause only a warning, so that the rest
+//! of the object can be edited; the operator honours them and reports them in the status.
 
 use countersign_core::entitlement::{GrantedPath, UnseparatedName, path_overlaps};
 use countersign_crds::Grant;
 
 use super::{Verdict, trust_domain::Patterns};
 
-/// How many overlaps of a kind are told.
-const TOLD: usize = 8;
+/// The most overlaps of each kind in messages.
+const MOST_OVERLAPS: usize = 8;
 
-/// Judges what the `grants` allow together. `patterns` are those of each grant that can be read, `stored` the grants of the
+/// Checks the `grants` against each other. `patterns` are the valid patterns of each grant, `stored` the grants of the
 /// object that is replaced.
 pub(super) fn separation(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
     dns_names(grants, patterns, stored, verdict);
     paths(grants, patterns, stored, verdict);
 }
 
-/// A DNS name for several namespaces has their name in it, or the grant says that they share it.
+/// A DNS name for several namespaces must contain their name, unless the grant is shared.
 fn dns_names(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
     let unshared = grants.iter().zip(patterns).enumerate().filter(|(_, (granted, _))| !granted.shared);
     for (grant, (granted, Patterns { dns_names, .. })) in unshared {
         let names = &granted.namespaces.match_names;
         for (index, pattern) in dns_names.iter().filter(|(_, pattern)| !pattern.keeps_namespaces_apart(names)) {
-            let told = UnseparatedName { grant, index: *index, pattern }.to_string();
+            let message = UnseparatedName { grant, index: *index, pattern }.to_string();
             let text = pattern.to_string();
             let is_stored = unshared_for(stored, granted).any(|stored| stored.dns_names.contains(&text));
-            if is_stored { &mut verdict.warnings } else { &mut verdict.problems }.push(told);
+            if is_stored { &mut verdict.warnings } else { &mut verdict.problems }.push(message);
         }
     }
 }
 
-/// Whether two namespaces can claim the same path. What a pair of patterns allows follows from their texts and namespaces
-/// alone, so that one of which both are stored already is nothing new.
+/// Checks that no two namespaces can claim the same path. Whether two patterns overlap depends only on their texts and
+/// namespaces, so a pair that is stored already is not new.
 fn paths(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
     let mut paths = Vec::new();
     let mut kinds = Vec::new();
@@ -48,9 +48,9 @@ fn paths(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mu
         }
     }
     let pair = |one: usize, other: usize| Some((*kinds.get(one)?, *kinds.get(other)?));
-    // The operator knows the cluster's name, and tells of overlaps that come by it in the status.
+    // Overlaps that depend on the cluster's name, which only the operator knows, are reported in the status.
     let overlaps = |which: fn((Kind, Kind)) -> bool| {
-        path_overlaps(&paths, "", move |one, other| pair(one, other).is_some_and(which)).take(TOLD)
+        path_overlaps(&paths, "", move |one, other| pair(one, other).is_some_and(which)).take(MOST_OVERLAPS)
     };
     let refused = overlaps(|pair| matches!(pair, (Kind::New, Kind::New | Kind::Stored) | (Kind::Stored, Kind::New)));
     verdict.problems.extend(refused.map(|overlap| overlap.to_string()));
@@ -66,10 +66,10 @@ fn paths(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mu
     }));
 }
 
-/// What a path pattern is to the check of separation.
+/// The kind of a path pattern in the check of separation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Its grant says that namespaces share it.
+    /// Its grant is shared by namespaces.
     Shared,
     /// It is in the stored object for the same namespaces.
     Stored,
@@ -87,7 +87,7 @@ mod tests {
 
     use super::super::{Verdict, trust_domain};
 
-    /// A TrustDomain of these grants, each a selector of namespaces, paths, and what else it says.
+    /// A TrustDomain with these grants: a selector of namespaces, paths, and further fields.
     fn domain(grants: &[(Value, &[&str], Value)]) -> Value {
         let grant = |(namespaces, paths, more): &(Value, &[&str], Value)| {
             let mut grant = json!({ "namespaces": namespaces, "paths": paths });
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(found.problems.len(), 5);
     }
 
-    // No outage on upgrade: what was stored before this was checked stays, until somebody changes it.
+    // An upgrade causes no outage: grants that were stored before this check stay until they are changed.
     #[test]
     fn stored_grants_that_overlap_do_not_hinder_other_edits() {
         let stored =
@@ -177,7 +177,7 @@ mod tests {
         );
         assert_eq!(found.warnings.len(), 2);
 
-        // Another pattern, other namespaces, no longer shared: that is a change.
+        // Another pattern, other namespaces, or no longer shared: that is a change.
         for changed in [
             (labelled(), &["/ns/{namespace}/sa/**"][..], json!({})),
             (json!({ "matchLabels": { "team": "bank" } }), BELOW_NS, json!({})),
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(created(&[(labelled(), BELOW_NS, json!({})), apart.clone(), apart]), Verdict::default());
     }
 
-    // A TrustDomain of the greatest size is judged, and not everything about it is told.
+    // A TrustDomain of maximum size is checked, and not all its problems are listed.
     #[test]
     fn a_few_of_many_overlaps_are_told() {
         let texts: Vec<_> = (0..20)

@@ -1,4 +1,4 @@
-//! TrustDomain.
+//! Validation of a TrustDomain.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::{Verdict, separation::separation, warn_of_open_prefixes};
 
-/// The shortest life of an SVID.
-pub(super) const SHORTEST: Duration = Duration::from_secs(10);
+/// The shortest lifetime of an SVID.
+pub(super) const SHORTEST_SVID_TTL: Duration = Duration::from_secs(10);
 
-/// Judges the raw JSON of a TrustDomain. `stored` is what it replaces, null on creation: a grant which is there already and
-/// would be refused today is warned of, so that the rest of the object can be edited.
+/// Validates the raw JSON of a TrustDomain. `stored` is the object that it replaces, null on creation: a stored grant that
+/// would be refused today causes a warning, so that the rest of the object can be edited.
 #[must_use]
 pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
     let object = match TrustDomain::deserialize(object) {
@@ -29,7 +29,7 @@ pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
         verdict.problems.push(format!("spec.trustDomain (or the object's name): {error}"));
     }
     match &object.spec.authority {
-        Some(authority) => lives(authority, &mut verdict),
+        Some(authority) => lifetimes(authority, &mut verdict),
         None => verdict.problems.push("spec.authority: it must be given; `{}` takes every default".to_owned()),
     }
     let stored = TrustDomain::deserialize(stored).map(|stored| stored.spec.grants).unwrap_or_default();
@@ -46,13 +46,13 @@ pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
     verdict
 }
 
-fn lives(authority: &Authority, verdict: &mut Verdict) {
-    let lives = [
+fn lifetimes(authority: &Authority, verdict: &mut Verdict) {
+    let lifetimes = [
         ("x509", authority.x509.svid_ttl, authority.x509.longest_svid_life()),
         ("jwt", authority.jwt.svid_ttl, authority.jwt.longest_svid_life()),
     ];
-    for (kind, usual, longest) in lives {
-        if usual.duration() < SHORTEST {
+    for (kind, usual, longest) in lifetimes {
+        if usual.duration() < SHORTEST_SVID_TTL {
             verdict.problems.push(format!("spec.authority.{kind}.svidTTL: it is {usual}; an SVID lives at least 10s"));
         }
         if longest < usual {
@@ -72,7 +72,7 @@ fn lives(authority: &Authority, verdict: &mut Verdict) {
     }
 }
 
-/// The patterns of a grant that can be read, with their positions.
+/// The valid patterns of a grant, with their positions.
 pub(super) struct Patterns {
     pub(super) paths: Vec<(usize, PathPattern)>,
     pub(super) dns_names: Vec<(usize, NamePattern)>,
@@ -142,7 +142,7 @@ mod tests {
         );
     }
 
-    // R32: no id can have two owners unless the trust domain's owner says so.
+    // R32: no id can have two owners, unless the owner of the trust domain allows it.
     #[test]
     fn a_pattern_without_a_namespace_needs_shared() {
         let open = json!({ "paths": ["/ns/{namespace}/a", "/all/*"] });

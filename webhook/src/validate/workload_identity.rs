@@ -1,4 +1,4 @@
-//! WorkloadIdentity.
+//! Validation of a WorkloadIdentity.
 
 use countersign_core::{
     entitlement::{AudiencePattern, NameTemplate, PathTemplate, Placeholder},
@@ -8,9 +8,9 @@ use countersign_crds::WorkloadIdentity;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Verdict, trust_domain::SHORTEST, warn_of_open_prefixes};
+use super::{Verdict, trust_domain::SHORTEST_SVID_TTL, warn_of_open_prefixes};
 
-/// Judges the raw JSON of a WorkloadIdentity.
+/// Validates the raw JSON of a WorkloadIdentity.
 #[must_use]
 pub fn workload_identity(object: &Value) -> Verdict {
     let object = match WorkloadIdentity::deserialize(object) {
@@ -34,7 +34,7 @@ pub fn workload_identity(object: &Value) -> Verdict {
     warn_of_open_prefixes("spec.jwt.audiences", &audiences, &mut verdict);
     verdict.parse("spec.federatesWith", &spec.federates_with, str::parse::<Name>);
     for (kind, ttl) in [("x509", x509.ttl), ("jwt", jwt.ttl)] {
-        if let Some(ttl) = ttl.filter(|ttl| ttl.duration() < SHORTEST) {
+        if let Some(ttl) = ttl.filter(|ttl| ttl.duration() < SHORTEST_SVID_TTL) {
             verdict.problems.push(format!("spec.{kind}.ttl: it is {ttl}; an SVID lives at least 10s"));
         }
     }

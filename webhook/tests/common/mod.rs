@@ -4,7 +4,7 @@
 use countersign_webhook::{
     admission::{self, Answer},
     control_plane::Settings,
-    inject::{AgentOptions, AgentResources, Asked, Outcome, PullPolicy, Refusal, inject},
+    inject::{AgentOptions, AgentResources, Outcome, PullPolicy, Refusal, Trigger, inject},
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// A pod as it arrives: with what the API server and the ServiceAccount plugin have added by then.
+/// A pod as received: with what the API server and the ServiceAccount plugin have added by then.
 pub(crate) fn pod() -> Value {
     json!({
         "apiVersion": "v1",
@@ -50,7 +50,7 @@ pub(crate) fn container(name: &str) -> Value {
 }
 
 pub(crate) fn outcome(pod: &Value) -> Result<Outcome, Refusal> {
-    inject(pod, Asked::ByNamespace, &options(), &settings())
+    inject(pod, Trigger::NamespaceLabel, &options(), &settings())
 }
 
 /// An AdmissionReview of the pod, as bytes.
@@ -61,10 +61,10 @@ pub(crate) fn review(pod: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What is answered to a review of the pod, of which only a part is read.
+/// The answer to a review of the pod, of which only a part is read.
 pub(crate) fn answer(pod: &Value) -> Answer {
     let review = review(pod);
-    admission::mutate(&admission::read(&review).unwrap(), Asked::ByNamespace, &options(), Some(&settings()))
+    admission::mutate(&admission::read(&review).unwrap(), Trigger::NamespaceLabel, &options(), Some(&settings()))
 }
 
 pub(crate) fn patch(pod: &Value) -> Vec<Value> {
@@ -85,7 +85,7 @@ pub(crate) fn injected(pod: &Value) -> Value {
     apply(pod, &patch(pod))
 }
 
-/// What the API server's defaults and other mutators do to a container between two calls.
+/// Applies what the API server's defaults and other mutators add to a container between two calls.
 pub(crate) fn with_defaults(mut pod: Value) -> Value {
     for list in ["initContainers", "containers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {

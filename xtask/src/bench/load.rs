@@ -1,4 +1,4 @@
-//! The load driver on an API server of its own: started, filled, measured, ended.
+//! Runs the load driver on its own API server: start, fill, measure, stop.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use crate::sh::{Run as _, cmd};
 /// The cluster's name.
 const NAME: &str = "load";
 
-/// How much the API server is filled with.
+/// The size of the dataset.
 #[derive(Debug, clap::Args)]
 pub(super) struct Size {
     #[arg(long, default_value_t = 100_000, requires = "load")]
@@ -21,28 +21,28 @@ pub(super) struct Size {
     identities: usize,
     #[arg(long, default_value_t = 1_000, requires = "load")]
     nodes: usize,
-    /// How many agents connect.
+    /// The number of connected agents.
     #[arg(long, default_value_t = 10_000, requires = "load")]
     agents: usize,
 }
 
-/// How many WorkloadIdentities a crowded namespace has.
+/// The number of WorkloadIdentities of the crowded namespace.
 const CROWD: usize = 20_000;
 
-/// Measures the operator under load; returns what the driver printed.
+/// Measures the operator under load; returns the output of the load driver.
 pub(super) fn run(root: &Path, size: &Size) -> Result<String> {
     let arguments =
         [("pods", size.pods), ("identities", size.identities), ("nodes", size.nodes), ("agents", size.agents)];
     drive(root, &arguments.map(|(name, count)| format!("--{name}={count}")))
 }
 
-/// Measures what a crowded namespace costs a pod elsewhere; returns what the driver printed.
+/// Measures the cost of a crowded namespace to a pod of another; returns the output of the load driver.
 pub(super) fn crowd(root: &Path) -> Result<String> {
     drive(root, &[format!("--crowd={CROWD}")])
 }
 
 fn drive(root: &Path, arguments: &[String]) -> Result<String> {
-    // The operator as it is in its image: with that allocator, and that C library.
+    // The operator as in its image: with the same allocator and C library.
     let programs = ["countersign-operator", "countersign-load"];
     let built = images::build_static(root, &programs.map(|program| (program, program)), Build::Release)?;
     cluster::down_own(root, NAME)?;

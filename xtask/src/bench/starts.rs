@@ -1,4 +1,4 @@
-//! Starts of pods with the agent and without, on a cluster of its own: started, measured, ended.
+//! Measures pod starts with and without the agent on its own cluster: start, measure, stop.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ const NAME: &str = "bench";
 
 const PROGRAM: &str = "countersign-e2e-starts";
 
-/// Returns what the program printed.
+/// Measures pod starts; returns the output of the program.
 pub(super) fn run(root: &Path) -> Result<String> {
     if cluster::is_given(root) {
         bail!("KUBECONFIG is set: starts are timed by this machine's clock, on a cluster of its own; unset it");

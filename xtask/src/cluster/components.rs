@@ -1,8 +1,7 @@
 //! The components of a cluster and their command lines.
 
-use serde::{Deserialize, Serialize};
-
 use super::layout::Layout;
+use super::state::Extent;
 
 /// A program of `target/cluster/bin` that runs as long as the cluster.
 #[derive(Debug, Clone)]
@@ -18,17 +17,7 @@ const GATES: &str =
 /// The issuer of service account tokens.
 const ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// How much of a cluster is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) enum Extent {
-    /// A node on which pods run.
-    #[default]
-    Whole,
-    /// etcd and the API server: what is stored stays as it is, since no controller and no kubelet acts on it.
-    ApiServer,
-}
-
-/// What the rest waits for: etcd, the API server, and containerd, which takes as long to start.
+/// The components that others depend on: etcd, the API server, and containerd, which takes as long to start.
 pub(super) fn storage_and_api(layout: &Layout, extent: Extent) -> Vec<Component> {
     let mut components = vec![etcd(), api_server(layout, extent)];
     if extent == Extent::Whole {
@@ -37,7 +26,7 @@ pub(super) fn storage_and_api(layout: &Layout, extent: Extent) -> Vec<Component>
     components
 }
 
-/// What needs the API server.
+/// The components that need the API server.
 pub(super) fn the_rest(layout: &Layout, extent: Extent) -> Vec<Component> {
     match extent {
         Extent::Whole => {
@@ -47,7 +36,7 @@ pub(super) fn the_rest(layout: &Layout, extent: Extent) -> Vec<Component> {
     }
 }
 
-/// Without fsync: the data need not outlive the machine. With room for a hundred thousand pods and their past.
+/// Without fsync: the data need not survive the machine. The quota is enough for a hundred thousand pods and their history.
 fn etcd() -> Component {
     let args = [
         "--data-dir=/var/lib/etcd",
@@ -95,7 +84,7 @@ fn api_server(layout: &Layout, extent: Extent) -> Component {
         format!("--audit-policy-file={config}/{audit}"),
         "--audit-log-path=/var/log/audit.log".to_owned(),
         "--audit-log-maxsize=200".to_owned(),
-        // What was put aside is searched too: a run of all tests must not lose its beginning.
+        // Rotated files are searched too, so none of a test run may be deleted.
         "--audit-log-maxbackup=10".to_owned(),
         GATES.to_owned(),
         "--runtime-config=certificates.k8s.io/v1beta1/podcertificaterequests=true,\
@@ -110,7 +99,7 @@ fn containerd(layout: &Layout) -> Component {
     Component { name: "containerd", args }
 }
 
-/// With the rates raised, or a namespace's default service account appears seconds late.
+/// With raised rates; otherwise the default service account of a namespace appears seconds late.
 fn controller_manager(layout: &Layout) -> Component {
     let (pki, config) = (layout.pki(), layout.config());
     let (pki, config) = (pki.display(), config.display());

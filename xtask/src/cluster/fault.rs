@@ -1,5 +1,5 @@
-//! The hand on a cluster of our own that breaks it: ends, pauses and holds components, signals containers, enters the node's
-//! network. What it does, and for how long, is decided by `crate::fault`.
+//! Operations on a cluster of our own that break it: they end, pause and hold components, signal containers, and enter the
+//! node's network. `crate::fault` decides what is broken and for how long.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,26 +10,27 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::layout::{self, Layout, State};
+use super::layout::{self, Layout};
 use super::own;
+use super::state::State;
 use crate::sh::wait_for;
 
-/// What of a cluster can be broken.
+/// The components that can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Component {
-    /// The store.
+    /// The store of the API server.
     Etcd,
     /// The API server.
     KubeApiserver,
     /// The node's agent.
     Kubelet,
-    /// What makes pods of Deployments.
+    /// Creates the pods of Deployments.
     KubeControllerManager,
-    /// What gives pods their node.
+    /// Assigns pods to nodes.
     KubeScheduler,
 }
 
-/// The node of a cluster that runs.
+/// The node of a running cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     layout: Layout,
@@ -50,7 +51,7 @@ impl Component {
 }
 
 impl Node {
-    /// The node of our own cluster of this name, which must be up.
+    /// Finds the node of our own cluster of this name, which must be running.
     pub(crate) fn find(root: &Path, name: &str) -> Result<Self> {
         layout::check_name(name)?;
         let layout = own::running(root, name).with_context(|| {
@@ -75,14 +76,14 @@ impl Node {
         self.layout.pki().join(file)
     }
 
-    /// Ends a component, and lets it not be started again until [`Self::release`], which is due also after an error.
+    /// Ends a component and prevents its restart until [`Self::release`], which must be called even after an error.
     pub(crate) fn hold(&self, component: Component) -> Result<()> {
         let marker = self.layout.held(component.name());
         if let Some(dir) = marker.parent() {
             fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
         fs::write(&marker, "").with_context(|| format!("writing {}", marker.display()))?;
-        // The node may have been about to start it: it is gone when it is not seen twice in a row.
+        // The node may have been about to start it: it has ended once it is absent twice in a row.
         let mut absent = 0;
         wait_for(&format!("{} has ended", component.name()), Duration::from_secs(10), || {
             let processes = self.processes(component);
@@ -92,7 +93,7 @@ impl Node {
         })
     }
 
-    /// Ends a component without warning, and waits until the node has started it again and the cluster's API is ready.
+    /// Kills a component, and waits until the node has restarted it and the cluster's API is ready.
     pub(crate) fn end(&self, component: Component) -> Result<()> {
         let before = self.running(component)?;
         signal(&before, Signal::SIGKILL)?;
@@ -103,7 +104,7 @@ impl Node {
         self.release(component)
     }
 
-    /// Has a held component started again, and waits until the cluster's API is ready.
+    /// Allows a held component to restart, and waits until the cluster's API is ready.
     pub(crate) fn release(&self, component: Component) -> Result<()> {
         let marker = self.layout.held(component.name());
         if marker.exists() {
@@ -120,7 +121,7 @@ impl Node {
         own::kubectl(&self.layout).wait_for_api(Duration::from_secs(120))
     }
 
-    /// The processes of a component that must run.
+    /// The processes of a component; an error if there are none.
     pub(crate) fn running(&self, component: Component) -> Result<Vec<u32>> {
         let all = self.processes(component);
         if all.is_empty() {
@@ -134,7 +135,7 @@ impl Node {
         child_processes(self.init).into_iter().filter(|pid| program(*pid) == name).collect()
     }
 
-    /// The processes of a container, by the id that its pod's status names.
+    /// The processes of a container, by the id in its pod's status.
     pub(crate) fn processes_of_container(&self, id: &str) -> Result<Vec<u32>> {
         let id = id.trim_start_matches("containerd://");
         if id.len() < 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -152,7 +153,7 @@ impl Node {
         Ok(all)
     }
 
-    /// Enters the node's network with this thread, and those that it starts from now on.
+    /// Moves this thread, and threads that it starts later, into the node's network namespace.
     pub(crate) fn enter_network(&self) -> Result<()> {
         let path = format!("/proc/{}/ns/net", self.init);
         let namespace = File::open(&path).with_context(|| format!("opening {path}"))?;
@@ -160,7 +161,7 @@ impl Node {
     }
 }
 
-/// Sends a signal to processes; those that have ended are passed over.
+/// Sends a signal to processes; those that have ended are ignored.
 pub(crate) fn signal(processes: &[u32], signal: Signal) -> Result<()> {
     for &process in processes {
         match kill(Pid::from_raw(i32::try_from(process)?), signal) {
@@ -176,7 +177,7 @@ fn all_processes() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Those whose parent is `parent` (field 4 of `/proc/PID/stat`).
+/// Processes whose parent is `parent` (field 4 of `/proc/PID/stat`).
 fn child_processes(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -203,7 +204,7 @@ mod tests {
         let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let found = child_processes(std::process::id());
         assert!(found.contains(&child.id()));
-        // Between fork and exec it bears the parent's command line.
+        // Between fork and exec it has the parent's command line.
         wait_for("it is itself", Duration::from_secs(5), || Ok((program(child.id()) == "sleep").then_some(())))
             .unwrap();
         signal(&[child.id()], Signal::SIGKILL).unwrap();

@@ -1,4 +1,4 @@
-//! What a cluster leaves on the machine while it runs, and takes with it: a bridge shared by all clusters, a link, two
+//! Resources on the machine while a cluster runs, removed when it ends: a bridge shared by all clusters, a link, two
 //! routes, and cgroups.
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::sh::{Run as _, cmd, wait_for};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// The lowest number that no cluster on this machine has.
+/// The lowest number that no cluster on this machine uses.
 pub(super) fn free_number() -> Result<u8> {
     match (1..=MAX_NUMBER).find(|number| !link_exists(&link(*number))) {
         Some(number) => Ok(number),
@@ -22,7 +22,7 @@ pub(super) fn free_number() -> Result<u8> {
     }
 }
 
-/// The bridge is left without masquerade or forwarding: nodes reach each other and the machine, and nothing beyond.
+/// The bridge has no masquerading or forwarding: nodes reach each other and the machine, and nothing else.
 pub(super) fn make_bridge() -> Result<()> {
     if !link_exists(BRIDGE) {
         ip(&["link", "add", BRIDGE, "type", "bridge"])?;
@@ -31,7 +31,7 @@ pub(super) fn make_bridge() -> Result<()> {
     ip(&["link", "set", BRIDGE, "up"])
 }
 
-/// Gives the namespaces of `init` their `eth0`, and the machine its way to the cluster's pods and services.
+/// Creates `eth0` in the namespaces of `init`, and the machine's routes to the cluster's pods and services.
 pub(super) fn connect(layout: &Layout, init: u32) -> Result<()> {
     let (link, init) = (layout.link(), init.to_string());
     ip(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &init])?;
@@ -48,14 +48,14 @@ pub(super) fn disconnect(layout: &Layout) -> Result<()> {
         cmd("ip", ["route", "del", &range, "via", &layout.node_ip()]).succeeds();
     }
     if link_exists(&layout.link()) {
-        // It may go by itself at this moment, with the namespace of its other end.
+        // It may be deleted at this moment, with the namespace of its other end.
         cmd("ip", ["link", "del", &layout.link()]).succeeds();
     }
     let limit = Duration::from_secs(10);
     wait_for("the cluster's link is gone", limit, || Ok((!link_exists(&layout.link())).then_some(())))
 }
 
-/// Removes the bridge with the last cluster.
+/// Removes the bridge after the last cluster.
 pub(super) fn remove_unused_bridge() -> Result<()> {
     match unused_bridge() {
         Some(bridge) => ip(&["link", "del", bridge]),
@@ -63,7 +63,7 @@ pub(super) fn remove_unused_bridge() -> Result<()> {
     }
 }
 
-/// Makes the cgroup below which the kubelet makes its own: in each hierarchy of version 1, or in the one of version 2.
+/// Creates the parent of the kubelet's cgroups: in each hierarchy of version 1, or in the one of version 2.
 pub(super) fn make_cgroups(name: &str) -> Result<()> {
     let hierarchies = hierarchies()?;
     for hierarchy in &hierarchies {
@@ -73,7 +73,7 @@ pub(super) fn make_cgroups(name: &str) -> Result<()> {
     if is_v2() {
         return Ok(());
     }
-    // A cpuset of version 1 is born empty, and nothing can run in it.
+    // A new cpuset of version 1 is empty, and no process can run in it.
     let cpuset = Path::new(CGROUPS).join("cpuset");
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = cpuset.join(name).join(file);
@@ -84,7 +84,7 @@ pub(super) fn make_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the cgroup and all below it, which takes a moment after the last process.
+/// Removes the cgroup and everything below it, which is possible shortly after the last process has ended.
 pub(super) fn remove_cgroups(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let dir = hierarchy.join(name);
@@ -96,7 +96,7 @@ pub(super) fn remove_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Folders only, leaves first: a cgroup's files cannot be removed and go with it.
+/// Removes only folders, leaves first: files of a cgroup cannot be removed and disappear with it.
 fn remove_tree(dir: &Path) -> std::io::Result<()> {
     if !dir.is_dir() {
         return Ok(());
@@ -110,17 +110,17 @@ fn remove_tree(dir: &Path) -> std::io::Result<()> {
     fs::remove_dir(dir)
 }
 
-/// The cgroups of this name, in whatever hierarchy.
+/// The cgroups of this name in all hierarchies.
 pub(super) fn cgroups(name: &str) -> Result<Vec<PathBuf>> {
     Ok(hierarchies()?.into_iter().map(|hierarchy| hierarchy.join(name)).filter(|dir| dir.exists()).collect())
 }
 
-/// The number by which the kernel knows a link, which no later one of its name has; none when there is no link.
+/// The kernel's index of a link, which a later link of the same name does not have; `None` if there is no link.
 pub(super) fn link_index(name: &str) -> Option<u32> {
     fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?.trim().parse().ok()
 }
 
-/// The bridge, where it joins no cluster any more.
+/// The bridge, if it connects no cluster any more.
 pub(super) fn unused_bridge() -> Option<&'static str> {
     let used = (1..=MAX_NUMBER).any(|number| link_exists(&link(number)));
     (link_exists(BRIDGE) && !used).then_some(BRIDGE)

@@ -1,22 +1,19 @@
-//! Where a cluster is: its addresses, which follow from its number, and its folders, which follow from its name.
+//! Addresses of a cluster, derived from its number, and its folders, derived from its name.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, bail};
 
-use super::components::Extent;
 use crate::build;
 
-/// The bridge on the machine that joins the nodes of all clusters, and the machine's address on it.
+/// The bridge on the machine that connects the nodes of all clusters, and the machine's address on it.
 pub(super) const BRIDGE: &str = "countersign";
 pub(super) const HOST_IP: &str = "10.99.0.1";
 
-/// Clusters have numbers from 1 to this.
+/// The highest number of a cluster; the lowest is 1.
 pub(super) const MAX_NUMBER: u8 = 9;
 
-/// A cluster's name and number, and all that follows from them.
+/// A cluster's name and number, from which everything else is derived.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(super) root: PathBuf,
@@ -50,12 +47,12 @@ impl Layout {
         link(self.number)
     }
 
-    /// The cgroup below which the cluster's pods are, relative to the hierarchy's mount.
+    /// The parent cgroup of the cluster's pods, relative to the hierarchy's mount.
     pub(super) fn cgroup(&self) -> String {
         cgroup(&self.name)
     }
 
-    /// All that the cluster keeps.
+    /// The folder with all files of the cluster.
     pub(super) fn dir(&self) -> PathBuf {
         dir(&self.root, &self.name)
     }
@@ -76,17 +73,17 @@ impl Layout {
         self.dir().join("lib")
     }
 
-    /// The administrator's.
+    /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir().join("kubeconfig")
     }
 
-    /// Who asked the API server for what, a JSON object a line.
+    /// The API server's audit log, one JSON object a line.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.log().join("audit.log")
     }
 
-    /// While this file is there, the component of that name is not started again when it ends.
+    /// While this file exists, the component is not restarted when it ends.
     pub(super) fn held(&self, component: &str) -> PathBuf {
         self.dir().join("held").join(component)
     }
@@ -112,12 +109,12 @@ pub(super) fn cgroup(name: &str) -> String {
     format!("countersign-{name}")
 }
 
-/// The folder of a cluster by its name.
+/// The folder of the cluster of this name.
 pub(super) fn dir(root: &Path, name: &str) -> PathBuf {
     root.join("target/cluster").join(name)
 }
 
-/// A name is a host name's label, and not that of the folder with the programs.
+/// A name must be a host name label, and differ from the folder of the programs.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let label = !name.is_empty()
         && name.len() <= 40
@@ -130,69 +127,9 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is written down about a cluster under way: enough to tell whether it still is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct State {
-    pub(super) number: u8,
-    /// Pid 1 of the cluster's namespaces, as the machine sees it.
-    pub(super) init: u32,
-    /// When it was started, in clock ticks after boot: tells it from another process of the same id.
-    pub(super) started: u64,
-    /// Of the machine's boot.
-    pub(super) boot: String,
-    /// How much of it was started.
-    #[serde(default)]
-    pub(super) extent: Extent,
-}
-
-impl State {
-    /// What is written down, if anything.
-    pub(super) fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join("state.json")).ok()?).ok()
-    }
-
-    /// Of a process that runs now.
-    pub(super) fn of(number: u8, init: u32, extent: Extent) -> Result<Self> {
-        let started = start_time(init).with_context(|| format!("the cluster's init ({init}) has ended"))?;
-        Ok(Self { number, init, started, boot: boot_id()?, extent })
-    }
-
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        fs::write(dir.join("state.json"), serde_json::to_vec(self)?).context("writing the cluster's state.json")
-    }
-
-    /// Whether that very process still runs.
-    pub(super) fn is_alive(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot) && start_time(self.init) == Some(self.started)
-    }
-}
-
-fn boot_id() -> Result<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot's id")?;
-    Ok(id.trim().to_owned())
-}
-
-/// Field 22 of `/proc/PID/stat` (proc(5)); none when there is no such process, or it is a zombie.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, the name, may hold spaces and brackets.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    (state != "Z").then(|| fields.nth(18)?.parse().ok())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_told_from_a_later_one_of_the_same_id() {
-        let me = State::of(1, std::process::id(), Extent::Whole).unwrap();
-        assert!(me.is_alive());
-        assert!(!State { started: me.started + 1, ..me.clone() }.is_alive());
-        assert!(!State { boot: "another".to_owned(), ..me }.is_alive());
-    }
 
     #[test]
     fn clusters_share_no_address_and_no_folder() {

@@ -1,20 +1,21 @@
-//! The cluster that everything runs on, one of three:
-//! - the one that `KUBECONFIG` names, unless it names one that we made: `up` says how to reach that with `kubectl`, and what is
-//!   called afterwards in the same shell must still know it for ours;
-//! - with a working Docker and `kind` on `PATH`: one made by kind from `kind-config.yaml`;
-//! - else one of our own on this machine (`e2e/cluster`).
+//! The cluster for all commands, one of three:
+//! - the cluster of `KUBECONFIG`, unless `KUBECONFIG` names one of our own: `up` prints that path for `kubectl`, and later
+//!   commands in the same shell must recognize it;
+//! - with a working Docker and `kind` on `PATH`, a cluster created by kind from `kind-config.yaml`;
+//! - otherwise a cluster of our own on this machine (`e2e/cluster`).
 //!
-//! Our own is what was run and tested on every change. The way over kind was not run yet: it is written after kind's
-//! documentation, for `.github/workflows/kind.yml`.
+//! Every change is tested on our own cluster. The kind variant has not been run yet: it follows kind's documentation, for
+//! `.github/workflows/kind.yml`.
 
 mod components;
 mod fault;
 mod host;
 mod layout;
+mod leftovers;
 mod node;
 mod own;
 mod pki;
-mod traces;
+mod state;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -29,18 +30,18 @@ use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd, on_path};
 use crate::{build, deps};
 
-pub(crate) use components::Extent;
 pub(crate) use fault::{Component, Node, signal};
 pub(crate) use layout::Layout;
 pub(crate) use node::init as node_init;
+pub(crate) use state::Extent;
 
-/// The cluster of `cargo xtask up`.
+/// The name of the cluster of `cargo xtask up`.
 pub(crate) const DEFAULT: &str = "countersign";
 
-/// Loads an image archive into the cluster that `KUBECONFIG` names: a command line to which the archive's path is added.
+/// The command that loads an image archive into the cluster of `KUBECONFIG`; the archive's path is appended.
 const LOAD: &str = "COUNTERSIGN_LOAD";
 
-/// A cluster that is up.
+/// A running cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
     pub(crate) kubectl: Kubectl,
@@ -50,18 +51,18 @@ pub(crate) struct Cluster {
 #[derive(Debug, Clone)]
 enum Kind {
     Own(Layout),
-    /// By kind's own name for it.
+    /// A cluster of kind, by its name.
     Docker(String),
-    /// With a command that loads images, if we were given one.
+    /// The cluster of `KUBECONFIG`, with the command that loads images, if there is one.
     Given(Option<String>),
 }
 
-/// Whether the cluster is one that `KUBECONFIG` names, and so not ours to start or end.
+/// Whether `KUBECONFIG` names a cluster that we must not start or end.
 pub(crate) fn is_given(root: &Path) -> bool {
     given_kubeconfig(root).is_some()
 }
 
-/// Starts the cluster, or finds it up.
+/// Starts the cluster, or finds it running.
 pub(crate) fn up(root: &Path, name: &str) -> Result<Cluster> {
     match Choice::make(root) {
         Choice::Given(kubeconfig) => given(root, kubeconfig),
@@ -73,18 +74,18 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<Cluster> {
     }
 }
 
-/// Starts a cluster of our own that is etcd and an API server alone, or finds it up.
+/// Starts a cluster of our own with only etcd and an API server, or finds it running.
 pub(crate) fn up_api_server(root: &Path, name: &str) -> Result<Cluster> {
     let layout = own::up(root, name, Extent::ApiServer)?;
     Ok(Cluster { kubectl: own::kubectl(&layout), kind: Kind::Own(layout) })
 }
 
-/// Ends a cluster of our own, whatever `KUBECONFIG` names.
+/// Ends a cluster of our own, whatever `KUBECONFIG` is.
 pub(crate) fn down_own(root: &Path, name: &str) -> Result<()> {
     own::down(root, name)
 }
 
-/// The cluster, which must be up.
+/// Finds the cluster, which must be running.
 pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
     let cluster = match Choice::make(root) {
         Choice::Given(kubeconfig) => return given(root, kubeconfig),
@@ -99,7 +100,7 @@ pub(crate) fn find(root: &Path, name: &str) -> Result<Cluster> {
     Ok(Cluster { kubectl: Kubectl { program: kubectl_program(root)?, kubeconfig }, kind })
 }
 
-/// Ends the cluster, if it is one that we start.
+/// Ends the cluster, unless it is that of `KUBECONFIG`.
 pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     match Choice::make(root) {
         Choice::Given(kubeconfig) => {
@@ -120,7 +121,7 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
 }
 
 impl Cluster {
-    /// Loads image archives that this cluster does not have yet in this form; says whether there were any.
+    /// Loads image archives that differ from those already loaded; returns whether there were any.
     pub(crate) fn load(&self, archives: &[PathBuf]) -> Result<bool> {
         let known_file = self.known_images_file();
         let mut known: BTreeMap<String, String> =
@@ -143,7 +144,7 @@ impl Cluster {
         Ok(any)
     }
 
-    /// The command line that breaks parts of the cluster for a while, where there is a way to.
+    /// The command that breaks parts of the cluster, if it supports faults.
     pub(crate) fn fault_command(&self) -> Result<Option<String>> {
         match &self.kind {
             Kind::Own(layout) => {
@@ -154,7 +155,7 @@ impl Cluster {
         }
     }
 
-    /// The API server's audit log, where there is one.
+    /// The API server's audit log, if there is one.
     pub(crate) fn audit_log(&self) -> Option<PathBuf> {
         match &self.kind {
             Kind::Own(layout) => Some(layout.audit_log()),
@@ -162,7 +163,7 @@ impl Cluster {
         }
     }
 
-    /// The folder with the components' logs, where there is one.
+    /// The folder with the components' logs, if there is one.
     pub(crate) fn logs(&self) -> Option<PathBuf> {
         match &self.kind {
             Kind::Own(layout) => Some(layout.log()),
@@ -170,7 +171,7 @@ impl Cluster {
         }
     }
 
-    /// Says what and how the cluster is.
+    /// Prints the state of the cluster.
     pub(crate) fn report(&self) -> Result<()> {
         let version = self.kubectl.server_version();
         say(format!("API server: {}", version.as_deref().unwrap_or("does not answer")));
@@ -194,7 +195,7 @@ impl Cluster {
         }
     }
 
-    /// Where it is kept which images our own cluster has; the others may lose them without our knowing.
+    /// The file that lists the images loaded into our own cluster; other clusters may lose images unnoticed.
     fn known_images_file(&self) -> Option<PathBuf> {
         match &self.kind {
             Kind::Own(layout) => Some(layout.dir().join("images.json")),
@@ -203,7 +204,7 @@ impl Cluster {
     }
 }
 
-/// Which of the three it is.
+/// The kinds of clusters.
 enum Choice {
     Given(PathBuf),
     Kind,
@@ -220,12 +221,12 @@ impl Choice {
     }
 }
 
-/// The variable `KUBECONFIG`, where it names a cluster that we did not make. It is read here and nowhere else.
+/// The value of `KUBECONFIG`, if it names a cluster that we did not create. It is read only here.
 fn given_kubeconfig(root: &Path) -> Option<PathBuf> {
     std::env::var_os("KUBECONFIG").filter(|value| !is_ours(root, value)).map(PathBuf::from)
 }
 
-/// Whether every path in a value of `KUBECONFIG` is one that we write, and so none leads to somebody else's cluster.
+/// Whether every path in a value of `KUBECONFIG` is one that we write, so that none leads to another cluster.
 fn is_ours(root: &Path, value: &OsStr) -> bool {
     let clusters = resolved(&root.join("target/cluster"));
     let ours = |path: PathBuf| {
@@ -238,7 +239,8 @@ fn is_ours(root: &Path, value: &OsStr) -> bool {
     std::env::split_paths(value).filter(|path| !path.as_os_str().is_empty()).all(ours)
 }
 
-/// Without links and relative parts, as far as it is there: `down` takes the file away, and the shell still names it.
+/// Resolves links and relative parts of the path, as far as it exists: `down` deletes the file, and the shell still names
+/// it.
 fn resolved(path: &Path) -> PathBuf {
     if let Ok(path) = path.canonicalize() {
         return path;
@@ -286,7 +288,7 @@ fn kind_kubeconfig(root: &Path, name: &str) -> PathBuf {
     root.join("target/cluster").join(format!("kind-{name}.kubeconfig"))
 }
 
-/// The one of our cluster's version if it is built, else the one on `PATH`; built when there is none.
+/// `kubectl` of our cluster's version if it is built, otherwise the one on `PATH`; built if there is none.
 fn kubectl_program(root: &Path) -> Result<PathBuf> {
     let own = build::bin(root).join("kubectl");
     if own.is_file() {
@@ -298,7 +300,7 @@ fn kubectl_program(root: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The layout that `node-init` is given.
+/// The layout for `node-init`.
 pub(crate) fn layout(root: &Path, name: &str, number: u8) -> Result<Layout> {
     deps::root()?;
     layout::check_name(name)?;
@@ -311,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    /// A checkout with a cluster of our own, one of kind's, and a folder elsewhere.
+    /// A checkout with a cluster of our own, a cluster of kind, and a folder elsewhere.
     fn checkout() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("checkout");
@@ -378,7 +380,7 @@ mod tests {
             assert!(!ours(&root, &[other]), "{}", other.display());
             assert!(!ours(&root, &[&own, other]), "{}", other.display());
         }
-        // What leads elsewhere is what it leads to.
+        // A link counts as its target.
         fs::write(dir.path().join("config"), "").unwrap();
         fs::create_dir(clusters.join("linked")).unwrap();
         symlink(dir.path().join("config"), clusters.join("linked/kubeconfig")).unwrap();

@@ -1,4 +1,5 @@
-//! Pid 1 of a cluster's namespaces: prepares them, starts the components, and starts again what ends. Killing it ends all.
+//! Pid 1 of a cluster's namespaces: prepares them, starts the components, and restarts those that end. Killing it ends the
+//! cluster.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -10,13 +11,14 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use super::components::{self, Component, Extent};
+use super::components::{self, Component};
 use super::host;
 use super::layout::{self, Layout, MAX_NUMBER};
+use super::state::Extent;
 use crate::kube::Kubectl;
 use crate::sh::{Run as _, cmd, pause, wait_for};
 
-/// The kubelet sets these for the whole machine: it gets copies of them instead.
+/// The kubelet sets these for the whole machine, so it gets copies of them.
 const SYSCTLS: [&str; 6] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -26,10 +28,10 @@ const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// How long a component that ended stays so.
+/// The delay before a component that ended is restarted.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether something ended, or is held no more.
+/// The interval of checks for ended and released components.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Becomes the cluster's node; returns only with an error.
@@ -49,7 +51,7 @@ pub(crate) fn init(layout: &Layout, extent: Extent) -> Result<()> {
     watch(layout, running)
 }
 
-/// What the cluster writes goes to its folder; what it mounts is seen by its pods, and not by the machine.
+/// Files of the cluster go to its folder; its mounts are visible to its pods and not to the machine.
 fn mounts(layout: &Layout) -> Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).context("sharing mounts with pods")?;
@@ -85,8 +87,8 @@ fn network(layout: &Layout) -> Result<()> {
     ip(&["address", "add", &format!("{}/24", layout.node_ip()), "dev", "eth0"])?;
     ip(&["link", "set", "eth0", "up"])?;
     ip(&["route", "add", "unreachable", "default"])?;
-    // The API server calls webhooks at their service addresses: an address without a route is refused before kube-proxy's
-    // rules see it.
+    // The API server calls webhooks at their service addresses: without a route, the kernel refuses an address before
+    // kube-proxy's rules apply.
     ip(&["route", "add", &layout.services(), "dev", "eth0", "src", &layout.node_ip()])?;
     for other in (1..=MAX_NUMBER).filter(|number| *number != layout.number) {
         ip(&["route", "add", &layout::pods(other), "via", &layout::node_ip(other)])?;
@@ -94,7 +96,7 @@ fn network(layout: &Layout) -> Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("letting the node forward")
 }
 
-/// Fills in the templates of `e2e/cluster/config`.
+/// Instantiates the templates of `e2e/cluster/config`.
 fn configuration(layout: &Layout) -> Result<()> {
     let config = layout.config();
     let values = [
@@ -146,8 +148,7 @@ fn start(layout: &Layout, running: &mut HashMap<i32, Component>, component: Comp
     Ok(())
 }
 
-/// Takes every process that ends, as pid 1 must; a component that ends is started again a second later, or once it is not held
-/// any more.
+/// Reaps every process that ends, as pid 1 must. A component that ends is restarted a second later, or once it is released.
 fn watch(layout: &Layout, mut running: HashMap<i32, Component>) -> Result<()> {
     let mut ended: Vec<(Component, Instant)> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! A cluster of our own on this machine: started, found again, loaded with images, ended without a trace.
+//! A cluster of our own on this machine: start it, find it, load images, and end it without leftovers.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::components::Extent;
-use super::layout::{self, Layout, State};
-use super::traces::Traces;
+use super::layout::{self, Layout};
+use super::leftovers::Leftovers;
+use super::state::{Extent, State};
 use super::{host, pki};
 use crate::image::{self, Content};
 use crate::kube::Kubectl;
@@ -19,10 +19,10 @@ use crate::progress::{Progress, say};
 use crate::sh::{Run as _, cmd, wait_for};
 use crate::{build, deps};
 
-/// The image that holds a pod's namespaces; its name is in `e2e/cluster/config/containerd.toml`.
+/// The sandbox image of pods; its name is in `e2e/cluster/config/containerd.toml`.
 const PAUSE: &str = "countersign.local/pause:1";
 
-/// Starts a cluster, or returns the one of this name that is up and well; a broken one is remade.
+/// Starts a cluster, or returns the healthy one of this name; a broken one is recreated.
 pub(super) fn up(root: &Path, name: &str, extent: Extent) -> Result<Layout> {
     layout::check_name(name)?;
     deps::root()?;
@@ -48,30 +48,30 @@ pub(super) fn up(root: &Path, name: &str, extent: Extent) -> Result<Layout> {
     Ok(layout)
 }
 
-/// Ends a cluster and removes all that it had; of one that is not there it removes what is left. Fails with what is left then.
+/// Ends a cluster and removes everything of it, also leftovers of one that does not run. Fails if anything is left.
 pub(super) fn down(root: &Path, name: &str) -> Result<()> {
     layout::check_name(name)?;
     deps::root()?;
     let _lock = lock(root)?;
     let progress = Progress::start(format!("end cluster {name}"));
-    let traces = Traces::of(root, name);
+    let leftovers = Leftovers::of(root, name);
     remove(root, name)?;
-    traces.are_gone()?;
+    leftovers.wait_until_gone()?;
     progress.done("nothing is left");
     Ok(())
 }
 
-/// The cluster of this name, if its init runs.
+/// The cluster of this name, if its init is running.
 pub(super) fn running(root: &Path, name: &str) -> Option<Layout> {
     let state = State::read(&layout::dir(root, name))?;
     let layout = Layout { root: root.to_owned(), name: name.to_owned(), number: state.number };
     state.is_alive().then_some(layout)
 }
 
-/// Puts an image archive into a cluster.
+/// Loads an image archive into a cluster.
 pub(super) fn load(layout: &Layout, tar: &Path) -> Result<()> {
     let state = State::read(&layout.dir()).with_context(|| format!("cluster {} is not up", layout.name))?;
-    // The socket is on the cluster's own /run, which its init sees.
+    // The socket is on the cluster's own /run, visible to its init.
     let socket = format!("/proc/{}/root/run/containerd/containerd.sock", state.init);
     let tar = tar.to_str().with_context(|| format!("{} is not UTF-8", tar.display()))?;
     let args = ["--address", &socket, "--namespace", "k8s.io", "images", "import", "--local", tar];
@@ -114,7 +114,7 @@ fn start(layout: &Layout, extent: Extent) -> Result<()> {
     })
 }
 
-/// Starts `xtask node-init` in namespaces of its own; returns its id as the machine sees it.
+/// Starts `xtask node-init` in new namespaces; returns its process id on the machine.
 #[allow(clippy::zombie_processes, reason = "it outlives this program, whose parent then takes it")]
 fn start_init(layout: &Layout, extent: Extent) -> Result<u32> {
     let log = File::create(layout.log().join("node.log")).context("making node.log")?;
@@ -151,7 +151,7 @@ fn pause_image(layout: &Layout) -> Result<PathBuf> {
     Ok(tar)
 }
 
-/// Whether it is of this extent, and all of it answers.
+/// Whether it has this extent, and all its components answer.
 fn is_well(layout: &Layout, extent: Extent) -> bool {
     let kubectl = kubectl(layout);
     if State::read(&layout.dir()).is_none_or(|state| state.extent != extent) {
@@ -164,12 +164,12 @@ fn is_well(layout: &Layout, extent: Extent) -> bool {
     kubectl.is_ready() && kubectl.cmd(&["wait", "--for=condition=Ready", "--timeout=10s", &node]).succeeds()
 }
 
-/// Ends and removes whatever there is of a cluster.
+/// Ends and removes everything of a cluster.
 fn remove(root: &Path, name: &str) -> Result<()> {
     let dir = layout::dir(root, name);
     if let Some(state) = State::read(&dir) {
         if state.is_alive() {
-            // Pid 1 of its namespace: the kernel ends all the others with it.
+            // Pid 1 of its namespace: the kernel ends all other processes with it.
             kill(Pid::from_raw(i32::try_from(state.init)?), Signal::SIGKILL).context("ending the cluster's init")?;
             wait_for("the cluster's processes have ended", Duration::from_secs(30), || {
                 Ok((!state.is_alive()).then_some(()))
@@ -186,7 +186,7 @@ fn remove(root: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Two commands at once would take the same number.
+/// Two concurrent commands would choose the same number.
 fn lock(root: &Path) -> Result<File> {
     let dir = root.join("target/cluster");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;

@@ -1,4 +1,4 @@
-//! A cluster's certificate authorities, certificates and kubeconfigs: for tests, alive as long as the cluster.
+//! Certificate authorities, certificates and kubeconfigs of a cluster, created with it.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 use super::layout::Layout;
 
 const LIFE: Duration = Duration::days(365);
-/// Between machines whose clocks differ.
+/// Tolerates machines whose clocks differ.
 const BACKDATE: Duration = Duration::hours(1);
 
 /// A client of the API server: file name, organisation (group), common name (user).
@@ -38,7 +38,7 @@ struct Pair {
     key: String,
 }
 
-/// Makes everything new.
+/// Creates all keys, certificates and kubeconfigs.
 pub(super) fn make(layout: &Layout) -> Result<()> {
     let now = OffsetDateTime::now_utc();
     let pki = layout.pki();
@@ -128,7 +128,7 @@ fn params(organisation: &str, name: &str, sans: &[&str], now: OffsetDateTime) ->
     Ok(params)
 }
 
-/// A kubeconfig, which may be JSON as all YAML may.
+/// A kubeconfig in JSON, which is valid YAML.
 fn kubeconfig(layout: &Layout, ca: &str, user: &str, client: &Pair) -> Result<String> {
     let name = &layout.name;
     let config = json!({
@@ -153,7 +153,7 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// Readable by the owner only: most of what is written here is a key.
+/// Readable by the owner only: most files contain a key.
 fn write(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;

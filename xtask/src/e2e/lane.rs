@@ -1,4 +1,4 @@
-//! A cluster and the tests that run on it. Several lanes take tests from one queue, each the next one when it is done.
+//! A cluster and the tests that run on it. Several lanes take tests from one queue, each the next one when it is free.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ use crate::cluster::Cluster;
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
 
-/// What a test prints of itself when it did not run, as this cluster lacks what it needs.
+/// Printed by a test that did not run because the cluster lacks a requirement.
 const NOT_RUN: &str = "NOT RUN";
 
-/// A cluster with the product, and the programs to run on it.
+/// A cluster with the product, and the programs that run on it.
 #[derive(Debug)]
 pub(crate) struct Lane<'a> {
     pub(crate) root: &'a Path,
@@ -28,22 +28,22 @@ pub(crate) struct Lane<'a> {
     pub(crate) name: &'a str,
     pub(crate) cluster: Cluster,
     pub(crate) programs: &'a Programs,
-    /// Further variables of the tests' environment.
+    /// Additional variables of the tests' environment.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
-/// What became of a test, or of several that ran as one program.
+/// The result of a test, or of several that ran as one program.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// The test, or the program.
     pub(crate) name: String,
     pub(crate) passed: bool,
     pub(crate) took: Duration,
-    /// As the tests wrote them down.
+    /// The counts that the tests reported.
     pub(crate) counts: Vec<Value>,
 }
 
-/// Has each lane do `first` with itself, then take tests until there are none.
+/// Runs `first` on each lane, then lets the lanes take tests until none is left.
 pub(crate) fn share<'a>(
     lanes: &[Lane<'a>],
     tests: Vec<Test>,
@@ -62,7 +62,7 @@ pub(crate) fn share<'a>(
 }
 
 impl<'a> Lane<'a> {
-    /// Does something on all lanes at the same time.
+    /// Runs `work` on all lanes in parallel.
     pub(crate) fn each<T: Send>(lanes: &[Self], work: impl Fn(&Self) -> Result<T> + Sync) -> Result<Vec<T>> {
         let work = &work;
         thread::scope(|scope| {
@@ -74,13 +74,13 @@ impl<'a> Lane<'a> {
         })
     }
 
-    /// Runs one test, whether it is a long one or not.
+    /// Runs one test, also one that is ignored by default.
     pub(crate) fn run_one(&self, test: &Test) -> Result<Outcome> {
         let program = self.programs.end_to_end(test.program)?;
         self.run(program, &test.to_string(), &["--include-ignored", "--nocapture", "--exact", &test.name])
     }
 
-    /// Runs those tests of a program whose names contain `filter`, so many at a time.
+    /// Runs the tests of a program whose names contain `filter`, with `threads` at a time.
     pub(crate) fn run_program(&self, program: &str, filter: &str, threads: usize) -> Result<Outcome> {
         let threads = format!("--test-threads={threads}");
         let mut args = vec![threads.as_str(), "--show-output"];
@@ -116,14 +116,14 @@ impl<'a> Lane<'a> {
         Ok(Outcome { name: name.to_owned(), passed, took, counts })
     }
 
-    /// Where what a test prints or counts is kept.
+    /// The file for a test's output or counts.
     fn file(&self, name: &str, extension: &str) -> Result<PathBuf> {
         let folder = self.root.join("target/e2e/tests").join(self.name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         Ok(folder.join(format!("{}.{extension}", name.replace([':', ' '], "_"))))
     }
 
-    /// What a person needs to find out why: the components' and the pods' logs, and the objects.
+    /// Saves what is needed to debug a failure: the logs of components and pods, and the objects.
     pub(crate) fn keep_logs(&self) {
         let dir = self.root.join("target/cluster-logs").join(self.name);
         match try_keep_logs(&dir, &self.cluster) {
@@ -133,7 +133,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// All that the tests know of the cluster.
+/// Passes the properties of the cluster to the tests.
 pub(crate) fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &Cluster) -> Result<&'a mut Command> {
     let search = std::env::var("PATH").unwrap_or_default();
     command

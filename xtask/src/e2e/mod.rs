@@ -5,18 +5,18 @@
 //! - `last`: after all others on that cluster, in the order of [`LAST`].
 
 mod lane;
-mod log_keeper;
+mod log_capture;
 mod programs;
 
 pub(crate) use lane::{Lane, Outcome, environment, share};
-pub(crate) use log_keeper::Keeper;
+pub(crate) use log_capture::LogCapture;
 pub(crate) use programs::{Program, Programs};
 
-/// The program whose tests run beside each other.
+/// The program whose tests run concurrently.
 pub(crate) const UNDISTURBED: &str = "undisturbed";
-/// The program whose tests have a cluster to themselves.
+/// The program whose tests each need a cluster to themselves.
 pub(crate) const DISTURBING: &str = "disturbing";
-/// The program of what comes last: its modules, in their order. The second takes the product away.
+/// The program that runs last: its modules, in order. The second one uninstalls the product.
 pub(crate) const LAST: (&str, [&str; 2]) = ("last", ["secrets::", "uninstall::"]);
 
 /// A test of one of the programs.

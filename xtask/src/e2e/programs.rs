@@ -1,5 +1,5 @@
-//! What `cargo test` builds, built once for the whole workspace: so what the crates share is compiled in one form only. The
-//! programs are run from here, since of two `cargo test` at a time one waits for the other.
+//! The test programs, built once by `cargo test` for the whole workspace, so that shared crates are compiled only once.
+//! They are run directly, because concurrent `cargo test` commands block each other.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ use serde::Deserialize;
 use super::Test;
 use crate::sh::{Run as _, cmd};
 
-/// The package of the end-to-end tests, by its folder.
+/// The folder of the package of the end-to-end tests.
 const PACKAGE: &str = "e2e";
 
-/// A program that cargo built.
+/// A program built by cargo.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
-    /// The package, by its folder's name.
+    /// The folder name of its package.
     package: String,
-    /// The package's folder, where its tests run.
+    /// The package's folder, the working directory of its tests.
     folder: PathBuf,
     /// The target's name, such as `undisturbed`.
     target: String,
     /// Whether it is an integration test of `tests/`.
     integration: bool,
-    /// Whether it runs tests, and is not what they run.
+    /// Whether it contains tests, rather than being run by them.
     tests: bool,
     executable: PathBuf,
 }
 
-/// All programs of the workspace's tests.
+/// All test programs of the workspace.
 #[derive(Debug)]
 pub(crate) struct Programs(Vec<Program>);
 
@@ -58,7 +58,7 @@ struct Profile {
 }
 
 impl Programs {
-    /// Builds them; the compiler's messages are shown.
+    /// Builds them, and shows the compiler's messages.
     pub(crate) fn build(root: &Path) -> Result<Self> {
         let args = ["test", "--quiet", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
         let output =
@@ -70,7 +70,7 @@ impl Programs {
         messages.lines().map(Program::read).filter_map(Result::transpose).collect::<Result<_>>().map(Self)
     }
 
-    /// Those of unit, property and integration tests, which need no cluster.
+    /// The programs of unit, property and integration tests, which need no cluster.
     pub(crate) fn without_cluster(&self) -> impl Iterator<Item = &Program> {
         self.0.iter().filter(|program| program.tests && !(program.package == PACKAGE && program.integration))
     }
@@ -111,14 +111,14 @@ impl Program {
             package: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             folder,
             integration: is("test"),
-            // What is built with the test harness; a `[[bench]]` without it is built only where asked for.
+            // Programs built with the test harness; a `[[bench]]` without it is built only on request.
             tests: profile.test,
             target: target.name,
             executable,
         }))
     }
 
-    /// It, as cargo would run it.
+    /// The command, as cargo would run it.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
@@ -132,7 +132,7 @@ impl fmt::Display for Program {
     }
 }
 
-/// The tests in what a test program lists.
+/// The tests in the list printed by a test program.
 fn names(list: &str) -> Vec<String> {
     list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }

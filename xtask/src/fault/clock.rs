@@ -1,8 +1,8 @@
-//! A process's own idea of the time: containers share the node's clock, and that is everybody's.
+//! Changes the clock of single processes: containers share the node's clock, which must stay correct for all others.
 //!
-//! Programs ask the kernel's vDSO for the time, code that is mapped into each process. In the process at hand, and in no
-//! other, its `clock_gettime` gives way to one that adds so many seconds to the real time; the monotonic clock goes on as
-//! it was. That is how Chaos Mesh's TimeChaos does it, too.
+//! Programs read the time through the kernel's vDSO, code mapped into each process. In the given process only, its
+//! `clock_gettime` is replaced by one that adds an offset to the real time; the monotonic clock is unchanged. Chaos Mesh's
+//! TimeChaos uses the same method.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -15,13 +15,13 @@ use object::{Architecture, Object as _, ObjectSymbol as _};
 use crate::cluster::signal;
 use crate::sh::wait_for;
 
-/// What programs call (vdso(7), x86-64).
+/// The function that programs call (vdso(7), x86-64).
 const FUNCTION: &str = "__vdso_clock_gettime";
 
-/// How long a moment may take to come in which no thread asks for the time.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for a moment in which no thread reads the time.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A process whose clock is set.
+/// A process whose clock is changed.
 #[derive(Debug)]
 pub(super) struct Clock {
     process: u32,
@@ -30,7 +30,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Sets the clock of a process ahead by so many seconds, or back.
+    /// Sets the clock of a process ahead by this many seconds, or back if negative.
     pub(super) fn set(process: u32, ahead: i64) -> Result<Self> {
         let (start, end) = vdso(process)?;
         let memory = memory(process)?;
@@ -47,7 +47,7 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Has it show what others do.
+    /// Restores the real time.
     pub(super) fn restore(&self) -> Result<()> {
         if fs::exists(format!("/proc/{}", self.process))? {
             self.write(&self.original)?;
@@ -55,9 +55,9 @@ impl Clock {
         Ok(())
     }
 
-    /// While all threads stand still, none of them in the midst of it.
+    /// Writes while all threads are stopped and none of them executes the function.
     fn write(&self, code: &[u8]) -> Result<()> {
-        wait_for(&format!("setting the clock of process {}", self.process), PATIENCE, || {
+        wait_for(&format!("setting the clock of process {}", self.process), TIMEOUT, || {
             signal(&[self.process], Signal::SIGSTOP)?;
             let written = self.write_if_nobody_is_in_it(code);
             signal(&[self.process], Signal::SIGCONT)?;
@@ -91,7 +91,7 @@ fn memory(process: u32) -> Result<File> {
     File::options().read(true).write(true).open(&path).with_context(|| format!("opening {path}"))
 }
 
-/// Where the vDSO of a process is.
+/// The address range of the vDSO of a process.
 fn vdso(process: u32) -> Result<(u64, u64)> {
     let path = format!("/proc/{process}/maps");
     let maps = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -101,7 +101,7 @@ fn vdso(process: u32) -> Result<(u64, u64)> {
     Ok((u64::from_str_radix(start, 16)?, u64::from_str_radix(end, 16)?))
 }
 
-/// Where in the vDSO's image the function is, and how long.
+/// The offset and length of the function in the vDSO's image.
 fn find(image: &[u8]) -> Result<(usize, usize)> {
     let vdso = object::File::parse(image).context("reading the vDSO")?;
     if vdso.architecture() != Architecture::X86_64 {
@@ -112,7 +112,8 @@ fn find(image: &[u8]) -> Result<(usize, usize)> {
     Ok((usize::try_from(function.address())?, usize::try_from(function.size())?))
 }
 
-/// `clock_gettime(edi, rsi)` by the system call, whose number is 228; to the real time (0, and 5 in coarse) `ahead` is added.
+/// `clock_gettime(edi, rsi)` as a system call (number 228); `ahead` is added to the real time (clock 0, and 5, the coarse
+/// one).
 fn code(ahead: i64) -> Vec<u8> {
     let mut code = vec![
         0xb8, 0xe4, 0x00, 0x00, 0x00, // mov eax, 228
@@ -141,7 +142,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    /// What another program takes for the time: it writes it for each line it is sent.
+    /// The time as seen by another program, which prints it for each line that it receives.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn a_process_is_given_another_time_and_gets_its_own_back() {

@@ -1,4 +1,4 @@
-//! etcd, spoken to over its JSON gateway from inside the node's network.
+//! A client of etcd over its JSON gateway, from inside the node's network.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-/// Its clients' address in every cluster of ours.
+/// The client address of etcd in our own clusters.
 const ADDRESS: &str = "127.0.0.1:2379";
 
-/// Has etcd forget every state but the newest.
+/// Compacts etcd's history to the newest revision.
 pub(super) fn compact() -> Result<()> {
-    // Any read names the newest revision; this key, one zero byte, is nobody's.
+    // Any read returns the newest revision; this key, one zero byte, does not exist.
     let read = ask("/v3/kv/range", &json!({ "key": "AA==" }))?;
     let revision = read.pointer("/header/revision").context("etcd names no revision")?;
     ask("/v3/kv/compaction", &json!({ "revision": revision, "physical": true })).map(drop)
@@ -22,7 +22,7 @@ fn ask(path: &str, body: &Value) -> Result<Value> {
     let mut stream = TcpStream::connect(ADDRESS).context("connecting to etcd")?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let body = body.to_string();
-    // In version 1.0 the answer ends with the connection.
+    // With HTTP/1.0 the answer ends with the connection.
     write!(
         stream,
         "POST {path} HTTP/1.0\r\nHost: {ADDRESS}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,4 +1,4 @@
-//! Rules in the node's network, in a table of their own that goes when the fault is over.
+//! Packet filter rules in the node's network, in a table of their own that is deleted when the fault ends.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -8,27 +8,27 @@ use anyhow::{Context, Result, bail};
 
 use crate::sh::{Run as _, cmd};
 
-/// A table of ours.
+/// A table of this program.
 #[derive(Debug)]
 pub(super) struct Filter {
     table: String,
 }
 
 impl Filter {
-    /// Drops what these send to a service, before kube-proxy's rules see it.
+    /// Drops packets from these pods to a service, before kube-proxy's rules apply.
     pub(super) fn drop(from: &[Ipv4Addr], to: SocketAddrV4) -> Result<Self> {
         let (from, address, port) = (list(from), to.ip(), to.port());
         let rule = format!("ip saddr {{ {from} }} ip daddr {address} tcp dport {port} drop");
         Self::make("type filter hook prerouting priority raw", &rule)
     }
 
-    /// Leads what these send to a service's address to another instead, before kube-proxy's rules see it.
+    /// Redirects connections of these pods from a service's address to another, before kube-proxy's rules apply.
     pub(super) fn divert(from: &[Ipv4Addr], service: &str, to: &str) -> Result<Self> {
         let rule = format!("ip saddr {{ {} }} ip daddr {service} tcp dport 443 dnat to {to}", list(from));
         Self::make("type nat hook prerouting priority dstnat - 10", &rule)
     }
 
-    /// Takes the rules away.
+    /// Deletes the rules.
     pub(super) fn remove(self) -> Result<()> {
         cmd("nft", ["delete", "table", "ip", &self.table]).quiet()
     }
@@ -49,7 +49,7 @@ impl Filter {
     }
 }
 
-/// Ends the connections of these to the API server: it and they are told.
+/// Ends the connections of these pods to the API server, with a reset on both sides.
 pub(super) fn end_connections(to: &str, of: &[Ipv4Addr]) -> Result<()> {
     for pod in of {
         let (pod, source) = (pod.to_string(), format!("{to}:6443"));

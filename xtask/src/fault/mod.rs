@@ -1,8 +1,8 @@
-//! `cargo xtask fault`: breaks a part of our own cluster, for the tests of faults.
+//! `cargo xtask fault`: breaks a part of our own cluster, for the fault tests.
 //!
-//! A fault lasts as long as standard input is open, so that none outlives the test which asked for it, however that ends. On
-//! standard output is a JSON object a line: one once the fault is in effect, one for each line read, one when it is over and
-//! the cluster answers again.
+//! A fault lasts as long as standard input is open, so that it never outlives the test that requested it. Standard output
+//! has one JSON object a line: one when the fault is in effect, one for each line read, and one when the fault is over and
+//! the cluster responds again.
 
 mod clock;
 mod etcd;
@@ -30,13 +30,13 @@ pub(crate) struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum Fault {
-    /// End a component at once, and hold it.
+    /// End a component, and prevent its restart.
     Stop { component: Component },
-    /// Pause the processes of a component or of a container: they keep their connections and do not answer.
+    /// Pause the processes of a component or of a container: their connections stay open without answers.
     Pause(Victim),
-    /// End a component or a container at once. A component is started again, which is waited for; a container may be.
+    /// Kill a component or a container. The command waits for the restart of a component; a container may be restarted.
     Kill(Victim),
-    /// Give a container another time, by so many seconds ahead, or behind if negative.
+    /// Set a container's clock ahead by this many seconds, or back if negative.
     Clock {
         /// The container's id, as in its pod's status.
         #[arg(long)]
@@ -44,7 +44,7 @@ enum Fault {
         #[arg(long, allow_hyphen_values = true)]
         ahead: i64,
     },
-    /// Drop what pods send to a service: nobody is told.
+    /// Drop packets from pods to a service, without any error to either side.
     Block {
         /// The pods' addresses.
         #[arg(long = "pod", required = true)]
@@ -53,14 +53,14 @@ enum Fault {
         #[arg(long)]
         to: SocketAddrV4,
     },
-    /// Come between pods and the API server. Lines on standard input: `pass`, `slow MILLISECONDS`, `answer STATUS`,
-    /// `mute RESOURCE` (answers to requests for it begin and say nothing), `cut` (end all connections), `count`.
+    /// Run a proxy between pods and the API server. Lines on standard input: `pass`, `slow MILLISECONDS`, `answer STATUS`,
+    /// `mute RESOURCE` (answers for it have a head and no content), `cut` (end all connections), `count`.
     Between {
         /// The pods' addresses.
         #[arg(long = "pod", required = true)]
         pods: Vec<Ipv4Addr>,
     },
-    /// Have etcd forget all but the newest state.
+    /// Compact etcd's history to the newest revision.
     Compact,
 }
 
@@ -134,7 +134,7 @@ impl Victim {
     }
 }
 
-/// Says that the fault is in effect, and returns once standard input has ended.
+/// Reports that the fault is in effect, and returns once standard input has ended.
 fn while_asked() {
     tell(&json!({ "state": "under way" }));
     for line in std::io::stdin().lock().lines() {
@@ -145,7 +145,7 @@ fn while_asked() {
     }
 }
 
-/// Says a line. That nobody listens any more is no reason to leave the fault as it is.
+/// Prints a line. A closed standard output is ignored, so that the fault is still undone.
 fn tell(line: &Value) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

@@ -1,5 +1,5 @@
-//! Between pods and the API server: a proxy with the API server's own certificate, which can be slow, refuse, or hang up.
-//! Only these pods are led to it; everybody else has the API server as it is.
+//! A proxy between pods and the API server, with the API server's own certificate, which can delay, refuse or drop
+//! connections. Only the selected pods are routed to it.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -31,18 +31,18 @@ use crate::cluster::Node;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// What becomes of a request.
+/// How a request is handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Behaviour {
     Pass,
-    /// Requests for this resource (`pods`) are taken, and their answers begin and say nothing; all others pass.
+    /// Requests for this resource (`pods`) are accepted, and their answers have a head and no content; all others pass.
     Mute(String),
-    /// The answer is that late; the events of a watch are not, once it is open.
+    /// The answer is delayed; events of an open watch are not.
     Slow(Duration),
     Answer(StatusCode),
 }
 
-/// A line that the test writes.
+/// A line written by the test.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Behave(Behaviour),
@@ -66,7 +66,7 @@ struct Proxy {
     state: Mutex<State>,
 }
 
-/// Runs until standard input ends. This thread must be in the node's network.
+/// Runs until standard input ends. This thread must be in the node's network namespace.
 pub(super) fn run(node: &Node, pods: &[Ipv4Addr]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     runtime.block_on(async {
@@ -82,7 +82,7 @@ pub(super) fn run(node: &Node, pods: &[Ipv4Addr]) -> Result<()> {
     })
 }
 
-/// Lines from standard input, read by a thread of its own.
+/// Lines from standard input, read by a separate thread.
 fn commands() -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -151,7 +151,7 @@ impl Proxy {
         }
     }
 
-    /// One connection of a pod; that it ends badly is its client's to notice.
+    /// Serves one connection of a pod; errors are visible to its client.
     async fn connection(self: Arc<Self>, stream: TcpStream) {
         let Ok(stream) = self.acceptor.accept(stream).await else { return };
         let service = service_fn(move |request| {
@@ -186,7 +186,7 @@ impl Proxy {
         passed.unwrap_or_else(|error| refusal(StatusCode::BAD_GATEWAY, &error.to_string()))
     }
 
-    /// Over a connection of its own to the API server, which ends with the answer.
+    /// Forwards over a new connection to the API server, which ends with the answer.
     async fn pass(&self, request: Request<Incoming>) -> Result<Response<Body>> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 6443)).await?;
         let stream = self.connector.connect(ServerName::try_from("localhost")?, stream).await?;
@@ -201,7 +201,7 @@ impl Proxy {
 }
 
 impl Behaviour {
-    /// What becomes of this request: all but those for the muted resource pass.
+    /// How this request is handled: only requests for the muted resource do not pass.
     fn of<B>(&self, request: &Request<B>) -> Self {
         match self {
             Self::Mute(resource) if request.uri().path().rsplit('/').next() != Some(resource) => Self::Pass,
@@ -234,7 +234,7 @@ impl Command {
     }
 }
 
-/// A body that neither says anything nor ends.
+/// A body that never ends and has no content.
 struct Silence;
 
 impl hyper::body::Body for Silence {
@@ -249,14 +249,14 @@ impl hyper::body::Body for Silence {
     }
 }
 
-/// An answer of which nothing comes after the head.
+/// An answer with a head and no content.
 fn silence() -> Response<Body> {
     let mut response = Response::new(Silence.boxed());
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
 }
 
-/// As the API server refuses: a Status.
+/// A refusal in the API server's format: a Status.
 fn refusal(status: StatusCode, message: &str) -> Response<Body> {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -1,5 +1,5 @@
-//! Binaries of earlier builds, kept in the repository so that today's can be run beside them: `e2e/agents/`, whose README
-//! says how each was made.
+//! Binaries of earlier releases, stored in `e2e/agents/` so that current components can be tested with them. Its README
+//! describes how each was built.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::deps;
 use crate::sh::{Run as _, cmd};
 
-/// Unpacks `<root>/<archive>` into `dir` and returns the one file that is in it. `<archive>.sha256` must agree.
+/// Unpacks `<root>/<archive>` into `dir` and returns its single file. `<archive>.sha256` must match.
 pub(crate) fn unpack(root: &Path, archive: &str, dir: &Path, file: &str) -> Result<PathBuf> {
     let archive = root.join(archive);
     let bytes = fs::read(&archive).with_context(|| format!("reading {}", archive.display()))?;

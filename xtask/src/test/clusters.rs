@@ -1,5 +1,5 @@
-//! The end-to-end tests, on two clusters side by side: what is disturbed is disturbed for a whole cluster, and most of their time
-//! the tests wait.
+//! Runs the end-to-end tests on two clusters at the same time: a disturbance affects a whole cluster, and the tests mostly
+//! wait.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use anyhow::{Result, bail};
 use super::Options;
 use super::steps::Steps;
 use crate::cluster;
-use crate::e2e::{DISTURBING, Keeper, LAST, Lane, Outcome, Programs, Test, UNDISTURBED, share};
+use crate::e2e::{DISTURBING, LAST, Lane, LogCapture, Outcome, Programs, Test, UNDISTURBED, share};
 use crate::images::{self, Build, Group};
 use crate::progress::say;
 use crate::{deps, product};
 
-/// Clusters of its own, beside that of `up`. A cluster that is given is the only one.
+/// The clusters of the tests, besides that of `up`. With `KUBECONFIG`, only that cluster is used.
 const CLUSTERS: [&str; 2] = ["test", "test-2"];
 
-/// Each undisturbed test has namespaces of its own and mostly waits.
+/// Each undisturbed test has its own namespaces and mostly waits.
 const THREADS: usize = 4;
 
-/// Those that take longest: begun first, so that no cluster waits for the other at the end.
+/// The longest tests, started first, so that no cluster waits for the other at the end.
 const LONGEST: [&str; 4] = [
     "webhook::no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_come_again",
     "product::agents_that_are_cut_off_from_the_operator_come_back_by_themselves",
@@ -27,7 +27,7 @@ const LONGEST: [&str; 4] = [
     "kills::random_kills_under_load_cost_nothing",
 ];
 
-/// Makes images and clusters, installs the product and runs the tests.
+/// Builds images, starts clusters, installs the product and runs the tests.
 pub(super) fn run(root: &Path, options: &Options, steps: &mut Steps, programs: &Programs) -> Result<()> {
     deps::for_tests()?;
     let filter = options.only_e2e.as_deref().unwrap_or_default();
@@ -53,8 +53,8 @@ pub(super) fn end(root: &Path) -> Result<()> {
     CLUSTERS.iter().try_for_each(|name| cluster::down(root, name))
 }
 
-/// Clusters with the product, one a lane. Before the tests of the first, whose last takes the product away, it shows samples and
-/// demo as `up` does, and takes them away as `down` does.
+/// Starts clusters with the product, one for each lane. The first, whose last test uninstalls the product, also runs the
+/// samples and the demo as `up` does, and deletes them as `down` does.
 fn start<'a>(root: &'a Path, programs: &'a Programs, names: &[&'a str], archives: &[PathBuf]) -> Result<Vec<Lane<'a>>> {
     let mut lanes = Vec::new();
     for name in names {
@@ -64,8 +64,8 @@ fn start<'a>(root: &'a Path, programs: &'a Programs, names: &[&'a str], archives
         let changed = lane.cluster.load(archives)?;
         product::install(root, &lane.cluster, changed)?;
         if lane.name == CLUSTERS[0] {
-            product::show(root, &lane.cluster.kubectl, changed)?;
-            product::hide(root, &lane.cluster.kubectl)?;
+            product::run_demo(root, &lane.cluster.kubectl, changed)?;
+            product::delete_demo(root, &lane.cluster.kubectl)?;
         }
         Ok(())
     })?;
@@ -75,11 +75,11 @@ fn start<'a>(root: &'a Path, programs: &'a Programs, names: &[&'a str], archives
 /// The tests whose names contain a filter.
 struct Tests<'a> {
     filter: &'a str,
-    /// Whether there are any that run beside each other.
+    /// Whether there are any concurrent tests.
     undisturbed: bool,
     /// The longest first.
     disturbing: Vec<Test>,
-    /// In the order of the modules; the second list is for the first cluster alone.
+    /// In the order of the modules; the second list runs only on the first cluster.
     last: [Vec<Test>; 2],
 }
 
@@ -104,7 +104,7 @@ impl<'a> Tests<'a> {
     }
 
     fn run(self, lanes: &[Lane<'_>]) -> Result<()> {
-        let keepers = Lane::each(lanes, Keeper::start)?;
+        let captures = Lane::each(lanes, LogCapture::start)?;
         let (filter, undisturbed) = (self.filter, self.undisturbed);
         let mut outcomes = share(lanes, self.disturbing, |lane| {
             let here = undisturbed && lane.name == CLUSTERS[0];
@@ -114,7 +114,7 @@ impl<'a> Tests<'a> {
             let run = |lane: &Lane<'_>| tests.iter().map(|test| lane.run_one(test)).collect::<Result<Vec<_>>>();
             outcomes.extend(Lane::each(lanes, run)?.into_iter().flatten());
         }
-        drop(keepers);
+        drop(captures);
         report(&outcomes)
     }
 }

@@ -1,4 +1,4 @@
-//! Licences, sources and advisories of all dependencies, by cargo-deny.
+//! Checks licences, sources and advisories of all dependencies with cargo-deny.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
 
-/// Its version decides what is checked, so it is pinned.
+/// Pinned, because its version decides what is checked.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Without a way to the advisories' repository CI must still pass: then everything but they is checked, and it is said so.
+/// CI must pass even if the advisories' repository is unreachable: then everything else is checked, and a note is printed.
 pub(super) fn check(root: &Path) -> Result<()> {
     let tools = root.join("target/tools");
     let program = tools.join("bin/cargo-deny");
@@ -19,7 +19,7 @@ pub(super) fn check(root: &Path) -> Result<()> {
         say(format!("    installing cargo-deny {CARGO_DENY} into target/tools, once"));
         cmd("cargo", ["install", "--quiet", "--locked", "--debug", "cargo-deny", "--version", CARGO_DENY, "--root"])
             .arg(&tools)
-            // Nobody debugs it, and without it is built sooner.
+            // Debug information is not needed, and the build is faster without.
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .run()
             .context("installing cargo-deny")?;

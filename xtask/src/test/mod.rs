@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that CI runs, cheapest first; a failure ends it, and clusters are ended in any case.
+//! `cargo xtask test`: everything that CI runs, cheapest first. The first failure ends it; clusters are always ended.
 
 mod clusters;
 mod licences;
@@ -18,16 +18,16 @@ use steps::Steps;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Leave the end-to-end tests out.
+    /// Leave out the end-to-end tests.
     #[arg(long, conflicts_with = "only_e2e")]
     skip_e2e: bool,
-    /// Run the end-to-end tests only; with FILTER those whose names contain it, on one cluster.
+    /// Run only the end-to-end tests; with FILTER, only those whose names contain it, on one cluster.
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     only_e2e: Option<String>,
-    /// Leave the clusters up, and use them again the next time.
+    /// Keep the clusters running, and reuse them next time.
     #[arg(long)]
     keep: bool,
-    /// With images as they are released, which take minutes longer to build.
+    /// Use released images, which take minutes longer to build.
     #[arg(long)]
     release: bool,
 }
@@ -88,7 +88,7 @@ fn without_cluster(programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// How many tests passed, as the test program has it in its last lines.
+/// The number of passed tests, from the last lines of a test program.
 fn tests_passed(text: &str) -> &str {
     let result = text.lines().rev().find_map(|line| line.strip_prefix("test result: ok. "));
     result.and_then(|rest| rest.split(';').next()).unwrap_or("no tests")

@@ -1,4 +1,4 @@
-//! Steps taken, and the time each took beside the time it may take.
+//! Steps with the time each took and its time budget.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::progress::say;
 
-/// Steps taken.
+/// The steps that ran.
 #[derive(Debug, Default)]
 pub(super) struct Steps(Vec<Step>);
 
@@ -14,13 +14,13 @@ pub(super) struct Steps(Vec<Step>);
 struct Step {
     name: &'static str,
     took: Duration,
-    /// What it may take on two processors with nothing built before, in seconds. Nothing fails by it.
+    /// The time budget on two processors with nothing built before, in seconds. Exceeding it is no failure.
     budget: u64,
     passed: bool,
 }
 
 impl Steps {
-    /// Takes a step, for which there are `budget` seconds.
+    /// Runs a step with a budget in seconds.
     pub(super) fn take<T>(&mut self, name: &'static str, budget: u64, step: impl FnOnce() -> Result<T>) -> Result<T> {
         say(format!("\n=== {name}"));
         let started = Instant::now();
@@ -29,7 +29,7 @@ impl Steps {
         outcome.with_context(|| format!("the step `{name}` failed"))
     }
 
-    /// Prints each step's outcome, time and budget, and their sums.
+    /// Prints each step's result, time and budget, and their sums.
     pub(super) fn summary(&self) {
         say("\n=== summary (seconds taken, of the budget for two processors with nothing built before)");
         for Step { name, took, budget, passed } in &self.0 {

@@ -1,4 +1,4 @@
-//! Who else may write what the product relies on: nobody, without the verb `override`.
+//! Other accounts cannot write objects that the product relies on, unless they have the verb `override`.
 
 use std::fmt::Debug;
 
@@ -9,7 +9,7 @@ use countersign_e2e::{
     cluster::{AUTHORITIES, SYSTEM},
     replicas::{OPERATOR, WEBHOOK_CA},
     scenario,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -27,8 +27,8 @@ use serde_json::{Value, json};
 
 use super::{CERTIFICATE, SETTINGS, account, create, dry, passes, refused, secret};
 
-/// Roles for a user of this test, in namespaces of the product: everything that `admin` of a namespace may, and the status of our
-/// resources. They are taken away afterwards.
+/// Roles of a user of this test in the product's namespaces: all rights of `admin` of a namespace, and the status of our
+/// resources. They are deleted afterwards.
 struct Roles {
     user: String,
     made: String,
@@ -63,7 +63,7 @@ rules:
         made += &binding("ClusterRoleBinding", "", "ClusterRole", &role, "");
         for namespace in [SYSTEM, AUTHORITIES, &world.namespace] {
             made += &binding("RoleBinding", &format!(", namespace: {namespace}"), "ClusterRole", "admin", "-admin");
-            // Whoever rules a namespace may have every verb in it: that is not the verb cluster-wide.
+            // An administrator of a namespace may have every verb in it, which is not the cluster-wide verb.
             made += &format!(
                 "---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -90,7 +90,7 @@ rules: [{{apiGroups: ['*'], resources: ['*'], verbs: ['*']}}]
                 user.trust_domains().await?.list(&ListParams::default()).await?;
                 Ok(())
             };
-            until("the user has its roles", PATIENCE, async || may().await.map(Some)).await?;
+            until("the user has its roles", DEFAULT_TIMEOUT, async || may().await.map(Some)).await?;
             test(&user).await
         };
         let outcome = outcome.await;
@@ -105,7 +105,7 @@ fn map(name: &str) -> Result<ConfigMap> {
     Ok(serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "issuer": "192.0.2.1:8443" } }))?)
 }
 
-/// How a user fares with each of the writes that decide what the product does.
+/// The results of a user's requests for each write that affects the product.
 async fn writes(world: &World, user: &Cluster, judge: impl Fn(&str, kube::Result<()>) -> Result<()>) -> Result<()> {
     let maps = user.api::<ConfigMap>(SYSTEM);
     let leases = user.api::<Lease>(SYSTEM);
@@ -164,7 +164,7 @@ async fn deleted<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) 
     api.delete(name, &DeleteParams::default().dry_run()).await.map(drop)
 }
 
-/// As a deletion of a whole collection, whose request names no object.
+/// The deletion of a whole collection, whose request names no object.
 async fn all_deleted<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) -> kube::Result<()> {
     let named = ListParams::default().fields(&format!("metadata.name={name}"));
     api.delete_collection(&DeleteParams::default().dry_run(), &named).await.map(drop)
@@ -176,12 +176,12 @@ async fn no_other_account_writes_what_the_product_relies_on_unless_it_may_overri
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("mine", "")).await?;
         let identities = world.cluster.workload_identities(&world.namespace).await?;
-        until("the status is written", PATIENCE, async || {
+        until("the status is written", DEFAULT_TIMEOUT, async || {
             Ok((!identities.get("mine").await?.data["status"].is_null()).then_some(()))
         })
         .await?;
 
-        // Who rules the namespaces, and may write any status by RBAC.
+        // An administrator of the namespaces who may write any status by RBAC.
         Roles::new(world, "editor", "")
             .run(world, async |user| {
                 writes(world, user, |what, result| refused(what, result, "the verb override")).await?;
@@ -195,7 +195,7 @@ async fn no_other_account_writes_what_the_product_relies_on_unless_it_may_overri
                 passes("an identity's spec", identities.patch("mine", &dry(), &spec).await)
             })
             .await?;
-        // As for a restore.
+        // As for restoring a backup.
         let may = "- {apiGroups: [countersign.dev], resources: [trustdomains], verbs: [override]}\n";
         Roles::new(world, "restorer", may).run(world, async |user| writes(world, user, passes).await).await?;
         writes(world, &world.cluster, passes).await.context("the cluster's admin")

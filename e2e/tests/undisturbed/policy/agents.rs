@@ -1,4 +1,4 @@
-//! What the agent runs, whom it asks, and whom it serves: each of it changed.
+//! The agent's program, its issuer and its sessions: a change to any of them is refused.
 
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ async fn agents_that_run_or_ask_or_keep_something_else_are_refused() {
     .await;
 }
 
-/// What is one container's would be written where another has it mounted.
+/// The identity of one container would be written where another mounts it.
 #[tokio::test]
 async fn sessions_reach_the_container_of_their_name_only() {
     scenario_without_namespace("policy-sessions", async |world| {
@@ -144,7 +144,7 @@ async fn sessions_reach_the_container_of_their_name_only() {
     .await;
 }
 
-/// What other mutators add to every container, or an application needs.
+/// Additions by other mutators to every container, or requirements of an application.
 #[tokio::test]
 async fn an_agent_without_its_hook_and_other_tokens_pass() {
     scenario_without_namespace("policy-other", async |world| {

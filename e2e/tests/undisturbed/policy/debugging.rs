@@ -1,4 +1,4 @@
-//! Containers for debugging, and others that see the agent's process.
+//! Ephemeral containers, and others that share the agent's process namespace.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
@@ -6,7 +6,7 @@ use countersign_e2e::{
     fixture::PodSpec,
     pods::{AGENT, lines},
     scenario::scenario_without_namespace,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use super::{made, open_namespace, said_against};
 
-/// What a process shows of itself in `/proc` to those who may look into it.
+/// The entries of a process in `/proc` that other processes may be able to read.
 const PARTS: [&str; 7] = ["root", "cwd", "exe", "environ", "maps", "mem", "fd"];
 
-/// Adds an ephemeral container; returns what stands against it.
+/// Adds an ephemeral container; returns the refusal, if any.
 async fn debug(world: &World, pod: &str, dry_run: bool, container: Value) -> Result<Option<String>> {
     let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
     let params = PatchParams { dry_run, ..PatchParams::default() };
@@ -52,7 +52,7 @@ async fn a_container_for_debugging_gets_nothing_of_the_agents() {
         let message = debug(world, &name, true, target(AGENT)).await?.context("the agent may be targeted")?;
         ensure!(message.contains("may not target countersign-agent"), "{message}");
         assert_eq!(debug(world, &name, true, target("app")).await?, None);
-        // One that is there already does not stand in the way of another.
+        // An existing one does not prevent another.
         assert_eq!(debug(world, &name, false, target("app")).await?, None);
         let another = json!({ "name": "another", "image": "debug", "targetContainerName": "app" });
         assert_eq!(debug(world, &name, true, another).await?, None);
@@ -61,8 +61,8 @@ async fn a_container_for_debugging_gets_nothing_of_the_agents() {
     .await;
 }
 
-/// With one process namespace for the pod every container sees the agent's process. As its own user, and as root, nobody gets
-/// into it; who has CAP_SYS_PTRACE does, and sees that its program cannot be read.
+/// With one process namespace for the pod, every container sees the agent's process. Neither its own user nor root can read
+/// it; a container with CAP_SYS_PTRACE can, but not the program file.
 #[tokio::test]
 async fn whoever_sees_the_agents_process_does_not_get_into_it_without_cap_sys_ptrace() {
     scenario_without_namespace("policy-proc", async |world| {
@@ -77,7 +77,7 @@ async fn whoever_sees_the_agents_process_does_not_get_into_it_without_cap_sys_pt
 
         let output = world.demo("seen", &["look-into", "countersign-agent", "countersign-demo"]).await?;
         let own_user = lines(&String::from_utf8_lossy(&output));
-        // The same look shows what it can: the application's process has the same user, and lets itself be looked into.
+        // The same check works in general: the application's process has the same user, and can be read.
         assert_eq!(reached(&own_user, "countersign-demo"), ["root", "cwd", "exe", "environ", "maps", "mem", "fd"]);
         closed(&own_user, "the same user")?;
 
@@ -105,16 +105,16 @@ async fn whoever_sees_the_agents_process_does_not_get_into_it_without_cap_sys_pt
     .await;
 }
 
-/// What an ephemeral container saw.
+/// The output of an ephemeral container.
 async fn looked(world: &World, container: &str) -> Result<Vec<Value>> {
-    until(&format!("{container} has looked"), PATIENCE, async || {
+    until(&format!("{container} has looked"), DEFAULT_TIMEOUT, async || {
         let said = lines(&world.logs("seen", container).await.unwrap_or_default());
         Ok(said.iter().any(|line| line["event"] == "looked").then_some(said))
     })
     .await
 }
 
-/// The parts of a program's processes that could be looked into, in the order in which they were tried.
+/// The entries of a program's processes that were readable, in the order in which they were tried.
 fn reached<'a>(said: &'a [Value], program: &str) -> Vec<&'a str> {
     let of = |line: &&Value| line["event"] == "look-into" && line["program"] == program && line["reached"] == true;
     let mut parts: Vec<&str> = said.iter().filter(of).filter_map(|line| line["part"].as_str()).collect();
@@ -124,7 +124,7 @@ fn reached<'a>(said: &'a [Value], program: &str) -> Vec<&'a str> {
     parts
 }
 
-/// The agent's process was seen, and none of it was reached.
+/// Checks that the agent's process was visible, and none of its entries readable.
 fn closed(said: &[Value], who: &str) -> Result<()> {
     let tried = said.iter().filter(|line| line["event"] == "look-into" && line["program"] == "countersign-agent");
     ensure!(tried.count() >= PARTS.len(), "{who} did not see the agent's process: {said:?}");

@@ -1,4 +1,4 @@
-//! Mounts at our places, however their paths are written.
+//! Mounts at the injected paths, however the path is written.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{World, scenario::scenario_without_namespace};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{agent, app, made, mounts, open_namespace, refusal};
 
-/// Each leads to where an application looks for its identity, or below.
+/// Paths that lead to the directory of the identity, or below.
 const OURS: [&str; 13] = [
     "/run/countersign/",
     "/run//countersign",
@@ -23,7 +23,7 @@ const OURS: [&str; 13] = [
     "/run/countersign/../countersign",
 ];
 
-/// Each leads to a place of the agent's, above or below: what is mounted above can be renamed, and ours with it.
+/// Paths that lead to a directory of the agent, above or below: a mount above can be renamed, and ours with it.
 const AGENTS: [&str; 25] = [
     "/countersign-agent",
     "/./countersign-agent",
@@ -56,7 +56,7 @@ const WITH_PARENTS: [&str; 3] = ["/run/other/../countersign", "/../run/countersi
 
 type Container = fn(&mut Value) -> &mut Value;
 
-/// Mounts a volume of its own there, `part` of it if that is not empty.
+/// Mounts another volume there, or `part` of it if that is not empty.
 async fn mounted(world: &World, made: &Value, of: Container, path: &str, part: &str) -> Result<Option<String>> {
     let mut pod = made.clone();
     pod["spec"]["volumes"].as_array_mut().context("volumes")?.push(json!({ "name": "mine", "emptyDir": {} }));
@@ -75,7 +75,7 @@ async fn nothing_is_mounted_over_an_identity_however_the_path_is_written() {
                     mounted(world, &made, app, path, part).await?.with_context(|| format!("{path} passes"))?;
                 ensure!(message.contains("at /run/countersign (or"), "{path}: {message}");
             }
-            // Nor is the identity itself mounted so: what looks at paths elsewhere would not know it.
+            // Nor may the identity itself be mounted so: checks of paths elsewhere would not recognize it.
             let mut pod = made.clone();
             mounts(app(&mut pod)).iter_mut().filter(|mount| mount["name"] == "countersign-identity").for_each(
                 |mount| {
@@ -136,7 +136,7 @@ async fn nothing_is_mounted_over_what_is_the_agents_however_the_path_is_written(
     .await;
 }
 
-/// The runtime mounts in the order of depth; `/var/run`, a link to `/run` in most images, is as deep as `/run/countersign`.
+/// The runtime mounts by depth; `/var/run`, a link to `/run` in most images, has the same depth as `/run/countersign`.
 #[tokio::test]
 async fn what_is_mounted_at_var_run_comes_before_the_identity() {
     scenario_without_namespace("policy-var-run", async |world| {
@@ -178,7 +178,7 @@ async fn paths_that_only_look_like_ours_pass() {
     .await;
 }
 
-/// Without the label, the volumes and the agent of ours: the path is all there is to see.
+/// Without the label, volumes and agent: only the path can be checked.
 #[tokio::test]
 async fn a_pod_that_pretends_by_another_spelling_of_the_path_is_refused() {
     scenario_without_namespace("policy-spelling", async |world| {
@@ -199,7 +199,7 @@ async fn a_pod_that_pretends_by_another_spelling_of_the_path_is_refused() {
     .await;
 }
 
-/// The API server gives each expression, and all of a policy, a budget: a large pod must not exceed it.
+/// The API server limits the cost of each expression and of a policy: a large pod must not exceed it.
 #[tokio::test]
 async fn a_pod_of_fifty_containers_with_forty_mounts_each_is_within_the_policies_budget() {
     scenario_without_namespace("policy-large", async |world| {

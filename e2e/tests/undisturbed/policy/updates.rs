@@ -1,11 +1,11 @@
-//! A pod's images may be changed while it runs: the agent's only to another of those allowed.
+//! Images of a running pod may be changed, the agent's only to another allowed one.
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     apply::delete,
     scenario::scenario_without_namespace,
-    until::{PATIENCE, until},
+    wait::{DEFAULT_TIMEOUT, until},
 };
 use k8s_openapi::api::{admissionregistration::v1::ValidatingAdmissionPolicyBinding, core::v1::Pod};
 use kube::{
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{made, open_namespace, said_against};
 
-/// A pod that is there and never runs; it is injected.
+/// An injected pod that exists and never runs.
 async fn stored(world: &World, name: &str) -> Result<()> {
     let mut pod = made(world, name).await?;
     pod["spec"]["nodeSelector"] = json!({ "countersign.dev/no-such-node": "true" });
@@ -40,7 +40,7 @@ fn agents_image(of: &str) -> Value {
 
 async fn released(world: &World, name: &str) -> Result<()> {
     world.pods().delete(name, &DeleteParams::default()).await?;
-    // Whoever takes a finalizer away may change what they like at that moment.
+    // A user who removes a finalizer could change other fields at the same time.
     let mut last = agents_image("evil.example/agent:1");
     last["metadata"] = json!({ "finalizers": null });
     let refused = patched(world, name, false, last).await?;
@@ -68,7 +68,7 @@ async fn an_update_brings_no_other_agent_and_never_keeps_a_pod_from_going() {
     .await;
 }
 
-/// A second binding of the policy, for this namespace, with a list of its own: what no longer is in the list may stay as it is.
+/// A second binding of the policy, for this namespace, with its own list: an image that is no longer listed may stay.
 #[tokio::test]
 async fn an_agent_whose_image_is_no_longer_allowed_stays_until_it_is_changed() {
     scenario_without_namespace("policy-list", async |world| {
@@ -92,7 +92,7 @@ async fn own_list(world: &World, binding: &str) -> Result<()> {
         world.cluster.apply(&map).await.map(drop)
     };
     let refuses = async |image: &str, wanted: bool| {
-        until(&format!("{image} is {}", if wanted { "refused" } else { "let in" }), PATIENCE, async || {
+        until(&format!("{image} is {}", if wanted { "refused" } else { "let in" }), DEFAULT_TIMEOUT, async || {
             let refused = patched(world, "listed", true, agents_image(image)).await?.is_some();
             Ok((refused == wanted).then_some(()))
         })
@@ -113,10 +113,10 @@ spec:
 "
         ))
         .await?;
-    // One tag is listed, then every one of the name, then none.
+    // One tag is listed, then every tag of the name, then none.
     let another = "countersign.local/agent:another";
     refuses(another, true).await?;
-    // Of an image with tag and digest the digest counts, and nobody listed it.
+    // For an image with tag and digest, the digest decides, and it is not listed.
     refuses(&format!("countersign.local/agent:dev@sha256:{}", "0".repeat(64)), true).await?;
     listed("countersign.local/agent").await?;
     refuses(another, false).await?;

@@ -1,14 +1,14 @@
 //! Whether what pods have of an identity is renewed in time. It says nothing of the identity, which stays `Ready`: a
 //! container that mounts a part of it by `subPath` keeps the file of its start, and nobody but its owner can change that.
 
-use countersign_crds::condition::REFRESHING;
+use countersign_crds::condition::CREDENTIALS_REFRESHABLE;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::controllers::conditions::since;
 use countersign_index::IdentityView;
 
-/// The condition `Refreshing`; none while no pod may get the identity: then there is nothing to renew.
+/// The condition `CredentialsRefreshable`; none while no pod may get the identity: then there is nothing to renew.
 pub(super) fn condition(
     view: &IdentityView,
     generation: Option<i64>,
@@ -22,12 +22,12 @@ pub(super) fn condition(
         ("False", "SubPathMount", sub_path_mount(view))
     };
     Some(Condition {
-        type_: REFRESHING.to_owned(),
+        type_: CREDENTIALS_REFRESHABLE.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
         observed_generation: generation,
-        last_transition_time: since(REFRESHING, status, old, now),
+        last_transition_time: since(CREDENTIALS_REFRESHABLE, status, old, now),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The part of the status that lives in streams. It is written only as what it surely is: where a replica is missing from
 //! the sums, what stood there before stays.
 
-use countersign_crds::{WorkloadIdentityStatus, condition::COUNTED};
+use countersign_crds::{WorkloadIdentityStatus, condition::STATS_COMPLETE};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -20,7 +20,7 @@ pub(super) struct Live {
     pub(super) outdated: Option<i64>,
     /// `nextExpiry`.
     pub(super) next_expiry: Option<Timestamp>,
-    /// The condition `Counted`.
+    /// The condition `StatsComplete`.
     pub(super) whole: Whole,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn live(
     Live { served, outdated: old.outdated_agents, next_expiry: written, whole }
 }
 
-/// The condition `Counted`; none before anything was counted.
+/// The condition `StatsComplete`; none before anything was counted.
 pub(super) fn condition(
     whole: &Whole,
     generation: Option<i64>,
@@ -71,7 +71,7 @@ pub(super) fn condition(
 ) -> Option<Condition> {
     let (status, reason, message) = match whole {
         Whole::AsBefore => {
-            let old = old.iter().find(|one| one.type_ == COUNTED)?;
+            let old = old.iter().find(|one| one.type_ == STATS_COMPLETE)?;
             return Some(Condition { observed_generation: generation, ..old.clone() });
         }
         Whole::Yes => ("True", "AllReplicasAsked", "what lives in streams is counted at every replica".to_owned()),
@@ -85,12 +85,12 @@ pub(super) fn condition(
         ),
     };
     Some(Condition {
-        type_: COUNTED.to_owned(),
+        type_: STATS_COMPLETE.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
         observed_generation: generation,
-        last_transition_time: since(COUNTED, status, old, now),
+        last_transition_time: since(STATS_COMPLETE, status, old, now),
     })
 }
 

@@ -118,16 +118,16 @@ fn an_identity_whose_namespace_is_not_known_waits() {
 
 #[test]
 fn an_identity_is_ready_only_where_its_domains_authority_can_be_used() {
-    assert_eq!(ready(Some(AuthorityReadiness::Ready)).0, "Ready=True Reconciling=False Stalled=False Refreshing=True");
+    assert_eq!(ready(Some(AuthorityReadiness::Ready)).0, "Ready=True Reconciling=False Stalled=False CredentialsRefreshable=True");
     let (truths, reason, _) = ready(Some(AuthorityReadiness::NotYet));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
-        ("Ready=False Reconciling=True Stalled=False Refreshing=True", "AuthorityNotReady")
+        ("Ready=False Reconciling=True Stalled=False CredentialsRefreshable=True", "AuthorityNotReady")
     );
     let (truths, reason, message) = ready(Some(AuthorityReadiness::Stalled("Secret x is damaged".to_owned())));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
-        ("Ready=False Reconciling=False Stalled=True Refreshing=True", "AuthorityStalled")
+        ("Ready=False Reconciling=False Stalled=True CredentialsRefreshable=True", "AuthorityStalled")
     );
     assert!(message.contains("TrustDomain example.org") && message.contains("Secret x is damaged"), "{message}");
     assert_ne!(ready(None).0, ready(Some(AuthorityReadiness::Ready)).0);
@@ -152,7 +152,7 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
         let now = Timestamp::from_second(second).unwrap();
         let status = status(&object, &index.identity(&key).unwrap(), &seen, now);
         assert_eq!(status.conditions[0].status, "True", "it is ready in any case");
-        let condition = status.conditions.iter().find(|one| one.type_ == "Refreshing").unwrap().clone();
+        let condition = status.conditions.iter().find(|one| one.type_ == "CredentialsRefreshable").unwrap().clone();
         object.status = Some(status);
         condition
     };
@@ -181,7 +181,7 @@ fn of_an_identity_that_no_pod_may_get_there_is_nothing_to_refresh() {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let seen = Seen { usable: None, totals: None, claims: None };
     let status = status(&identity("no-domain", &spec), &index.identity(&key).unwrap(), &seen, now);
-    assert!(status.conditions.iter().all(|one| one.type_ != "Refreshing"), "{:?}", status.conditions);
+    assert!(status.conditions.iter().all(|one| one.type_ != "CredentialsRefreshable"), "{:?}", status.conditions);
 }
 
 fn at(second: i64) -> Timestamp {
@@ -233,6 +233,25 @@ async fn a_status_is_written_over_the_version_that_was_read() {
         (&asked.body["metadata"]["resourceVersion"], &asked.body["metadata"]["uid"]),
         (&json!("7"), &json!("admitted"))
     );
+}
+
+// A status is applied by one field manager, so the API server removes what an apply no longer contains.
+#[tokio::test]
+async fn conditions_under_the_names_of_an_earlier_release_are_dropped() {
+    let mut stored = read();
+    let old = |type_: &str| {
+        json!({"type": type_, "status": "True", "reason": "OfAnEarlierRelease", "message": "",
+               "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    stored.status =
+        serde_json::from_value(json!({"conditions": [old("Ready"), old("Counted"), old("Refreshing")]})).unwrap();
+    let (context, questions) = context(at(0), taken);
+    context.index.update(|index| index.apply_identity(stored.clone()));
+    reconcile(Arc::new(stored), &context).await.unwrap();
+    let [asked] = <[Asked; 1]>::try_from(questions.all()).unwrap();
+    let conditions = asked.body["status"]["conditions"].as_array().unwrap();
+    let types: Vec<_> = conditions.iter().map(|one| one["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Ready", "Reconciling", "Stalled", "CredentialsRefreshable"]);
 }
 
 #[tokio::test]

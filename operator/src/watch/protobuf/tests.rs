@@ -80,7 +80,11 @@ fn whole(uid: &str, phase: &str) -> WholePod {
             labels: vec![entry("app", "orders"), entry("empty", "")],
             annotations: vec![
                 entry("countersign.dev/injected", "sidecar"),
-                entry("countersign.dev/never-refreshes", "app"),
+                // One has the annotation under its name in release 0.1.
+                entry(
+                    if uid == "deleted" { "countersign.dev/never-refreshes" } else { "countersign.dev/stale-mounts" },
+                    "app",
+                ),
                 entry("secret-ish", "not kept"),
             ],
             managed_fields: vec![entry("manager", "kubelet")],
@@ -168,6 +172,7 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
         if let Event::Apply(pod) = event {
             assert_eq!(pod.metadata.annotations.as_ref().map(|all| all.len()), Some(2), "only ours are passed on");
             let record = PodRecord::from(pod);
+            assert_eq!(record.never_refreshes, ["app"]);
             if record.facts.uid == "deleted" {
                 assert_eq!(record.deleted_at.map(|at| at.as_second()), Some(1_800_000_000));
                 continue;
@@ -179,7 +184,6 @@ async fn a_watcher_lists_and_follows_pods_in_binary() {
             assert_eq!(record.facts.containers, ["app", "agent"]);
             assert_eq!(record.images, ["app:1", "agent:1"]);
             assert!(record.ended && record.injected);
-            assert_eq!(record.never_refreshes, ["app"]);
         }
     }
     assert_eq!(seen, ["init", "listed a", "listed b", "done", "a is Succeeded", "deleted is Running", "gone b"]);

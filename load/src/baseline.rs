@@ -1,5 +1,5 @@
-//! The yardstick of an issue under load: the three operations that no issuer can avoid, on all processors at the same time.
-//! An operator and its callers keep all of them busy, and one that is a half of a core computes more slowly then.
+//! The baseline for issuing under load: the three operations that no issuer can avoid, on all processors at the same time. An
+//! operator and its callers keep all processors busy, and hyper-threads of one core are slower then.
 
 use std::{
     hint::black_box,
@@ -17,11 +17,11 @@ use aws_lc_rs::{
     },
 };
 
-/// As long as what is signed of a certificate, a request or a token.
+/// About the length of the signed part of a certificate, a request or a token.
 const MESSAGE: [u8; 512] = [0x42; 512];
 
-/// Keys, and a signature of each.
-struct Floor {
+/// Keys, and a signature by each.
+struct Baseline {
     rsa: RsaKeyPair,
     rsa_signature: Vec<u8>,
     p256: EcdsaKeyPair,
@@ -29,13 +29,14 @@ struct Floor {
     random: SystemRandom,
 }
 
-/// The microseconds of one processor's time for one RS256 verify, one P-256 verify and one P-256 sign, all processors busy.
+/// The CPU time in microseconds of one RS256 verification, one P-256 verification and one P-256 signature, with all
+/// processors busy.
 pub(crate) fn microseconds(span: Duration) -> Result<f64> {
-    let floor = Floor::new().context("keys for the yardstick")?;
+    let baseline = Baseline::new().context("keys for the baseline")?;
     let processors = thread::available_parallelism()?.get();
     let begun = Instant::now();
     let rounds: usize = thread::scope(|scope| {
-        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(|| floor.rounds(span))).collect();
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(|| baseline.rounds(span))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
@@ -44,7 +45,7 @@ pub(crate) fn microseconds(span: Duration) -> Result<f64> {
     Ok(begun.elapsed().as_secs_f64() * 1e6 * processors as f64 / rounds as f64)
 }
 
-impl Floor {
+impl Baseline {
     fn new() -> Result<Self> {
         let random = SystemRandom::new();
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048)?;

@@ -1,4 +1,4 @@
-//! Reading raw JSON of pods: what is absent or of another type is `None` or empty, never a panic.
+//! Access to fields of a pod's raw JSON. Absent fields and fields of another type are `None` or empty, never a panic.
 
 use serde_json::Value;
 
@@ -23,12 +23,12 @@ pub(super) fn name(value: &Value) -> &str {
 }
 
 /// The item of that name.
-pub(super) fn named<'a>(items: &'a [Value], wanted: &str) -> Option<&'a Value> {
-    items.iter().find(|item| name(item) == wanted)
+pub(super) fn named<'a>(items: &'a [Value], expected: &str) -> Option<&'a Value> {
+    items.iter().find(|item| name(item) == expected)
 }
 
-/// The beginnings of the labels and annotations that are read of a pod.
-const READ: [&str; 7] = [
+/// Prefixes of the labels and annotations of a pod that are read.
+const READ_PREFIXES: [&str; 7] = [
     "countersign.dev/",
     "kubernetes.io/config.",
     "sidecar.istio.io/",
@@ -38,19 +38,19 @@ const READ: [&str; 7] = [
     "config.linkerd.io/",
 ];
 
-/// Whether a label or annotation is read of a pod.
+/// Whether a label or annotation of a pod is read.
 pub(super) fn is_read(key: &str) -> bool {
-    READ.iter().any(|read| key.starts_with(read))
+    READ_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// The pod's value of a label that is read.
+/// The value of a pod's label, which must be one that is read.
 pub(super) fn label<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
-    debug_assert!(is_read(key), "{key} is skipped when a pod is read: add it to READ");
+    debug_assert!(is_read(key), "{key} is skipped when a pod is read: add it to READ_PREFIXES");
     pod.pointer("/metadata/labels")?.get(key)?.as_str()
 }
 
-/// The pod's value of an annotation that is read.
+/// The value of a pod's annotation, which must be one that is read.
 pub(super) fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
-    debug_assert!(is_read(key), "{key} is skipped when a pod is read: add it to READ");
+    debug_assert!(is_read(key), "{key} is skipped when a pod is read: add it to READ_PREFIXES");
     pod.pointer("/metadata/annotations")?.get(key)?.as_str()
 }

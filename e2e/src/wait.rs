@@ -1,4 +1,4 @@
-//! Waiting for conditions, each with a deadline and an error that says what was last seen.
+//! Waiting for conditions, with a deadline and an error that shows the last observed state.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -8,31 +8,31 @@ use kube::{Api, Resource, runtime::watcher};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{interval, timeout};
 
-/// Long enough for anything that works, on a machine that is busy with other tests.
+/// Timeout for anything that should happen, on a machine that is busy with other tests.
 ///
-/// After an outage of the API server, Kubernetes' own parts are the slowest: scheduler, kubelet and controllers look again
-/// after up to a minute (client-go's reflector: 30 s, and as much by chance), and again so long when that try comes while the
-/// API server does not know its roles yet.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+/// After an outage of the API server, the components of Kubernetes recover most slowly: scheduler, kubelet and controllers retry
+/// after up to a minute (client-go's reflector: 30 s plus as much jitter), and once more if the API server has not loaded its
+/// roles by then.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// Asks again and again until there is an answer. For what cannot be watched.
+/// Polls until there is a result, for state that cannot be watched.
 ///
 /// # Errors
-/// The deadline passed; the error says what was waited for and how the last question ended.
-pub async fn until<T>(what: &str, deadline: Duration, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+/// The deadline passed; the error states what was waited for and the result of the last poll.
+pub async fn until<T>(what: &str, deadline: Duration, mut poll: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let mut last = None;
-    let asking = async {
+    let polling = async {
         let mut tick = interval(Duration::from_millis(200));
         loop {
             tick.tick().await;
-            match ask().await {
+            match poll().await {
                 Ok(Some(answer)) => return answer,
                 Ok(None) => last = None,
                 Err(error) => last = Some(error),
             }
         }
     };
-    match timeout(deadline, asking).await {
+    match timeout(deadline, polling).await {
         Ok(answer) => Ok(answer),
         Err(_) => match last {
             Some(error) => Err(error).with_context(|| format!("waited {deadline:?} until {what}")),
@@ -41,10 +41,10 @@ pub async fn until<T>(what: &str, deadline: Duration, mut ask: impl AsyncFnMut()
     }
 }
 
-/// Watches one object until it is as wanted.
+/// Watches one object until it satisfies `wanted`.
 ///
 /// # Errors
-/// The deadline passed; the error says what was waited for and shows the object as last seen.
+/// The deadline passed; the error states what was waited for and shows the object as last seen.
 pub async fn watch<K>(api: &Api<K>, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> Result<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
@@ -53,7 +53,7 @@ where
     let watching = async {
         let mut seen = std::pin::pin!(watcher::watch_object(api.clone(), name));
         while let Some(update) = seen.next().await {
-            // An error is followed by another try.
+            // The watcher retries after an error.
             if let Ok(update) = update {
                 if let Some(object) = update.clone().filter(|object| wanted(object)) {
                     return Some(object);
@@ -63,17 +63,17 @@ where
         }
         None
     };
-    match timeout(PATIENCE, watching).await {
+    match timeout(DEFAULT_TIMEOUT, watching).await {
         Ok(Some(object)) => Ok(object),
         Ok(None) => bail!("the watch ended before {name} was {what}"),
         Err(_) => {
             let seen = last.map_or_else(|| "it does not exist".to_owned(), |object| outline(&object));
-            bail!("waited {PATIENCE:?} until {name} was {what}; last seen: {seen}")
+            bail!("waited {DEFAULT_TIMEOUT:?} until {name} was {what}; last seen: {seen}")
         }
     }
 }
 
-/// Watches until an object is gone.
+/// Waits until an object is deleted.
 ///
 /// # Errors
 /// The deadline passed.

@@ -1,32 +1,32 @@
-//! What is read of a pod. A field that injection is to depend on must be named here; what is not named is skipped.
+//! The fields of a pod that are read. A field that injection depends on must be listed here; all others are skipped.
 
 use serde_json::Value;
 
 use super::{
-    arrived::{is_ours, overlaps_identity},
-    fields::{is_read, name},
-    shape::{AGENT, APPLICATION_ENV},
+    existing_injection::overlaps_identity,
+    names::{AGENT, APPLICATION_ENV, is_injected_volume},
+    pod_fields::{is_read, name},
 };
 use crate::projection::{LONGEST_NAME, LONGEST_PATH, List, Part};
 
-/// How many containers, and how many init containers, a pod may have.
+/// The most containers, and the most init containers, of a pod.
 pub(crate) const MOST_CONTAINERS: usize = 256;
-/// How many volumes a pod may have.
+/// The most volumes of a pod.
 const MOST_VOLUMES: usize = 1024;
-/// How many mounts a container may have.
+/// The most mounts of a container.
 const MOST_MOUNTS: usize = 1024;
-/// How many environment variables a container may have.
+/// The most environment variables of a container.
 const MOST_ENV: usize = 4096;
 /// The longest label or annotation read, in bytes: Kubernetes allows 256 KiB for all annotations of an object.
 const LONGEST_ANNOTATION: usize = 256 * 1024;
-/// The longest of other texts, in bytes.
+/// The longest of all other strings, in bytes.
 const LONGEST_TEXT: usize = 253;
 
-/// What is read of a pod.
+/// The fields of a pod that are read.
 pub(crate) static POD: Part = Part::Fields(&[
     ("apiVersion", Part::Scalar(LONGEST_TEXT)),
     ("kind", Part::Scalar(LONGEST_TEXT)),
-    ("metadata", Part::Fields(&[("labels", MARKS), ("annotations", MARKS)])),
+    ("metadata", Part::Fields(&[("labels", METADATA), ("annotations", METADATA)])),
     (
         "spec",
         Part::Fields(&[
@@ -43,19 +43,19 @@ pub(crate) static POD: Part = Part::Fields(&[
     ),
 ]);
 
-const MARKS: Part = Part::Entries(is_read, &Part::Scalar(LONGEST_ANNOTATION));
+const METADATA: Part = Part::Entries(is_read, &Part::Scalar(LONGEST_ANNOTATION));
 const USERS: Part = Part::Fields(&[("runAsUser", Part::Scalar(LONGEST_TEXT)), ("fsGroup", Part::Scalar(LONGEST_TEXT))]);
 const RESOURCES: Part = Part::Fields(&[("requests", Part::Whole), ("limits", Part::Whole)]);
 
 const INIT_CONTAINERS: List = List {
     field: "spec.initContainers",
     most: MOST_CONTAINERS,
-    // What is in the agent's place is compared with the agent in every field.
+    // A container with the agent's name is compared with the agent in every field.
     item: |head| Some(if name(head) == AGENT { &WHOLE } else { &CONTAINER }),
 };
 const CONTAINERS: List = List { field: "spec.containers", most: MOST_CONTAINERS, item: |_| Some(&CONTAINER) };
 const VOLUMES: List =
-    List { field: "spec.volumes", most: MOST_VOLUMES, item: |head| is_ours(name(head)).then_some(&WHOLE) };
+    List { field: "spec.volumes", most: MOST_VOLUMES, item: |head| is_injected_volume(name(head)).then_some(&WHOLE) };
 
 static WHOLE: Part = Part::Whole;
 
@@ -70,10 +70,10 @@ static CONTAINER: Part = Part::Fields(&[
 const MOUNTS: List = List {
     field: "volumeMounts of a container",
     most: MOST_MOUNTS,
-    item: |head| (is_ours(name(head)) || overlaps_identity(head)).then_some(&MOUNT),
+    item: |head| (is_injected_volume(name(head)) || overlaps_identity(head)).then_some(&MOUNT),
 };
 const ENV: List =
-    List { field: "env of a container", most: MOST_ENV, item: |head| is_set_by_us(head).then_some(&VARIABLE) };
+    List { field: "env of a container", most: MOST_ENV, item: |head| is_injected_variable(head).then_some(&VARIABLE) };
 
 static MOUNT: Part = Part::Fields(&[
     ("name", Part::Scalar(LONGEST_NAME)),
@@ -84,7 +84,7 @@ static MOUNT: Part = Part::Fields(&[
 ]);
 static VARIABLE: Part = Part::Fields(&[("name", Part::Scalar(LONGEST_NAME))]);
 
-fn is_set_by_us(variable: &Value) -> bool {
+fn is_injected_variable(variable: &Value) -> bool {
     APPLICATION_ENV.iter().any(|(ours, _)| *ours == name(variable))
 }
 
@@ -106,7 +106,7 @@ mod tests {
         })
     }
 
-    /// What is read of a pod is the same however much there is of something that injection does not need.
+    /// The projection of a pod does not depend on the amount of fields that injection does not need.
     #[test]
     fn what_injection_does_not_need_is_not_built() {
         let many = |item: Value, count: usize| Value::Array(vec![item; count]);
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// As large as they may be, and all of it ours: what is built is still bounded.
+    /// A pod with the most fields that are read: memory is still bounded.
     #[test]
     fn a_pod_full_of_what_is_read_is_refused() {
         let mount = json!({ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true });

@@ -1,5 +1,5 @@
-//! The logs of a run: of every container that ran while the tests did, also of those that are gone by now. A program of its
-//! own ([`Record::keep`]) follows them; the tests read.
+//! Capture of the logs of every container that ran during the tests, including deleted ones. A separate program
+//! ([`LogCapture::run`]) writes them; the tests read them.
 
 use std::{
     collections::BTreeSet,
@@ -20,27 +20,29 @@ use tokio::{fs::File, io::AsyncWriteExt as _};
 
 use crate::Cluster;
 
-/// A folder with a file for each container that ran, and for each time it did. What was gone before its log was read,
-/// or all of it, left a file that says so.
+/// A folder with a log file for each run of each container. A run whose log could not be read, or not completely, has a marker
+/// file.
 #[derive(Clone, Debug)]
-pub struct Record(PathBuf);
+pub struct LogCapture(PathBuf);
 
-/// What a file's name ends with: a log; the note that there is none; the note that the log may have had more.
+/// Extension of a log.
 const LOG: &str = "log";
-const MISSED: &str = "missed";
-const CUT: &str = "cut";
+/// Extension of the marker of a log that was never read.
+const UNREAD: &str = "unread";
+/// Extension of the marker of a log whose end may be missing.
+const TRUNCATED: &str = "truncated";
 
-/// Lives of containers whose logs are not known, or not to their ends, by names such as `namespace_pod_container`.
+/// Runs of containers whose logs are missing or incomplete, by names such as `namespace_pod_container`.
 #[derive(Clone, Debug, Default)]
-pub struct Gaps {
-    /// Gone before anything was read.
-    pub missed: Vec<String>,
-    /// Gone while the log had broken off. The end may be missing.
-    pub cut: Vec<String>,
+pub struct MissingLogs {
+    /// The container was gone before anything was read.
+    pub unread: Vec<String>,
+    /// The container was gone after its log stream broke off: the end may be missing.
+    pub truncated: Vec<String>,
 }
 
-impl Record {
-    /// Of this cluster's life.
+impl LogCapture {
+    /// The capture of this cluster's logs.
     ///
     /// # Errors
     /// The cluster does not answer.
@@ -49,36 +51,33 @@ impl Record {
         Ok(Self(folder.join(format!("logs-{}", cluster.uid().await?))))
     }
 
-    /// All logs so far, each with the name of what wrote it, such as `namespace_pod_container`.
+    /// All logs so far, each with the name of its container, such as `namespace_pod_container`.
     ///
     /// # Errors
-    /// Nobody keeps a record.
+    /// No capture is running.
     pub fn logs(&self) -> Result<Vec<(String, String)>> {
         let mut logs = Vec::new();
         for (name, path) in self.files(LOG)? {
             let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
             logs.push((name, String::from_utf8_lossy(&bytes).into_owned()));
         }
-        ensure!(!logs.is_empty(), "the record of the run's logs in {} is empty", self.0.display());
+        ensure!(!logs.is_empty(), "the log capture in {} is empty", self.0.display());
         Ok(logs)
     }
 
-    /// What is missing so far.
+    /// The logs that are missing or incomplete so far.
     ///
     /// # Errors
-    /// Nobody keeps a record.
-    pub fn gaps(&self) -> Result<Gaps> {
+    /// No capture is running.
+    pub fn missing(&self) -> Result<MissingLogs> {
         let names = |kind: &str| Ok::<_, anyhow::Error>(self.files(kind)?.into_iter().map(|(name, _)| name).collect());
-        Ok(Gaps { missed: names(MISSED)?, cut: names(CUT)? })
+        Ok(MissingLogs { unread: names(UNREAD)?, truncated: names(TRUNCATED)? })
     }
 
     /// The names and paths of the files of one kind.
     fn files(&self, kind: &str) -> Result<Vec<(String, PathBuf)>> {
         let entries = std::fs::read_dir(&self.0).with_context(|| {
-            format!(
-                "there is no record of the run's logs in {}: run the program countersign-e2e-logs",
-                self.0.display()
-            )
+            format!("there is no log capture in {}: run the program countersign-e2e-logs", self.0.display())
         })?;
         let mut files = Vec::new();
         for entry in entries {
@@ -90,14 +89,14 @@ impl Record {
         Ok(files)
     }
 
-    /// Follows the logs of every container in the cluster, from its beginning and for ever; `ready` is called once those that
-    /// run already are known.
+    /// Follows the logs of every container in the cluster, from their beginning, until it is cancelled. `ready` is called once all
+    /// running containers are known.
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub async fn keep(self, cluster: Cluster, ready: impl FnOnce()) -> Result<()> {
+    pub async fn run(self, cluster: Cluster, ready: impl FnOnce()) -> Result<()> {
         if self.0.exists() {
-            std::fs::remove_dir_all(&self.0).context("remove an earlier record")?;
+            std::fs::remove_dir_all(&self.0).context("remove an earlier capture")?;
         }
         std::fs::create_dir_all(&self.0).with_context(|| format!("make {}", self.0.display()))?;
         let followed = Arc::new(Mutex::new(BTreeSet::new()));
@@ -118,7 +117,7 @@ impl Record {
                         ready();
                     }
                 }
-                // What cannot be watched now is, in a moment: the API server may be away on purpose.
+                // The watcher retries: a test may have stopped the API server on purpose.
                 Ok(watcher::Event::Delete(_) | watcher::Event::Init) | Err(_) => {}
             }
         }
@@ -126,7 +125,7 @@ impl Record {
     }
 }
 
-/// One life of a container.
+/// One run of a container.
 #[derive(Clone, Debug)]
 struct Run {
     namespace: String,
@@ -136,7 +135,7 @@ struct Run {
     restart: i32,
 }
 
-/// All containers of a pod that have begun.
+/// The runs of all containers of a pod that have started.
 fn runs(pod: &Pod) -> Vec<Run> {
     let status = pod.status.clone().unwrap_or_default();
     let statuses = [status.init_container_statuses, status.container_statuses].into_iter().flatten().flatten();
@@ -161,8 +160,8 @@ impl Run {
         format!("{namespace}_{pod}_{container}_{}_{restart}.log", uid.split('-').next().unwrap_or_default())
     }
 
-    /// Until the container ends. A log that broke off (the API server was away) is read again from its beginning. If
-    /// the container is gone before that, a note says what is missing.
+    /// Captures the log until the container ends. A stream that breaks off (the API server was unavailable) is read again from its
+    /// beginning. If the container is gone by then, a marker file is written instead.
     async fn follow(self, cluster: Cluster, folder: PathBuf) {
         let path = folder.join(self.file());
         let pods = cluster.api::<Pod>(&self.namespace);
@@ -175,15 +174,15 @@ impl Run {
                     pod.uid().as_ref() == Some(&self.uid)
                         && runs(&pod).iter().any(|run| run.restart == self.restart && run.container == self.container)
                 }),
-                // Unknown: ask again.
+                // Unknown: retry.
                 Err(_) => true,
             };
             if ended {
                 return;
             }
             if !there {
-                let kind = if path.exists() { CUT } else { MISSED };
-                // Whoever reads the record sees neither a log nor a note if this fails: the folder is gone.
+                let kind = if path.exists() { TRUNCATED } else { UNREAD };
+                // This fails only if the folder is gone, and then nothing can be read anyway.
                 let _ = std::fs::write(path.with_extension(kind), "");
                 return;
             }
@@ -193,7 +192,7 @@ impl Run {
     async fn read(&self, pods: &Api<Pod>, path: &Path) -> Result<()> {
         let what = LogParams { container: Some(self.container.clone()), follow: true, ..LogParams::default() };
         let mut log = std::pin::pin!(pods.log_stream(&self.pod, &what).await?);
-        // Only now: that there is a file says that something was read.
+        // The file is created only now, so that its existence means that something was read.
         let mut file = File::create(path).await?;
         let mut bytes = vec![0; 16 * 1024];
         loop {
@@ -212,18 +211,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_is_missing_is_no_log_and_is_told() {
+    fn a_missing_log_is_reported_and_not_read() {
         let folder = tempfile::tempdir().unwrap();
         for (file, text) in
-            [("a_b_c_1_0.log", "said"), ("a_b_d_1_0.missed", ""), ("a_b_e_1_0.log", "so"), ("a_b_e_1_0.cut", "")]
+            [("a_b_c_1_0.log", "said"), ("a_b_d_1_0.unread", ""), ("a_b_e_1_0.log", "so"), ("a_b_e_1_0.truncated", "")]
         {
             std::fs::write(folder.path().join(file), text).unwrap();
         }
-        let record = Record(folder.path().to_owned());
-        let mut logs = record.logs().unwrap();
+        let capture = LogCapture(folder.path().to_owned());
+        let mut logs = capture.logs().unwrap();
         logs.sort();
         assert_eq!(logs, [("a_b_c_1_0".to_owned(), "said".to_owned()), ("a_b_e_1_0".to_owned(), "so".to_owned())]);
-        let gaps = record.gaps().unwrap();
-        assert_eq!((gaps.missed, gaps.cut), (vec!["a_b_d_1_0".to_owned()], vec!["a_b_e_1_0".to_owned()]));
+        let missing = capture.missing().unwrap();
+        assert_eq!((missing.unread, missing.truncated), (vec!["a_b_d_1_0".to_owned()], vec!["a_b_e_1_0".to_owned()]));
     }
 }

@@ -1,4 +1,4 @@
-//! Pods that already have something of ours: made by us, and changed by others since; or made by hand.
+//! Pods that already contain parts of an injection: our own, possibly changed by others since, or written by hand.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,32 +1,32 @@
-//! As whom the agent runs and how its files are protected: as tightly as the pod's own security contexts allow.
+//! The agent's user and the mode of its files, as restrictive as the pod's security contexts allow.
 
 use serde_json::Value;
 
-use super::decide::Container;
+use super::decide::ContainerRef;
 
-/// The agent's user where the pod gives no better one.
+/// The agent's user if the containers do not share one.
 const DEFAULT_UID: i64 = 65532;
 
-/// As whom the agent runs, and the mode of the files it writes.
+/// The agent's user, and the mode of the files it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct User {
+pub(super) struct RunAs {
     pub(super) uid: i64,
     pub(super) file_mode: &'static str,
 }
 
-impl User {
-    /// Whether every user of a container reads the key that is mounted there.
+impl RunAs {
+    /// Whether every user in a container can read the private key that is mounted there.
     pub(super) fn readable_by_all(self) -> bool {
         self.file_mode == "0444"
     }
 }
 
-/// Where all `containers` run as one explicit uid, the agent does too, and the files are that user's alone. Where the pod
-/// has an `fsGroup`, the files are that group's. Else everyone's who has them mounted. Root is never taken over: the
-/// agent must pass Pod Security's *restricted*.
-pub(super) fn choose(pod: &Value, containers: &[Container]) -> User {
+/// If all `containers` run as one explicit uid, the agent runs as it too, and only that user can read the files. Otherwise,
+/// with an `fsGroup`, that group can read them; without, every user of a container that mounts them can. The agent never runs
+/// as root: it must satisfy the Pod Security Standard *restricted*.
+pub(super) fn choose(pod: &Value, containers: &[ContainerRef]) -> RunAs {
     let of_pod = pod.pointer("/spec/securityContext/runAsUser").and_then(Value::as_i64);
-    let uid = |container: &Container| {
+    let uid = |container: &ContainerRef| {
         container.of(pod).pointer("/securityContext/runAsUser").and_then(Value::as_i64).or(of_pod)
     };
     let mut uids = containers.iter().map(uid);
@@ -34,10 +34,10 @@ pub(super) fn choose(pod: &Value, containers: &[Container]) -> User {
     if let Some(shared) = first.filter(|uid| *uid > 0)
         && uids.all(|uid| uid == first)
     {
-        return User { uid: shared, file_mode: "0400" };
+        return RunAs { uid: shared, file_mode: "0400" };
     }
     let fs_group = pod.pointer("/spec/securityContext/fsGroup").and_then(Value::as_i64);
-    User { uid: DEFAULT_UID, file_mode: if fs_group.is_some() { "0440" } else { "0444" } }
+    RunAs { uid: DEFAULT_UID, file_mode: if fs_group.is_some() { "0440" } else { "0444" } }
 }
 
 #[cfg(test)]
@@ -52,9 +52,9 @@ mod tests {
             { "name": "a", "securityContext": first }, { "name": "b", "securityContext": second },
         ] } });
         let containers =
-            [("a", 0), ("b", 1)].map(|(name, index)| Container { list: "containers", index, name: name.into() });
-        let user = choose(&pod, &containers);
-        (user.uid, user.file_mode)
+            [("a", 0), ("b", 1)].map(|(name, index)| ContainerRef { list: "containers", index, name: name.into() });
+        let run_as = choose(&pod, &containers);
+        (run_as.uid, run_as.file_mode)
     }
 
     #[test]

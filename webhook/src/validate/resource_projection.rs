@@ -1,12 +1,12 @@
-//! What is read of a resource: its spec, and of its metadata all but the record of who set which field, which grows with
-//! every manager and decides nothing.
+//! The fields of a resource that are read: its spec, and its metadata except `managedFields`, which may be large and affects no
+//! decision.
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::projection::Part;
 
-/// What is read of a TrustDomain or WorkloadIdentity.
+/// The fields of a TrustDomain or WorkloadIdentity that are read.
 pub(crate) static RESOURCE: Part = Part::Fields(&[
     ("apiVersion", Part::Whole),
     ("kind", Part::Whole),
@@ -14,8 +14,8 @@ pub(crate) static RESOURCE: Part = Part::Fields(&[
     ("spec", Part::Whole),
 ]);
 
-/// The most bytes of a WorkloadIdentity's metadata and spec, JSON. Its status, in which the ages of its claims are recorded,
-/// must fit beside them into what etcd stores of an object (1.5 MiB).
+/// The most bytes of a WorkloadIdentity's metadata and spec as JSON. Its status, which records the ages of its claims, must
+/// fit within etcd's limit for an object (1.5 MiB) as well.
 const LARGEST_IDENTITY: usize = 512 * 1024;
 
 #[derive(Deserialize)]
@@ -26,8 +26,8 @@ struct Stored<'a> {
     spec: Option<&'a RawValue>,
 }
 
-/// What is wrong with a WorkloadIdentity beside which no status fits: `raw` is all of it, `object` what was read. One that is
-/// being deleted is left alone.
+/// The problem of a WorkloadIdentity that leaves no room for a status: `raw` is the whole object, `object` the part that
+/// was read. Objects that are being deleted are not checked.
 pub(crate) fn too_large(raw: &RawValue, object: &Value) -> Option<String> {
     let stored: Stored<'_> = serde_json::from_str(raw.get()).ok()?;
     let length = [stored.metadata, stored.spec].into_iter().flatten().map(|part| part.get().len()).sum::<usize>();

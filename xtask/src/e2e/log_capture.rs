@@ -1,4 +1,4 @@
-//! Keeps the logs of everything that runs on a cluster while the end-to-end tests do.
+//! Captures the logs of all containers of a cluster during the end-to-end tests.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -9,15 +9,15 @@ use nix::sys::signal::Signal;
 use super::{Lane, environment};
 use crate::cluster::signal;
 
-/// The program of the tests that follows logs.
+/// The program that captures logs.
 const NAME: &str = "countersign-e2e-logs";
 
-/// A program of the tests' own; it is ended with this.
+/// The running program, terminated on drop.
 #[derive(Debug)]
-pub(crate) struct Keeper(Child);
+pub(crate) struct LogCapture(Child);
 
-impl Keeper {
-    /// Starts it on a lane's cluster, and waits until it follows all logs.
+impl LogCapture {
+    /// Starts it on a lane's cluster, and waits until it follows the logs of all running containers.
     pub(crate) fn start(lane: &Lane<'_>) -> Result<Self> {
         let mut command = lane.programs.end_to_end(NAME)?.command();
         environment(&mut command, lane.root, &lane.cluster)?;
@@ -34,9 +34,9 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for LogCapture {
     fn drop(&mut self) {
-        // It undoes what it did to the product.
+        // It restores the product's log level.
         let _ = signal(&[self.0.id()], Signal::SIGTERM);
         let _ = self.0.wait();
     }

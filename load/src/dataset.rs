@@ -1,44 +1,44 @@
-//! What the cluster is filled with: how much of it, and under which names. Everything follows from a number, so that a
-//! filling that was broken off goes on where it was.
+//! The objects that the API server is filled with: their numbers, names and content. Everything is derived from an index, so that
+//! an interrupted fill can be resumed.
 
 use serde_json::{Value, json};
 
-/// Namespaces over which everything is spread.
+/// The number of namespaces over which objects are distributed.
 pub(crate) const NAMESPACES: usize = 100;
 
 /// The trust domain of all identities.
 pub(crate) const TRUST_DOMAIN: &str = "load.example.org";
 
-/// The namespace of the pods whose entitlement is changed, and the account and label by which.
+/// The namespace, account and label of the pods whose entitlement is changed.
 pub(crate) const FLIP: &str = "load-flip";
 
-/// How many pods there are in [`FLIP`].
+/// The number of pods in [`FLIP`].
 pub(crate) const FLIPS: usize = 8;
 
-/// The namespace whose WorkloadIdentities all overlap, and the account of its one pod.
+/// The namespace whose WorkloadIdentities all overlap, and the account of its only pod.
 pub(crate) const CROWD: &str = "load-crowd";
 
-/// How much there is of each.
+/// The number of objects of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct World {
+pub(crate) struct Dataset {
     pub(crate) pods: usize,
     pub(crate) identities: usize,
     pub(crate) nodes: usize,
 }
 
-/// A pod's name and what it refers to.
+/// A pod's name and the objects that it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodName {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) account: String,
     pub(crate) node: String,
-    /// Which of its account's pods it is.
+    /// Its index among the pods of its account.
     pub(crate) rank: usize,
 }
 
-impl World {
-    /// A small part of it, on the same nodes.
+impl Dataset {
+    /// The part with the first `pods` pods, on the same nodes.
     pub(crate) fn first(self, pods: usize) -> Self {
         Self { pods: self.pods.min(pods), identities: self.identities.min(pods), nodes: self.nodes }
     }
@@ -92,7 +92,7 @@ pub(crate) fn account_object(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
 }
 
-/// The identity of an account's pods, or of those of them which carry a label.
+/// The identity of an account's pods, or of those with a label.
 pub(crate) fn identity_object(account: &str, label: Option<(&str, &str)>) -> Value {
     let mut selector = json!({"serviceAccounts": [account]});
     if let (Some((key, value)), Some(selector)) = (label, selector.as_object_mut()) {
@@ -143,20 +143,21 @@ pub(crate) fn node_object(name: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::World;
+    use super::Dataset;
     use std::collections::BTreeSet;
 
     #[test]
     fn every_pod_has_a_name_of_its_own() {
-        let world = World { pods: 2_345, identities: 777, nodes: 10 };
-        let names: BTreeSet<_> = (0..world.pods).map(|n| world.pod(n)).map(|pod| (pod.namespace, pod.name)).collect();
-        assert_eq!(names.len(), world.pods);
+        let dataset = Dataset { pods: 2_345, identities: 777, nodes: 10 };
+        let names: BTreeSet<_> =
+            (0..dataset.pods).map(|n| dataset.pod(n)).map(|pod| (pod.namespace, pod.name)).collect();
+        assert_eq!(names.len(), dataset.pods);
     }
 
     #[test]
-    fn the_first_pods_are_the_same_in_a_small_world_and_in_the_whole() {
-        let world = World { pods: 5_000, identities: 600, nodes: 10 };
-        let few = world.first(512);
-        assert!((0..512).all(|number| few.pod(number) == world.pod(number)));
+    fn the_first_pods_are_the_same_in_a_small_dataset_and_in_the_whole() {
+        let dataset = Dataset { pods: 5_000, identities: 600, nodes: 10 };
+        let few = dataset.first(512);
+        assert!((0..512).all(|number| few.pod(number) == dataset.pod(number)));
     }
 }

@@ -1,16 +1,16 @@
-//! Any private key and any token, whoever made it: told by its shape. What was never seen by a test is found too.
+//! Patterns of private keys and tokens, which also find secrets that no test has recorded.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use regex::Regex;
 
-/// What a private key or a token looks like, in every form in which it could have slipped into a text. White space has been
-/// taken out before.
+/// Patterns of a private key or a token in every encoding in which it could appear in a text. White space is removed before
+/// matching.
 #[expect(clippy::expect_used, reason = "the patterns are constants, and the tests use each")]
-static SHAPES: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
-    let shapes = [
+static PATTERNS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
+    let patterns = [
         ("a PEM private key", "-----BEGIN[A-Z]*PRIVATEKEY-----".to_owned()),
-        // As a value of a Secret is written, or a file that was put into something else.
+        // As in a value of a Secret, or in an encoded file.
         ("a PEM private key in Base64", any_of(crate::secrets::base64_forms(b" PRIVATE KEY-----"))),
         // JWS compact: a header and claims that begin with `{"`, and a signature.
         ("a token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}".to_owned()),
@@ -18,11 +18,11 @@ static SHAPES: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
         ("a PKCS#8 key in hexadecimal", format!("(?i){}", alternatives(hex))),
         ("a PKCS#8 key as numbers", alternatives(|prefix| [numbers(prefix)].into())),
     ];
-    shapes.into_iter().map(|(name, pattern)| (name, Regex::new(&pattern).expect("a pattern"))).collect()
+    patterns.into_iter().map(|(name, pattern)| (name, Regex::new(&pattern).expect("a pattern"))).collect()
 });
 
-/// Where the secret begins in PKCS#8 (RFC 5208, RFC 5915, RFC 8017): the algorithm and the wrappings, without what differs
-/// from key to key.
+/// Prefixes of the secret in PKCS#8 (RFC 5208, RFC 5915, RFC 8017): the algorithm and the wrapping, without what differs from key
+/// to key.
 const PREFIXES: [&[u8]; 5] = [
     // id-ecPublicKey with P-256; OCTET STRING of an ECPrivateKey, with its public key and without.
     &[
@@ -46,11 +46,11 @@ const PREFIXES: [&[u8]; 5] = [
     &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00, 0x04, 0x82],
 ];
 
-/// The shapes that are in a text.
+/// The names of the patterns found in a text.
 #[must_use]
 pub fn find(text: &str) -> BTreeSet<&'static str> {
     let squeezed: String = text.replace("\\n", "").replace("\\r", "").chars().filter(|c| !c.is_whitespace()).collect();
-    SHAPES.iter().filter(|(_, shape)| shape.is_match(&squeezed)).map(|(name, _)| *name).collect()
+    PATTERNS.iter().filter(|(_, pattern)| pattern.is_match(&squeezed)).map(|(name, _)| *name).collect()
 }
 
 fn alternatives(forms: impl Fn(&[u8]) -> BTreeSet<String>) -> String {

@@ -1,4 +1,4 @@
-//! The whole road: identities arrive in ordinary pods that did nothing for them.
+//! The happy path: ordinary pods get identities without any change to their applications.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
@@ -11,12 +11,12 @@ use countersign_e2e::{
     fixture::{AUDIENCE, PodSpec},
     pods::{is_event, restarts},
     scenario, tokens,
-    until::{PATIENCE, gone},
+    wait::{DEFAULT_TIMEOUT, gone},
 };
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-/// A server, reachable as `server:8443`, and what it needs.
+/// A server, reachable as `server:8443`, and its objects.
 fn server(world: &World) -> String {
     let serve = PodSpec::demo("server", &["serve", "--listen", "0.0.0.0:8443", "--allow", &world.id("client")]);
     format!(
@@ -37,7 +37,7 @@ spec:
 /// R14, R74.
 #[tokio::test]
 async fn two_ordinary_pods_hold_svids_nobody_handed_them_and_talk_mtls() {
-    scenario("road", async |world| {
+    scenario("happy-path", async |world| {
         let jwt = format!("jwt: {{audiences: [{AUDIENCE}]}}");
         let call = [
             "call",
@@ -58,16 +58,17 @@ async fn two_ordinary_pods_hold_svids_nobody_handed_them_and_talk_mtls() {
         world.ready("client").await?;
 
         let sums = world
-            .says("client", "how its calls went", PATIENCE, |line| {
+            .wait_for_output("client", "how its calls went", DEFAULT_TIMEOUT, |line| {
                 is_event(line, "summary") && line["handshakes"] == 20
             })
             .await?;
         assert_eq!(sums["failed"], 0, "{sums}");
-        let handshake = world.says("client", "a handshake", PATIENCE, |line| is_event(line, "handshake")).await?;
+        let handshake =
+            world.wait_for_output("client", "a handshake", DEFAULT_TIMEOUT, |line| is_event(line, "handshake")).await?;
         assert_eq!(handshake["local"], world.id("client"));
         assert_eq!(handshake["peer"], world.id("server"));
 
-        // The same identity by each way: Workload API (above), files, and as a token.
+        // The same identity from every source: Workload API (above), files, and as a token.
         let credential = world.credential("client").await?;
         assert_eq!(credential.id, world.id("client"));
         openssl_accepts(world, "client", &credential.chain).await?;
@@ -109,7 +110,9 @@ async fn the_identity_is_there_before_the_first_instruction() {
         world.cluster.apply(&world.identity_yaml("early", "")).await?;
         world.cluster.apply(&PodSpec::demo("early", &["first-instruction"]).pod(&world.namespace)).await?;
         let pod = world.ready("early").await?;
-        let first = world.says("early", "what was there", PATIENCE, |line| is_event(line, "first-instruction")).await?;
+        let first = world
+            .wait_for_output("early", "what was there", DEFAULT_TIMEOUT, |line| is_event(line, "first-instruction"))
+            .await?;
         assert_eq!(first["present"], true, "{first}");
         assert_eq!(first["id"], world.id("early"));
         assert_eq!(restarts(&pod), 0);
@@ -137,7 +140,7 @@ async fn five_replicas_hold_one_id_and_five_keys() {
     .await;
 }
 
-/// R33: what is attested makes the id, and nothing else does; a pod of the same facts gets the same id again, for a new key.
+/// R33: only attested facts determine the id; a pod with the same facts gets the same id again, for a new key.
 #[tokio::test]
 async fn the_same_facts_give_the_same_id() {
     scenario("facts", async |world| {
@@ -154,7 +157,7 @@ async fn the_same_facts_give_the_same_id() {
             assert_eq!(credential.dns_names, [format!("account.{}.svc", world.namespace)]);
             keys.push(credential.public_key);
             countersign_e2e::apply::delete(&world.pods(), "fact").await?;
-            gone(&world.pods(), "fact", PATIENCE).await?;
+            gone(&world.pods(), "fact", DEFAULT_TIMEOUT).await?;
         }
         assert_ne!(keys[0], keys[1]);
         Ok(())
@@ -170,14 +173,16 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
         world.cluster.apply(&world.trust_domain_yaml("")).await?;
         world.cluster.apply(&world.identity_yaml("brief", "")).await?;
         world.cluster.apply(&job.job(&world.namespace, 1)).await?;
-        let name = countersign_e2e::until::until("the Job has a pod", PATIENCE, async || {
+        let name = countersign_e2e::wait::until("the Job has a pod", DEFAULT_TIMEOUT, async || {
             let pods = world.pods().list(&kube::api::ListParams::default().labels("app=brief")).await?;
             Ok(pods.items.first().map(kube::ResourceExt::name_any))
         })
         .await?;
         world.succeeded(&name).await?;
         let first = world
-            .says(&name, "what was there", Duration::from_secs(10), |line| is_event(line, "first-instruction"))
+            .wait_for_output(&name, "what was there", Duration::from_secs(10), |line| {
+                is_event(line, "first-instruction")
+            })
             .await?;
         assert_eq!(first["id"], world.id("brief"), "{first}");
         Ok(())
@@ -185,7 +190,7 @@ async fn a_job_that_ends_at_once_gets_its_identity() {
     .await;
 }
 
-/// R71, R105: the files are all there, in one directory that is swapped as one.
+/// R71, R105: all files exist, in one directory that is swapped atomically.
 #[tokio::test]
 async fn the_files_lie_where_the_environment_says() {
     scenario("files", async |world| {
@@ -250,7 +255,7 @@ async fn each_container_can_have_its_own_identity() {
         world.cluster.apply(&pod.pod(&world.namespace)).await?;
         world.ready("pair").await?;
         for container in ["app", "second"] {
-            let said = countersign_e2e::until::until("the container has spoken", PATIENCE, async || {
+            let said = countersign_e2e::wait::until("the container has spoken", DEFAULT_TIMEOUT, async || {
                 let said = countersign_e2e::pods::lines(&world.logs("pair", container).await?);
                 Ok(said.into_iter().find(|line| is_event(line, "first-instruction")))
             })

@@ -1,9 +1,9 @@
-//! What each figure is held against: the aims, one table for each part of the bench.
+//! The thresholds of all figures, one table for each part of the bench.
 
-/// What a figure is held against.
-pub(super) struct Standard {
+/// The threshold of a figure.
+pub(super) struct Threshold {
     pub(super) figure: &'static str,
-    /// The name of another figure of the same run.
+    /// The figure of the same run that it is compared with.
     pub(super) yardstick: Option<&'static str>,
     pub(super) aim: Option<Aim>,
 }
@@ -15,16 +15,16 @@ pub(super) enum Aim {
     Ratio(f64),
 }
 
-const fn value(figure: &'static str, most: f64) -> Standard {
-    Standard { figure, yardstick: None, aim: Some(Aim::Value(most)) }
+const fn value(figure: &'static str, most: f64) -> Threshold {
+    Threshold { figure, yardstick: None, aim: Some(Aim::Value(most)) }
 }
 
-const fn beside(figure: &'static str, yardstick: &'static str, most: f64) -> Standard {
-    Standard { figure, yardstick: Some(yardstick), aim: Some(Aim::Value(most)) }
+const fn beside(figure: &'static str, yardstick: &'static str, most: f64) -> Threshold {
+    Threshold { figure, yardstick: Some(yardstick), aim: Some(Aim::Value(most)) }
 }
 
-const fn ratio(figure: &'static str, yardstick: &'static str, most: f64) -> Standard {
-    Standard { figure, yardstick: Some(yardstick), aim: Some(Aim::Ratio(most)) }
+const fn ratio(figure: &'static str, yardstick: &'static str, most: f64) -> Threshold {
+    Threshold { figure, yardstick: Some(yardstick), aim: Some(Aim::Ratio(most)) }
 }
 
 /// A part of the bench, which is run as a whole or not at all.
@@ -41,8 +41,8 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// The standards of its figures.
-    pub(super) fn standards(self) -> &'static [Standard] {
+    /// The thresholds of its figures.
+    pub(super) fn thresholds(self) -> &'static [Threshold] {
         match self {
             Self::Core => CORE,
             Self::Load => LOAD,
@@ -52,20 +52,20 @@ impl Part {
     }
 }
 
-const CORE: &[Standard] = &[
+const CORE: &[Threshold] = &[
     // At least 85 % of the floor's rate is at most 1 / 0.85 of its time.
     ratio("issue", "floor", 1.0 / 0.85),
     beside("webhook handler, 8 KB pod, p99", "parse and write the same review, p99", 1000.0),
-    Standard {
+    Threshold {
         figure: "webhook handler, 8 KB pod, p50",
         yardstick: Some("parse and write the same review, p50"),
         aim: None,
     },
     // Half of the webhook's limit.
     value("webhook memory, 64 large reviews at once", 64.0),
-    // API servers give a webhook 5 s.
+    // API servers wait 5 s for a webhook.
     beside("ordinary review among 64 large ones, p99", "ordinary review over TLS, at rest, p99", 1000.0),
-    Standard {
+    Threshold {
         figure: "ordinary review among 64 large ones, p50",
         yardstick: Some("ordinary review over TLS, at rest, p50"),
         aim: None,
@@ -76,7 +76,7 @@ const CORE: &[Standard] = &[
         3.0,
     ),
     beside("agent start to file, p99", "agent start and end without work, p99", 30.0),
-    Standard {
+    Threshold {
         figure: "agent start to file, p50",
         yardstick: Some("agent start and end without work, p50"),
         aim: None,
@@ -87,7 +87,7 @@ const CORE: &[Standard] = &[
     ratio("issue over a stream, 8 callers, issuer CPU", "floor", 1.6),
 ];
 
-const LOAD: &[Standard] = &[
+const LOAD: &[Threshold] = &[
     ratio("issue over a stream, few pods, 8 callers, operator CPU", "floor on all processors, few pods", 1.6),
     ratio("issue over a stream, all pods, 8 callers, operator CPU", "floor on all processors, all pods", 1.6),
     ratio(
@@ -101,13 +101,13 @@ const LOAD: &[Standard] = &[
         "issue over a stream, few pods, 8 callers, time an issue",
         1.0 / 0.9,
     ),
-    // The same, held against what the machine could do at the time.
+    // The same, relative to the machine's speed at the time.
     ratio(
         "issue over a stream, all pods, 8 callers, time an issue to the floor",
         "issue over a stream, few pods, 8 callers, time an issue to the floor",
         1.0 / 0.9,
     ),
-    // The same without what other programs had of the processors meanwhile.
+    // The same, without the CPU time of other programs.
     ratio(
         "issue over a stream, all pods, 8 callers, CPU of operator and callers",
         "issue over a stream, few pods, 8 callers, CPU of operator and callers",
@@ -117,16 +117,16 @@ const LOAD: &[Standard] = &[
     value("operator start to ready", 10.0),
     value("operator memory without streams", 300.0),
     ratio("operator memory with all agents", "300 MiB and 32 KiB a stream", 1.0),
-    // Stricter than the sum: a part of what each stream may add.
+    // Stricter than the sum: only a part of what each stream may add.
     value("operator memory a stream", 32.0),
     value("change of a pod to the push on its stream, p99", 10.0),
     value("re-connection of all agents after a roll-out", 30.0),
 ];
 
-const CROWD: &[Standard] = &[
+const CROWD: &[Threshold] = &[
     ratio("time to identity, beside a crowded namespace, p50", "time to identity, undisturbed, p50", 1.5),
     ratio("time to identity, beside a crowded namespace, p99", "time to identity, undisturbed, p99", 2.0),
-    // The API server and its clients have both processors then.
+    // The API server and its clients use both processors meanwhile.
     beside(
         "time to identity, while identities are created elsewhere, p99",
         "time to identity, undisturbed, p99",
@@ -136,7 +136,7 @@ const CROWD: &[Standard] = &[
     value("operator start to ready, crowded", 10.0),
 ];
 
-const STARTS: &[Standard] = &[
+const STARTS: &[Threshold] = &[
     beside(
         "pod start, 200 one after the other: added, p50",
         "pod start, 200 one after the other: added by an idle sidecar, p50",
@@ -159,7 +159,7 @@ mod tests {
 
     use super::{Aim, CORE};
 
-    /// As many agents as the load driver connects unless told otherwise.
+    /// The default number of agents of the load driver.
     const STREAMS: u64 = 10_000;
 
     #[test]
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn large_reviews_may_take_half_of_the_webhooks_limit() {
         let figure = "webhook memory, 64 large reviews at once";
-        let standard = CORE.iter().find(|standard| standard.figure == figure).unwrap();
-        let Some(Aim::Value(most)) = standard.aim else { panic!("{figure} has no aim") };
+        let threshold = CORE.iter().find(|threshold| threshold.figure == figure).unwrap();
+        let Some(Aim::Value(most)) = threshold.aim else { panic!("{figure} has no aim") };
         assert!(most * 2.0 <= memory_limit("webhook") as f64);
     }
 

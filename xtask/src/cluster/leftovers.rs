@@ -1,4 +1,4 @@
-//! What of a cluster can be seen on the machine: looked at before it ends, looked for afterwards.
+//! Everything of a cluster that is visible on the machine: recorded before the cluster ends, and checked afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,34 +7,35 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::host;
-use super::layout::{self, Layout, State};
+use super::layout::{self, Layout};
+use super::state::State;
 use crate::sh::wait_for;
 
-/// The kinds of namespaces of which a cluster has its own.
+/// The kinds of namespaces that each cluster has.
 const NAMESPACES: [&str; 5] = ["mnt", "net", "pid", "uts", "ipc"];
 
-/// How long the last processes may take to go, after the one whose end is theirs.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Timeout for the last processes to end after the cluster's init.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// By what a cluster is known, beside its folder and its cgroups.
+/// What identifies a cluster on the machine, besides its folder and its cgroups.
 #[derive(Debug)]
-pub(super) struct Traces {
+pub(super) struct Leftovers {
     name: String,
     dir: PathBuf,
-    /// As `/proc` names them, such as `net:[4026531840]`; those of its init, if that ran.
+    /// The namespaces of its init, if that ran, in the form of `/proc`: `net:[4026531840]`.
     namespaces: Vec<PathBuf>,
     network: Option<Network>,
 }
 
-/// Its number may be another cluster's as soon as it is free, so the link is known by what the kernel calls it.
+/// The network of a cluster. Its number may be reused as soon as it is free, so the link is identified by the kernel's index.
 #[derive(Debug)]
 struct Network {
     layout: Layout,
     index: Option<u32>,
 }
 
-impl Traces {
-    /// Of the cluster of this name, if there is one.
+impl Leftovers {
+    /// Records the cluster of this name, if there is one.
     pub(super) fn of(root: &Path, name: &str) -> Self {
         let dir = layout::dir(root, name);
         let state = State::read(&dir);
@@ -48,9 +49,9 @@ impl Traces {
         }
     }
 
-    /// Waits until there is no process, link, route, mount, cgroup or file of the cluster; the error names what is left.
-    pub(super) fn are_gone(&self) -> Result<()> {
-        wait_for(&format!("nothing of cluster {} is left", self.name), LIMIT, || {
+    /// Waits until the cluster has no process, link, route, mount, cgroup or file; the error names what is left.
+    pub(super) fn wait_until_gone(&self) -> Result<()> {
+        wait_for(&format!("nothing of cluster {} is left", self.name), TIMEOUT, || {
             let left = self.left()?;
             if !left.is_empty() {
                 bail!("left of cluster {}: {}", self.name, left.join(", "));
@@ -65,7 +66,7 @@ impl Traces {
             left.extend(network.left()?);
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the machine's mounts")?;
-        // The kernel names mounts without links.
+        // The kernel reports mount points with links resolved.
         let dir = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
         left.extend(mounts_below(&mounts, &dir).map(|mount| format!("mount {mount}")));
         let cgroups = host::cgroups(&layout::cgroup(&self.name))?;
@@ -81,7 +82,7 @@ impl Network {
     fn left(&self) -> Result<Vec<String>> {
         let (name, now) = (self.layout.link(), host::link_index(&self.layout.link()));
         if now.is_some() && now != self.index {
-            // Another cluster has the number by now, and with it these addresses.
+            // Another cluster has the number now, and with it these addresses.
             return Ok(Vec::new());
         }
         let mut left: Vec<_> = now.iter().map(|_| format!("link {name}")).collect();
@@ -92,7 +93,7 @@ impl Network {
     }
 }
 
-/// A process's own, but for those that it shares with this program: the machine's.
+/// The namespaces of a process, except those that it shares with this program.
 fn namespaces(process: u32) -> Vec<PathBuf> {
     let read = |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
     let own =
@@ -100,7 +101,7 @@ fn namespaces(process: u32) -> Vec<PathBuf> {
     NAMESPACES.into_iter().filter_map(own).collect()
 }
 
-/// Every process in one of these namespaces. One that has ended, or whose parent has not asked how, is in none.
+/// Every process in one of these namespaces. Ended processes and zombies are in none.
 fn processes_in(namespaces: &[PathBuf]) -> Vec<String> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let inside = |entry: &fs::DirEntry| {
@@ -120,7 +121,7 @@ fn mounts_below<'a>(mounts: &'a str, dir: &'a Path) -> impl Iterator<Item = &'a 
     mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(move |mount| Path::new(mount).starts_with(dir))
 }
 
-/// Those to the cluster's pods and services, and those by way of its node.
+/// Routes to the cluster's pods and services, and routes via its node.
 fn routes_of<'a>(routes: &'a str, layout: &Layout) -> impl Iterator<Item = &'a str> {
     let (ranges, node) = ([layout.pods(), layout.services()], layout.node_ip());
     routes.lines().map(str::trim).filter(move |route| {
@@ -133,18 +134,18 @@ fn routes_of<'a>(routes: &'a str, layout: &Layout) -> impl Iterator<Item = &'a s
 mod tests {
     use super::*;
 
-    fn traces(dir: &Path) -> Traces {
+    fn leftovers(dir: &Path) -> Leftovers {
         let name = format!("unseen-{}", std::process::id());
-        Traces { name, dir: dir.to_owned(), namespaces: Vec::new(), network: None }
+        Leftovers { name, dir: dir.to_owned(), namespaces: Vec::new(), network: None }
     }
 
     #[test]
     fn a_folder_that_is_left_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("gone");
-        assert_eq!(traces(&folder).left().unwrap(), [""; 0]);
+        assert_eq!(leftovers(&folder).left().unwrap(), [""; 0]);
         fs::create_dir(&folder).unwrap();
-        assert_eq!(traces(&folder).left().unwrap(), [format!("folder {}", folder.display())]);
+        assert_eq!(leftovers(&folder).left().unwrap(), [format!("folder {}", folder.display())]);
     }
 
     #[test]
