@@ -79,6 +79,12 @@ pub async fn alone(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
     .await;
 }
 
+/// Runs what loads the whole cluster when no other such test of the program runs.
+pub async fn exclusively<T>(test: impl Future<Output = T>) -> T {
+    let _alone = ALONE.lock().await;
+    test.await
+}
+
 /// Lets so much time pass: how long a fault lasts is part of the test, and nothing can be asked while the API server is gone.
 pub async fn lasts(span: Duration) {
     tokio::time::sleep(span).await;
