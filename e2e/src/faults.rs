@@ -79,6 +79,12 @@ pub async fn alone(name: &str, test: impl AsyncFnOnce(&World) -> Result<()>) {
     .await;
 }
 
+/// Runs what loads the whole cluster when no other such test of the program runs.
+pub async fn exclusively<T>(test: impl Future<Output = T>) -> T {
+    let _alone = ALONE.lock().await;
+    test.await
+}
+
 /// Waits for `span` during a fault. Its duration is part of the test, and no state can be polled while the API server is
 /// down.
 pub async fn hold_for(span: Duration) {

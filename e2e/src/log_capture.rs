@@ -139,8 +139,10 @@ struct Run {
 fn runs(pod: &Pod) -> Vec<Run> {
     let status = pod.status.clone().unwrap_or_default();
     let statuses = [status.init_container_statuses, status.container_statuses].into_iter().flatten().flatten();
+    // One that was never created ends too, with its pod.
     let begun = |status: &ContainerStatus| {
-        status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+        let state = status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+        state && status.container_id.is_some()
     };
     statuses
         .filter(begun)

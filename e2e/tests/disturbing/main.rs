@@ -9,6 +9,7 @@ mod hostile;
 mod hot_path;
 mod kills;
 mod newer;
+mod order;
 mod outage;
 mod product;
 mod replicas;

@@ -78,7 +78,9 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         let command = format!("kubectl annotate --overwrite trustdomain {} {ADOPT}={owner}", world.trust_domain);
         ensure!(message.contains(&command), "{command:?} is not in {message:?}");
         adopt(&domains, &world.trust_domain, &owner).await?;
-        cluster.apply(&PodSpec::hold("after").account("lasting").pod(&world.namespace)).await?;
+        // Until webhook and policy both know the issuer's new address, a pod is refused and says to make it again.
+        let after = PodSpec::hold("after").account("lasting").pod(&world.namespace);
+        until("a new pod is admitted", PATIENCE, async || Ok(cluster.apply(&after).await.ok())).await?;
         world.ready("after").await?;
         assert_eq!(world.file("after", &format!("{FOLDER}/ca.crt")).await?, root, "the same root");
         Ok(())

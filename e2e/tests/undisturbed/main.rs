@@ -11,7 +11,6 @@ mod installed;
 mod issuer;
 mod key_exchange;
 mod large_reviews;
-mod order;
 mod permissions;
 mod policy;
 mod refusals;

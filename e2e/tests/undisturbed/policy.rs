@@ -95,7 +95,7 @@ const CASES: [Case; 31] = [
     (
         "more in the token's volume",
         |pod| token(pod)["sources"].as_array_mut().unwrap().push(json!({ "secret": { "name": "mine" } })),
-        "from one source",
+        "volume countersign-token",
     ),
     (
         "no token",

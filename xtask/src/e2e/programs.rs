@@ -77,7 +77,9 @@ impl Programs {
 
     /// A program of the end-to-end tests, or one that they run.
     pub(crate) fn end_to_end(&self, target: &str) -> Result<&Program> {
-        let found = self.0.iter().find(|program| program.package == PACKAGE && program.target == target);
+        // Of a program that is no test there is another, which runs its unit tests.
+        let is_it = |program: &&Program| program.target == target && (program.integration || !program.tests);
+        let found = self.0.iter().filter(|program| program.package == PACKAGE).find(is_it);
         found.with_context(|| format!("cargo built no program {target} of {PACKAGE}"))
     }
 

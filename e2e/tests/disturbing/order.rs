@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
     apply::documents,
+    faults::exclusively,
     fixture::PodSpec,
     pods::{is_event, restarts},
     scenario::scenario_without_namespace,
@@ -81,9 +82,9 @@ async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
 }
 
 async fn repeat(once: impl AsyncFn(&World) -> Result<()>) {
-    stream::iter(0..TIMES)
-        .for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await)
-        .await;
+    let all = stream::iter(0..TIMES)
+        .for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await);
+    exclusively(all).await;
 }
 
 fn deployment(world: &World) -> String {
