@@ -81,17 +81,21 @@ struct Record {
 #[derive(Debug, Default)]
 struct InNamespace {
     names: BTreeSet<IdentityKey>,
-    by_account: HashMap<String, BTreeSet<IdentityKey>>,
-    label_only: BTreeSet<IdentityKey>,
+    by_account: HashMap<String, ByPrecedence>,
+    label_only: ByPrecedence,
 }
+
+/// Identities in order of precedence: the oldest first, then by uid.
+type ByPrecedence = BTreeMap<(Timestamp, String), IdentityKey>;
 
 /// Who was judged.
 #[derive(Debug, Default)]
 pub(super) struct JudgedAnew {
     /// Whose status may have to change.
     pub(super) all: BTreeSet<IdentityKey>,
-    /// Those of them whose outcome is another than before.
-    pub(super) changed: BTreeSet<IdentityKey>,
+    /// Those of them whose outcome is another than before, and whether they are or were admitted: else they change nothing
+    /// for a pod that has an identity.
+    pub(super) changed: BTreeMap<IdentityKey, bool>,
 }
 
 /// Everything an identity's outcome depends on beside itself.
@@ -132,26 +136,34 @@ impl Identities {
         self.by_domain.get(domain).map(|all| all.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Those that could select a pod of this account.
+    /// Those that could select a pod of this account, in order of precedence.
     pub(super) fn candidates<'a>(
         &'a self,
         namespace: &str,
         account: &str,
-    ) -> impl Iterator<Item = &'a IdentityKey> + Clone + use<'a> {
+    ) -> impl Iterator<Item = &'a IdentityKey> + use<'a> {
         let namespace = self.namespaces.get(namespace);
-        let by_account = namespace.and_then(|all| all.by_account.get(account)).into_iter().flatten();
-        by_account.chain(namespace.map(|all| &all.label_only).into_iter().flatten())
+        let mut by_account = namespace.and_then(|all| all.by_account.get(account)).into_iter().flatten().peekable();
+        let mut label_only = namespace.map(|all| &all.label_only).into_iter().flatten().peekable();
+        std::iter::from_fn(move || {
+            let first = match (by_account.peek(), label_only.peek()) {
+                (Some((one, _)), Some((other, _))) if other < one => label_only.next(),
+                (Some(_), _) => by_account.next(),
+                (None, _) => label_only.next(),
+            };
+            first.map(|(_, key)| key)
+        })
     }
 
     pub(super) fn judged_candidates<'a>(
         &'a self,
         namespace: &str,
         account: &str,
-    ) -> impl Iterator<Item = &'a Judged> + Clone + use<'a> {
+    ) -> impl Iterator<Item = &'a Judged> + use<'a> {
         self.candidates(namespace, account).filter_map(|key| self.by_key.get(key)?.outcome.as_ref().ok())
     }
 
-    pub(super) fn judged_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Judged> + Clone + use<'a> {
+    pub(super) fn judged_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Judged> + use<'a> {
         let names = self.namespaces.get(namespace).map(|all| &all.names).into_iter().flatten();
         names.filter_map(|key| self.by_key.get(key)?.outcome.as_ref().ok())
     }
@@ -203,11 +215,12 @@ impl Identities {
         let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
         namespace.names.insert(key.clone());
         if let Ok(spec) = &declared.spec {
+            let precedence = (spec.created, spec.uid.clone());
             if spec.selector.is_label_only() {
-                namespace.label_only.insert(key.clone());
+                namespace.label_only.insert(precedence.clone(), key.clone());
             }
             for account in &spec.selector.service_accounts {
-                namespace.by_account.entry(account.clone()).or_default().insert(key.clone());
+                namespace.by_account.entry(account.clone()).or_default().insert(precedence.clone(), key.clone());
             }
         }
         let record = match old {
@@ -267,9 +280,16 @@ impl Identities {
         remove_from(&mut self.by_domain, &record.declared.domain, key);
         let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { return };
         namespace.names.remove(key);
-        namespace.label_only.remove(key);
-        for account in record.declared.spec.iter().flat_map(|spec| &spec.selector.service_accounts) {
-            remove_from(&mut namespace.by_account, account, key);
+        if let Ok(spec) = &record.declared.spec {
+            let precedence = (spec.created, spec.uid.clone());
+            namespace.label_only.remove(&precedence);
+            for account in &spec.selector.service_accounts {
+                let Some(identities) = namespace.by_account.get_mut(account) else { continue };
+                identities.remove(&precedence);
+                if identities.is_empty() {
+                    namespace.by_account.remove(account);
+                }
+            }
         }
         if namespace.names.is_empty() {
             self.namespaces.remove(&key.namespace);
@@ -311,15 +331,16 @@ impl Identities {
         mut specs: HashMap<IdentityKey, Result<Arc<IdentitySpec>, FieldErrors>>,
         around: &Surroundings<'_>,
     ) -> JudgedAnew {
-        let mut changed = BTreeSet::new();
+        let is_admitted = |outcome: &Result<Judged, FieldErrors>| outcome.as_ref().is_ok_and(|one| one.outcome().is_ok());
+        let mut changed = BTreeMap::new();
         for key in &all {
             let spec = specs.remove(key).or_else(|| self.spec(key).cloned().map(Ok));
             let Some(spec) = spec else { continue };
             let domain = self.domain_of(key, around);
             let outcome = spec.map(|spec| judge(spec, domain, labels(around, key), &self.claims));
             if let Some(record) = self.by_key.get_mut(key).filter(|record| record.outcome != outcome) {
+                changed.insert(key.clone(), is_admitted(&record.outcome) || is_admitted(&outcome));
                 record.outcome = outcome;
-                changed.insert(key.clone());
             }
         }
         JudgedAnew { all, changed }

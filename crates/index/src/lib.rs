@@ -14,7 +14,8 @@ use std::{
 };
 
 use countersign_core::entitlement::{
-    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, identities_for, left_out,
+    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, first_identities_for, left_out,
+    nearest_reason,
 };
 use countersign_core::journal::AuthorityConfig;
 use jiff::Timestamp;
@@ -159,9 +160,9 @@ impl Index {
         let Some(pod) = self.pods.record(uid).filter(|pod| !pod.ended) else { return Entitlement::Gone };
         let facts = &pod.facts;
         let (namespace, account) = (facts.namespace.as_str(), facts.service_account.as_str());
-        let found = identities_for(facts, session, self.identities.judged_candidates(namespace, account));
+        let found = first_identities_for(facts, session, self.identities.judged_candidates(namespace, account));
         // Why there is none depends on all identities of the namespace; the common case does not look at them.
-        match found.or_else(|_| identities_for(facts, session, self.identities.judged_in(namespace))) {
+        match found.unwrap_or_else(|| Err(nearest_reason(facts, session, self.identities.judged_in(namespace)))) {
             Ok(entitled) => Entitlement::Entitled(entitled),
             Err(why) => Entitlement::None(self.absence(namespace, &why)),
         }
@@ -332,19 +333,10 @@ impl Index {
     pub fn apply_identity(&mut self, declared: DeclaredIdentity) {
         let key = IdentityKey { namespace: declared.namespace.clone(), name: declared.name.clone() };
         self.dirty.identities.insert(key.clone());
-        let before = self.matched_pods(&key);
         if !self.identities.insert(&key, declared) {
             return;
         }
-        let mut affected = self.judge_only([key.clone()]);
-        affected.extend(before);
-        for uid in &affected {
-            self.match_pod(uid);
-        }
-        let stale: Vec<_> = affected.iter().filter(|uid| !self.still_selected(&key, uid)).cloned().collect();
-        for uid in &stale {
-            self.set_matched(&key, uid, None);
-        }
+        let affected = self.judge_only([key.clone()]);
         self.publish_all(affected, [key.namespace.as_str()]);
     }
 
@@ -389,35 +381,40 @@ impl Index {
         self.identities.matched(key)
     }
 
-    fn still_selected(&self, key: &IdentityKey, uid: &str) -> bool {
-        self.pods.record(uid).is_some_and(|pod| self.identities.matches(key, &pod).is_some())
-    }
-
     fn judge(&mut self, keys: Vec<IdentityKey>) {
         let namespaces: BTreeSet<String> = keys.iter().map(|key| key.namespace.clone()).collect();
         let affected = self.judge_only(keys);
-        for uid in &affected {
-            self.match_pod(uid);
-        }
         self.publish_all(affected, namespaces.iter().map(String::as_str));
     }
 
-    /// Judges; the answer is every pod that those could select whose outcome changed.
+    /// Judges; the answer is every pod whose identities may have changed by it.
     fn judge_only(&mut self, keys: impl IntoIterator<Item = IdentityKey>) -> HashSet<Arc<str>> {
         let around = Surroundings { domains: &self.domains, namespaces: &self.namespaces };
         let judged = self.identities.judge(keys, &around);
         self.affected(judged)
     }
 
+    /// Counts anew which pods the changed identities select; the answer is those that one selects or selected which is or was
+    /// admitted. What a change costs is in proportion to the pods of the changed identities, whatever else there is.
     fn affected(&mut self, judged: JudgedAnew) -> HashSet<Arc<str>> {
         let mut affected = HashSet::new();
-        for key in &judged.changed {
+        for (key, is_effective) in &judged.changed {
+            let before = self.matched_pods(key);
+            let mut concerned = before.clone();
             match self.identities.accounts(key) {
-                None => affected.extend(self.pods.of(&key.namespace, None).cloned()),
+                None => concerned.extend(self.pods.of(&key.namespace, None).cloned()),
                 Some(accounts) => {
                     for account in &accounts {
-                        affected.extend(self.pods.of(&key.namespace, Some(account)).cloned());
+                        concerned.extend(self.pods.of(&key.namespace, Some(account)).cloned());
                     }
+                }
+            }
+            for uid in concerned {
+                let matched = self.pods.record(&uid).and_then(|pod| self.identities.matches(key, &pod));
+                let selects = matched.is_some() || before.contains(&uid);
+                self.set_matched(key, &uid, matched);
+                if *is_effective && selects {
+                    affected.insert(uid);
                 }
             }
         }

@@ -15,7 +15,7 @@ pub async fn notify_sessions(mut published: watch::Receiver<Arc<Published>>, ind
         published.mark_unchanged();
         index.notify_sessions();
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The whole state, its generation still 0. Identities whose trust domain has no authority yet are held back: their

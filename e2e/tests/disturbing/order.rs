@@ -82,8 +82,8 @@ async fn pods_first_every_pod_gets_its_identity_without_a_restart() {
 }
 
 async fn repeat(once: impl AsyncFn(&World) -> Result<()>) {
-    let all = stream::iter(0..TIMES)
-        .for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await);
+    let all =
+        stream::iter(0..TIMES).for_each_concurrent(ABREAST, async |_| scenario_without_namespace("order", &once).await);
     exclusively(all).await;
 }
 

@@ -80,7 +80,7 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         adopt(&domains, &world.trust_domain, &owner).await?;
         // Until webhook and policy both know the issuer's new address, a pod is refused and says to make it again.
         let after = PodSpec::hold("after").account("lasting").pod(&world.namespace);
-        until("a new pod is admitted", PATIENCE, async || Ok(cluster.apply(&after).await.ok())).await?;
+        until("a new pod is admitted", DEFAULT_TIMEOUT, async || Ok(cluster.apply(&after).await.ok())).await?;
         world.ready("after").await?;
         assert_eq!(world.file("after", &format!("{FOLDER}/ca.crt")).await?, root, "the same root");
         Ok(())

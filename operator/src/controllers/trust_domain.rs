@@ -4,9 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use countersign_core::journal::{self, AuthorityPolicy, Journal, JournalError, RandomKeys, State, Times};
-use countersign_crds::{
-    AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus,
-};
+use countersign_crds::{AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

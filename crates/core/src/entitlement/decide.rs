@@ -158,53 +158,73 @@ pub enum Unrenderable {
 /// The most identities of one session. Each is a certificate to renew, and a place in every push.
 pub const MAX_IDENTITIES: usize = 32;
 
+/// How many identities of a namespace are compared to say why a session has none.
+const COMPARED: usize = 256;
+
 /// The WorkloadIdentities, `namespace/name`, that are admitted and select the session beyond [`MAX_IDENTITIES`]: the youngest.
 pub fn left_out<'a>(pod: &PodFacts, session: &str, judged: impl IntoIterator<Item = &'a Judged>) -> Vec<String> {
-    let judged = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
+    let judged = in_order(judged).into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
     let selected = selected(pod, session, judged);
-    selected.iter().skip(MAX_IDENTITIES).map(|(judged, _)| judged.identity().full_name()).collect()
+    selected.skip(MAX_IDENTITIES).map(|(judged, _)| judged.identity().full_name()).collect()
 }
 
-/// Those that are admitted and select the session, the oldest first, then by uid.
+/// Those that are admitted and select the session, in the order of `candidates`.
 fn selected<'a>(
     pod: &PodFacts,
     session: &str,
     candidates: impl Iterator<Item = &'a Judged>,
-) -> Vec<(&'a Judged, &'a Arc<DomainSpec>)> {
-    let mut selected: Vec<_> = candidates
-        .filter(|judged| selects(judged.identity(), pod, session))
+) -> impl Iterator<Item = (&'a Judged, &'a Arc<DomainSpec>)> {
+    candidates
+        .filter(move |judged| selects(judged.identity(), pod, session))
         .filter_map(|judged| Some((judged, judged.outcome().ok()?)))
-        .collect();
-    selected.sort_by(|(a, _), (b, _)| a.identity().precedence().cmp(&b.identity().precedence()));
-    selected
+}
+
+/// In order of precedence: the oldest first, then by uid.
+fn in_order<'a>(judged: impl IntoIterator<Item = &'a Judged>) -> Vec<&'a Judged> {
+    let mut all: Vec<_> = judged.into_iter().collect();
+    all.sort_by(|a, b| a.identity().precedence().cmp(&b.identity().precedence()));
+    all
 }
 
 /// The identities of `pod` for a session (a container's name, or "" for the pod's own): the oldest first, then by uid;
-/// the first is the default, and there are [`MAX_IDENTITIES`] at most. `judged` are the identities of the pod's namespace, admitted or not, in any order; those of
-/// other namespaces are passed over. Never empty when `Ok`.
-pub fn identities_for<'a, I>(pod: &PodFacts, session: &str, judged: I) -> Result<Vec<Entitled>, NoIdentity>
-where
-    I: IntoIterator<Item = &'a Judged>,
-    I::IntoIter: Clone,
-{
-    let candidates = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
+/// the first is the default, and there are [`MAX_IDENTITIES`] at most. `judged` are the identities of the pod's namespace,
+/// admitted or not, in any order; those of other namespaces are passed over. Never empty when `Ok`.
+pub fn identities_for<'a>(
+    pod: &PodFacts,
+    session: &str,
+    judged: impl IntoIterator<Item = &'a Judged>,
+) -> Result<Vec<Entitled>, NoIdentity> {
+    let judged = in_order(judged);
+    match first_identities_for(pod, session, judged.iter().copied()) {
+        Some(entitled) => entitled,
+        None => Err(nearest_reason(pod, session, judged.iter().copied())),
+    }
+}
+
+/// As [`identities_for`], where `judged` is in order of precedence: no more of it is looked at than it takes. `None` when the
+/// session is selected by none of them; then [`nearest_reason`] says why.
+pub fn first_identities_for<'a>(
+    pod: &PodFacts,
+    session: &str,
+    judged: impl Iterator<Item = &'a Judged>,
+) -> Option<Result<Vec<Entitled>, NoIdentity>> {
+    let candidates = judged.filter(|judged| judged.identity().namespace == pod.namespace);
     if !session.is_empty() && !pod.containers.iter().any(|container| container == session) {
         let (namespace, pod, container) = (pod.namespace.clone(), pod.name.clone(), session.to_owned());
-        return Err(NoIdentity::NoSuchContainer { namespace, pod, container });
+        return Some(Err(NoIdentity::NoSuchContainer { namespace, pod, container }));
     }
     let mut unrenderable = None;
-    let mut entitled: Vec<Entitled> = selected(pod, session, candidates.clone())
-        .into_iter()
+    let mut entitled: Vec<Entitled> = selected(pod, session, candidates)
         .filter_map(|(judged, domain)| {
             render(judged, domain, pod).map_err(|error| unrenderable.get_or_insert(error).clone()).ok()
         })
         .take(MAX_IDENTITIES)
         .collect();
     if entitled.is_empty() {
-        return Err(unrenderable.unwrap_or_else(|| nearest_reason(pod, session, candidates)));
+        return unrenderable.map(Err);
     }
     keep_first_of_each_hint(&mut entitled);
-    Ok(entitled)
+    Some(Ok(entitled))
 }
 
 fn selects(identity: &IdentitySpec, pod: &PodFacts, session: &str) -> bool {
@@ -256,11 +276,17 @@ fn keep_first_of_each_hint(entitled: &mut [Entitled]) {
     }
 }
 
-/// Of all reasons, that of the identity that came nearest; of equally near ones, the oldest.
-fn nearest_reason<'a>(pod: &PodFacts, session: &str, candidates: impl Iterator<Item = &'a Judged>) -> NoIdentity {
-    let mut candidates: Vec<_> = candidates.collect();
-    candidates.sort_by(|a, b| a.identity().precedence().cmp(&b.identity().precedence()));
-    let count = candidates.len();
+/// Of all reasons why a session has no identity, that of the identity that came nearest; of equally near ones, the oldest. In a
+/// namespace with more than 256 identities only the first 256 of `judged` are compared.
+pub fn nearest_reason<'a>(
+    pod: &PodFacts,
+    session: &str,
+    judged: impl IntoIterator<Item = &'a Judged>,
+) -> NoIdentity {
+    let mut candidates = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
+    let compared = in_order(candidates.by_ref().take(COMPARED));
+    let count = compared.len() + candidates.count();
+    let candidates = compared;
     let (namespace, service_account) = (pod.namespace.clone(), pod.service_account.clone());
     let nearest = candidates.into_iter().map(|judged| miss(pod, session, judged)).min_by_key(|(distance, _)| *distance);
     match nearest {

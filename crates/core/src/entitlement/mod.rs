@@ -35,7 +35,9 @@ mod separation_tests;
 pub use audience::{AudienceError, AudiencePattern, check_requested};
 pub use claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
 pub use conflict::{Claimant, Claims, LostClaim};
-pub use decide::{Entitled, MAX_IDENTITIES, NoIdentity, Unrenderable, identities_for, left_out};
+pub use decide::{
+    Entitled, MAX_IDENTITIES, NoIdentity, Unrenderable, first_identities_for, identities_for, left_out, nearest_reason,
+};
 pub use dns::{NameError, NamePattern, NameTemplate};
 pub use facts::{Labels, PodFacts};
 pub use field_error::{FieldError, FieldErrors, FieldReader};

@@ -118,7 +118,10 @@ fn an_identity_whose_namespace_is_not_known_waits() {
 
 #[test]
 fn an_identity_is_ready_only_where_its_domains_authority_can_be_used() {
-    assert_eq!(ready(Some(AuthorityReadiness::Ready)).0, "Ready=True Reconciling=False Stalled=False CredentialsRefreshable=True");
+    assert_eq!(
+        ready(Some(AuthorityReadiness::Ready)).0,
+        "Ready=True Reconciling=False Stalled=False CredentialsRefreshable=True"
+    );
     let (truths, reason, _) = ready(Some(AuthorityReadiness::NotYet));
     assert_eq!(
         (truths.as_str(), reason.as_str()),
@@ -246,7 +249,7 @@ async fn conditions_under_the_names_of_an_earlier_release_are_dropped() {
     stored.status =
         serde_json::from_value(json!({"conditions": [old("Ready"), old("Counted"), old("Refreshing")]})).unwrap();
     let (context, questions) = context(at(0), taken);
-    context.index.update(|index| index.apply_identity(stored.clone()));
+    context.index.update(|index| index.apply_identity(policy::workload_identity(&stored)));
     reconcile(Arc::new(stored), &context).await.unwrap();
     let [asked] = <[Asked; 1]>::try_from(questions.all()).unwrap();
     let conditions = asked.body["status"]["conditions"].as_array().unwrap();
