@@ -164,7 +164,7 @@ fn a_trust_domain_too_long_for_the_draft_keeps_the_former_file_name() {
         let mut svid = svid(&authority, "a");
         svid.federates_with = vec![domain.parse().unwrap()];
         let mut credentials = credentials(&authority, vec![svid]);
-        let own = credentials.trust.get(&"example.org".parse().unwrap()).unwrap().clone();
+        let own = Bundle::clone(credentials.trust.get(&"example.org".parse().unwrap()).unwrap());
         let foreign = Bundle { trust_domain: domain.parse().unwrap(), ..own.clone() };
         credentials.trust = Arc::new(BundleSet::new([own, foreign]).unwrap());
         let directory = tempfile::tempdir().unwrap();
