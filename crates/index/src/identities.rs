@@ -331,7 +331,8 @@ impl Identities {
         mut specs: HashMap<IdentityKey, Result<Arc<IdentitySpec>, FieldErrors>>,
         around: &Surroundings<'_>,
     ) -> JudgedAnew {
-        let is_admitted = |outcome: &Result<Judged, FieldErrors>| outcome.as_ref().is_ok_and(|one| one.outcome().is_ok());
+        let is_admitted =
+            |outcome: &Result<Judged, FieldErrors>| outcome.as_ref().is_ok_and(|one| one.outcome().is_ok());
         let mut changed = BTreeMap::new();
         for key in &all {
             let spec = specs.remove(key).or_else(|| self.spec(key).cloned().map(Ok));

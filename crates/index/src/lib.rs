@@ -14,8 +14,8 @@ use std::{
 };
 
 use countersign_core::entitlement::{
-    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, first_identities_for, left_out,
-    nearest_reason,
+    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, first_identities_for,
+    left_out, nearest_reason,
 };
 use countersign_core::journal::AuthorityConfig;
 use jiff::Timestamp;

@@ -278,11 +278,7 @@ fn keep_first_of_each_hint(entitled: &mut [Entitled]) {
 
 /// Of all reasons why a session has no identity, that of the identity that came nearest; of equally near ones, the oldest. In a
 /// namespace with more than 256 identities only the first 256 of `judged` are compared.
-pub fn nearest_reason<'a>(
-    pod: &PodFacts,
-    session: &str,
-    judged: impl IntoIterator<Item = &'a Judged>,
-) -> NoIdentity {
+pub fn nearest_reason<'a>(pod: &PodFacts, session: &str, judged: impl IntoIterator<Item = &'a Judged>) -> NoIdentity {
     let mut candidates = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
     let compared = in_order(candidates.by_ref().take(COMPARED));
     let count = compared.len() + candidates.count();
