@@ -177,10 +177,12 @@ mod tests {
 
     #[test]
     fn each_pod_counts_once_for_each_identity_and_its_newest_certificates_count() {
+        let readiness = Readiness::default();
+        let _missing = readiness.check("pods are not listed yet");
         let source = Source {
             replica: "operator-a".to_owned(),
             registry: Registry::new(StreamLimits::default()),
-            readiness: Readiness::default(),
+            readiness,
             support: SupportPolicy { own: Version { major: 0, minor: 5 }, required: &[] },
         };
         let (cart, other) = (identity("cart"), identity("other"));
