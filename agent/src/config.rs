@@ -1,4 +1,4 @@
-//! Configuration from environment variables (the contract is the table in `ARCHITECTURE.md`). Every error names the variable
+//! Configuration from environment variables (the contract is the table in `docs/reference.md`). Every error names the variable
 //! and what it must hold.
 
 use std::path::{Path, PathBuf};

@@ -64,6 +64,7 @@ pub struct Index {
     dirty: Dirty,
     /// Whether [`Self::accepted_authorities`] may be new.
     authorities_changed: bool,
+    evaluated: u64,
 }
 
 /// Objects whose status may have to change.
@@ -104,6 +105,12 @@ impl Index {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many times an identity was matched with a pod because the identity changed.
+    #[must_use]
+    pub fn evaluated(&self) -> u64 {
+        self.evaluated
     }
 
     /// Whether a pod exists and has not ended.
@@ -410,6 +417,7 @@ impl Index {
                 }
             }
             for uid in concerned {
+                self.evaluated += 1;
                 let matched = self.pods.record(&uid).and_then(|pod| self.identities.matches(key, &pod));
                 let selects = matched.is_some() || before.contains(&uid);
                 self.set_matched(key, &uid, matched);

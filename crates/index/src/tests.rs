@@ -494,6 +494,26 @@ async fn only_what_a_change_touches_is_dirty() {
     assert!(index.dirty_domains().await.contains("example.org"));
 }
 
+// Finding 8: what a change costs does not grow with the number of identities.
+#[test]
+fn a_change_among_very_many_identities_of_one_pod_is_matched_once() {
+    let index = shop();
+    let session = index.subscribe("uid-p", "");
+    for overlapping in [true, false] {
+        let apply = |number: i64| {
+            let path = if overlapping { "/ns/{namespace}/{podName}".to_owned() } else { format!("/ns/shop/x{number}") };
+            let name = format!("{overlapping}-{number}");
+            let spec = identity("shop", &name, number, &json!({"path": path}));
+            index.update(|index| index.apply_identity(policy::workload_identity(&spec)));
+        };
+        (0..200).for_each(apply);
+        let before = index.read(Index::evaluated);
+        apply(200);
+        assert_eq!(index.read(Index::evaluated) - before, 1, "overlapping: {overlapping}");
+    }
+    assert!(matches!(&*session.current(), Entitlement::Entitled(entitled) if entitled.len() == 32));
+}
+
 // R25: an older object of the same trust domain takes over, and the authorities with it.
 #[test]
 fn the_authorities_of_accepted_trust_domains_are_published() {

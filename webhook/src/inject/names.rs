@@ -1,4 +1,4 @@
-//! Names, paths and variables of everything that is injected. They are part of the contract in `ARCHITECTURE.md`.
+//! Names, paths and variables of everything that is injected. They are part of the contract in `docs/reference.md`.
 
 /// The label on pods and namespaces that requests injection.
 pub const INJECT_LABEL: &str = "countersign.dev/inject";

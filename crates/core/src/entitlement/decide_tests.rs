@@ -11,7 +11,7 @@ use super::{
     AudiencePattern, ClaimHistory, DomainSpec, Entitled, IdentitySpec, Judged, NameTemplate, NoIdentity, PathTemplate,
     PodFacts,
 };
-use super::{MAX_IDENTITIES, NamePattern, identities_for, judge_all, left_out};
+use super::{MAX_IDENTITIES, NamePattern, first_identities_for, identities_for, judge_all, left_out};
 
 fn open_domain() -> DomainSpec {
     let mut grant = path_grant("/**");
@@ -90,6 +90,17 @@ fn a_session_gets_so_many_identities_the_oldest_of_them_and_the_others_are_named
     assert_eq!(entitled.len(), MAX_IDENTITIES);
     assert_eq!(entitled[0].identity.uid, uid(most + 2), "the last of them is the oldest");
     assert_eq!(left_out(&pod, "", &judged), [2, 1, 0].map(|number| format!("shop/{}", uid(number))));
+}
+
+// Finding 8: work is bounded, however many identities a namespace has.
+#[test]
+fn no_more_identities_are_looked_at_than_a_session_may_have() {
+    let most = i64::try_from(MAX_IDENTITIES).unwrap();
+    let judged = judged((0..10 * most).map(|number| also(&format!("/{number}"), number, &format!("i{number:03}"))));
+    let looked_at = std::cell::Cell::new(0);
+    let counted = judged.iter().inspect(|_| looked_at.set(looked_at.get() + 1));
+    let entitled = first_identities_for(&pod("shop", "orders"), "", counted).unwrap().unwrap();
+    assert_eq!((entitled.len(), looked_at.get()), (MAX_IDENTITIES, MAX_IDENTITIES));
 }
 
 #[test]
