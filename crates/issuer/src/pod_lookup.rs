@@ -1,5 +1,5 @@
-//! The one live read of a pod which the index does not know yet: an agent may ask before its pod's watch event arrived.
-//! Single-flight, with a memory for pods that were not there and a cap on reads at the same time.
+//! Reads a pod that the index does not know yet: an agent may connect before the watch event of its pod arrives. Concurrent
+//! lookups of one pod share a read, absent pods are remembered for a while, and concurrent reads are limited.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! A stream's own view of what is published. Every issue looks at it, and all streams of the process do: so a look writes
-//! nothing and waits for nobody, unless there is something new.
+//! A stream's own copy of what is published. All streams of the process read it for each credential, so reading neither writes
+//! nor waits unless there is something new.
 
 use std::sync::Arc;
 

@@ -87,7 +87,7 @@ async fn converse(
     requests: &mut (impl Stream<Item = Result<v1::SessionRequest, Status>> + Unpin),
     outbound: &Outbound,
 ) -> Result<(), IssuerError> {
-    // A stream lives for months and keeps what its future has room for: how it opens is boxed, and gone then.
+    // A stream lives for months, and its future keeps its largest size: opening is boxed, and freed afterwards.
     let Some(mut session) = Box::pin(open(context, connection, requests)).await? else { return Ok(()) };
     admission.mark_authenticated();
     let _authenticated = connection.mark_authenticated();

@@ -1,6 +1,6 @@
-//! Who is connected, by address. Connections on which no stream has proven a pod yet are few for each address and in all.
-//! Among them the one whose peer has left us waiting longest makes room for the newest: who goes on with the handshake is
-//! through in milliseconds, who stalls is the oldest. One that waits for us, not we for it, makes room for nobody.
+//! Limits of connections, per address and in all. Connections that have authenticated nobody yet are limited most. Among these,
+//! the one whose peer has been silent longest is evicted for the newest: a handshake takes milliseconds, so the oldest is one
+//! that stalls. Connections waiting on the server are never evicted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,5 +1,5 @@
-//! The issuer's listener: TLS 1.3 without resumption over TCP, within a time, and within what who has no token yet may hold
-//! ([`Census`]) and compute ([`Turns`]).
+//! Accepts TLS connections over TCP: each handshake within a time, within the limits of connections ([`ConnectionLimiter`]) and of
+//! handshakes that compute at the same time ([`HandshakeLimiter`]).
 
 use std::{
     io,
