@@ -402,7 +402,7 @@ impl Index {
     }
 
     /// Counts anew which pods the changed identities select; the answer is those that one selects or selected which is or was
-    /// admitted. What a change costs is in proportion to the pods of the changed identities, whatever else there is.
+    /// admitted, and those of them that wait. What a change costs is in proportion to the pods of the changed identities, whatever else there is.
     fn affected(&mut self, judged: JudgedAnew) -> HashSet<Arc<str>> {
         let mut affected = HashSet::new();
         for (key, is_effective) in &judged.changed {
@@ -421,7 +421,8 @@ impl Index {
                 let matched = self.pods.record(&uid).and_then(|pod| self.identities.matches(key, &pod));
                 let selects = matched.is_some() || before.contains(&uid);
                 self.set_matched(key, &uid, matched);
-                if *is_effective && selects {
+                // Why a waiting pod has none may name an identity that is not admitted either.
+                if selects && (*is_effective || self.sessions.waits(&key.namespace, &uid)) {
                     affected.insert(uid);
                 }
             }

@@ -32,6 +32,11 @@ impl Sessions {
         self.by_pod.get(uid).map(|sessions| sessions.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// Whether a pod waits.
+    pub(super) fn waits(&self, namespace: &str, uid: &str) -> bool {
+        self.waiting.get(namespace).is_some_and(|waiting| waiting.contains(uid))
+    }
+
     /// The pods of a namespace that wait.
     pub(super) fn waiting(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
         self.waiting.get(namespace).into_iter().flatten()

@@ -501,7 +501,8 @@ fn a_change_among_very_many_identities_of_one_pod_is_matched_once() {
     let session = index.subscribe("uid-p", "");
     for overlapping in [true, false] {
         let apply = |number: i64| {
-            let path = if overlapping { "/ns/{namespace}/{podName}".to_owned() } else { format!("/ns/shop/x{number}") };
+            let own = format!("/ns/{{namespace}}/own/x{number}");
+            let path = if overlapping { "/ns/{namespace}/{podName}".to_owned() } else { own };
             let name = format!("{overlapping}-{number}");
             let spec = identity("shop", &name, number, &json!({"path": path}));
             index.update(|index| index.apply_identity(policy::workload_identity(&spec)));
@@ -511,7 +512,9 @@ fn a_change_among_very_many_identities_of_one_pod_is_matched_once() {
         apply(200);
         assert_eq!(index.read(Index::evaluated) - before, 1, "overlapping: {overlapping}");
     }
-    assert!(matches!(&*session.current(), Entitlement::Entitled(entitled) if entitled.len() == 32));
+    let published = session.current();
+    assert_eq!(*published, index.read(|index| index.entitlement("uid-p", "")));
+    assert!(matches!(&*published, Entitlement::Entitled(entitled) if entitled.len() == 32), "{:?}", ids(&published));
 }
 
 // R25: an older object of the same trust domain takes over, and the authorities with it.
