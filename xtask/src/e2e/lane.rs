@@ -86,7 +86,7 @@ impl<'a> Lane<'a> {
         let mut args = vec![threads.as_str(), "--show-output"];
         args.extend(Some(filter).filter(|filter| !filter.is_empty()));
         let name = [program, filter].join(" ");
-        self.run(self.programs.end_to_end(program)?, name.trim_end_matches([' ', ':']), &args)
+        self.run(self.programs.end_to_end(program)?, name.trim_end(), &args)
     }
 
     fn run(&self, program: &Program, name: &str, args: &[&str]) -> Result<Outcome> {

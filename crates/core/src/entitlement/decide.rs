@@ -282,9 +282,8 @@ pub fn nearest_reason<'a>(pod: &PodFacts, session: &str, judged: impl IntoIterat
     let mut candidates = judged.into_iter().filter(|judged| judged.identity().namespace == pod.namespace);
     let compared = in_order(candidates.by_ref().take(COMPARED));
     let count = compared.len() + candidates.count();
-    let candidates = compared;
     let (namespace, service_account) = (pod.namespace.clone(), pod.service_account.clone());
-    let nearest = candidates.into_iter().map(|judged| miss(pod, session, judged)).min_by_key(|(distance, _)| *distance);
+    let nearest = compared.into_iter().map(|judged| miss(pod, session, judged)).min_by_key(|(distance, _)| *distance);
     match nearest {
         None => NoIdentity::NoneInNamespace { namespace, service_account },
         Some((_, Some(reason))) => reason,

@@ -157,7 +157,7 @@ impl PodEvent {
 /// An event, its pod, and the session it is about (empty: the pod as a whole).
 pub type Queued = (PodRef, String, PodEvent);
 
-/// Where notices are left; never blocks.
+/// The sending end of the queue of events; never blocks.
 #[derive(Clone, Debug)]
 pub struct EventSink {
     suspicions: mpsc::Sender<Queued>,
@@ -176,13 +176,13 @@ impl EventSink {
         (sink, PodEvents { suspicions: to_suspicions, ordinary: to_ordinary, rates: [Bucket::new(RATE); 2] })
     }
 
-    /// Leaves a notice about a session (empty: the pod's).
+    /// Queues an event about a session (empty: about the pod as a whole); dropped when the queue is full or the budget is spent.
     pub fn send(&self, pod: PodRef, session: &str, notice: PodEvent) {
         let queue = match notice.urgency() {
             Urgency::Suspicion => &self.suspicions,
             Urgency::Ordinary => &self.ordinary,
         };
-        // A place first: what was let through counts as told.
+        // The place is reserved first: an admitted event counts against the budget, so it must fit into the queue.
         let Ok(place) = queue.try_reserve() else {
             self.metrics.events_dropped.inc();
             return;
@@ -274,24 +274,24 @@ mod tests {
         sink.send(pod("shop", "b"), "", none("x"));
         sink.send(pod("shop", "b"), "", PodEvent::several_addresses([address(1), address(2)].into_iter()));
         drop(sink);
-        let mut told = Vec::new();
+        let mut sent_to = Vec::new();
         while let Some((pod, _, _)) = notices.next().await {
-            told.push(pod.namespace);
+            sent_to.push(pod.namespace);
         }
-        assert_eq!(told.iter().filter(|namespace| *namespace == "shop").count(), 2);
-        assert!(told.len() < QUEUE / 4, "{}", told.len());
+        assert_eq!(sent_to.iter().filter(|namespace| *namespace == "shop").count(), 2);
+        assert!(sent_to.len() < QUEUE / 4, "{}", sent_to.len());
     }
 
     #[test]
     fn what_displaces_says_from_where_and_whether_it_is_of_another_kind() {
-        let told = |session: &str, older: &str| {
+        let message = |session: &str, older: &str| {
             let older = Superseded { session: older.to_owned(), address: Some(address(1)) };
             let PodEvent::Superseded(text) = PodEvent::superseded(session, Some(address(2)), &older) else { panic!() };
             text
         };
-        let same = told("app", "app");
+        let same = message("app", "app");
         assert!(same.contains("a newer stream from 10.0.0.2") && same.contains("one from 10.0.0.1;"), "{same}");
-        let other = told("app", "");
+        let other = message("app", "");
         assert!(other.contains("for container app took over") && other.contains("the pod as a whole"), "{other}");
     }
 
