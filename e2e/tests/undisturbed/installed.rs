@@ -2,7 +2,10 @@
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
@@ -71,13 +74,16 @@ async fn replicas_are_spread_over_nodes_where_that_can_be() {
 #[tokio::test]
 async fn the_api_server_accepts_the_network_policies_beside_the_base() {
     scenario("network", async |_| {
-        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-        // kustomize accepts no absolute paths.
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").canonicalize()?;
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
         std::fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
         let overlay = tempfile::tempdir_in(&target)?;
-        let kustomization =
-            "resources: [../../../manifests/base]\ncomponents: [../../../manifests/components/network-policy]\n";
+        // kustomize accepts no absolute paths, and `target` may be a link to another folder.
+        let manifests_from_overlay = relative(&overlay.path().canonicalize()?, &manifests);
+        let kustomization = format!(
+            "resources: [{0}/base]\ncomponents: [{0}/components/network-policy]\n",
+            manifests_from_overlay.display()
+        );
         std::fs::write(overlay.path().join("kustomization.yaml"), kustomization)?;
         let accepted = dry_run(overlay.path())?;
 
@@ -91,6 +97,12 @@ async fn the_api_server_accepts_the_network_policies_beside_the_base() {
         Ok(())
     })
     .await;
+}
+
+/// The path `to` as seen from the folder `from`, both absolute and without links.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let up = from.components().skip(1).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(1)).collect()
 }
 
 /// Applies a folder as a server-side dry run, with `kubectl` (that of the variable `KUBECTL`, if set).

@@ -1,6 +1,6 @@
 //! Everything of a cluster that is visible on the machine: recorded before the cluster ends, and checked afterwards.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,9 +22,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Leftovers {
     name: String,
     dir: PathBuf,
-    /// The namespaces of its init, if that ran, in the form of `/proc`: `net:[4026531840]`.
-    namespaces: Vec<PathBuf>,
+    /// The namespaces of its init, if that ran.
+    namespaces: Vec<Namespace>,
     network: Option<Network>,
+}
+
+/// A namespace, kept from being removed: the kernel gives the number of a removed one to the next that anybody makes, such
+/// as a pod of another cluster.
+#[derive(Debug)]
+struct Namespace {
+    /// In the form of `/proc`: `net:[4026531840]`.
+    link: PathBuf,
+    _open: File,
 }
 
 /// The network of a cluster. Its number may be reused as soon as it is free, so the link is identified by the kernel's index.
@@ -94,19 +103,23 @@ impl Network {
 }
 
 /// The namespaces of a process, except those that it shares with this program.
-fn namespaces(process: u32) -> Vec<PathBuf> {
-    let read = |process: &str, kind: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
-    let own =
-        |kind| read(&process.to_string(), kind).filter(|namespace| read("self", kind).as_ref() != Some(namespace));
+fn namespaces(process: u32) -> Vec<Namespace> {
+    let path = |process: &str, kind: &str| PathBuf::from(format!("/proc/{process}/ns/{kind}"));
+    let own = |kind| {
+        let path_of_process = path(&process.to_string(), kind);
+        let link = fs::read_link(&path_of_process).ok()?;
+        let shared = fs::read_link(path("self", kind)).ok().as_ref() == Some(&link);
+        Some(Namespace { link, _open: File::open(path_of_process).ok()? }).filter(|_| !shared)
+    };
     NAMESPACES.into_iter().filter_map(own).collect()
 }
 
 /// Every process in one of these namespaces. Ended processes and zombies are in none.
-fn processes_in(namespaces: &[PathBuf]) -> Vec<String> {
+fn processes_in(namespaces: &[Namespace]) -> Vec<String> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let inside = |entry: &fs::DirEntry| {
         let of = |kind| fs::read_link(entry.path().join("ns").join(kind)).ok();
-        NAMESPACES.into_iter().filter_map(of).any(|namespace| namespaces.contains(&namespace))
+        NAMESPACES.into_iter().filter_map(of).any(|link| namespaces.iter().any(|namespace| namespace.link == link))
     };
     let number = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
     let say = |entry: fs::DirEntry| {
@@ -132,6 +145,8 @@ fn routes_of<'a>(routes: &'a str, layout: &Layout) -> impl Iterator<Item = &'a s
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+
     use super::*;
 
     fn leftovers(dir: &Path) -> Leftovers {
@@ -148,14 +163,44 @@ mod tests {
         assert_eq!(leftovers(&folder).left().unwrap(), [format!("folder {}", folder.display())]);
     }
 
+    /// A process in a UTS namespace of its own, ended with this value.
+    struct InNamespace(Child);
+
+    impl InNamespace {
+        fn start() -> Self {
+            let this = Self(Command::new("unshare").args(["--uts", "sleep", "600"]).spawn().unwrap());
+            crate::sh::wait_for("the process has its namespace", Duration::from_secs(10), || {
+                Ok((namespaces(this.0.id()).len() == 1).then_some(()))
+            })
+            .unwrap();
+            this
+        }
+    }
+
+    impl Drop for InNamespace {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     #[test]
     fn a_process_that_is_left_is_named_by_the_namespace_it_is_in() {
-        let me = std::process::id();
-        assert_eq!(namespaces(me), Vec::<PathBuf>::new(), "what the machine's processes share is no cluster's");
-        let shared = fs::read_link("/proc/self/ns/mnt").unwrap();
-        let found = processes_in(&[shared]);
-        assert!(found.iter().any(|process| process.starts_with(&format!("process {me} ("))), "{found:?}");
-        assert_eq!(processes_in(&[PathBuf::from("mnt:[1]")]), [""; 0]);
+        assert!(namespaces(std::process::id()).is_empty(), "what the machine's processes share is no cluster's");
+        let process = InNamespace::start();
+        let found = processes_in(&namespaces(process.0.id()));
+        let named = format!("process {} (", process.0.id());
+        assert!(found.len() == 1 && found.iter().all(|found| found.starts_with(&named)), "{found:?}");
+        assert_eq!(processes_in(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_process_in_a_namespace_made_afterwards_is_not_taken_for_one_that_is_left() {
+        let ended = InNamespace::start();
+        let namespaces = namespaces(ended.0.id());
+        drop(ended);
+        let later = [InNamespace::start(), InNamespace::start()];
+        assert_eq!(processes_in(&namespaces), [""; 0], "{:?}", later.map(|process| process.0.id()));
     }
 
     #[test]
