@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::id::TrustDomain;
-use countersign_core::journal::{AuthorityPolicy, Expected, Journal, LocalMaker, next};
+use countersign_core::journal::{AuthorityPolicy, Expected, Journal, LocalMaker, Receipts, RotationRequests, next};
 use countersign_core::key::KeyType;
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +17,8 @@ const POLICY: AuthorityPolicy = AuthorityPolicy {
     ca_life: Duration::from_secs(86_400),
     longest_svid_life: Duration::from_secs(3600),
     refresh_hint: Duration::from_secs(300),
+    max_delay: Duration::from_secs(1_800),
+    taint_max_delay: Duration::from_secs(600),
     x509_key_type: KeyType::EcP256,
     jwt_key_type: KeyType::EcP256,
 };
@@ -56,10 +58,12 @@ fn a_form_that_is_not_known_is_named_shortened() {
 #[test]
 fn nothing_is_due_before_the_next_change_and_then_something_is() {
     let journal = created(None);
-    let change = journal.next_change(&POLICY, now()).unwrap();
+    let change = journal.next_change(&POLICY, &RotationRequests::default(), now()).unwrap();
     assert!(change > now());
-    assert!(next(&journal, &POLICY, change - SignedDuration::from_secs(1)).is_empty());
-    assert!(!next(&journal, &POLICY, change).is_empty());
+    let receipts = Receipts { acknowledged: Some(u64::MAX), ..Receipts::default() };
+    let due = |now| next(&journal, &POLICY, &RotationRequests::default(), &receipts, now);
+    assert!(due(change - SignedDuration::from_secs(1)).is_empty());
+    assert!(!due(change).is_empty());
 }
 
 #[test]

@@ -97,6 +97,11 @@ impl X509Entry {
         &self.certificate
     }
 
+    /// The subject key id of its certificate, in lower-case hexadecimal.
+    pub fn subject_key_id_hex(&self) -> String {
+        self.certificate.subject_key_id().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// What goes along with every leaf. Empty for a root.
     pub fn issuing_chain(&self) -> &[CaCertificate] {
         &self.issuing_chain
@@ -196,6 +201,19 @@ impl Authority {
             Self::Jwt(entry) => Some(entry),
             Self::X509(_) => None,
         }
+    }
+}
+
+impl AuthoritySlot {
+    /// Whether a person who writes `name` means this slot: its id, or the subject key id of its certificate, hexadecimal, in
+    /// any case and with or without colons.
+    pub fn is_named(&self, name: &str) -> bool {
+        if name == self.id {
+            return true;
+        }
+        let Some(entry) = self.authority.x509() else { return false };
+        let name: String = name.chars().filter(|each| *each != ':').collect();
+        name.eq_ignore_ascii_case(&entry.subject_key_id_hex())
     }
 }
 

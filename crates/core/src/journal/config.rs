@@ -1,6 +1,6 @@
 //! What a TrustDomain specifies of its authorities.
 
-use super::AuthorityPolicy;
+use super::{AuthorityPolicy, RotationRequests};
 use crate::id::TrustDomain;
 
 /// How the authorities of a TrustDomain are made and published.
@@ -14,6 +14,8 @@ pub struct AuthorityConfig {
     pub trust_domain: TrustDomain,
     /// How its authorities are made.
     pub policy: AuthorityPolicy,
+    /// What its owner asks for.
+    pub requests: RotationRequests,
     /// The `iss` of JWT-SVIDs.
     pub jwt_issuer: Option<String>,
     /// The sequence that its status names as published.

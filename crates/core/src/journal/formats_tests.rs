@@ -8,10 +8,10 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::tests::{CLUSTER, HOUR, at, created, done, issue, kept, policy, read, trust_domain, verifies};
+use super::tests::{CLUSTER, HOUR, at, created, done, due, issue, kept, policy, read, trust_domain, verifies};
 use super::{
     Authority, AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, JwtEntry, Kind, LocalMaker,
-    MadeAuthority, Making, X509Entry, next,
+    MadeAuthority, Making, RotationRequests, X509Entry,
 };
 use crate::bundle::BundleSet;
 use crate::key::{KeyRef, PrivateKey};
@@ -90,7 +90,7 @@ fn the_end_of_a_slot_of_an_unknown_kind_counts_in_the_sequence() {
     assert_eq!(with.sequence(at(18 * HOUR - 1)), without.sequence(at(18 * HOUR - 1)));
     assert!(with.sequence(at(18 * HOUR)) > without.sequence(at(18 * HOUR)));
     let later = kept(&with, at(12 * HOUR));
-    assert_eq!(later.next_change(&policy(), at(12 * HOUR)), Some(at(18 * HOUR)));
+    assert_eq!(later.next_change(&policy(), &RotationRequests::default(), at(12 * HOUR)), Some(at(18 * HOUR)));
 }
 
 #[test]
@@ -131,8 +131,9 @@ impl AuthorityMaker for Elsewhere {
         }
         let key = KeyRef::Elsewhere { store: "kms".to_owned(), reference: "keys/7".to_owned() };
         let public = PrivateKey::generate(request.key_type).unwrap();
-        let entry = JwtEntry::new("k7", public.public_key(), key).unwrap();
-        Box::pin(ready(Ok(MadeAuthority { id: "k7".to_owned(), authority: Authority::Jwt(entry) })))
+        let id = format!("k{}", request.life.as_secs());
+        let entry = JwtEntry::new(&id, public.public_key(), key).unwrap();
+        Box::pin(ready(Ok(MadeAuthority { id, authority: Authority::Jwt(entry) })))
     }
 }
 
@@ -143,7 +144,7 @@ fn a_key_that_is_elsewhere_is_trusted_here_signs_nothing_and_asks_for_format_2()
     let again = read(&journal.to_bytes().unwrap()).unwrap();
     assert_eq!(again.to_bytes().unwrap(), journal.to_bytes().unwrap());
     let bundle = again.bundle(Duration::ZERO, at(0)).unwrap();
-    assert_eq!(bundle.jwt_authorities[0].kid(), "k7");
+    assert_eq!(bundle.jwt_authorities[0].kid(), "k86400");
     assert!(again.active_jwt(at(0)).is_none() && again.active_x509(at(0)).is_some());
 }
 
@@ -164,7 +165,8 @@ impl Upstream {
     }
 
     fn sign(&self, request: &AuthorityRequest) -> Result<MadeAuthority, JournalError> {
-        let (id, key) = (format!("{:x}", request.from.as_second()), KeyPair::generate().unwrap());
+        let (id, key) =
+            (format!("{}+{}", request.from.as_second(), request.life.as_secs()), KeyPair::generate().unwrap());
         let mut params = ca_params(&id, request.from, self.life);
         let trust_domain = request.trust_domain.as_ref().unwrap().id_string();
         params.subject_alt_names = vec![SanType::URI(trust_domain.try_into().unwrap())];
@@ -196,14 +198,14 @@ impl AuthorityMaker for Upstream {
 
 #[test]
 fn an_authority_that_another_signed_sends_its_chain_and_the_bundle_holds_the_anchor_once() {
-    let upstream = Upstream::new(Duration::from_secs(86_400));
+    let upstream = Upstream::new(Duration::from_secs(10 * 86_400));
     let first = done(Journal::create(CLUSTER, Some(&trust_domain()), &policy(), &upstream, at(0))).unwrap();
     assert_eq!(format(&first), Format::V2.name());
-    let plan = next(&first, &policy(), at(12 * HOUR));
-    let both = done(first.apply(&plan, &policy(), &upstream, at(12 * HOUR))).unwrap();
+    let plan = due(&first, at(23 * HOUR));
+    let both = done(first.apply(&plan, &policy(), &upstream, at(23 * HOUR))).unwrap();
     let journal = read(&both.to_bytes().unwrap()).unwrap();
-    assert_eq!((journal.slots(Kind::X509).len(), journal.roots(at(12 * HOUR)).len()), (2, 1));
-    for now in [at(12 * HOUR), at(23 * HOUR)] {
+    assert_eq!((journal.slots(Kind::X509).len(), journal.roots(at(23 * HOUR)).len()), (3, 1));
+    for now in [at(22 * HOUR), at(23 * HOUR)] {
         let svids = issue(&journal, now);
         assert_eq!(svids.0.chain.len(), 2, "the leaf and its authority");
         assert!(verifies(&svids, &bundles(&journal, now), now));

@@ -11,6 +11,7 @@ mod format2;
 mod kind;
 mod making;
 mod plan;
+mod rotation;
 mod slot;
 mod stored;
 
@@ -21,7 +22,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,7 +33,8 @@ pub use envelope::{Format, MAX_LENGTH};
 pub use error::JournalError;
 pub use kind::Kind;
 pub use making::{AuthorityMaker, AuthorityRequest, LocalMaker, MadeAuthority, Making};
-pub use plan::{Action, AuthorityPolicy, Plan, Step};
+pub use plan::{Action, AuthorityPolicy, Plan, Receipts, RotationRequests, Step, SwitchReason};
+pub use rotation::{MAX_AUTHORITIES, NOTICE, UNANNOUNCED_NOTICE};
 pub use slot::{Slot, State, Times};
 pub use stored::Expected;
 
@@ -41,6 +43,7 @@ use crate::id::TrustDomain;
 use crate::jwt::JwtAuthority;
 use crate::x509::{CaCertificate, X509Authority};
 use format2::UnknownSlot;
+use rotation::Orders;
 
 /// The authorities of a trust domain, or of the control plane, and their keys. `Debug` shows no key.
 #[derive(Clone, Debug)]
@@ -56,10 +59,18 @@ pub struct Journal {
     unknown: BTreeMap<String, Vec<UnknownSlot>>,
 }
 
-/// What is due at `now`. The control plane has no JWT authorities.
-pub fn next(journal: &Journal, policy: &AuthorityPolicy, now: Timestamp) -> Plan {
+/// What is due at `now`. The control plane has no JWT authorities, and nobody asks for anything or reports anything there.
+pub fn next(
+    journal: &Journal,
+    policy: &AuthorityPolicy,
+    requests: &RotationRequests,
+    receipts: &Receipts,
+    now: Timestamp,
+) -> Plan {
     let of = |kind: Kind| {
-        plan::next_actions(journal.slots(kind), policy, now).into_iter().map(move |action| Step { kind, action })
+        let orders = journal.orders(kind, requests, receipts, now);
+        let actions = rotation::next_actions(kind, journal.slots(kind), policy, &orders, now);
+        actions.into_iter().map(move |action| Step { kind, action })
     };
     Plan { steps: journal.kinds().flat_map(of).collect() }
 }
@@ -86,7 +97,8 @@ impl Journal {
             authorities: BTreeMap::new(),
             unknown: BTreeMap::new(),
         };
-        empty.apply(&next(&empty, policy, now), policy, maker, now).await
+        let plan = next(&empty, policy, &RotationRequests::default(), &Receipts::default(), now);
+        empty.apply(&plan, policy, maker, now).await
     }
 
     /// The journal after `plan`, which [`next`] made from this journal. An empty plan changes nothing.
@@ -119,8 +131,14 @@ impl Journal {
     }
 
     /// The next moment after `now` at which a state changes or something is due; look again then. `None`: never.
-    pub fn next_change(&self, policy: &AuthorityPolicy, now: Timestamp) -> Option<Timestamp> {
-        let known = self.kinds().filter_map(|kind| plan::next_change(self.slots(kind), policy, now));
+    pub fn next_change(
+        &self,
+        policy: &AuthorityPolicy,
+        requests: &RotationRequests,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let known =
+            self.kinds().filter_map(|kind| rotation::next_change(self.slots(kind), policy, requests.after, now));
         let unknown = self.unknown.values().flatten().map(UnknownSlot::remove_at).filter(|at| *at > now);
         known.chain(unknown).min()
     }
@@ -159,13 +177,13 @@ impl Journal {
     /// The X.509 authority that signs at `now`. `None` only where nobody kept the journal for half a CA's life, or where its
     /// key cannot be used.
     pub fn active_x509(&self, now: Timestamp) -> Option<Active<'_, X509Authority>> {
-        let slot = plan::active(self.slots(Kind::X509), now)?;
+        let slot = rotation::active(self.slots(Kind::X509), now)?;
         Active::new(slot, slot.authority.x509()?.signer())
     }
 
     /// The JWT authority that signs at `now`; let no token outlive the slot ([`Active::time_left`]).
     pub fn active_jwt(&self, now: Timestamp) -> Option<Active<'_, JwtAuthority>> {
-        let slot = plan::active(self.slots(Kind::Jwt), now)?;
+        let slot = rotation::active(self.slots(Kind::Jwt), now)?;
         Active::new(slot, slot.authority.jwt()?.signer())
     }
 
@@ -192,6 +210,27 @@ impl Journal {
         })
     }
 
+    /// The names in `requested` that are those of no slot: of one that is gone, or of none that there ever was.
+    pub fn unknown_names<'a>(&'a self, requested: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+        let slots = || self.authorities.values().flatten();
+        let is_unknown = |name: &&String| !slots().any(|slot| slot.is_named(name));
+        requested.into_iter().filter(is_unknown).map(String::as_str).collect()
+    }
+
+    fn orders(&self, kind: Kind, requests: &RotationRequests, receipts: &Receipts, now: Timestamp) -> Orders {
+        let named = |names: &BTreeSet<String>| {
+            let slots = self.slots(kind).iter().filter(|slot| names.iter().any(|name| slot.is_named(name)));
+            slots.map(|slot| slot.id.clone()).collect()
+        };
+        Orders {
+            after: requests.after,
+            tainted: named(&requests.tainted),
+            revoked: named(&requests.revoked),
+            acknowledged: receipts.acknowledged.is_some_and(|sequence| sequence >= self.sequence(now)),
+            replaced: receipts.replaced.clone(),
+        }
+    }
+
     /// The kinds of which it has authorities.
     fn kinds(&self) -> impl Iterator<Item = Kind> {
         let of_trust_domain = self.trust_domain.is_some();
@@ -203,11 +242,15 @@ impl Journal {
     }
 
     fn knows(&self, step: &Step) -> bool {
+        let there = |id: &String| self.slots(step.kind).iter().any(|known| known.id == *id);
         match &step.action {
             Action::Prepare { .. } => true,
-            Action::RetireAt { slot, .. } | Action::ActivateAt { slot, .. } | Action::Remove { slot } => {
-                self.slots(step.kind).iter().any(|known| known.id == *slot)
-            }
+            Action::SwitchAt { from, to, .. } => there(from) && there(to),
+            Action::RetireAt { slot, .. }
+            | Action::ActivateAt { slot, .. }
+            | Action::Taint { slot, .. }
+            | Action::Revoke { slot }
+            | Action::Remove { slot } => there(slot),
         }
     }
 

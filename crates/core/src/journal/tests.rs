@@ -10,7 +10,7 @@ use proptest::prelude::{any, prop, prop_assert, proptest};
 
 use super::{
     Action, Authority, AuthorityPolicy, AuthoritySlot, Expected, Format, Journal, JournalError, Kind, LocalMaker, Plan,
-    State, Step, next,
+    Receipts, RotationRequests, State, Step, next,
 };
 use crate::bundle::BundleSet;
 use crate::id::{SpiffeId, TrustDomain};
@@ -36,6 +36,8 @@ pub(super) fn policy() -> AuthorityPolicy {
         ca_life: Duration::from_secs(86_400),
         longest_svid_life: Duration::from_secs(3_600),
         refresh_hint: Duration::from_secs(300),
+        max_delay: Duration::from_secs(1_800),
+        taint_max_delay: Duration::from_secs(600),
         x509_key_type: KeyType::EcP256,
         jwt_key_type: KeyType::EcP256,
     }
@@ -54,12 +56,16 @@ pub(super) fn created() -> Journal {
     create(Some(&trust_domain()), &policy())
 }
 
+pub(super) fn due(journal: &Journal, now: Timestamp) -> Plan {
+    next(journal, &policy(), &RotationRequests::default(), &Receipts::default(), now)
+}
+
 fn apply(journal: &Journal, plan: &Plan, now: Timestamp) -> Result<Journal, JournalError> {
     done(journal.apply(plan, &policy(), &LocalMaker, now))
 }
 
 pub(super) fn kept(journal: &Journal, now: Timestamp) -> Journal {
-    apply(journal, &next(journal, &policy(), now), now).unwrap()
+    apply(journal, &due(journal, now), now).unwrap()
 }
 
 pub(super) fn expected(trust_domain: Option<&TrustDomain>) -> Expected<'_> {
@@ -108,11 +114,11 @@ pub(super) fn stored_key(authority: &Authority) -> String {
 }
 
 #[test]
-fn a_new_journal_signs_at_once_with_one_authority_of_each_kind() {
+fn a_new_journal_signs_at_once_and_has_a_spare_of_each_kind() {
     let journal = created();
-    assert_eq!((journal.slots(Kind::X509).len(), journal.slots(Kind::Jwt).len(), journal.generation()), (1, 1, 1));
+    assert_eq!((journal.slots(Kind::X509).len(), journal.slots(Kind::Jwt).len(), journal.generation()), (2, 2, 1));
     assert_eq!(journal.active_x509(at(0)).unwrap().signer().trust_domain(), Some(&trust_domain()));
-    assert!(next(&journal, &policy(), at(0)).is_empty());
+    assert!(due(&journal, at(0)).is_empty());
     assert!(verifies(&issue(&journal, at(0)), &bundles(&journal, at(0)), at(1)));
     let certificate = journal.active_x509(at(0)).unwrap().signer().certificate().clone();
     assert_eq!(certificate.not_after(), at(24 * HOUR));
@@ -268,9 +274,9 @@ fn a_payload_that_does_not_hold_together_is_damaged() {
 
 #[test]
 fn a_plan_for_another_journal_is_refused() {
-    let plan = next(&created(), &policy(), at(12 * HOUR));
+    let plan = due(&created(), at(23 * HOUR));
     assert!(!plan.is_empty());
-    let other = apply(&created(), &plan, at(12 * HOUR));
+    let other = apply(&created(), &plan, at(23 * HOUR));
     assert!(matches!(other, Err(JournalError::StalePlan { .. })));
 }
 
