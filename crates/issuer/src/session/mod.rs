@@ -313,8 +313,8 @@ impl<'a> Session<'a> {
             // A refresh has no answer of its own; a token that does not verify ends the stream.
             Some(session_request::Kind::TokenRefresh(refresh)) => self.admit(&refresh.token, begin).await?,
             Some(session_request::Kind::Hello(_)) => return Err(IssuerError::Protocol("Hello comes once, first")),
-            // An addition to the protocol of which this operator does not know.
-            None => {}
+            // Not recorded yet; or an addition to the protocol of which this operator does not know.
+            Some(session_request::Kind::Ack(_)) | None => {}
         }
         Ok(())
     }
