@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use countersign_agent::run::serve_sessions;
 use countersign_core::bundle::Bundle;
+use countersign_proto::issuer::MAX_ACK_SEQUENCES;
 use countersign_proto::issuer::v1::{self, Identity};
 use spiffe::WorkloadApiClient;
 use support::issuer::{Fault, identity};
@@ -168,6 +169,21 @@ async fn of_a_bundle_that_cannot_be_read_the_sequence_in_use_is_acknowledged() {
     *state.foreign_bundles.lock().unwrap() = vec![foreign(9, b"damaged".to_vec())];
     agent.issuer.publish_sequence(2);
     agent.until_acknowledged(ack(3, &[("example.org", 2), ("example.com", 8)])).await;
+}
+
+// More would be over the operator's size limit of messages, and end every stream.
+#[tokio::test]
+async fn of_very_many_bundles_as_many_are_acknowledged_as_fit_and_the_own_one_first() {
+    let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |issuer| {
+        let document = issuer.state.bundle().to_json();
+        let foreign = |n| v1::Bundle { trust_domain: format!("a{n}"), document: document.clone(), sequence: 1 };
+        *issuer.state.foreign_bundles.lock().unwrap() = (0..MAX_ACK_SEQUENCES + 50).map(foreign).collect();
+    })
+    .await;
+    agent.until("an acknowledgement", || !agent.issuer.acknowledgements().is_empty()).await;
+    let (_, sequences) = agent.issuer.acknowledgements().pop().unwrap();
+    assert_eq!(sequences.len(), MAX_ACK_SEQUENCES);
+    assert_eq!(sequences.first(), Some(&("example.org".to_owned(), 1)));
 }
 
 #[tokio::test]

@@ -11,7 +11,10 @@ use countersign_issuer::{
     acknowledgements::{AckCounts, BundleSequence},
     published::Published,
 };
-use countersign_proto::issuer::v1::{self, session_request::Kind};
+use countersign_proto::issuer::{
+    MAX_ACK_SEQUENCES,
+    v1::{self, session_request::Kind},
+};
 use support::{Stream, World, epoch, pod};
 use tokio::sync::watch;
 use tonic::Code;
@@ -116,6 +119,17 @@ async fn an_acknowledgement_of_what_was_not_sent_ends_the_stream_and_counts_for_
         assert!(status.message().contains(says), "{status}");
     }
     assert_eq!(world.metrics.issuer.acknowledgements.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_acknowledgement_is_within_the_size_limit_of_messages() {
+    let world = World::new().await;
+    let (stream, state) = opened(&world, &["ack"]).await;
+    let names: Vec<_> = (0..MAX_ACK_SEQUENCES).map(|n| format!("{n:0>255}")).collect();
+    let sequences: Vec<_> = names.iter().map(|name| (name.as_str(), u64::MAX)).collect();
+    stream.send(ack(state.generation, &sequences)).await;
+    let status = stream.end().await;
+    assert!(status.message().contains("not in its State"), "it was read: {status}");
 }
 
 // Its agent may come from a replica that knew more, but it might also lie.

@@ -1,6 +1,7 @@
 //! Which bundles a session uses, of those that it was sent and those that it has.
 
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_core::bundle::Bundle;
@@ -48,6 +49,26 @@ fn used(entitlements: &Entitlements, trust_domain: &str) -> Option<Arc<Bundle>> 
     entitlements.trust.get(&trust_domain.parse().unwrap()).cloned()
 }
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn count(&self, text: &str) -> usize {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().matches(text).count()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn an_older_bundle_than_the_one_in_use_is_not_used() {
     let (known, newer, older) = (KnownBundles::default(), bundle(OWN, 8), bundle(OWN, 7));
@@ -59,6 +80,25 @@ fn an_older_bundle_than_the_one_in_use_is_not_used() {
     let newest = bundle(OWN, 9);
     let third = Entitlements::parse(state(&[message(&newest)]), &known).unwrap();
     assert_eq!(*used(&third, OWN).unwrap(), newest);
+}
+
+#[test]
+fn an_older_bundle_is_logged_once_until_a_newer_one_comes() {
+    let (known, log) = (KnownBundles::default(), Log::default());
+    let parse = |sequence| Entitlements::parse(state(&[message(&bundle(OWN, sequence))]), &known).unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer({
+            let log = log.clone();
+            move || log.clone()
+        })
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut held = vec![parse(8)];
+        for (sequence, lines) in [(8, 0), (7, 1), (6, 1), (9, 1), (8, 2), (7, 2)] {
+            held.push(parse(sequence));
+            assert_eq!(log.count("an older bundle than the one in use, which stays"), lines, "{sequence}");
+        }
+    });
 }
 
 #[test]
