@@ -12,6 +12,7 @@ use countersign_agent::run::serve_sessions;
 use countersign_core::bundle::Bundle;
 use countersign_proto::issuer::MAX_ACK_SEQUENCES;
 use countersign_proto::issuer::v1::{self, Identity};
+use futures::StreamExt as _;
 use spiffe::WorkloadApiClient;
 use support::issuer::{Fault, identity};
 use support::{AgentHome, DEFAULT_ID, FakeIssuer};
@@ -76,7 +77,9 @@ async fn each_state_is_acknowledged_once_its_bundles_are_in_effect() {
     assert_eq!(agent.client().await.fetch_x509_bundles().await.unwrap().len(), 1);
     agent.issuer.publish_sequence(5);
     agent.until_acknowledged(ack(2, &[("example.org", 5)])).await;
-    assert_eq!(agent.issuer.acknowledgements().len(), 2);
+    // What was sent before this request has arrived when it is answered.
+    agent.client().await.fetch_jwt_token(["payments"], None).await.unwrap();
+    assert_eq!(agent.issuer.acknowledgements().len(), 2, "each once");
 }
 
 #[tokio::test]
@@ -102,21 +105,24 @@ async fn a_state_whose_credentials_are_not_issued_yet_is_not_acknowledged() {
 async fn a_state_is_not_acknowledged_while_its_files_cannot_be_written() {
     let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |_| {}).await;
     agent.until_acknowledged(ack(1, &[("example.org", 1)])).await;
-    // The path of the next set is taken.
-    let sets = || {
-        std::fs::read_dir(agent.home.path("identity"))
-            .unwrap()
-            .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_prefix(".credentials-")?.parse::<u64>().ok())
-    };
-    let blocked = agent.home.path("identity").join(format!(".credentials-{}", sets().max().unwrap() + 1));
-    std::fs::create_dir(&blocked).unwrap();
-    agent.issuer.publish_sequence(5);
+    // Files stand where the next directories would be made.
+    let blocked = |n: usize| agent.home.path("identity").join(format!(".credentials-{n}"));
+    let blocked: Vec<_> = (0..100).map(blocked).filter(|path| std::fs::write(path, "").is_ok()).collect();
     let client = agent.client().await;
-    // The attempt removes what was in its way, and the next is made with the next message.
-    agent.until("an attempt", || !blocked.exists()).await;
-    assert_eq!(agent.issuer.acknowledgements().len(), 1);
+    let mut bundles = Box::pin(client.stream_x509_bundles().await.unwrap());
+    bundles.next().await.unwrap().unwrap();
+    for sequence in [5, 6] {
+        agent.issuer.publish_sequence(sequence);
+        bundles.next().await.expect("it is published").unwrap();
+    }
+    // What was sent before this request has arrived when it is answered.
     client.fetch_jwt_token(["payments"], None).await.unwrap();
-    agent.until_acknowledged(ack(2, &[("example.org", 5)])).await;
+    assert_eq!(agent.issuer.acknowledgements().len(), 1);
+
+    blocked.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    client.fetch_jwt_token(["billing"], None).await.unwrap();
+    agent.until_acknowledged(ack(3, &[("example.org", 6)])).await;
+    assert_eq!(agent.issuer.acknowledgements().len(), 2, "of both States, only the last");
     assert!(agent.files_have(&agent.issuer.state.bundle()));
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use countersign_core::bundle::Bundle;
+use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::id::TrustDomain;
 use countersign_core::key::KeyType;
 use countersign_core::x509::X509Authority;
@@ -107,6 +107,16 @@ fn a_session_uses_what_another_session_has_if_that_is_newer() {
     let other = Entitlements::parse(state(&[message(&newer)]), &known).unwrap();
     let this = Entitlements::parse(state(&[message(&older)]), &known).unwrap();
     assert_eq!(used(&this, OWN), used(&other, OWN));
+}
+
+#[test]
+fn of_two_sessions_that_get_their_states_at_once_the_newer_bundle_is_remembered() {
+    let (known, newer, older) = (KnownBundles::default(), bundle(OWN, 8), bundle(OWN, 7));
+    let both = [&newer, &older].map(|sent| BundleSet::new([sent.clone()]).unwrap());
+    for trust in &both {
+        known.record(trust);
+    }
+    assert_eq!(*known.newest(older).unwrap(), newer);
 }
 
 #[test]

@@ -42,10 +42,13 @@ impl Session {
     /// The bundles that are published and written to files; `None` while the last State is not in effect. Should they be too many
     /// for an Ack, those of other trust domains than the identities' are left out.
     pub(super) fn bundles_in_effect(&self) -> Option<Vec<BundleSequence>> {
+        if self.files_outdated {
+            return None;
+        }
         let credentials = match self.publisher.current() {
-            Published::Ready(credentials) if !self.files_outdated => credentials,
-            Published::NoIdentity(_) if !self.files_outdated => return Some(Vec::new()),
-            _ => return None,
+            Published::Ready(credentials) => credentials,
+            Published::NoIdentity(_) => return Some(Vec::new()),
+            Published::NotReady(_) => return None,
         };
         let is_foreign = |domain: &TrustDomain| credentials.svids.iter().all(|svid| svid.id.trust_domain() != domain);
         let mut bundles: Vec<_> = credentials.trust.iter().collect();
