@@ -1,14 +1,19 @@
 //! Seeds of the corpus: one accepted input for each variant of a target. `cargo test --package countersign-fuzz --test
 //! corpus -- --ignored` writes them; findings of the fuzzer are stored beside them.
 
+use std::future::ready;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_core::csr::Csr;
 use countersign_core::id::TrustDomain;
-use countersign_core::journal::{Expected, Journal, KeySource};
+use countersign_core::journal::{AuthorityMaker, AuthorityRequest, Expected, Format, Journal, Making};
 use countersign_core::jwt::JwtRequest;
-use countersign_core::key::{KeyError, KeyType, PrivateKey};
+use countersign_core::key::{KeyType, PrivateKey};
 use countersign_core::x509::{LeafRequest, X509Authority};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::der;
@@ -77,7 +82,7 @@ fn refused() -> Vec<Seed> {
     let key = document["keys"][1].clone();
     document["keys"].as_array_mut().unwrap().push(key);
 
-    let root = X509Authority::from_parts(KNOWN.bundle.x509_authorities[0].clone(), KNOWN.key.clone()).unwrap();
+    let root = X509Authority::from_parts(KNOWN.bundle.x509_authorities[0].clone(), &[], KNOWN.key.clone()).unwrap();
     let leaf = leaf(&root);
     let signing_leaf = [&[1][..], &with_key_usage(der::body(&leaf), 0x84)].concat();
     let not_signing = with_key_usage(ROOT, 0x80);
@@ -173,7 +178,7 @@ fn sets() -> Vec<Seed> {
 }
 
 fn certificates() -> Vec<Seed> {
-    let root = X509Authority::from_parts(KNOWN.bundle.x509_authorities[0].clone(), KNOWN.key.clone()).unwrap();
+    let root = X509Authority::from_parts(KNOWN.bundle.x509_authorities[0].clone(), &[], KNOWN.key.clone()).unwrap();
     let leaf = leaf(&root);
     let chain = |ders: &[&[u8]]| -> Vec<u8> {
         let parts = ders.iter().flat_map(|der| [&der.len().to_be_bytes()[6..], der].concat());
@@ -193,23 +198,32 @@ fn certificates() -> Vec<Seed> {
 }
 
 fn journals() -> Vec<Seed> {
-    let stored = |trust_domain: Option<&TrustDomain>| {
-        let journal = Journal::create(CLUSTER, trust_domain, &POLICY, &mut KnownKeys(10), now()).unwrap();
+    let stored = |trust_domain: Option<&TrustDomain>, format| {
+        let maker = KnownKeys(AtomicU8::new(10));
+        let made = Journal::create(CLUSTER, trust_domain, &POLICY, &maker, now());
+        let journal = made.now_or_never().unwrap().unwrap().written_in(format);
         let stored = journal.to_bytes().unwrap().to_vec();
         let expected = Expected { cluster: CLUSTER, trust_domain, published_sequence: None, now: now() };
         Journal::from_bytes(&stored, &expected).unwrap();
         stored
     };
     let payload = |stored: &[u8]| {
-        use base64::Engine as _;
         let envelope: Value = serde_json::from_slice(stored).unwrap();
-        base64::engine::general_purpose::STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()
+        STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()
     };
-    let (domain, control_plane) = (stored(Some(&trust_domain())), stored(None));
+    let (domain, control_plane) = (stored(Some(&trust_domain()), Format::V1), stored(None, Format::V1));
+    let second = payload(&stored(Some(&trust_domain()), Format::V2));
+    let mut extended: Value = serde_json::from_slice(&second).unwrap();
+    extended["authorities"]["unknown"] = json!([{ "id": "slot-99", "removeAt": "2027-01-01T00:00:00Z", "more": {} }]);
+    let jwt = &mut extended["authorities"]["jwt"][0];
+    jwt["key"] = json!({ "store": "elsewhere", "reference": "7" });
+    jwt["publicKey"] = STANDARD.encode(key(14).public_key_spki_der()).into();
     let inputs = [
         [&[1][..], &payload(&domain)].concat(),
         [&[3][..], &payload(&control_plane)].concat(),
         [&[0][..], &domain].concat(),
+        [&[5][..], &second].concat(),
+        [&[5][..], extended.to_string().as_bytes()].concat(),
     ];
     numbered("journal", inputs)
 }
@@ -404,16 +418,11 @@ fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
 }
 
 /// Keys that are not secret, so that the corpus contains no private key.
-struct KnownKeys(u8);
+struct KnownKeys(AtomicU8);
 
-impl KeySource for KnownKeys {
-    fn key(&mut self, _: KeyType) -> Result<PrivateKey, KeyError> {
-        self.0 += 1;
-        Ok(key(self.0))
-    }
-
-    fn id(&mut self) -> Result<String, KeyError> {
-        self.0 += 1;
-        Ok(format!("slot-{}", self.0))
+impl AuthorityMaker for KnownKeys {
+    fn make(&self, request: AuthorityRequest) -> Making<'_> {
+        let id = format!("slot-{}", self.0.fetch_add(2, Ordering::Relaxed) + 1);
+        Box::pin(ready(request.with_stored_key(id, key(self.0.load(Ordering::Relaxed)))))
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use countersign_core::journal::Format;
 
 /// Options of `countersign-operator`.
 #[derive(Clone, Debug, Parser)]
@@ -21,6 +22,11 @@ pub struct Config {
     /// What `{cluster}` in paths stands for; without it such paths are not granted.
     #[arg(long, env = "COUNTERSIGN_CLUSTER_NAME", default_value = "")]
     pub cluster_name: String,
+
+    /// The format in which authorities' journals are written, `v1` or `v2`. `v2` is for when no replica of a release that does
+    /// not read it runs any more, and there is no way back: a journal that was written in it stays in it.
+    #[arg(long, env = "COUNTERSIGN_JOURNAL_FORMAT", default_value = "v1", value_parser = journal_format)]
+    pub journal_format: Format,
 
     /// The longest life of a service account token that is accepted, such as `2h`. Kubelets ask for an hour; whoever else may
     /// request tokens may ask for years.
@@ -75,6 +81,14 @@ fn token_life(text: &str) -> anyhow::Result<Duration> {
     Ok(life)
 }
 
+fn journal_format(text: &str) -> anyhow::Result<Format> {
+    match text {
+        "v1" => Ok(Format::V1),
+        "v2" => Ok(Format::V2),
+        _ => anyhow::bail!("write v1 or v2"),
+    }
+}
+
 /// The Service in front of every replica's issuer.
 pub const ISSUER_SERVICE: &str = "countersign-issuer";
 
@@ -86,7 +100,7 @@ pub const FIELD_MANAGER: &str = "countersign-operator";
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, MAX_TOKEN_LIFE};
+    use super::{Config, Format, MAX_TOKEN_LIFE};
     use clap::{CommandFactory, Parser};
 
     #[test]
@@ -99,6 +113,14 @@ mod tests {
         let config = Config::parse_from(["countersign-operator", "--namespace", "elsewhere"]);
         assert_eq!(config.issuer_name(), "countersign-issuer.elsewhere.svc");
         assert_eq!(config.listen_issuer.port(), 8443);
+    }
+
+    #[test]
+    fn journals_are_written_in_the_first_format_until_the_second_is_enabled() {
+        let config = |format: &[&str]| Config::try_parse_from([&["countersign-operator"], format].concat());
+        assert_eq!(config(&[]).expect("defaults").journal_format, Format::V1);
+        assert_eq!(config(&["--journal-format", "v2"]).expect("v2").journal_format, Format::V2);
+        assert!(config(&["--journal-format", "v3"]).is_err());
     }
 
     #[test]

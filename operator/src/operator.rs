@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use countersign_core::lease::LeaseConfig;
+use countersign_core::{
+    journal::{AuthorityMaker, LocalMaker},
+    lease::LeaseConfig,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, client::ClientBuilder};
 use tokio::{
@@ -86,7 +89,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let index = SharedIndex::new(Index::default());
     let authorities = Authorities::new(cluster.clone(), clock.clone());
     let freshness = Freshness::new(clock.clone());
-    let journals = JournalStore::new(client.clone(), &config.authorities_namespace);
+    let journals = JournalStore::new(client.clone(), &config.authorities_namespace, config.journal_format);
     let token_keys = Arc::new(TokenKeys::new(
         Box::new(ApiServer(client.clone())),
         audience.clone(),
@@ -202,11 +205,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics.leader.clone(),
     );
     let election = tokio::spawn(election.run(checks.caches_complete().passes(), resign.clone()));
+    let maker: Arc<dyn AuthorityMaker> = Arc::new(LocalMaker);
     let domain_context = trust_domain::Context {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
         journals: journals.clone(),
+        maker: maker.clone(),
         cluster: cluster.clone(),
         leadership: leadership.clone(),
         clock: clock.clone(),
@@ -232,6 +237,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         cluster,
         authorities: authorities.clone(),
         journals,
+        maker,
         leadership: leadership.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),

@@ -51,8 +51,8 @@ fn counts(world: &World, sequence: u64) -> (usize, usize, usize) {
 /// Publishes the bundle under this sequence.
 fn publish(world: &World, publisher: &watch::Sender<Arc<Published>>, sequence: u64) {
     publisher.send_modify(|published| {
-        let domain = Arc::make_mut(published).domains.get_mut(&domain()).unwrap();
-        Arc::make_mut(domain).sequence = sequence;
+        let bundle = Arc::make_mut(published).bundles.get_mut(&domain()).unwrap();
+        Arc::make_mut(bundle).sequence = sequence;
     });
     world.index.notify_sessions();
 }
@@ -62,7 +62,7 @@ async fn an_acknowledged_bundle_is_in_effect_until_a_later_one_is_pushed() {
     let (world, publisher) = World::with_publisher().await;
     let (mut stream, first) = opened(&world, &["ack"]).await;
     let sequence = first.bundles[0].sequence;
-    assert_eq!(sequence, world.authorities.subscribe().borrow().domains[&domain()].sequence);
+    assert_eq!(sequence, world.authorities.subscribe().borrow().bundles[&domain()].sequence);
     assert_eq!(counts(&world, sequence), (0, 1, 0));
     stream.send(ack(first.generation, &[("example.org", sequence)])).await;
     settle(&world, &mut stream).await;

@@ -15,7 +15,7 @@ use countersign_proto::issuer::v1;
 use jiff::Timestamp;
 
 use super::error::IssuerError;
-use crate::published::{DomainAuthority, Published};
+use crate::published::{DomainSigners, Published};
 use countersign_index::Entitlement;
 
 /// The most audiences of one token.
@@ -89,8 +89,9 @@ pub fn x509<'a>(
     inputs: IssuanceInputs<'a>,
     used: &mut KeysUsed,
 ) -> Result<Issued<'a, v1::X509Response>, IssuerError> {
-    let (entitled, domain) = inputs.authority_for(&request.spiffe_id)?;
-    let authority = domain.x509.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
+    let (entitled, signers) = inputs.signers_for(&request.spiffe_id)?;
+    let authority =
+        signers.x509.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
     let csr = Csr::verify(&request.csr)?;
     let key = csr.public_key_spki();
     used.claim(key.key_id(), &entitled.id)?;
@@ -124,7 +125,7 @@ pub fn jwt<'a>(
     if found == 0 || found > MAX_AUDIENCES {
         return Err(IssuerError::AudienceCount { found, most: MAX_AUDIENCES });
     }
-    let (entitled, domain) = inputs.authority_for(&request.spiffe_id)?;
+    let (entitled, signers) = inputs.signers_for(&request.spiffe_id)?;
     if let Some(refused) = request.audiences.iter().find(|audience| !entitled.allows_audience(audience)) {
         let audience = refused.chars().take(256).collect();
         return Err(match check_requested(refused) {
@@ -133,14 +134,14 @@ pub fn jwt<'a>(
         });
     }
     let (authority, time_left) =
-        domain.jwt.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
+        signers.jwt.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
     let left = Duration::try_from(time_left.duration_since(inputs.now)).unwrap_or(Duration::ZERO);
     let request_for = JwtRequest {
         id: &entitled.id,
         audiences: &request.audiences,
         // Nothing may outlive its authority's place in the bundle.
         ttl: entitled.jwt_ttl().min(left),
-        issuer: domain.jwt_issuer.as_deref(),
+        issuer: signers.jwt_issuer.as_deref(),
     };
     let mut issued = authority.issue(&request_for, inputs.now).map_err(IssuerError::Jwt)?;
     Ok(Issued {
@@ -175,8 +176,8 @@ impl<'a> IssuanceInputs<'a> {
         }
     }
 
-    /// The identity asked for (empty: the default one) and the authority of its trust domain.
-    fn authority_for(&self, spiffe_id: &str) -> Result<(&'a Entitled, &'a DomainAuthority), IssuerError> {
+    /// The identity asked for (empty: the default one) and what signs for its trust domain.
+    fn signers_for(&self, spiffe_id: &str) -> Result<(&'a Entitled, &'a DomainSigners), IssuerError> {
         let entitled = match self.entitlement {
             Entitlement::Entitled(entitled) => entitled,
             Entitlement::None(absence) => return Err(IssuerError::NoIdentity(absence.message.clone())),
@@ -184,15 +185,15 @@ impl<'a> IssuanceInputs<'a> {
         };
         let wanted = if spiffe_id.is_empty() {
             // The default is the first that is served, as in the state.
-            let served = |one: &&Entitled| self.published.domains.contains_key(one.id.trust_domain());
+            let served = |one: &&Entitled| self.published.signers.contains_key(one.id.trust_domain());
             entitled.iter().find(served).or(entitled.first())
         } else {
             entitled.iter().find(|one| one.id.to_string() == spiffe_id)
         };
         let wanted = wanted.ok_or_else(|| IssuerError::NotHeld(spiffe_id.chars().take(256).collect()))?;
-        let domain = self.published.domains.get(wanted.id.trust_domain());
-        domain
-            .map(|domain| (wanted, &**domain))
+        let signers = self.published.signers.get(wanted.id.trust_domain());
+        signers
+            .map(|signers| (wanted, &**signers))
             .ok_or_else(|| IssuerError::NoAuthority(wanted.id.trust_domain().clone()))
     }
 }

@@ -5,32 +5,40 @@ use std::{collections::HashMap, sync::Arc};
 use countersign_core::{id::TrustDomain, jwt::JwtAuthority, x509::X509Authority};
 use jiff::Timestamp;
 
-/// Everything that signs and is trusted at a moment, ready to use.
+/// Everything that signs and is trusted at a moment, ready to use. What signs and what is trusted are different maps: a trust
+/// domain of another cluster has a bundle here, and nothing that signs.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// By trust domain.
-    pub domains: HashMap<TrustDomain, Arc<DomainAuthority>>,
+    /// What signs, by trust domain.
+    pub signers: HashMap<TrustDomain, Arc<DomainSigners>>,
+    /// What is trusted, by trust domain.
+    pub bundles: HashMap<TrustDomain, Arc<PublishedBundle>>,
     /// What signs serving certificates.
     pub control_plane: Option<Arc<X509Authority>>,
     /// The control plane's current and next roots, ASN.1 DER.
     pub control_plane_roots: Vec<Vec<u8>>,
 }
 
-/// A trust domain's authorities at a moment.
+/// What signs for a trust domain at a moment.
 #[derive(Clone, Debug)]
-pub struct DomainAuthority {
+pub struct DomainSigners {
     /// What signs X509-SVIDs.
     pub x509: Option<Arc<X509Authority>>,
     /// What signs JWT-SVIDs, and when it leaves the bundle: nothing it signs may live longer.
     pub jwt: Option<(Arc<JwtAuthority>, Timestamp)>,
     /// The `iss` of its JWT-SVIDs.
     pub jwt_issuer: Option<String>,
-    /// The bundle document, JSON.
-    pub bundle: Arc<[u8]>,
-    /// The bundle's sequence.
-    pub sequence: u64,
     /// Subject key ids of X.509 authorities whose leaves must be renewed at once.
     pub tainted: Vec<Vec<u8>>,
+}
+
+/// A trust domain's bundle at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedBundle {
+    /// The bundle document, JSON.
+    pub document: Arc<[u8]>,
+    /// Its sequence.
+    pub sequence: u64,
 }
 
 impl Published {
@@ -41,20 +49,21 @@ impl Published {
         };
         self.control_plane_roots == other.control_plane_roots
             && control_plane(self) == control_plane(other)
-            && self.domains.len() == other.domains.len()
-            && self.domains.iter().all(|(name, domain)| other.domains.get(name).is_some_and(|other| domain.same(other)))
+            && self.bundles == other.bundles
+            && self.signers.len() == other.signers.len()
+            && self
+                .signers
+                .iter()
+                .all(|(name, signers)| other.signers.get(name).is_some_and(|other| signers.same(other)))
     }
 }
 
-impl DomainAuthority {
+impl DomainSigners {
     fn same(&self, other: &Self) -> bool {
-        let signers = |domain: &Self| {
-            let x509 = domain.x509.as_ref().map(|authority| authority.certificate().subject_key_id().to_vec());
-            (x509, domain.jwt.as_ref().map(|(authority, end)| (authority.kid().to_owned(), *end)))
+        let ids = |signers: &Self| {
+            let x509 = signers.x509.as_ref().map(|authority| authority.certificate().subject_key_id().to_vec());
+            (x509, signers.jwt.as_ref().map(|(authority, end)| (authority.kid().to_owned(), *end)))
         };
-        self.bundle == other.bundle
-            && self.tainted == other.tainted
-            && self.jwt_issuer == other.jwt_issuer
-            && signers(self) == signers(other)
+        self.tainted == other.tainted && self.jwt_issuer == other.jwt_issuer && ids(self) == ids(other)
     }
 }

@@ -35,7 +35,7 @@ pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
         }
     };
     let (served, waiting): (Vec<_>, Vec<_>) =
-        entitled.iter().partition(|one| published.domains.contains_key(one.id.trust_domain()));
+        entitled.iter().partition(|one| published.signers.contains_key(one.id.trust_domain()));
     state.bundles = bundles(&served, published);
     state.identities = served.iter().map(|entitled| identity(entitled, published)).collect();
     if let (true, Some(first)) = (served.is_empty(), waiting.first()) {
@@ -50,7 +50,7 @@ pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
 
 fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
     let spec = &entitled.identity;
-    let domain = published.domains.get(entitled.id.trust_domain());
+    let signers = published.signers.get(entitled.id.trust_domain());
     v1::Identity {
         spiffe_id: entitled.id.to_string(),
         hint: entitled.hint.clone().unwrap_or_default(),
@@ -58,7 +58,7 @@ fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
         jwt_audiences: spec.jwt.audiences.iter().map(ToString::to_string).collect(),
         jwt_ttl: seconds(entitled.jwt_ttl()),
         federates_with: spec.federates_with.iter().map(ToString::to_string).collect(),
-        tainted_authorities: domain.map(|domain| domain.tainted.clone()).unwrap_or_default(),
+        tainted_authorities: signers.map(|signers| signers.tainted.clone()).unwrap_or_default(),
         dns_names: Some(v1::DnsNames { names: entitled.dns_names.clone() }),
     }
 }
@@ -68,12 +68,12 @@ fn bundles(served: &[&Entitled], published: &Published) -> Vec<v1::Bundle> {
     let own = served.iter().map(|entitled| entitled.id.trust_domain());
     let foreign = served.iter().flat_map(|entitled| &entitled.identity.federates_with);
     let wanted: BTreeSet<&TrustDomain> = own.chain(foreign).collect();
-    let known = wanted.into_iter().filter_map(|name| Some((name, published.domains.get(name)?)));
+    let known = wanted.into_iter().filter_map(|name| Some((name, published.bundles.get(name)?)));
     known
-        .map(|(name, domain)| v1::Bundle {
+        .map(|(name, bundle)| v1::Bundle {
             trust_domain: name.to_string(),
-            document: domain.bundle.to_vec(),
-            sequence: domain.sequence,
+            document: bundle.document.to_vec(),
+            sequence: bundle.sequence,
         })
         .collect()
 }

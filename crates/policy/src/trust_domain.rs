@@ -2,8 +2,8 @@
 
 use countersign_core::{
     entitlement::{
-        AudiencePattern, DeclaredDomain, DomainSpec, FieldErrors, FieldReader, Grant, LifetimeBounds, NamePattern,
-        NamespaceSelector, PathPattern,
+        AudiencePattern, DeclaredDomain, DomainKind, DomainSpec, FieldErrors, FieldReader, Grant, LifetimeBounds,
+        NamePattern, NamespaceSelector, PathPattern,
     },
     id::TrustDomain,
     journal::{AuthorityConfig, AuthorityPolicy},
@@ -22,7 +22,7 @@ pub const ADOPT_ANNOTATION: &str = "countersign.dev/adopt-authorities";
 #[must_use]
 pub fn trust_domain(object: &crds::TrustDomain, cluster: &str) -> DeclaredDomain {
     let spec = spec(object, cluster);
-    let local = spec.as_ref().ok().filter(|spec| spec.local);
+    let local = spec.as_ref().ok().filter(|spec| spec.kind == DomainKind::Local);
     DeclaredDomain {
         name: object.meta().name.clone().unwrap_or_default(),
         authority: local.map(|spec| authority_config(object, spec.trust_domain.clone())),
@@ -81,7 +81,7 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
             default: authority.jwt.svid_ttl.duration(),
             longest: authority.jwt.longest_svid_life().duration(),
         },
-        local: object.spec.authority.is_some(),
+        kind: if object.spec.authority.is_some() { DomainKind::Local } else { DomainKind::Remote },
         cluster: cluster.to_owned(),
     });
     reader.finish(spec)

@@ -5,8 +5,9 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::journal::{AuthorityPolicy, Expected, FORMAT, Journal, MAX_LENGTH, RandomKeys, next};
-use countersign_core::key::KeyType;
+use countersign_core::journal::{AuthorityPolicy, Expected, Format, Journal, Kind, LocalMaker, MAX_LENGTH, next};
+use countersign_core::key::{KeyRef, KeyType};
+use futures::FutureExt as _;
 use serde_json::json;
 
 use crate::known::{now, trust_domain};
@@ -25,12 +26,14 @@ pub(crate) const POLICY: AuthorityPolicy = AuthorityPolicy {
 
 /// An accepted journal can be written and read again unchanged, belongs to its place, and can be continued: due changes are
 /// made, after which it can still be read and its sequence has grown. First byte: the lowest bit selects whether the
-/// payload alone follows and is put into an envelope; the next one, whether it is the journal of the control plane.
+/// payload alone follows and is put into an envelope; the next one, whether it is the journal of the control plane; the
+/// third, whether that envelope is of format 2.
 pub(crate) fn journal(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
     };
-    let stored = if kind & 1 == 1 { envelope(rest) } else { rest.to_vec() };
+    let format = if kind & 4 == 0 { Format::V1 } else { Format::V2 };
+    let stored = if kind & 1 == 1 { envelope(format, rest) } else { rest.to_vec() };
     let domain = trust_domain();
     let trust_domain = (kind & 2 == 0).then_some(&domain);
     let expected = Expected { cluster: CLUSTER, trust_domain, published_sequence: Some(3), now: now() };
@@ -46,24 +49,31 @@ pub(crate) fn journal(input: &[u8]) {
     assert!(journal.next_change(&POLICY, now()).is_none_or(|change| change > now()));
     let bundle = journal.bundle(POLICY.refresh_hint, now());
     assert_eq!(bundle.is_some(), trust_domain.is_some());
-    assert!(journal.roots(now()).len() <= journal.x509_slots().len());
+    let anchors = journal.slots(Kind::X509).iter().filter_map(|slot| slot.authority.x509());
+    assert!(journal.roots(now()).len() <= anchors.map(|authority| authority.trust_anchors().len()).sum());
 
     let plan = next(&journal, &POLICY, now());
-    let after = journal.apply(&plan, &POLICY, &mut RandomKeys, now()).expect("what is due can be done");
+    let after = journal
+        .apply(&plan, &POLICY, &LocalMaker, now())
+        .now_or_never()
+        .expect("it waits for nothing")
+        .expect("what is due can be done");
     if plan.is_empty() {
         assert_eq!(after.sequence(now()), journal.sequence(now()));
     } else if journal.sequence(now()) < u64::MAX {
         assert!(after.sequence(now()) > journal.sequence(now()));
     }
-    assert!(after.active_x509(now()).is_some());
-    assert_eq!(after.active_jwt(now()).is_some(), trust_domain.is_some());
+    // A key that is elsewhere signs nothing here.
+    let has_keys = |kind| journal.slots(kind).iter().all(|slot| matches!(slot.authority.key(), KeyRef::Stored(_)));
+    assert!(!has_keys(Kind::X509) || after.active_x509(now()).is_some());
+    assert!(!has_keys(Kind::Jwt) || after.active_jwt(now()).is_some() == trust_domain.is_some());
     Journal::from_bytes(&after.to_bytes().unwrap(), &expected).expect("what goes on can be read");
 }
 
-fn envelope(payload: &[u8]) -> Vec<u8> {
+fn envelope(format: Format, payload: &[u8]) -> Vec<u8> {
     let checksum: String = digest(&SHA256, payload).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let envelope = json!({
-        "format": FORMAT,
+        "format": format.name(),
         "protection": "none",
         "checksum": format!("sha256:{checksum}"),
         "payload": STANDARD.encode(payload),

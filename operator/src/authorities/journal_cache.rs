@@ -1,14 +1,14 @@
 //! Which journals there are, which of them may be used, and what follows from them at a time. Pure. A journal that cannot
 //! be used never replaces one that was: what was validly loaded signs on until a person has decided.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 pub use countersign_core::journal::AuthorityConfig;
-use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, State};
+use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, Kind, State};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use countersign_issuer::published::{DomainAuthority, Published};
+use countersign_issuer::published::{DomainSigners, Published, PublishedBundle};
 use countersign_policy::ADOPT_ANNOTATION;
 
 /// The name of the control plane's Secret.
@@ -320,13 +320,17 @@ impl JournalCache {
     /// What signs and what is trusted at `now`.
     #[must_use]
     pub fn published(&self, now: Timestamp) -> Published {
-        let domains = self.loaded.iter().filter_map(|(name, loaded)| {
-            let facts = self.facts.get(name)?;
-            Some((facts.trust_domain.clone(), std::sync::Arc::new(authority(&loaded.journal, facts, now)?)))
-        });
+        let loaded = self.loaded.iter().filter_map(|(name, loaded)| Some((&loaded.journal, self.facts.get(name)?)));
+        let loaded: Vec<_> = loaded.collect();
+        let signers =
+            loaded.iter().map(|(journal, facts)| (facts.trust_domain.clone(), Arc::new(signers(journal, facts, now))));
+        let bundles = loaded
+            .iter()
+            .filter_map(|(journal, facts)| Some((facts.trust_domain.clone(), Arc::new(bundle(journal, facts, now)?))));
         let control_plane = self.control_plane();
         Published {
-            domains: domains.collect(),
+            signers: signers.collect(),
+            bundles: bundles.collect(),
             control_plane: control_plane.and_then(|journal| Some(journal.active_x509(now)?.signer().clone())),
             control_plane_roots: control_plane
                 .map(|journal| journal.roots(now).iter().map(|root| root.der().to_vec()).collect())
@@ -347,17 +351,20 @@ impl JournalCache {
     }
 }
 
-fn authority(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> Option<DomainAuthority> {
-    let bundle = journal.bundle(facts.policy.refresh_hint, now)?;
-    let tainted = journal.x509_slots().iter().filter(|slot| slot.state(now) == State::Tainted);
-    Some(DomainAuthority {
-        x509: journal.active_x509(now).map(|slot| slot.signer().clone()),
-        jwt: journal.active_jwt(now).map(|slot| (slot.signer().clone(), slot.times.remove_at)),
+fn signers(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> DomainSigners {
+    let tainted = journal.slots(Kind::X509).iter().filter(|slot| slot.state(now) == State::Tainted);
+    let tainted = tainted.filter_map(|slot| slot.authority.x509());
+    DomainSigners {
+        x509: journal.active_x509(now).map(|active| active.signer().clone()),
+        jwt: journal.active_jwt(now).map(|active| (active.signer().clone(), active.ends_at())),
         jwt_issuer: facts.jwt_issuer.clone(),
-        bundle: bundle.to_json().into(),
-        sequence: bundle.sequence,
-        tainted: tainted.map(|slot| slot.signer().certificate().subject_key_id().to_vec()).collect(),
-    })
+        tainted: tainted.map(|authority| authority.certificate().subject_key_id().to_vec()).collect(),
+    }
+}
+
+fn bundle(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> Option<PublishedBundle> {
+    let bundle = journal.bundle(facts.policy.refresh_hint, now)?;
+    Some(PublishedBundle { document: bundle.to_json().into(), sequence: bundle.sequence })
 }
 
 /// How the control plane's root is made: it lives a year, so that the roots in a pod's spec outlive the pod's wait for the

@@ -27,7 +27,7 @@ pub(super) fn of_all(cache: &JournalCache, published: &Published) -> AuthorityRe
         if let Some(problem) = cache.problem(name) {
             return AuthorityReadiness::Stalled(problem.to_string());
         }
-        let signs = published.domains.get(trust_domain).is_some_and(|domain| domain.x509.is_some());
+        let signs = published.signers.get(trust_domain).is_some_and(|signers| signers.x509.is_some());
         if signs { AuthorityReadiness::Ready } else { AuthorityReadiness::NotYet }
     };
     cache.configured().map(|config| (config.name.clone(), of(&config.name, &config.trust_domain))).collect()

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_core::journal::{Journal, JournalError};
+use countersign_core::journal::{Format, Journal, JournalError};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -50,13 +50,14 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct JournalStore {
     secrets: Api<Secret>,
+    format: Format,
 }
 
 impl JournalStore {
-    /// The Secrets of `namespace`.
+    /// The Secrets of `namespace`. Journals are written in `format`, or in the later one in which they were read.
     #[must_use]
-    pub fn new(client: Client, namespace: &str) -> Self {
-        Self { secrets: Api::namespaced(client, namespace) }
+    pub fn new(client: Client, namespace: &str, format: Format) -> Self {
+        Self { secrets: Api::namespaced(client, namespace), format }
     }
 
     /// A journal's Secret as it is stored now.
@@ -83,7 +84,7 @@ impl JournalStore {
         journal: &Journal,
         over: Option<&StoredSecret>,
     ) -> Result<StoredSecret, StoreError> {
-        let bytes = journal.to_bytes()?;
+        let bytes = journal.clone().written_in(self.format).to_bytes()?;
         let mut secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
@@ -143,13 +144,17 @@ mod tests {
         authorities::journal_cache::control_plane_policy,
         fake_api_server::{Asked, answering, refusal},
     };
-    use countersign_core::journal::{Journal, RandomKeys};
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use countersign_core::journal::{Format, Journal, LocalMaker};
+    use futures::FutureExt as _;
     use http::Method;
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
     fn journal() -> Journal {
-        Journal::create("cluster", None, &control_plane_policy(), &mut RandomKeys, Timestamp::UNIX_EPOCH).unwrap()
+        let policy = control_plane_policy();
+        let made = Journal::create("cluster", None, &policy, &LocalMaker, Timestamp::UNIX_EPOCH);
+        made.now_or_never().expect("it is made here").unwrap()
     }
 
     fn read() -> StoredSecret {
@@ -177,7 +182,8 @@ mod tests {
     #[tokio::test]
     async fn a_journal_takes_the_place_of_the_version_that_was_read_and_of_no_other() {
         let (client, questions) = answering(taken);
-        let stored = JournalStore::new(client, "a").write("j", None, &journal(), Some(&read())).await.unwrap();
+        let stored =
+            JournalStore::new(client, "a", Format::V1).write("j", None, &journal(), Some(&read())).await.unwrap();
         assert_eq!(stored.resource_version, "8");
         let asked = questions.all();
         assert_eq!((&asked[0].method, &asked[0].body["metadata"]["resourceVersion"]), (&Method::PUT, &json!("7")));
@@ -186,16 +192,28 @@ mod tests {
     #[tokio::test]
     async fn a_first_journal_is_made_and_takes_nothings_place() {
         let (client, questions) = answering(taken);
-        JournalStore::new(client, "a").write("j", None, &journal(), None).await.unwrap();
+        JournalStore::new(client, "a", Format::V1).write("j", None, &journal(), None).await.unwrap();
         let asked = questions.all();
         assert_eq!((&asked[0].method, &asked[0].body["metadata"]["resourceVersion"]), (&Method::POST, &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn a_journal_is_written_in_the_format_that_is_enabled() {
+        for format in [Format::V1, Format::V2] {
+            let (client, questions) = answering(taken);
+            JournalStore::new(client, "a", format).write("j", None, &journal(), None).await.unwrap();
+            let asked = questions.all();
+            let stored = STANDARD.decode(asked[0].body["data"]["journal"].as_str().unwrap()).unwrap();
+            let envelope: Value = serde_json::from_slice(&stored).unwrap();
+            assert_eq!(envelope["format"], format.name());
+        }
     }
 
     #[tokio::test]
     async fn who_comes_second_is_told_so_and_writes_nothing_more() {
         for over in [Some(read()), None] {
             let (client, questions) = answering(|_| refusal(409, "Conflict"));
-            let written = JournalStore::new(client, "a").write("j", None, &journal(), over.as_ref()).await;
+            let written = JournalStore::new(client, "a", Format::V1).write("j", None, &journal(), over.as_ref()).await;
             assert!(matches!(written, Err(StoreError::Conflict { .. })));
             assert_eq!(questions.all().len(), 1);
         }

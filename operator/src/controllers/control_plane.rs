@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use countersign_core::journal::{self, Journal, JournalError, RandomKeys};
+use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Plan};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Service},
@@ -50,6 +50,8 @@ pub struct Context {
     pub authorities: Authorities,
     /// Where it is kept.
     pub journals: JournalStore,
+    /// What makes authorities.
+    pub maker: Arc<dyn AuthorityMaker>,
     /// Whether this replica writes.
     pub leadership: Leadership,
     /// The time.
@@ -129,13 +131,16 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
     let secret = context.journals.read(CONTROL_PLANE_SECRET).await?;
     let known = context.authorities.read(|cache| cache.control_plane().map(|journal| journal.sequence(now)));
     let roots_published = current.get("roots.pem").is_some_and(|roots| !roots.is_empty());
+    let (policy, maker) = (control_plane_policy(), &*context.maker);
     let journal = match decide(secret.as_ref(), &context.cluster, known, roots_published, now)? {
         Due::Nothing(journal) => journal,
-        Due::Write(journal) => {
-            context.leadership.ensure()?;
-            let stored = context.journals.write(CONTROL_PLANE_SECRET, None, &journal, secret.as_ref()).await?;
-            context.authorities.apply_secret(CONTROL_PLANE_SECRET, stored);
-            journal
+        Due::Create => {
+            let journal = Journal::create(&context.cluster, None, &policy, maker, now).await?;
+            store(journal, secret.as_ref(), context).await?
+        }
+        Due::Advance(journal, plan) => {
+            let journal = journal.apply(&plan, &policy, maker, now).await?;
+            store(journal, secret.as_ref(), context).await?
         }
     };
 
@@ -149,6 +154,14 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
         tracing::info!("control-plane ConfigMap written");
     }
     Ok(journal.next_change(&control_plane_policy(), now))
+}
+
+/// Stores a journal in place of what was read, and makes it known.
+async fn store(journal: Journal, over: Option<&StoredSecret>, context: &Context) -> Result<Journal, ControlPlaneError> {
+    context.leadership.ensure()?;
+    let stored = context.journals.write(CONTROL_PLANE_SECRET, None, &journal, over).await?;
+    context.authorities.apply_secret(CONTROL_PLANE_SECRET, stored);
+    Ok(journal)
 }
 
 /// Makes the ConfigMap, or writes it in place of exactly `version`.
@@ -168,10 +181,12 @@ async fn write(
     config_maps.patch(CONFIG_MAP, &parameters, &Patch::Apply(patch)).await.map(drop)
 }
 
+/// What is due for the journal.
 #[derive(Debug)]
 enum Due {
     Nothing(Journal),
-    Write(Journal),
+    Create,
+    Advance(Journal, Plan),
 }
 
 fn decide(
@@ -181,19 +196,15 @@ fn decide(
     roots_published: bool,
     now: Timestamp,
 ) -> Result<Due, ControlPlaneError> {
-    let policy = control_plane_policy();
     let Some(secret) = secret else {
         if roots_published || known_sequence.is_some() {
             return Err(ControlPlaneError::Missing);
         }
-        return Ok(Due::Write(Journal::create(cluster, None, &policy, &mut RandomKeys, now)?));
+        return Ok(Due::Create);
     };
     let journal = examine_control_plane(secret, cluster, known_sequence, now)?;
-    let plan = journal::next(&journal, &policy, now);
-    if plan.is_empty() {
-        return Ok(Due::Nothing(journal));
-    }
-    Ok(Due::Write(journal.apply(&plan, &policy, &mut RandomKeys, now)?))
+    let plan = journal::next(&journal, &control_plane_policy(), now);
+    if plan.is_empty() { Ok(Due::Nothing(journal)) } else { Ok(Due::Advance(journal, plan)) }
 }
 
 fn data(journal: &Journal, address: String, context: &Context, now: Timestamp) -> BTreeMap<String, String> {

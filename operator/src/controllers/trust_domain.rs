@@ -3,7 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_core::journal::{self, AuthorityPolicy, Journal, JournalError, RandomKeys, State, Times};
+use countersign_core::entitlement::DomainKind;
+use countersign_core::journal::{self, AuthorityMaker, AuthorityPolicy, Journal, JournalError, Kind, State, Times};
 use countersign_crds::{AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -48,6 +49,8 @@ pub struct Context {
     pub authorities: Authorities,
     /// Where journals are kept.
     pub journals: JournalStore,
+    /// What makes authorities.
+    pub maker: Arc<dyn AuthorityMaker>,
     /// The uid of the namespace kube-system.
     pub cluster: String,
     /// Whether this replica writes.
@@ -145,7 +148,7 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
         DomainVerdict::Invalid(_) | DomainVerdict::Duplicate { .. } => None,
     };
     let (assessment, next_look) = match &verdict {
-        DomainVerdict::Accepted(spec) if spec.local => {
+        DomainVerdict::Accepted(spec) if spec.kind == DomainKind::Local => {
             let facts = countersign_policy::authority_config(&domain, spec.trust_domain.clone());
             match keep_journal(&facts, context, now).await? {
                 Ok(journal) => {
@@ -204,13 +207,14 @@ async fn keep_journal(
         Due::Nothing(journal) => return Ok(Ok(journal)),
         Due::Create => {
             tracing::info!(trust_domain = %facts.trust_domain, "making the first authorities");
-            Journal::create(&context.cluster, Some(&facts.trust_domain), &facts.policy, &mut RandomKeys, now)?
+            let trust_domain = Some(&facts.trust_domain);
+            Journal::create(&context.cluster, trust_domain, &facts.policy, &*context.maker, now).await?
         }
         Due::Advance(journal, plan) => {
             for step in &plan.steps {
                 tracing::info!(trust_domain = %facts.trust_domain, %step, "authorities change");
             }
-            journal.apply(&plan, &facts.policy, &mut RandomKeys, now)?
+            journal.apply(&plan, &facts.policy, &*context.maker, now).await?
         }
     };
     context.leadership.ensure()?;
@@ -268,23 +272,19 @@ fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> Trus
 }
 
 fn authorities(journal: &Journal, now: Timestamp) -> Vec<AuthorityStatus> {
-    let x509 = journal.x509_slots().iter().map(|slot| {
-        let not_after = Some(Time(slot.signer().certificate().not_after()));
-        (AuthorityKind::X509, &slot.id, slot.state(now), slot.times, not_after)
-    });
-    let jwt = journal.jwt_slots().iter().map(|slot| (AuthorityKind::Jwt, &slot.id, slot.state(now), slot.times, None));
-    let mut all: Vec<_> = x509
-        .chain(jwt)
-        .filter_map(|(kind, id, state, times, not_after)| {
-            let Times { activate_at, retire_at, remove_at, .. } = times;
+    let kinds = [(Kind::X509, AuthorityKind::X509), (Kind::Jwt, AuthorityKind::Jwt)];
+    let slots = kinds.into_iter().flat_map(|(kind, shown)| journal.slots(kind).iter().map(move |slot| (shown, slot)));
+    let mut all: Vec<_> = slots
+        .filter_map(|(kind, slot)| {
+            let Times { activate_at, retire_at, remove_at, .. } = slot.times;
             Some(AuthorityStatus {
                 kind,
-                id: id.clone(),
-                state: authority_state(state)?,
+                id: slot.id.clone(),
+                state: authority_state(slot.state(now))?,
                 activate_at: Time(activate_at),
                 retire_at: Time(retire_at),
                 remove_at: Time(remove_at),
-                not_after,
+                not_after: slot.authority.x509().map(|authority| Time(authority.certificate().not_after())),
             })
         })
         .collect();

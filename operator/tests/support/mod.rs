@@ -15,7 +15,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_core::{
-    journal::{AuthorityPolicy, Journal, RandomKeys},
+    journal::{AuthorityPolicy, Journal, LocalMaker},
     key::{KeyType, PrivateKey},
 };
 use countersign_index::{Index, PodRecord, SharedIndex};
@@ -41,7 +41,7 @@ use countersign_operator::{
 use countersign_proto::issuer::v1::{self, issuer_client::IssuerClient, session_request, session_response};
 use countersign_runtime::readiness::Readiness;
 use countersign_runtime::{clock::Clock, clock_skew::ClockSkewMonitor};
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -286,7 +286,9 @@ impl World {
         let index = SharedIndex::new(Index::default());
         index.update(|index| index.apply_namespace("shop", [("team".to_owned(), "a".to_owned())].into()));
         let authorities = Authorities::new(CLUSTER.to_owned(), clock.clone());
-        let root = Journal::create(CLUSTER, None, &control_plane_policy(), &mut RandomKeys, epoch()).unwrap();
+        let control_plane_policy = control_plane_policy();
+        let root = Journal::create(CLUSTER, None, &control_plane_policy, &LocalMaker, epoch());
+        let root = root.now_or_never().unwrap().unwrap();
         authorities.apply_secret(CONTROL_PLANE_SECRET, stored(&root, "1"));
         tokio::spawn(countersign_issuer::state::notify_sessions(authorities.subscribe(), index.clone()));
         let freshness = Freshness::new(clock.clone());
@@ -349,14 +351,15 @@ impl World {
     /// Gives trust domain `example.org` its authority.
     pub fn make_authority(&self) {
         let trust_domain = "example.org".parse().unwrap();
-        let journal =
-            Journal::create(CLUSTER, Some(&trust_domain), &policy(), &mut RandomKeys, self.clock.now()).unwrap();
+        let policy = policy();
+        let journal = Journal::create(CLUSTER, Some(&trust_domain), &policy, &LocalMaker, self.clock.now());
+        let journal = journal.now_or_never().unwrap().unwrap();
         self.authorities.apply_secret(&secret_name("example.org"), stored(&journal, "2"));
         let config = AuthorityConfig {
             name: "example.org".to_owned(),
             uid: "td-uid".to_owned(),
             trust_domain,
-            policy: policy(),
+            policy,
             jwt_issuer: None,
             published_sequence: None,
             adopts: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    DomainSpec, Grant, IdentitySpec, JwtSpec, LabelSelector, Labels, LifetimeBounds, NamespaceSelector, PathPattern,
-    PathTemplate, PodFacts, Selector, X509Spec,
+    DomainKind, DomainSpec, Grant, IdentitySpec, JwtSpec, LabelSelector, Labels, LifetimeBounds, NamespaceSelector,
+    PathPattern, PathTemplate, PodFacts, Selector, X509Spec,
 };
 
 pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -47,7 +47,7 @@ pub(super) fn domain(grants: Vec<Grant>) -> DomainSpec {
         name: "example.org".into(),
         uid: "uid-domain".into(),
         created: Timestamp::from_second(1).unwrap(),
-        local: true,
+        kind: DomainKind::Local,
         cluster: "prod".into(),
         x509: LifetimeBounds { default: Duration::from_secs(3600), longest: Duration::from_secs(4 * 3600) },
         jwt: LifetimeBounds { default: Duration::from_secs(300), longest: Duration::from_secs(3600) },

@@ -10,7 +10,7 @@ use super::claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
 use super::conflict::{Claims, LostClaim};
 use super::facts::Labels;
 use super::grant::{GrantError, admit};
-use super::spec::{DomainSpec, IdentitySpec};
+use super::spec::{DomainKind, DomainSpec, IdentitySpec};
 use crate::id::TrustDomain;
 
 /// A WorkloadIdentity and its outcome. Only [`judge`] makes one, so what is admitted here was granted; what others hold of
@@ -185,7 +185,7 @@ pub fn grantable(
 ) -> Result<Arc<DomainSpec>, Refusal> {
     let named = domain.filter(|domain| domain.trust_domain == identity.trust_domain);
     let domain = named.ok_or_else(|| Refusal::NoTrustDomain { domain: identity.trust_domain.clone() })?;
-    if !domain.local {
+    if domain.kind != DomainKind::Local {
         return Err(Refusal::RemoteTrustDomain { domain: domain.name.clone() });
     }
     admit(identity, &domain, namespace_labels)?;
@@ -230,7 +230,7 @@ mod tests {
         let elsewhere = IdentitySpec { path: PathTemplate::parse("/admin").unwrap(), ..plain.clone() };
         let mut long = plain.clone();
         long.x509.ttl = Some(std::time::Duration::from_secs(1_000_000));
-        let remote = DomainSpec { local: false, ..standard_domain() };
+        let remote = DomainSpec { kind: DomainKind::Remote, ..standard_domain() };
         let other = DomainSpec { trust_domain: "other.org".parse().unwrap(), ..standard_domain() };
 
         assert_eq!(reasons(from_ref(&plain), Some(standard_domain())), ["Admitted"]);

@@ -48,6 +48,7 @@ pub use segment::{Placeholder, Scope, Segment, SegmentError};
 pub use selector::{Condition, LabelSelector, NamespaceSelector, Requirement, Selector, SelectorError};
 pub use separation::{Example, GrantedPath, PathOverlap, UnseparatedName, path_overlaps};
 pub use spec::{
-    DeclaredDomain, DeclaredIdentity, DomainSpec, Grant, IdentitySpec, JwtSpec, LifetimeBounds, Unresolved, X509Spec,
+    DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Grant, IdentitySpec, JwtSpec, LifetimeBounds, Unresolved,
+    X509Spec,
 };
 pub use template::{PathTemplate, RenderError, TemplateError};

@@ -118,6 +118,15 @@ impl IdentitySpec {
     }
 }
 
+/// Whose authority a TrustDomain has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DomainKind {
+    /// This cluster's: it signs here, and its grants say what may be claimed.
+    Local,
+    /// Another's: nothing is signed or granted here.
+    Remote,
+}
+
 /// A TrustDomain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -129,8 +138,8 @@ pub struct DomainSpec {
     pub uid: String,
     /// Its creationTimestamp.
     pub created: Timestamp,
-    /// Whether this cluster is its authority; else it is a remote one, which grants nothing here.
-    pub local: bool,
+    /// Whose authority it has.
+    pub kind: DomainKind,
     /// What `{cluster}` stands for; empty: not set.
     pub cluster: String,
     /// Lives of X509-SVIDs.

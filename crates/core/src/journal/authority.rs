@@ -1,69 +1,221 @@
-//! What a slot holds: a signer, and the key behind it so that the journal can be written again. And where new keys come
-//! from.
+//! What a slot holds: what is trusted, what signs, and where its key is kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use aws_lc_rs::rand;
+use jiff::Timestamp;
 
+use super::Kind;
 use super::slot::Slot;
-use crate::jwt::JwtAuthority;
-use crate::key::{KeyError, KeyType, PrivateKey};
-use crate::x509::X509Authority;
+use crate::jwt::{JwtAuthority, JwtIssueError, JwtVerificationKey};
+use crate::key::{KeyRef, SubjectPublicKeyInfo};
+use crate::x509::{CaCertificate, IssueError, X509Authority};
 
-/// An authority whose key the journal holds. The key is wiped when the last clone goes, and never shows in `Debug`.
+/// An authority of one kind.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Authority {
+    /// Of X509-SVIDs, or of the control plane's server certificates.
+    X509(X509Entry),
+    /// Of JWT-SVIDs.
+    Jwt(JwtEntry),
+}
+
+/// A slot of a journal.
+pub type AuthoritySlot = Slot<Authority>;
+
+/// An X.509 authority. What signs and what is trusted are different things: a root is its own trust anchor, and one that
+/// another authority signed sends its issuing chain along with every leaf.
+#[derive(Clone, Debug)]
+pub struct X509Entry {
+    key: KeyRef,
+    certificate: CaCertificate,
+    issuing_chain: Vec<CaCertificate>,
+    trust_anchors: Vec<CaCertificate>,
+    signer: Option<Arc<X509Authority>>,
+}
+
+/// A JWT authority.
+#[derive(Clone, Debug)]
+pub struct JwtEntry {
+    key: KeyRef,
+    public_key: SubjectPublicKeyInfo,
+    verification_key: JwtVerificationKey,
+    signer: Option<Arc<JwtAuthority>>,
+}
+
+/// An authority that signs now.
 #[derive(Debug)]
-pub struct Stored<A> {
-    pub(super) signer: Arc<A>,
-    pub(super) key: PrivateKey,
+pub struct Active<'a, A> {
+    slot: &'a AuthoritySlot,
+    signer: &'a Arc<A>,
 }
 
-// Derived, it would ask that the signer be `Clone`.
-impl<A> Clone for Stored<A> {
-    fn clone(&self) -> Self {
-        Self { signer: Arc::clone(&self.signer), key: self.key.clone() }
-    }
-}
-
-/// A slot of an X.509 authority.
-pub type X509Slot = Slot<Stored<X509Authority>>;
-
-/// A slot of a JWT authority.
-pub type JwtSlot = Slot<Stored<JwtAuthority>>;
-
-impl<A> Slot<Stored<A>> {
-    /// What signs. Let nothing it signs live longer than [`Slot::time_left`].
-    pub fn signer(&self) -> &Arc<A> {
-        &self.authority.signer
-    }
-}
-
-/// Where new authorities take what is random.
-pub trait KeySource {
-    /// A new private key.
+impl X509Entry {
+    /// A root: it is its own trust anchor.
     ///
     /// # Errors
-    /// When none can be made.
-    fn key(&mut self, key_type: KeyType) -> Result<PrivateKey, KeyError>;
-
-    /// A new id, hexadecimal, unlike any before.
-    ///
-    /// # Errors
-    /// When there is no randomness.
-    fn id(&mut self) -> Result<String, KeyError>;
-}
-
-/// The operating system's randomness.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RandomKeys;
-
-impl KeySource for RandomKeys {
-    fn key(&mut self, key_type: KeyType) -> Result<PrivateKey, KeyError> {
-        PrivateKey::generate(key_type)
+    /// [`IssueError::KeyMismatch`] when the key is not the certificate's.
+    pub fn root(certificate: CaCertificate, key: KeyRef) -> Result<Self, IssueError> {
+        let trust_anchors = vec![certificate.clone()];
+        Self::new(certificate, Vec::new(), trust_anchors, key)
     }
 
-    fn id(&mut self) -> Result<String, KeyError> {
-        let mut bytes = [0; 16];
-        rand::fill(&mut bytes).map_err(|_| KeyError::Generate)?;
-        Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    /// An authority that another one signed. `issuing_chain` goes along with every leaf: the authority's own certificate
+    /// first, then those above it up to the one below the trust anchor. `trust_anchors` go into the bundle.
+    ///
+    /// # Errors
+    /// [`IssueError::KeyMismatch`] when the key is not that of the first certificate; [`IssueError::IssuingChain`] when there
+    /// is none, or no trust anchor.
+    pub fn intermediate(
+        issuing_chain: Vec<CaCertificate>,
+        trust_anchors: Vec<CaCertificate>,
+        key: KeyRef,
+    ) -> Result<Self, IssueError> {
+        let (Some(certificate), false) = (issuing_chain.first().cloned(), trust_anchors.is_empty()) else {
+            return Err(IssueError::IssuingChain);
+        };
+        Self::new(certificate, issuing_chain, trust_anchors, key)
+    }
+
+    fn new(
+        certificate: CaCertificate,
+        issuing_chain: Vec<CaCertificate>,
+        trust_anchors: Vec<CaCertificate>,
+        key: KeyRef,
+    ) -> Result<Self, IssueError> {
+        let signer = key
+            .signer()
+            .map(|signer| X509Authority::from_parts(certificate.clone(), &issuing_chain, signer))
+            .transpose()?
+            .map(Arc::new);
+        Ok(Self { key, certificate, issuing_chain, trust_anchors, signer })
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &CaCertificate {
+        &self.certificate
+    }
+
+    /// What goes along with every leaf. Empty for a root.
+    pub fn issuing_chain(&self) -> &[CaCertificate] {
+        &self.issuing_chain
+    }
+
+    /// What relying parties trust.
+    pub fn trust_anchors(&self) -> &[CaCertificate] {
+        &self.trust_anchors
+    }
+
+    /// Where its key is kept.
+    pub fn key(&self) -> &KeyRef {
+        &self.key
+    }
+
+    /// What signs; `None` where its key cannot be used here.
+    pub fn signer(&self) -> Option<&Arc<X509Authority>> {
+        self.signer.as_ref()
+    }
+
+    /// When the first certificate of those that it takes to verify a leaf ends.
+    pub fn not_after(&self) -> Timestamp {
+        let chain = self.issuing_chain.iter().map(CaCertificate::not_after);
+        let anchors = self.trust_anchors.iter().map(CaCertificate::not_after).max();
+        chain.chain(anchors).fold(self.certificate.not_after(), Timestamp::min)
+    }
+
+    /// Whether it is a root, with the key beside it: all that the first stored format can hold.
+    pub(super) fn is_stored_root(&self) -> bool {
+        let is_root = self.issuing_chain.is_empty() && self.trust_anchors == [self.certificate.clone()];
+        is_root && matches!(self.key, KeyRef::Stored(_))
+    }
+}
+
+impl JwtEntry {
+    /// The authority known to verifiers as `kid`.
+    ///
+    /// # Errors
+    /// When `kid` is empty, or the key is of a kind that verifies no tokens.
+    pub fn new(kid: &str, public_key: &SubjectPublicKeyInfo, key: KeyRef) -> Result<Self, JwtIssueError> {
+        let signer = key.signer().map(|signer| JwtAuthority::new(kid, signer)).transpose()?.map(Arc::new);
+        let verification_key = JwtVerificationKey::new(kid, public_key)?;
+        if signer.as_ref().is_some_and(|signer| *signer.verification_key() != verification_key) {
+            return Err(JwtIssueError::KeyMismatch);
+        }
+        Ok(Self { key, public_key: public_key.clone(), verification_key, signer })
+    }
+
+    /// What verifies its tokens.
+    pub fn verification_key(&self) -> &JwtVerificationKey {
+        &self.verification_key
+    }
+
+    /// Where its key is kept.
+    pub fn key(&self) -> &KeyRef {
+        &self.key
+    }
+
+    /// What signs; `None` where its key cannot be used here.
+    pub fn signer(&self) -> Option<&Arc<JwtAuthority>> {
+        self.signer.as_ref()
+    }
+
+    pub(super) fn public_key(&self) -> &SubjectPublicKeyInfo {
+        &self.public_key
+    }
+}
+
+impl Authority {
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::X509(_) => Kind::X509,
+            Self::Jwt(_) => Kind::Jwt,
+        }
+    }
+
+    /// Where its key is kept.
+    pub const fn key(&self) -> &KeyRef {
+        match self {
+            Self::X509(entry) => &entry.key,
+            Self::Jwt(entry) => &entry.key,
+        }
+    }
+
+    /// The X.509 authority, if it is one.
+    pub const fn x509(&self) -> Option<&X509Entry> {
+        match self {
+            Self::X509(entry) => Some(entry),
+            Self::Jwt(_) => None,
+        }
+    }
+
+    /// The JWT authority, if it is one.
+    pub const fn jwt(&self) -> Option<&JwtEntry> {
+        match self {
+            Self::Jwt(entry) => Some(entry),
+            Self::X509(_) => None,
+        }
+    }
+}
+
+impl<'a, A> Active<'a, A> {
+    pub(super) fn new(slot: &'a AuthoritySlot, signer: Option<&'a Arc<A>>) -> Option<Self> {
+        signer.map(|signer| Self { slot, signer })
+    }
+
+    /// What signs. Let nothing it signs live longer than [`Self::time_left`].
+    pub fn signer(&self) -> &'a Arc<A> {
+        self.signer
+    }
+
+    /// When it leaves the bundle.
+    pub fn ends_at(&self) -> Timestamp {
+        self.slot.times.remove_at
+    }
+
+    /// How long what is signed at `now` may live at most: to the slot's end.
+    pub fn time_left(&self, now: Timestamp) -> Duration {
+        self.slot.time_left(now)
     }
 }

@@ -9,8 +9,34 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::JournalError;
 
-/// The format written and read.
-pub const FORMAT: &str = "countersign.dev/journal.v1";
+/// The version of the stored form. A version is read for one release before it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// X.509 roots and JWT authorities, with their keys.
+    #[default]
+    V1,
+    /// Any kinds of authorities, with issuing chains, trust anchors, and keys by reference. Kinds that are not known are
+    /// carried along.
+    V2,
+}
+
+impl Format {
+    const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// As it stands in the envelope.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "countersign.dev/journal.v1",
+            Self::V2 => "countersign.dev/journal.v2",
+        }
+    }
+
+    /// The names of those that are read, for a message.
+    pub(super) fn readable() -> String {
+        Self::ALL.map(|format| format!("{:?}", format.name())).join(" and ")
+    }
+}
 
 /// The longest stored form that is looked at, in bytes: what a Secret may hold.
 pub const MAX_LENGTH: usize = 1024 * 1024;
@@ -18,7 +44,7 @@ pub const MAX_LENGTH: usize = 1024 * 1024;
 const UNPROTECTED: &str = "none";
 
 #[derive(Deserialize)]
-struct Format {
+struct Beginning {
     format: String,
 }
 
@@ -40,9 +66,9 @@ impl Drop for Envelope {
 }
 
 /// Puts a payload into its envelope.
-pub(super) fn seal(payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
+pub(super) fn seal(format: Format, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
     let envelope = Envelope {
-        format: FORMAT.to_owned(),
+        format: format.name().to_owned(),
         protection: UNPROTECTED.to_owned(),
         checksum: checksum(payload),
         payload: STANDARD.encode(payload),
@@ -50,15 +76,14 @@ pub(super) fn seal(payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
     write_json(&envelope, envelope.payload.len() + 512)
 }
 
-/// Takes the payload out of an envelope that is whole.
-pub(super) fn open(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
+/// Takes the payload out of an envelope that is whole, and its format.
+pub(super) fn open(bytes: &[u8]) -> Result<(Format, Zeroizing<Vec<u8>>), JournalError> {
     if bytes.len() > MAX_LENGTH {
         return Err(JournalError::damaged(format!("{} bytes, over {MAX_LENGTH}", bytes.len())));
     }
-    let Format { format } = read_json(bytes, "envelope")?;
-    if format != FORMAT {
-        return Err(JournalError::UnknownFormat { format: shortened(&format) });
-    }
+    let Beginning { format } = read_json(bytes, "envelope")?;
+    let known = Format::ALL.into_iter().find(|known| known.name() == format);
+    let known = known.ok_or_else(|| JournalError::UnknownFormat { format: shortened(&format) })?;
     let envelope: Envelope = read_json(bytes, "envelope")?;
     if envelope.protection != UNPROTECTED {
         return Err(JournalError::UnknownProtection { protection: shortened(&envelope.protection) });
@@ -67,7 +92,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
     if checksum(&payload) != envelope.checksum {
         return Err(JournalError::damaged("the checksum does not match the payload"));
     }
-    Ok(payload)
+    Ok((known, payload))
 }
 
 /// What is in base64, in a buffer that is wiped, also when a part of it turns out to be none.

@@ -18,7 +18,7 @@ pub enum JournalError {
         what: String,
     },
     /// Written in another format.
-    #[error("the journal has the format {format:?}, and this release reads {known:?}: run the release that wrote it", known = super::FORMAT)]
+    #[error("the journal has the format {format:?}, and this release reads {known}: run the release that wrote it", known = super::Format::readable())]
     UnknownFormat {
         /// As it stands, shortened.
         format: String,
@@ -65,6 +65,14 @@ pub enum JournalError {
         /// What was published.
         published: u64,
     },
+    /// An authority that was made is not what was asked for.
+    #[error("the {kind} authority that was made cannot be used: {what}")]
+    Made {
+        /// Of what.
+        kind: super::Kind,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A plan for another journal, or applied at another time.
     #[error("the plan does not fit the journal at {at}: plan again")]
     StalePlan {
@@ -92,7 +100,7 @@ impl JournalError {
             Self::OtherTrustDomain { .. } => "JournalOfOtherTrustDomain",
             Self::OlderThanPublished { .. } => "JournalOlderThanPublished",
             Self::StalePlan { .. } => "PlanStale",
-            Self::Key(_) | Self::X509(_) | Self::Jwt(_) => "AuthorityNotMade",
+            Self::Key(_) | Self::X509(_) | Self::Jwt(_) | Self::Made { .. } => "AuthorityNotMade",
         }
     }
 

@@ -6,33 +6,41 @@ mod authority;
 mod config;
 mod envelope;
 mod error;
+mod format1;
+mod format2;
+mod kind;
+mod making;
 mod plan;
 mod slot;
 mod stored;
 
 #[cfg(test)]
+mod formats_tests;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use authority::{JwtSlot, KeySource, RandomKeys, Stored, X509Slot};
+pub use authority::{Active, Authority, AuthoritySlot, JwtEntry, X509Entry};
 pub use config::AuthorityConfig;
-pub use envelope::{FORMAT, MAX_LENGTH};
+pub use envelope::{Format, MAX_LENGTH};
 pub use error::JournalError;
-pub use plan::{Action, AuthorityPolicy, Kind, Plan, Step};
+pub use kind::Kind;
+pub use making::{AuthorityMaker, AuthorityRequest, LocalMaker, MadeAuthority, Making};
+pub use plan::{Action, AuthorityPolicy, Plan, Step};
 pub use slot::{Slot, State, Times};
 pub use stored::Expected;
 
 use crate::bundle::Bundle;
 use crate::id::TrustDomain;
 use crate::jwt::JwtAuthority;
-use crate::key::KeyType;
 use crate::x509::{CaCertificate, X509Authority};
+use format2::UnknownSlot;
 
 /// The authorities of a trust domain, or of the control plane, and their keys. `Debug` shows no key.
 #[derive(Clone, Debug)]
@@ -41,19 +49,19 @@ pub struct Journal {
     trust_domain: Option<TrustDomain>,
     generation: u64,
     sequence: u64,
-    x509: Vec<X509Slot>,
-    jwt: Vec<JwtSlot>,
+    /// The least format that it is written in.
+    format: Format,
+    authorities: BTreeMap<Kind, Vec<AuthoritySlot>>,
+    /// Of kinds that this release does not know, by the kind's name in the stored form.
+    unknown: BTreeMap<String, Vec<UnknownSlot>>,
 }
 
 /// What is due at `now`. The control plane has no JWT authorities.
 pub fn next(journal: &Journal, policy: &AuthorityPolicy, now: Timestamp) -> Plan {
-    let step = |kind| move |action| Step { kind, action };
-    let mut steps: Vec<Step> =
-        plan::next_actions(&journal.x509, policy, now).into_iter().map(step(Kind::X509)).collect();
-    if journal.trust_domain.is_some() {
-        steps.extend(plan::next_actions(&journal.jwt, policy, now).into_iter().map(step(Kind::Jwt)));
-    }
-    Plan { steps }
+    let of = |kind: Kind| {
+        plan::next_actions(journal.slots(kind), policy, now).into_iter().map(move |action| Step { kind, action })
+    };
+    Plan { steps: journal.kinds().flat_map(of).collect() }
 }
 
 impl Journal {
@@ -62,11 +70,11 @@ impl Journal {
     ///
     /// # Errors
     /// When an authority cannot be made.
-    pub fn create(
+    pub async fn create(
         cluster: &str,
         trust_domain: Option<&TrustDomain>,
         policy: &AuthorityPolicy,
-        keys: &mut impl KeySource,
+        maker: &dyn AuthorityMaker,
         now: Timestamp,
     ) -> Result<Self, JournalError> {
         let empty = Self {
@@ -74,21 +82,22 @@ impl Journal {
             trust_domain: trust_domain.cloned(),
             generation: 0,
             sequence: 0,
-            x509: Vec::new(),
-            jwt: Vec::new(),
+            format: Format::V1,
+            authorities: BTreeMap::new(),
+            unknown: BTreeMap::new(),
         };
-        empty.apply(&next(&empty, policy, now), policy, keys, now)
+        empty.apply(&next(&empty, policy, now), policy, maker, now).await
     }
 
     /// The journal after `plan`, which [`next`] made from this journal. An empty plan changes nothing.
     ///
     /// # Errors
     /// [`JournalError::StalePlan`] when the plan names a slot that is not there; when an authority cannot be made.
-    pub fn apply(
+    pub async fn apply(
         &self,
         plan: &Plan,
         policy: &AuthorityPolicy,
-        keys: &mut impl KeySource,
+        maker: &dyn AuthorityMaker,
         now: Timestamp,
     ) -> Result<Self, JournalError> {
         if plan.is_empty() {
@@ -97,18 +106,23 @@ impl Journal {
         if !plan.steps.iter().all(|step| self.knows(step)) {
             return Err(JournalError::StalePlan { at: now });
         }
-        let x509 = plan::apply(self.x509.clone(), actions(plan, Kind::X509), |times| {
-            self.new_x509(policy.x509_key_type, keys, times)
-        })?;
-        let jwt = plan::apply(self.jwt.clone(), actions(plan, Kind::Jwt), |_| new_jwt(policy.jwt_key_type, keys))?;
+        let mut authorities = self.authorities.clone();
+        for Step { kind, action } in &plan.steps {
+            let slots = authorities.entry(*kind).or_default();
+            match action {
+                Action::Prepare { times, .. } => slots.push(self.prepare(*kind, *times, policy, maker).await?),
+                other => plan::change(slots, other),
+            }
+        }
         let sequence = succeeding(self.sequence(now), now);
-        Ok(Self { generation: self.generation.saturating_add(1), sequence, x509, jwt, ..self.clone() })
+        Ok(Self { generation: self.generation.saturating_add(1), sequence, authorities, ..self.clone() })
     }
 
     /// The next moment after `now` at which a state changes or something is due; look again then. `None`: never.
     pub fn next_change(&self, policy: &AuthorityPolicy, now: Timestamp) -> Option<Timestamp> {
-        let changes = [plan::next_change(&self.x509, policy, now), plan::next_change(&self.jwt, policy, now)];
-        changes.into_iter().flatten().min()
+        let known = self.kinds().filter_map(|kind| plan::next_change(self.slots(kind), policy, now));
+        let unknown = self.unknown.values().flatten().map(UnknownSlot::remove_at).filter(|at| *at > now);
+        known.chain(unknown).min()
     }
 
     /// The uid of the namespace kube-system of the cluster it was made in.
@@ -127,87 +141,95 @@ impl Journal {
     }
 
     /// The bundle's sequence at `now`: it grows with every change of the journal, to at least the unix milliseconds of the
-    /// change, and with every slot whose end has come since; so it is the same at every replica.
+    /// change, and with every slot whose end has come since; so it is the same at every replica, also at those that do not
+    /// know a kind in it.
     pub fn sequence(&self, now: Timestamp) -> u64 {
-        let ends =
-            self.x509.iter().map(|slot| slot.times.remove_at).chain(self.jwt.iter().map(|slot| slot.times.remove_at));
-        let mut ends: Vec<Timestamp> = ends.filter(|end| *end <= now).collect();
+        let known = self.authorities.values().flatten().map(|slot| slot.times.remove_at);
+        let unknown = self.unknown.values().flatten().map(UnknownSlot::remove_at);
+        let mut ends: Vec<Timestamp> = known.chain(unknown).filter(|end| *end <= now).collect();
         ends.sort();
         ends.into_iter().fold(self.sequence, succeeding)
     }
 
-    /// The X.509 authority that signs at `now`. `None` only where nobody kept the journal for half a CA's life.
-    pub fn active_x509(&self, now: Timestamp) -> Option<&X509Slot> {
-        plan::active(&self.x509, now)
+    /// Every slot of a kind, gone ones included until they are removed.
+    pub fn slots(&self, kind: Kind) -> &[AuthoritySlot] {
+        self.authorities.get(&kind).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The JWT authority that signs at `now`; let no token outlive the slot ([`Slot::time_left`]).
-    pub fn active_jwt(&self, now: Timestamp) -> Option<&JwtSlot> {
-        plan::active(&self.jwt, now)
+    /// The X.509 authority that signs at `now`. `None` only where nobody kept the journal for half a CA's life, or where its
+    /// key cannot be used.
+    pub fn active_x509(&self, now: Timestamp) -> Option<Active<'_, X509Authority>> {
+        let slot = plan::active(self.slots(Kind::X509), now)?;
+        Active::new(slot, slot.authority.x509()?.signer())
     }
 
-    /// Every X.509 slot, gone ones included until they are removed.
-    pub fn x509_slots(&self) -> &[X509Slot] {
-        &self.x509
+    /// The JWT authority that signs at `now`; let no token outlive the slot ([`Active::time_left`]).
+    pub fn active_jwt(&self, now: Timestamp) -> Option<Active<'_, JwtAuthority>> {
+        let slot = plan::active(self.slots(Kind::Jwt), now)?;
+        Active::new(slot, slot.authority.jwt()?.signer())
     }
 
-    /// Every JWT slot, gone ones included until they are removed.
-    pub fn jwt_slots(&self) -> &[JwtSlot] {
-        &self.jwt
-    }
-
-    /// The certificates of all X.509 authorities to be trusted at `now`: of a trust domain, or the control plane's roots.
+    /// The certificates to be trusted at `now`, each once: of a trust domain, or the control plane's roots.
     pub fn roots(&self, now: Timestamp) -> Vec<CaCertificate> {
-        self.x509.iter().filter(|slot| slot.is_in_bundle(now)).map(|slot| slot.signer().certificate().clone()).collect()
+        let mut roots: Vec<CaCertificate> = Vec::new();
+        for anchor in self.trusted(Kind::X509, now).filter_map(Authority::x509).flat_map(X509Entry::trust_anchors) {
+            if !roots.contains(anchor) {
+                roots.push(anchor.clone());
+            }
+        }
+        roots
     }
 
     /// The trust domain's bundle at `now`; `None` for the control plane, which has no trust domain.
     pub fn bundle(&self, refresh_hint: Duration, now: Timestamp) -> Option<Bundle> {
-        let jwt = self.jwt.iter().filter(|slot| slot.is_in_bundle(now));
+        let jwt = self.trusted(Kind::Jwt, now).filter_map(Authority::jwt);
         Some(Bundle {
             trust_domain: self.trust_domain.clone()?,
             x509_authorities: self.roots(now),
-            jwt_authorities: jwt.map(|slot| slot.signer().verification_key().clone()).collect(),
+            jwt_authorities: jwt.map(|authority| authority.verification_key().clone()).collect(),
             sequence: self.sequence(now),
             refresh_hint,
         })
     }
 
+    /// The kinds of which it has authorities.
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let of_trust_domain = self.trust_domain.is_some();
+        Kind::ALL.into_iter().filter(move |kind| kind.belongs(of_trust_domain))
+    }
+
+    fn trusted(&self, kind: Kind, now: Timestamp) -> impl Iterator<Item = &Authority> {
+        self.slots(kind).iter().filter(move |slot| slot.is_in_bundle(now)).map(|slot| &slot.authority)
+    }
+
     fn knows(&self, step: &Step) -> bool {
-        let there = |id: &str| match step.kind {
-            Kind::X509 => self.x509.iter().any(|slot| slot.id == id),
-            Kind::Jwt => self.jwt.iter().any(|slot| slot.id == id),
-        };
         match &step.action {
             Action::Prepare { .. } => true,
-            Action::RetireAt { slot, .. } | Action::ActivateAt { slot, .. } | Action::Remove { slot } => there(slot),
+            Action::RetireAt { slot, .. } | Action::ActivateAt { slot, .. } | Action::Remove { slot } => {
+                self.slots(step.kind).iter().any(|known| known.id == *slot)
+            }
         }
     }
 
-    fn new_x509(
+    async fn prepare(
         &self,
-        key_type: KeyType,
-        keys: &mut impl KeySource,
-        times: &Times,
-    ) -> Result<(String, Stored<X509Authority>), JournalError> {
-        let (id, key) = (keys.id()?, keys.key(key_type)?);
-        let life = Duration::try_from(times.remove_at.duration_since(times.prepared_at)).unwrap_or(Duration::ZERO);
-        let signer = match &self.trust_domain {
-            Some(trust_domain) => X509Authority::self_signed(trust_domain, key.clone(), life, times.prepared_at)?,
-            None => X509Authority::self_signed_control_plane(key.clone(), life, times.prepared_at)?,
+        kind: Kind,
+        times: Times,
+        policy: &AuthorityPolicy,
+        maker: &dyn AuthorityMaker,
+    ) -> Result<AuthoritySlot, JournalError> {
+        let request = AuthorityRequest {
+            kind,
+            trust_domain: self.trust_domain.clone(),
+            key_type: policy.key_type(kind),
+            from: times.prepared_at,
+            life: Duration::try_from(times.remove_at.duration_since(times.prepared_at)).unwrap_or(Duration::ZERO),
         };
-        Ok((id, Stored { signer: Arc::new(signer), key }))
+        let MadeAuthority { id, authority } = maker.make(request).await?;
+        let slot = Slot { id, times, tainted_at: None, authority };
+        self.check_slot(kind, &slot).map_err(|what| JournalError::Made { kind, what })?;
+        Ok(slot)
     }
-}
-
-fn new_jwt(key_type: KeyType, keys: &mut impl KeySource) -> Result<(String, Stored<JwtAuthority>), JournalError> {
-    let (id, key) = (keys.id()?, keys.key(key_type)?);
-    let signer = JwtAuthority::new(&id, key.clone())?;
-    Ok((id, Stored { signer: Arc::new(signer), key }))
-}
-
-fn actions(plan: &Plan, kind: Kind) -> impl Iterator<Item = Action> {
-    plan.steps.iter().filter(move |step| step.kind == kind).map(|step| step.action.clone())
 }
 
 /// max(previous + 1, unix milliseconds of the change).

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Kind;
 use super::slot::{Slot, State, Times};
 use crate::key::KeyType;
 
@@ -32,28 +33,18 @@ impl AuthorityPolicy {
         Duration::from_secs(self.ca_life.max(least).as_secs())
     }
 
+    /// The type of the keys of a kind's authorities.
+    pub const fn key_type(&self, kind: Kind) -> KeyType {
+        match kind {
+            Kind::X509 => self.x509_key_type,
+            Kind::Jwt => self.jwt_key_type,
+        }
+    }
+
     /// How long before it signs a key is in the bundle, so that every relying party has polled: 3 × hint (SPIFFE
     /// Federation, 5.2.1, asks for 3 to 5). Whole seconds, rounded up.
     pub fn time_to_learn(&self) -> Duration {
         Duration::from_secs((self.refresh_hint * 3).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
-    }
-}
-
-/// What an authority signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Certificates.
-    X509,
-    /// JSON Web Tokens.
-    Jwt,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::X509 => "X.509",
-            Self::Jwt => "JWT",
-        })
     }
 }
 
@@ -167,24 +158,14 @@ pub(super) fn next_change<A>(slots: &[Slot<A>], policy: &AuthorityPolicy, now: T
     switches.chain(due).filter(|at| *at > now).min()
 }
 
-/// `slots` after `actions`; `make` makes an id and an authority for each slot to prepare.
-pub(super) fn apply<A, E>(
-    mut slots: Vec<Slot<A>>,
-    actions: impl IntoIterator<Item = Action>,
-    mut make: impl FnMut(&Times) -> Result<(String, A), E>,
-) -> Result<Vec<Slot<A>>, E> {
-    for action in actions {
-        match action {
-            Action::Prepare { times, .. } => {
-                let (id, authority) = make(&times)?;
-                slots.push(Slot { id, times, tainted_at: None, authority });
-            }
-            Action::RetireAt { slot, at } => find(&mut slots, &slot).for_each(|slot| slot.times.retire_at = at),
-            Action::ActivateAt { slot, at } => find(&mut slots, &slot).for_each(|slot| slot.times.activate_at = at),
-            Action::Remove { slot } => slots.retain(|other| other.id != slot),
-        }
+/// Changes `slots` as an action says that makes no authority.
+pub(super) fn change<A>(slots: &mut Vec<Slot<A>>, action: &Action) {
+    match action {
+        Action::Prepare { .. } => {}
+        Action::RetireAt { slot, at } => find(slots, slot).for_each(|slot| slot.times.retire_at = *at),
+        Action::ActivateAt { slot, at } => find(slots, slot).for_each(|slot| slot.times.activate_at = *at),
+        Action::Remove { slot } => slots.retain(|other| other.id != *slot),
     }
-    Ok(slots)
 }
 
 fn find<'a, A>(slots: &'a mut [Slot<A>], id: &'a str) -> impl Iterator<Item = &'a mut Slot<A>> {
@@ -257,9 +238,16 @@ mod tests {
     }
 
     fn advance(slots: Vec<Slot<()>>, policy: &AuthorityPolicy, now: Timestamp) -> Vec<Slot<()>> {
-        let actions = next_actions(&slots, policy, now);
-        let make = |times: &Times| Ok::<_, ()>((format!("from {}", times.prepared_at.as_second()), ()));
-        apply(slots, actions, make).unwrap()
+        let mut slots = slots;
+        for action in next_actions(&slots, policy, now) {
+            if let Action::Prepare { times, .. } = action {
+                let id = format!("from {}", times.prepared_at.as_second());
+                slots.push(Slot { id, times, tainted_at: None, authority: () });
+            } else {
+                change(&mut slots, &action);
+            }
+        }
+        slots
     }
 
     fn states(slots: &[Slot<()>], now: i64) -> Vec<State> {

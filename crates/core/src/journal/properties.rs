@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 
-use super::plan::{Action, AuthorityPolicy, active, apply, next_actions, next_change};
+use super::plan::{Action, AuthorityPolicy, active, change, next_actions, next_change};
 use super::slot::{Slot, State, Times};
 use crate::key::KeyType;
 
@@ -46,11 +46,14 @@ impl Run {
         let unannounced = actions
             .iter()
             .any(|action| matches!(action, Action::Prepare { unannounced: true, .. } | Action::ActivateAt { .. }));
-        let make = |_: &Times| {
-            made += 1;
-            Ok::<_, ()>((format!("{}", id + made), ()))
-        };
-        self.slots = apply(std::mem::take(&mut self.slots), actions, make).unwrap();
+        for action in &actions {
+            if let Action::Prepare { times, .. } = action {
+                made += 1;
+                self.slots.push(Slot { id: format!("{}", id + made), times: *times, tainted_at: None, authority: () });
+            } else {
+                change(&mut self.slots, action);
+            }
+        }
         assert!(made <= 1);
         if unannounced {
             self.unannounced.push(self.slots.last().unwrap().id.clone());

@@ -1,7 +1,6 @@
-//! The payload of the envelope: the journal as JSON, and what must hold of one that is read.
+//! The stored form of a journal, and what must hold of one that is read.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,14 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::authority::{JwtSlot, Stored, X509Slot};
-use super::envelope::{decode_secret, open, read_json, seal, shortened, write_json};
+use super::authority::{Authority, AuthoritySlot, JwtEntry, X509Entry};
+use super::envelope::{Format, decode_secret, open, read_json, seal, shortened, write_json};
+use super::format2::SlotsJson;
 use super::slot::{Slot, Times};
-use super::{Journal, JournalError};
+use super::{Journal, JournalError, Kind, format1, format2};
 use crate::id::TrustDomain;
-use crate::jwt::JwtAuthority;
-use crate::key::PrivateKey;
-use crate::x509::{CaCertificate, X509Authority};
+use crate::key::{KeyRef, PrivateKey, SubjectPublicKeyInfo};
+use crate::x509::CaCertificate;
 
 /// What a journal must be, to be used here.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +31,28 @@ pub struct Expected<'a> {
 }
 
 impl Journal {
-    /// The stored form. It holds private keys.
+    /// The stored form, in the format in which it was read (a new one: [`Format::V1`]) or was to be written since
+    /// ([`Self::written_in`]), or in a later one where that cannot hold it. It holds private keys.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, JournalError> {
-        let slots = self.x509.len() + self.jwt.len();
-        seal(&write_json(&StoredJournal::from(self), 1024 + slots * 16 * 1024)?)
+        let first = (self.format == Format::V1).then(|| format1::StoredJournal::of(self)).flatten();
+        if let Some(stored) = first {
+            let slots: usize = self.authorities.values().map(Vec::len).sum();
+            return seal(Format::V1, &write_json(&stored, 1024 + slots * 16 * 1024)?);
+        }
+        let slots = SlotsJson::of(self)?;
+        let stored = slots.journal(self)?;
+        seal(Format::V2, &write_json(&stored, 1024 + slots.length())?)
+    }
+
+    /// The same journal, to be written in `format` unless it was read in a later one: what one replica wrote in a new format
+    /// another does not take back.
+    #[must_use]
+    pub fn written_in(mut self, format: Format) -> Self {
+        self.format = self.format.max(format);
+        self
     }
 
     /// Reads the stored form, and refuses it unless it is whole, of a known format, of this cluster and trust domain, and
@@ -47,9 +61,11 @@ impl Journal {
     /// # Errors
     /// As said; none of them is a reason to make a new root.
     pub fn from_bytes(bytes: &[u8], expected: &Expected<'_>) -> Result<Self, JournalError> {
-        let payload = open(bytes)?;
-        let stored: StoredJournal = read_json(&payload, "payload")?;
-        let journal = Self::try_from(stored)?;
+        let (format, payload) = open(bytes)?;
+        let journal = match format {
+            Format::V1 => read_json::<format1::StoredJournal>(&payload, "payload")?.into_journal()?,
+            Format::V2 => read_json::<format2::StoredJournal<'_>>(&payload, "payload")?.into_journal()?,
+        };
         journal.check_place(expected)?;
         journal.check_slots()?;
         Ok(journal)
@@ -72,74 +88,109 @@ impl Journal {
     }
 
     fn check_slots(&self) -> Result<(), JournalError> {
-        if self.x509.is_empty() || self.jwt.is_empty() != self.trust_domain.is_none() {
+        let of_trust_domain = self.trust_domain.is_some();
+        if Kind::ALL.into_iter().any(|kind| self.slots(kind).is_empty() == kind.belongs(of_trust_domain)) {
             return Err(JournalError::damaged(
                 "a kind of authority that belongs in it is missing, or one that does not is there",
             ));
         }
-        let times = self
-            .x509
-            .iter()
-            .map(|slot| (&slot.id, slot.times))
-            .chain(self.jwt.iter().map(|slot| (&slot.id, slot.times)));
+        let known = self.authorities.iter().flat_map(|(kind, slots)| slots.iter().map(|slot| (*kind, slot)));
+        for (kind, slot) in known.clone() {
+            self.check_slot(kind, slot).map_err(damaged_slot(&slot.id))?;
+        }
+        let unknown = self.unknown.values().flatten().map(format2::UnknownSlot::id);
         let mut ids = BTreeSet::new();
-        for (id, Times { prepared_at, activate_at, retire_at, remove_at }) in times {
-            if !(prepared_at <= activate_at && activate_at <= retire_at && retire_at <= remove_at) {
-                return Err(JournalError::damaged(format!("the times of slot {id} are out of order")));
-            }
-            if !ids.insert(id) {
-                return Err(JournalError::damaged(format!("slot {id} is there twice")));
-            }
-        }
-        let foreign = |slot: &&X509Slot| slot.signer().trust_domain() != self.trust_domain.as_ref();
-        if let Some(slot) = self.x509.iter().find(foreign) {
-            return Err(JournalError::damaged(format!(
-                "the certificate of slot {} is of another trust domain",
-                slot.id
-            )));
-        }
-        let outlived = |slot: &&X509Slot| slot.signer().certificate().not_after() < slot.times.remove_at;
-        match self.x509.iter().find(outlived) {
-            Some(slot) => {
-                Err(JournalError::damaged(format!("the certificate of slot {} ends before the slot", slot.id)))
-            }
+        match known.map(|(_, slot)| slot.id.as_str()).chain(unknown).find(|id| !ids.insert(*id)) {
+            Some(twice) => Err(JournalError::damaged(format!("slot {} is there twice", shortened(twice)))),
             None => Ok(()),
         }
     }
+
+    /// What is wrong with a slot of a kind.
+    pub(super) fn check_slot(&self, kind: Kind, slot: &AuthoritySlot) -> Result<(), String> {
+        let Times { prepared_at, activate_at, retire_at, remove_at } = slot.times;
+        if !(prepared_at <= activate_at && activate_at <= retire_at && retire_at <= remove_at) {
+            return Err("its times are out of order".to_owned());
+        }
+        if slot.authority.kind() != kind {
+            return Err(format!("it is a {} authority, and stands among those of {kind}", slot.authority.kind()));
+        }
+        let Authority::X509(entry) = &slot.authority else { return Ok(()) };
+        if entry.certificate().spiffe_id().map(|id| id.trust_domain()) != self.trust_domain.as_ref() {
+            return Err("its certificate is of another trust domain".to_owned());
+        }
+        if entry.not_after() < remove_at {
+            return Err("its certificate, or one above it, ends before the slot".to_owned());
+        }
+        Ok(())
+    }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StoredJournal {
-    cluster: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    trust_domain: Option<TrustDomain>,
-    generation: u64,
-    sequence: u64,
-    x509: Vec<StoredSlot>,
-    jwt: Vec<StoredSlot>,
+/// What every format stores of a slot, read.
+pub(super) struct SlotParts {
+    pub(super) id: String,
+    pub(super) times: Times,
+    pub(super) tainted_at: Option<Timestamp>,
+    pub(super) key: KeyRef,
+    pub(super) certificate: Option<CaCertificate>,
+    /// Above the certificate.
+    pub(super) issuing_chain: Vec<CaCertificate>,
+    /// Empty: the certificate is its own.
+    pub(super) trust_anchors: Vec<CaCertificate>,
+    pub(super) public_key: Option<SubjectPublicKeyInfo>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StoredSlot {
-    id: String,
-    prepared_at: Timestamp,
-    activate_at: Timestamp,
-    retire_at: Timestamp,
-    remove_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tainted_at: Option<Timestamp>,
-    /// X.509 alone: DER, base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    certificate: Option<String>,
-    key: StoredKey,
+impl SlotParts {
+    pub(super) fn into_slot(self, kind: Kind) -> Result<AuthoritySlot, JournalError> {
+        let damaged = damaged_slot(&self.id);
+        let authority = match kind {
+            Kind::X509 => {
+                let certificate =
+                    self.certificate.ok_or_else(|| damaged("an X.509 authority has a certificate".to_owned()))?;
+                let entry = if self.trust_anchors.is_empty() && self.issuing_chain.is_empty() {
+                    X509Entry::root(certificate, self.key)
+                } else {
+                    let chain = std::iter::once(certificate).chain(self.issuing_chain).collect();
+                    X509Entry::intermediate(chain, self.trust_anchors, self.key)
+                };
+                Authority::X509(entry.map_err(|error| damaged(error.to_string()))?)
+            }
+            Kind::Jwt => {
+                if self.certificate.is_some() || !self.issuing_chain.is_empty() || !self.trust_anchors.is_empty() {
+                    return Err(damaged("a JWT authority has no certificate".to_owned()));
+                }
+                let public_key = match (&self.key, self.public_key) {
+                    (KeyRef::Stored(key), None) => key.public_key().clone(),
+                    (KeyRef::Elsewhere { .. }, Some(public_key)) => public_key,
+                    _ => {
+                        return Err(damaged(
+                            "its public key stands beside a key that is elsewhere, and only there".to_owned(),
+                        ));
+                    }
+                };
+                let entry = JwtEntry::new(&self.id, &public_key, self.key);
+                Authority::Jwt(entry.map_err(|error| damaged(error.to_string()))?)
+            }
+        };
+        Ok(Slot { id: self.id, times: self.times, tainted_at: self.tainted_at, authority })
+    }
 }
 
 /// PKCS#8, DER, base64.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-struct StoredKey(String);
+pub(super) struct StoredKey(String);
+
+impl StoredKey {
+    pub(super) fn of(key: &PrivateKey) -> Self {
+        Self(STANDARD.encode(key.pkcs8_der().as_slice()))
+    }
+
+    pub(super) fn read(&self) -> Result<PrivateKey, String> {
+        let der = decode_secret(&self.0).ok_or("its key is not base64")?;
+        PrivateKey::from_pkcs8_der(&der).map_err(|error| error.to_string())
+    }
+}
 
 impl Drop for StoredKey {
     fn drop(&mut self) {
@@ -147,78 +198,14 @@ impl Drop for StoredKey {
     }
 }
 
-impl From<&Journal> for StoredJournal {
-    fn from(journal: &Journal) -> Self {
-        let certificate = |slot: &X509Slot| Some(STANDARD.encode(slot.signer().certificate().der()));
-        Self {
-            cluster: journal.cluster.clone(),
-            trust_domain: journal.trust_domain.clone(),
-            generation: journal.generation,
-            sequence: journal.sequence,
-            x509: journal.x509.iter().map(|slot| StoredSlot::new(slot, certificate(slot))).collect(),
-            jwt: journal.jwt.iter().map(|slot| StoredSlot::new(slot, None)).collect(),
-        }
-    }
+/// A certificate in base64.
+pub(super) fn certificate(text: &str) -> Result<CaCertificate, String> {
+    let der = STANDARD.decode(text).map_err(|_| "a certificate of it is not base64")?;
+    CaCertificate::from_der(&der).map_err(|error| error.to_string())
 }
 
-impl TryFrom<StoredJournal> for Journal {
-    type Error = JournalError;
-
-    fn try_from(stored: StoredJournal) -> Result<Self, Self::Error> {
-        Ok(Self {
-            cluster: stored.cluster,
-            trust_domain: stored.trust_domain,
-            generation: stored.generation,
-            sequence: stored.sequence,
-            x509: stored.x509.into_iter().map(StoredSlot::into_x509).collect::<Result<_, _>>()?,
-            jwt: stored.jwt.into_iter().map(StoredSlot::into_jwt).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl StoredSlot {
-    fn new<A>(slot: &Slot<Stored<A>>, certificate: Option<String>) -> Self {
-        let Times { prepared_at, activate_at, retire_at, remove_at } = slot.times;
-        let key = StoredKey(STANDARD.encode(slot.authority.key.pkcs8_der().as_slice()));
-        let (id, tainted_at) = (slot.id.clone(), slot.tainted_at);
-        Self { id, prepared_at, activate_at, retire_at, remove_at, tainted_at, certificate, key }
-    }
-
-    fn into_x509(self) -> Result<X509Slot, JournalError> {
-        let der = self.certificate.as_ref().and_then(|text| STANDARD.decode(text).ok());
-        let der = der.ok_or_else(|| JournalError::damaged(format!("slot {} has no certificate in base64", self.id)))?;
-        let certificate = CaCertificate::from_der(&der).map_err(|error| self.damaged(error))?;
-        let key = self.key()?;
-        let signer = X509Authority::from_parts(certificate, key.clone()).map_err(|error| self.damaged(error))?;
-        Ok(self.with(signer, key))
-    }
-
-    fn into_jwt(self) -> Result<JwtSlot, JournalError> {
-        if self.certificate.is_some() {
-            return Err(self.damaged("a JWT authority has no certificate"));
-        }
-        let key = self.key()?;
-        let signer = JwtAuthority::new(&self.id, key.clone()).map_err(|error| self.damaged(error))?;
-        Ok(self.with(signer, key))
-    }
-
-    fn key(&self) -> Result<PrivateKey, JournalError> {
-        let der = decode_secret(&self.key.0).ok_or_else(|| self.damaged("its key is not base64"))?;
-        PrivateKey::from_pkcs8_der(&der).map_err(|error| self.damaged(error))
-    }
-
-    fn with<A>(self, signer: A, key: PrivateKey) -> Slot<Stored<A>> {
-        let (prepared_at, activate_at, retire_at, remove_at) =
-            (self.prepared_at, self.activate_at, self.retire_at, self.remove_at);
-        Slot {
-            id: self.id,
-            times: Times { prepared_at, activate_at, retire_at, remove_at },
-            tainted_at: self.tainted_at,
-            authority: Stored { signer: Arc::new(signer), key },
-        }
-    }
-
-    fn damaged(&self, what: impl std::fmt::Display) -> JournalError {
-        JournalError::damaged(format!("slot {}: {what}", shortened(&self.id)))
-    }
+/// Says of which slot something is wrong.
+pub(super) fn damaged_slot(id: &str) -> impl Fn(String) -> JournalError + use<> {
+    let id = shortened(id);
+    move |what| JournalError::damaged(format!("slot {id}: {what}"))
 }

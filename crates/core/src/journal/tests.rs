@@ -2,30 +2,36 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::{any, prop, prop_assert, proptest};
 
-use super::{Action, AuthorityPolicy, Expected, Journal, JournalError, Plan, RandomKeys, State, Step, next};
+use super::{
+    Action, Authority, AuthorityPolicy, AuthoritySlot, Expected, Format, Journal, JournalError, Kind, LocalMaker, Plan,
+    State, Step, next,
+};
 use crate::bundle::BundleSet;
 use crate::id::{SpiffeId, TrustDomain};
 use crate::jwt::{IssuedJwt, JwtRequest, verify_jwt_svid};
-use crate::key::{KeyType, PrivateKey};
+use crate::key::{KeyRef, KeyType, PrivateKey};
 use crate::x509::{IssuedX509, LeafRequest, verify_x509_svid};
 
-const CLUSTER: &str = "6f2b3c9e-kube-system";
-const HOUR: i64 = 3_600;
+pub(super) const CLUSTER: &str = "6f2b3c9e-kube-system";
+pub(super) const HOUR: i64 = 3_600;
 /// 2026-01-01T00:00:00Z.
 const START: i64 = 1_767_225_600;
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(START + second).unwrap()
 }
 
-fn trust_domain() -> TrustDomain {
+pub(super) fn trust_domain() -> TrustDomain {
     "example.org".parse().unwrap()
 }
 
-fn policy() -> AuthorityPolicy {
+pub(super) fn policy() -> AuthorityPolicy {
     AuthorityPolicy {
         ca_life: Duration::from_secs(86_400),
         longest_svid_life: Duration::from_secs(3_600),
@@ -35,27 +41,40 @@ fn policy() -> AuthorityPolicy {
     }
 }
 
-fn created() -> Journal {
-    Journal::create(CLUSTER, Some(&trust_domain()), &policy(), &mut RandomKeys, at(0)).unwrap()
+/// The result of a future that waits for nothing.
+pub(super) fn done<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().unwrap()
 }
 
-fn kept(journal: &Journal, now: Timestamp) -> Journal {
-    journal.apply(&next(journal, &policy(), now), &policy(), &mut RandomKeys, now).unwrap()
+fn create(trust_domain: Option<&TrustDomain>, policy: &AuthorityPolicy) -> Journal {
+    done(Journal::create(CLUSTER, trust_domain, policy, &LocalMaker, at(0))).unwrap()
 }
 
-fn expected(trust_domain: Option<&TrustDomain>) -> Expected<'_> {
+pub(super) fn created() -> Journal {
+    create(Some(&trust_domain()), &policy())
+}
+
+fn apply(journal: &Journal, plan: &Plan, now: Timestamp) -> Result<Journal, JournalError> {
+    done(journal.apply(plan, &policy(), &LocalMaker, now))
+}
+
+pub(super) fn kept(journal: &Journal, now: Timestamp) -> Journal {
+    apply(journal, &next(journal, &policy(), now), now).unwrap()
+}
+
+pub(super) fn expected(trust_domain: Option<&TrustDomain>) -> Expected<'_> {
     Expected { cluster: CLUSTER, trust_domain, published_sequence: None, now: at(0) }
 }
 
-fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
     Journal::from_bytes(bytes, &expected(Some(&trust_domain())))
 }
 
-fn bundles(journal: &Journal, now: Timestamp) -> BundleSet {
+pub(super) fn bundles(journal: &Journal, now: Timestamp) -> BundleSet {
     BundleSet::new(journal.bundle(policy().refresh_hint, now)).unwrap()
 }
 
-fn issue(journal: &Journal, now: Timestamp) -> (IssuedX509, IssuedJwt) {
+pub(super) fn issue(journal: &Journal, now: Timestamp) -> (IssuedX509, IssuedJwt) {
     let id: SpiffeId = "spiffe://example.org/ns/shop/sa/orders".parse().unwrap();
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let ttl = policy().longest_svid_life;
@@ -67,17 +86,31 @@ fn issue(journal: &Journal, now: Timestamp) -> (IssuedX509, IssuedJwt) {
     (x509, jwt.signer().issue(&request, now).unwrap())
 }
 
-fn verifies((x509, jwt): &(IssuedX509, IssuedJwt), bundles: &BundleSet, now: Timestamp) -> bool {
+pub(super) fn verifies((x509, jwt): &(IssuedX509, IssuedJwt), bundles: &BundleSet, now: Timestamp) -> bool {
     let chain: Vec<&[u8]> = x509.chain.iter().map(Vec::as_slice).collect();
     let x509 = verify_x509_svid(&chain, bundles, now).is_ok();
     assert_eq!(x509, verify_jwt_svid(&jwt.token, "payments", bundles, now).is_ok(), "at {now}");
     x509
 }
 
+fn x509(journal: &mut Journal) -> &mut Vec<AuthoritySlot> {
+    journal.authorities.get_mut(&Kind::X509).unwrap()
+}
+
+fn jwt(journal: &mut Journal) -> &mut Vec<AuthoritySlot> {
+    journal.authorities.get_mut(&Kind::Jwt).unwrap()
+}
+
+/// The key of an authority as it is stored.
+pub(super) fn stored_key(authority: &Authority) -> String {
+    let KeyRef::Stored(key) = authority.key() else { panic!() };
+    STANDARD.encode(key.pkcs8_der().as_slice())
+}
+
 #[test]
 fn a_new_journal_signs_at_once_with_one_authority_of_each_kind() {
     let journal = created();
-    assert_eq!((journal.x509_slots().len(), journal.jwt_slots().len(), journal.generation()), (1, 1, 1));
+    assert_eq!((journal.slots(Kind::X509).len(), journal.slots(Kind::Jwt).len(), journal.generation()), (1, 1, 1));
     assert_eq!(journal.active_x509(at(0)).unwrap().signer().trust_domain(), Some(&trust_domain()));
     assert!(next(&journal, &policy(), at(0)).is_empty());
     assert!(verifies(&issue(&journal, at(0)), &bundles(&journal, at(0)), at(1)));
@@ -106,7 +139,7 @@ fn svids_verify_until_they_expire_across_switches_and_with_the_bundle_of_one_pol
         last_poll = bundles(&journal, now - poll);
     }
     assert!(journal.generation() > 4);
-    assert!(journal.x509_slots().len() <= 3);
+    assert!(journal.slots(Kind::X509).len() <= 3);
 }
 
 #[test]
@@ -134,24 +167,16 @@ fn the_sequence_grows_with_every_change_of_the_bundle() {
 fn a_sequence_never_falls_when_the_clock_does() {
     let journal = kept(&created(), at(12 * HOUR));
     let before = journal.sequence(at(12 * HOUR));
-    let taken_back = journal.apply(
-        &Plan {
-            steps: vec![Step {
-                kind: super::Kind::X509,
-                action: Action::Remove { slot: journal.x509_slots()[1].id.clone() },
-            }],
-        },
-        &policy(),
-        &mut RandomKeys,
-        at(-24 * HOUR),
-    );
+    let action = Action::Remove { slot: journal.slots(Kind::X509)[1].id.clone() };
+    let plan = Plan { steps: vec![Step { kind: Kind::X509, action }] };
+    let taken_back = apply(&journal, &plan, at(-24 * HOUR));
     assert_eq!(taken_back.unwrap().sequence(at(-24 * HOUR)), before + 1);
 }
 
 #[test]
 fn the_control_plane_has_roots_and_no_bundle() {
-    let journal = Journal::create(CLUSTER, None, &policy(), &mut RandomKeys, at(0)).unwrap();
-    assert!(journal.jwt_slots().is_empty() && journal.bundle(Duration::ZERO, at(0)).is_none());
+    let journal = create(None, &policy());
+    assert!(journal.slots(Kind::Jwt).is_empty() && journal.bundle(Duration::ZERO, at(0)).is_none());
     let spki = PrivateKey::generate(KeyType::EcP256).unwrap();
     let names = ["countersign-issuer.countersign-system.svc".to_owned()];
     let signer = journal.active_x509(at(0)).unwrap().signer();
@@ -166,12 +191,12 @@ fn the_control_plane_has_roots_and_no_bundle() {
 fn what_is_stored_reads_back_the_same() {
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
         let policy = AuthorityPolicy { x509_key_type: key_type, jwt_key_type: key_type, ..policy() };
-        let mut journal = Journal::create(CLUSTER, Some(&trust_domain()), &policy, &mut RandomKeys, at(0)).unwrap();
-        journal.x509[0].tainted_at = Some(at(5));
+        let mut journal = create(Some(&trust_domain()), &policy);
+        x509(&mut journal)[0].tainted_at = Some(at(5));
         let bytes = journal.to_bytes().unwrap();
         let again = read(&bytes).unwrap();
         assert_eq!(again.to_bytes().unwrap(), bytes);
-        assert_eq!(again.x509_slots()[0].state(at(5)), State::Tainted);
+        assert_eq!(again.slots(Kind::X509)[0].state(at(5)), State::Tainted);
         assert_eq!(again.bundle(Duration::ZERO, at(0)), journal.bundle(Duration::ZERO, at(0)));
     }
 }
@@ -196,7 +221,7 @@ fn every_reason_to_refuse_a_journal_is_typed() {
         edit(&mut envelope);
         read(envelope.to_string().as_bytes()).unwrap_err().reason()
     };
-    assert_eq!(edited(|envelope| envelope["format"] = "countersign.dev/journal.v2".into()), "JournalFormatUnknown");
+    assert_eq!(edited(|envelope| envelope["format"] = "countersign.dev/journal.v3".into()), "JournalFormatUnknown");
     assert_eq!(edited(|envelope| envelope["protection"] = "kms".into()), "JournalFormatUnknown");
     assert_eq!(edited(|envelope| envelope["checksum"] = "sha256:00".into()), "JournalDamaged");
     assert_eq!(edited(|envelope| envelope["payload"] = "e30=".into()), "JournalDamaged");
@@ -222,30 +247,30 @@ fn a_payload_that_does_not_hold_together_is_damaged() {
         what
     };
     let missing = "a kind of authority that belongs in it is missing, or one that does not is there";
-    assert_eq!(damaged(|journal| journal.x509.clear()), missing);
-    assert_eq!(damaged(|journal| journal.jwt.clear()), missing);
-    assert!(damaged(|journal| journal.x509[0].times.remove_at = at(100 * HOUR)).contains("ends before the slot"));
-    assert!(damaged(|journal| journal.jwt[0].times.retire_at = at(-1)).contains("out of order"));
-    assert!(damaged(|journal| journal.x509[1].id = journal.x509[0].id.clone()).contains("twice"));
-    assert!(
-        damaged(|journal| journal.x509[0].authority.key = journal.x509[1].authority.key.clone())
-            .contains("not the one of")
-    );
-    assert!(damaged(|journal| journal.jwt[0].id.clear()).starts_with("slot : "));
+    assert_eq!(damaged(|journal| x509(journal).clear()), missing);
+    assert_eq!(damaged(|journal| jwt(journal).clear()), missing);
+    assert!(damaged(|journal| x509(journal)[0].times.remove_at = at(100 * HOUR)).contains("ends before the slot"));
+    assert!(damaged(|journal| jwt(journal)[0].times.retire_at = at(-1)).contains("out of order"));
+    assert!(damaged(|journal| x509(journal)[1].id = x509(journal)[0].id.clone()).contains("twice"));
+    assert!(damaged(|journal| jwt(journal)[0].id.clear()).starts_with("slot : "));
     assert!(
         damaged(|journal| {
             let other = "other.org".parse().unwrap();
-            journal.x509 = Journal::create(CLUSTER, Some(&other), &policy(), &mut RandomKeys, at(0)).unwrap().x509;
+            *x509(journal) = create(Some(&other), &policy()).slots(Kind::X509).to_vec();
         })
         .contains("of another trust domain")
     );
+    let text = String::from_utf8(super::envelope::open(&journal.to_bytes().unwrap()).unwrap().1.to_vec()).unwrap();
+    let keys = journal.slots(Kind::X509).iter().map(|slot| stored_key(&slot.authority)).collect::<Vec<_>>();
+    let swapped = super::envelope::seal(Format::V1, text.replacen(&keys[0], &keys[1], 1).as_bytes()).unwrap();
+    assert!(read(&swapped).unwrap_err().to_string().contains("not the one of"));
 }
 
 #[test]
 fn a_plan_for_another_journal_is_refused() {
     let plan = next(&created(), &policy(), at(12 * HOUR));
     assert!(!plan.is_empty());
-    let other = created().apply(&plan, &policy(), &mut RandomKeys, at(12 * HOUR));
+    let other = apply(&created(), &plan, at(12 * HOUR));
     assert!(matches!(other, Err(JournalError::StalePlan { .. })));
 }
 
@@ -258,28 +283,24 @@ fn an_empty_plan_changes_nothing() {
 // R87: neither Debug nor an error shows a key.
 #[test]
 fn keys_never_show() {
-    use base64::Engine;
     let journal = created();
     let bytes = journal.to_bytes().unwrap();
     let mut shown = format!("{journal:?}");
     let cut = read(&bytes[..bytes.len() - 2]).unwrap_err();
     shown += &format!("{cut} {cut:?}");
-    let payload = super::envelope::open(&bytes).unwrap();
+    let (_, payload) = super::envelope::open(&bytes).unwrap();
     let text = String::from_utf8(payload.to_vec()).unwrap();
     for (from, to) in [("\"key\":\"", "\"key\":{\"x\":\""), ("\"id\":\"", "\"id\":7,\"y\":\"")] {
-        let bent = super::envelope::seal(text.replace(from, to).as_bytes()).unwrap();
+        let bent = super::envelope::seal(Format::V1, text.replace(from, to).as_bytes()).unwrap();
         let error = read(&bent).unwrap_err();
         shown += &format!("{error} {error:?}");
     }
-    for key in [&journal.x509[0].authority.key, &journal.jwt[0].authority.key] {
+    for kind in Kind::ALL {
+        let KeyRef::Stored(key) = journal.slots(kind)[0].authority.key() else { panic!() };
         let der = key.pkcs8_der();
         let hex: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
         // The private scalar stands in the middle of the document.
-        for needle in [
-            &base64::engine::general_purpose::STANDARD.encode(der.as_slice())[40..80],
-            &hex[80..120],
-            &format!("{:?}", &der[40..50]),
-        ] {
+        for needle in [&STANDARD.encode(der.as_slice())[40..80], &hex[80..120], &format!("{:?}", &der[40..50])] {
             assert!(!shown.contains(needle));
         }
     }

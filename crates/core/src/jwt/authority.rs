@@ -70,6 +70,9 @@ pub enum JwtIssueError {
     /// The authority's key has no form as a JWK, or no id.
     #[error(transparent)]
     VerificationKey(#[from] JwtKeyError),
+    /// The key is not the one that verifiers know.
+    #[error("the key is not the one of the authority's public key")]
+    KeyMismatch,
     /// The key could not be made or did not sign.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -1,16 +1,18 @@
 //! Keys: what kinds there are, how they are made and kept, and the seam behind which they sign.
 //!
 //! A [`PrivateKey`] is wiped from memory when it goes and never shows in `Debug`. Authorities sign
-//! through [`Signer`], so that a key in an HSM or a KMS takes the place of one in memory.
+//! through [`Signer`]; a [`KeyRef`] says where the key is kept.
 
 mod private;
 mod public;
+mod reference;
 mod signer;
 
 use serde::{Deserialize, Serialize};
 
 pub use private::PrivateKey;
 pub use public::{KeyKind, SubjectPublicKeyInfo};
+pub use reference::KeyRef;
 pub use signer::{SignatureAlgorithm, Signer};
 
 /// The kind of key to make.

@@ -21,6 +21,8 @@ use crate::key::{KeyType, PrivateKey, Signer};
 /// plane's server certificates.
 pub struct X509Authority {
     certificate: CaCertificate,
+    /// ASN.1 DER: what goes along with every leaf. Empty for a root.
+    issuing_chain: Vec<Vec<u8>>,
     issuer: Issuer<'static, RcgenSigner>,
 }
 
@@ -73,17 +75,23 @@ impl X509Authority {
         Self::root(None, key, lifetime, now)
     }
 
-    /// The authority of a stored certificate and its key.
+    /// The authority of a stored certificate and its key. `issuing_chain` goes along with every leaf: empty for a root, else
+    /// the certificate itself first, then those above it up to the one below the trust anchor.
     ///
     /// # Errors
     /// [`IssueError::KeyMismatch`] when the key is not the certificate's.
-    pub fn from_parts(certificate: CaCertificate, key: impl Signer + 'static) -> Result<Self, IssueError> {
+    pub fn from_parts(
+        certificate: CaCertificate,
+        issuing_chain: &[CaCertificate],
+        key: impl Signer + 'static,
+    ) -> Result<Self, IssueError> {
         let signer = RcgenSigner::new(key);
         if signer.public_key().der() != certificate.spki_der() {
             return Err(IssueError::KeyMismatch);
         }
         let issuer = Issuer::from_ca_cert_der(certificate.certificate_der(), signer).map_err(IssueError::encoding)?;
-        Ok(Self { certificate, issuer })
+        let issuing_chain = issuing_chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+        Ok(Self { certificate, issuing_chain, issuer })
     }
 
     /// Its certificate.
@@ -113,6 +121,7 @@ impl X509Authority {
         }
         Leaf { spki: request.spki, id: Some(request.id), dns_names: request.dns_names, ttl: request.ttl }.sign(
             &self.certificate,
+            &self.issuing_chain,
             &self.issuer,
             now,
         )
@@ -136,7 +145,7 @@ impl X509Authority {
         if dns_names.is_empty() {
             return Err(IssueError::NoName);
         }
-        Leaf { spki, id: None, dns_names, ttl }.sign(&self.certificate, &self.issuer, now)
+        Leaf { spki, id: None, dns_names, ttl }.sign(&self.certificate, &self.issuing_chain, &self.issuer, now)
     }
 
     fn root(
@@ -166,7 +175,7 @@ impl X509Authority {
         let der = params.self_signed(&signer).map_err(IssueError::encoding)?;
         let certificate =
             CaCertificate::from_der(der.der()).map_err(|error| IssueError::Encoding { reason: error.to_string() })?;
-        Ok(Self { certificate, issuer: Issuer::new(params, signer) })
+        Ok(Self { certificate, issuing_chain: Vec::new(), issuer: Issuer::new(params, signer) })
     }
 }
 

@@ -39,7 +39,7 @@ pub struct LeafRequest<'a> {
 /// A certificate that was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedX509 {
-    /// ASN.1 DER, leaf first; the root is not among them.
+    /// ASN.1 DER, leaf first, then the authority's issuing chain; the trust anchor is not among them.
     pub chain: Vec<Vec<u8>>,
     /// Of the leaf: positive, big-endian, 16 bytes.
     pub serial: Vec<u8>,
@@ -105,6 +105,9 @@ pub enum IssueError {
     /// The key is not the certificate's.
     #[error("the key is not the one of the authority's certificate")]
     KeyMismatch,
+    /// An authority that another one signed lacks its certificate or a trust anchor.
+    #[error("an authority that another one signed needs its own certificate and a trust anchor")]
+    IssuingChain,
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -137,6 +140,7 @@ impl Leaf<'_> {
     pub(super) fn sign(
         &self,
         authority: &CaCertificate,
+        issuing_chain: &[Vec<u8>],
         issuer: &Issuer<'static, RcgenSigner>,
         now: Timestamp,
     ) -> Result<IssuedX509, IssueError> {
@@ -156,7 +160,7 @@ impl Leaf<'_> {
         let leaf = params.signed_by(&Subject(self.spki), issuer).map_err(IssueError::encoding)?;
         let time = |seconds| Timestamp::from_second(seconds).map_err(|_| IssueError::Lifetime);
         Ok(IssuedX509 {
-            chain: vec![leaf.der().to_vec()],
+            chain: std::iter::once(leaf.der().to_vec()).chain(issuing_chain.iter().cloned()).collect(),
             serial: serial.to_bytes(),
             not_before: time(not_before)?,
             not_after: time(not_after)?,

@@ -60,7 +60,7 @@ fn a_stored_authority_issues_what_its_bundle_verifies() {
     let made = X509Authority::self_signed(&trust_domain("example.org"), key.clone(), DAY, now()).unwrap();
     let key = PrivateKey::from_pkcs8_der(key.pkcs8_der()).unwrap();
     let certificate = CaCertificate::from_der(made.certificate().der()).unwrap();
-    let stored = X509Authority::from_parts(certificate, key).unwrap();
+    let stored = X509Authority::from_parts(certificate, &[], key).unwrap();
     assert_eq!(stored.trust_domain(), Some(&trust_domain("example.org")));
 
     let workload = PrivateKey::generate(KeyType::EcP256).unwrap();
@@ -77,7 +77,7 @@ fn a_stored_authority_issues_what_its_bundle_verifies() {
 fn an_authority_with_the_key_of_another_is_refused() {
     let certificate = authority("example.org").certificate().clone();
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
-    assert_eq!(X509Authority::from_parts(certificate, key).unwrap_err(), IssueError::KeyMismatch);
+    assert_eq!(X509Authority::from_parts(certificate, &[], key).unwrap_err(), IssueError::KeyMismatch);
 }
 
 #[test]

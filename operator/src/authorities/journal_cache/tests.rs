@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use countersign_core::journal::{AuthorityPolicy, Journal, JournalError, RandomKeys, next};
+use countersign_core::journal::{AuthorityPolicy, Journal, JournalError, LocalMaker, next};
+use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{AuthorityConfig, JournalCache, Problem, StoredSecret, examine};
@@ -36,7 +37,9 @@ fn facts() -> AuthorityConfig {
 }
 
 fn journal(cluster: &str, now: Timestamp) -> Journal {
-    Journal::create(cluster, Some(&facts().trust_domain), &policy(), &mut RandomKeys, now).unwrap()
+    let (trust_domain, policy) = (facts().trust_domain, policy());
+    let made = Journal::create(cluster, Some(&trust_domain), &policy, &LocalMaker, now);
+    made.now_or_never().expect("it is made here").unwrap()
 }
 
 fn stored(journal: &Journal, version: &str) -> StoredSecret {
@@ -56,7 +59,7 @@ fn damaged(version: &str) -> StoredSecret {
 }
 
 fn sequence(cache: &JournalCache) -> Option<u64> {
-    cache.published(at(10)).domains.get(&facts().trust_domain).map(|domain| domain.sequence)
+    cache.published(at(10)).bundles.get(&facts().trust_domain).map(|bundle| bundle.sequence)
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn a_journal_is_missing_only_once_all_were_listed() {
 fn an_older_copy_never_replaces_what_this_replica_holds() {
     let (old, later) = (journal(CLUSTER, at(0)), at(43_200));
     let plan = next(&old, &policy(), later);
-    let new = old.apply(&plan, &policy(), &mut RandomKeys, later).unwrap();
+    let new = old.apply(&plan, &policy(), &LocalMaker, later).now_or_never().unwrap().unwrap();
     let mut cache = JournalCache::new(CLUSTER.to_owned());
     cache.configure(facts(), at(0));
     cache.apply_secret(SECRET, stored(&new, "2"), later);
@@ -160,7 +163,7 @@ fn an_annotation_that_adopted_a_journal_adopts_no_other_that_comes_later() {
     cache.configure(remade, at(5));
     cache.apply_secret(SECRET, adopted.clone(), now);
     assert_eq!(cache.problem("example.org"), None);
-    let root = cache.published(now).domains[&facts().trust_domain].bundle.clone();
+    let root = cache.published(now).bundles[&facts().trust_domain].document.clone();
     // As the leader writes it on: it is of the new object now.
     cache.apply_secret(
         SECRET,
@@ -171,7 +174,7 @@ fn an_annotation_that_adopted_a_journal_adopts_no_other_that_comes_later() {
     let later = StoredSecret { owner: Some("a-third".to_owned()), ..stored(&journal(CLUSTER, at(6)), "3") };
     cache.apply_secret(SECRET, later, now);
     assert_eq!(cache.problem("example.org").unwrap().reason(), "JournalNotAdopted");
-    assert_eq!(cache.published(now).domains[&facts().trust_domain].bundle, root, "what was loaded before signs on");
+    assert_eq!(cache.published(now).bundles[&facts().trust_domain].document, root, "what was loaded before signs on");
 }
 
 #[test]
@@ -190,16 +193,18 @@ fn a_trust_domain_that_is_gone_signs_nothing() {
 fn time_alone_switches_authorities_and_removes_them() {
     let first = journal(CLUSTER, at(0));
     let half = at(43_200);
-    let journal = first.apply(&next(&first, &policy(), half), &policy(), &mut RandomKeys, half).unwrap();
+    let journal =
+        first.apply(&next(&first, &policy(), half), &policy(), &LocalMaker, half).now_or_never().unwrap().unwrap();
     let mut cache = JournalCache::new(CLUSTER.to_owned());
     cache.configure(facts(), half);
     cache.apply_secret(SECRET, stored(&journal, "1"), half);
     let signer = |now| {
         let published = cache.published(now);
-        let domain = &published.domains[&facts().trust_domain];
-        let roots = countersign_core::bundle::Bundle::parse(&facts().trust_domain, &domain.bundle).unwrap();
-        let key_id = domain.x509.as_ref().unwrap().certificate().subject_key_id().to_vec();
-        (key_id, domain.jwt.as_ref().unwrap().0.kid().to_owned(), roots.x509_authorities.len())
+        let signers = &published.signers[&facts().trust_domain];
+        let bundle = &published.bundles[&facts().trust_domain];
+        let roots = countersign_core::bundle::Bundle::parse(&facts().trust_domain, &bundle.document).unwrap();
+        let key_id = signers.x509.as_ref().unwrap().certificate().subject_key_id().to_vec();
+        (key_id, signers.jwt.as_ref().unwrap().0.kid().to_owned(), roots.x509_authorities.len())
     };
     let switch = cache.next_change(half).unwrap();
     let moment = SignedDuration::from_secs(1);

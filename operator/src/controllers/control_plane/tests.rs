@@ -3,12 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countersign_core::journal::{Format, Journal, Kind, LocalMaker};
+use futures::FutureExt as _;
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Service};
 use serde_json::json;
 
-use super::{Context, ControlPlaneError, Due, StoredSecret, address, decide, reconcile};
+use super::{Context, ControlPlaneError, Due, StoredSecret, address, control_plane_policy, decide, reconcile};
 use crate::{
     authorities::{
         Authorities,
@@ -24,7 +26,10 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn made() -> StoredSecret {
-    let Ok(Due::Write(journal)) = decide(None, "cluster", None, false, at(0)) else { panic!("no first root") };
+    assert!(matches!(decide(None, "cluster", None, false, at(0)), Ok(Due::Create)));
+    let policy = control_plane_policy();
+    let journal = Journal::create("cluster", None, &policy, &LocalMaker, at(0));
+    let journal = journal.now_or_never().expect("it is made here").unwrap();
     StoredSecret { resource_version: "1".to_owned(), owner: None, journal: Some(journal.to_bytes().unwrap()) }
 }
 
@@ -46,9 +51,13 @@ fn no_new_root_is_made_under_pods_that_trust_one() {
 #[test]
 fn the_next_root_is_published_long_before_it_signs() {
     let half = at(365 * 24 * 3600 / 2);
-    let Ok(Due::Write(journal)) = decide(Some(&made()), "cluster", None, true, half) else { panic!("no successor") };
+    let due = decide(Some(&made()), "cluster", None, true, half);
+    let Ok(Due::Advance(journal, plan)) = due else { panic!("no successor") };
+    let policy = control_plane_policy();
+    let journal = journal.apply(&plan, &policy, &LocalMaker, half);
+    let journal = journal.now_or_never().expect("it is made here").unwrap();
     assert_eq!(journal.roots(half).len(), 2);
-    let successor = &journal.x509_slots()[1].times;
+    let successor = &journal.slots(Kind::X509)[1].times;
     assert!(successor.activate_at.duration_since(half).as_hours() > 24 * 100);
 }
 
@@ -86,7 +95,8 @@ fn due(ends: Option<(Method, &'static str)>) -> (Context, Questions) {
     });
     let context = Context {
         authorities: Authorities::new("cluster".to_owned(), clock.clone()),
-        journals: JournalStore::new(client.clone(), "countersign-authorities"),
+        journals: JournalStore::new(client.clone(), "countersign-authorities", Format::V1),
+        maker: Arc::new(LocalMaker),
         client,
         namespace: "countersign-system".to_owned(),
         issuer_name: "issuer".to_owned(),

@@ -2,13 +2,18 @@
 
 use countersign_policy as policy;
 use std::{
-    sync::{Arc, OnceLock},
+    future::ready,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use countersign_core::journal::{Journal, JournalError, KeySource, RandomKeys};
-use countersign_core::key::{KeyError, PrivateKey};
+use countersign_core::journal::{AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, LocalMaker, Making};
+use countersign_core::key::PrivateKey;
 use countersign_crds::{TrustDomain, TrustDomainStatus};
+use futures::FutureExt as _;
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Condition};
@@ -43,16 +48,13 @@ fn domain() -> TrustDomain {
 
 /// Ids that tests can compare; the keys are real.
 #[derive(Default)]
-struct Numbered(u32);
+struct Numbered(AtomicU32);
 
-impl KeySource for Numbered {
-    fn key(&mut self, key_type: countersign_core::key::KeyType) -> Result<PrivateKey, KeyError> {
-        RandomKeys.key(key_type)
-    }
-
-    fn id(&mut self) -> Result<String, KeyError> {
-        self.0 += 1;
-        Ok(format!("{:032x}", self.0))
+impl AuthorityMaker for Numbered {
+    fn make(&self, request: AuthorityRequest) -> Making<'_> {
+        let id = format!("{:032x}", self.0.fetch_add(1, Ordering::Relaxed) + 1);
+        let made = PrivateKey::generate(request.key_type).map_err(JournalError::from);
+        Box::pin(ready(made.and_then(|key| request.with_stored_key(id, key))))
     }
 }
 
@@ -62,7 +64,9 @@ fn facts_of(domain: &TrustDomain) -> super::AuthorityConfig {
 
 fn journal(now: Timestamp) -> Journal {
     let facts = facts_of(&domain());
-    Journal::create("cluster", Some(&facts.trust_domain), &facts.policy, &mut Numbered::default(), now).unwrap()
+    let maker = Numbered::default();
+    let made = Journal::create("cluster", Some(&facts.trust_domain), &facts.policy, &maker, now);
+    made.now_or_never().expect("it is made here").unwrap()
 }
 
 fn missing() -> Problem {
@@ -216,7 +220,8 @@ impl Server {
         let context = Context {
             authorities: Authorities::new("cluster".to_owned(), clock.clone()),
             index,
-            journals: JournalStore::new(client.clone(), "countersign-authorities"),
+            journals: JournalStore::new(client.clone(), "countersign-authorities", Format::V1),
+            maker: Arc::new(LocalMaker),
             client,
             cluster: "cluster".to_owned(),
             leadership,
