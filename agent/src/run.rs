@@ -9,7 +9,7 @@ use tokio::task::JoinError;
 use crate::config::{Config, SessionConfig};
 use crate::files::Folder;
 use crate::publish::Published;
-use crate::session::{Session, SessionParts};
+use crate::session::{KnownBundles, Session, SessionParts};
 use crate::supervisor::{RESTART_DELAY, RunSession, Supervisor};
 use crate::token::TokenFile;
 use crate::upstream::{ControlPlaneRoots, Upstream};
@@ -71,6 +71,7 @@ pub async fn serve_sessions(config: Config) -> Result<(), RunError> {
         upstream: Arc::new(Upstream::new(config.issuer, config.issuer_name, roots)),
         token: TokenFile::new(config.token_file),
         file_mode: config.file_mode,
+        bundles: Arc::default(),
         readiness: Arc::new(readiness),
     });
     for session in config.sessions {
@@ -84,6 +85,7 @@ struct Agent {
     upstream: Arc<Upstream>,
     token: TokenFile,
     file_mode: u32,
+    bundles: Arc<KnownBundles>,
     readiness: Arc<Readiness>,
 }
 
@@ -95,6 +97,7 @@ impl RunSession<RunError> for Agent {
             config,
             upstream: Arc::clone(&self.upstream),
             token: self.token.clone(),
+            bundles: Arc::clone(&self.bundles),
             readiness: Arc::clone(&self.readiness),
         });
         async move {

@@ -54,6 +54,22 @@ impl World {
         Ok(pods)
     }
 
+    /// A metric of the operator, by its name and labels, summed over the replicas; 0 where it is absent.
+    ///
+    /// # Errors
+    /// A replica cannot be reached.
+    pub async fn operator_metric(&self, metric: &str) -> Result<u64> {
+        let mut sum = 0;
+        for pod in self.product(OPERATOR).await? {
+            let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{}:8080/proxy/metrics", pod.name_any());
+            let request = http::Request::get(path).body(Vec::new())?;
+            let text = self.cluster.client.request_text(request).await?;
+            let value = |line: &str| line.strip_prefix(metric)?.strip_prefix(' ')?.trim().parse::<u64>().ok();
+            sum += text.lines().find_map(value).unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
     /// The number of replicas that a Deployment of the product requests.
     ///
     /// # Errors

@@ -85,6 +85,7 @@ fn session(
         config: SessionConfig { name: String::new(), directory },
         upstream: Arc::new(control_plane.upstream(relay.address, &private)),
         token: TokenFile::new(token),
+        bundles: Arc::default(),
         readiness: Arc::new(Readiness::new(&private)?),
     });
     Ok((session, published))

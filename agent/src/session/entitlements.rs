@@ -2,11 +2,14 @@
 //! accepted as a whole or not at all.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::id::{IdError, SpiffeId, TrustDomain};
 use countersign_proto::issuer::v1;
+
+use super::known_bundles::KnownBundles;
 
 /// Why a State cannot be used. The cause is the issuer, or its version.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +59,13 @@ pub(super) struct Identity {
 }
 
 impl Entitlements {
-    /// Parses `state`. A foreign bundle that cannot be read is left out, so that it does not block identities that do not need it.
+    /// Parses `state`, with the newest bundles known. In place of a bundle that cannot be read the one in use stays; without
+    /// one a foreign bundle is left out, so that it does not block identities that do not need it.
     ///
     /// # Errors
     /// See [`EntitlementsError`].
-    pub(super) fn parse(state: v1::State) -> Result<Self, EntitlementsError> {
-        let trust = parse_trust(state.bundles);
+    pub(super) fn parse(state: v1::State, known: &KnownBundles) -> Result<Self, EntitlementsError> {
+        let trust = parse_trust(state.bundles, known);
         let mut identities: Vec<Identity> = Vec::with_capacity(state.identities.len());
         for identity in state.identities {
             let identity = Identity::parse(identity)?;
@@ -73,6 +77,7 @@ impl Entitlements {
             }
             identities.push(identity);
         }
+        known.record(&trust);
         Ok(Self { identities, reason: state.reason, trust: Arc::new(trust) })
     }
 
@@ -111,17 +116,38 @@ impl Identity {
     }
 }
 
-fn parse_trust(bundles: Vec<v1::Bundle>) -> BundleSet {
+fn parse_trust(bundles: Vec<v1::Bundle>, known: &KnownBundles) -> BundleSet {
     let mut set = BundleSet::default();
-    for v1::Bundle { trust_domain, document } in bundles {
-        let parsed = trust_domain
-            .parse::<TrustDomain>()
-            .map_err(|error| error.to_string())
-            .and_then(|domain| Bundle::parse(&domain, &document).map_err(|error| error.to_string()))
-            .and_then(|bundle| set.insert(bundle).map_err(|error| error.to_string()));
-        if let Err(error) = parsed {
-            tracing::warn!(trust_domain, error, "left out a bundle that cannot be read");
+    for v1::Bundle { trust_domain, document, sequence } in bundles {
+        let left_out =
+            |error: &dyn Display| tracing::warn!(trust_domain, %error, "left out a bundle that cannot be used");
+        let domain = match trust_domain.parse::<TrustDomain>() {
+            Ok(domain) => domain,
+            Err(error) => {
+                left_out(&error);
+                continue;
+            }
+        };
+        let bundle = match Bundle::parse(&domain, &document) {
+            // Operators of earlier builds do not send a sequence; it is the document's.
+            Ok(sent) if sequence == 0 => known.newest(sent),
+            Ok(sent) => known.newest(Bundle { sequence, ..sent }),
+            Err(error) => {
+                let in_use = known.in_use(&domain);
+                match &in_use {
+                    Some(_) => tracing::warn!(trust_domain, %error, "a bundle cannot be read; the one in use stays"),
+                    None => left_out(&error),
+                }
+                in_use
+            }
+        };
+        if let Some(Err(error)) = bundle.map(|bundle| set.insert(bundle)) {
+            left_out(&error);
         }
     }
     set
 }
+
+#[cfg(test)]
+#[path = "entitlements_tests.rs"]
+mod tests;

@@ -3,16 +3,20 @@
 use countersign_core::csr::{Csr, CsrError};
 use countersign_core::id::SpiffeId;
 use countersign_core::key::{KeyError, KeyType, PrivateKey};
+use countersign_proto::issuer::ACK;
 use countersign_proto::issuer::v1::session_request::Kind;
-use countersign_proto::issuer::v1::{Hello, JwtRequest, SessionRequest, TokenRefresh, X509Request};
+use countersign_proto::issuer::v1::{
+    Ack, BundleSequence, Hello, JwtRequest, SessionRequest, TokenRefresh, X509Request,
+};
 
 use crate::token::Token;
 
 /// What this agent can do beyond version 1 of the protocol.
-const CAPABILITIES: [&str; 1] = [
+const CAPABILITIES: [&str; 2] = [
     // Ended with UNAVAILABLE and `retry-after-ms`, it reconnects at that time on a new connection and repeats the requests
     // that were not answered.
-    "move",
+    "move", // It acknowledges each State once that is in effect.
+    ACK,
 ];
 
 /// A key or its request could not be made.
@@ -60,6 +64,11 @@ pub(super) fn jwt_request(request_id: u64, id: &SpiffeId, audiences: &[String], 
 /// A newer service account token, which extends the lifetime of the stream.
 pub(super) fn token_refresh(token: &Token) -> SessionRequest {
     message(Kind::TokenRefresh(TokenRefresh { token: token.compact().to_owned() }))
+}
+
+/// The State of `generation` is in effect, with bundles of these sequences.
+pub(super) fn ack(generation: u64, sequences: Vec<BundleSequence>) -> SessionRequest {
+    message(Kind::Ack(Ack { generation, sequences }))
 }
 
 /// A message of that kind.

@@ -6,9 +6,11 @@ mod credentials;
 mod driver;
 mod entitlements;
 mod jwt_client;
+mod known_bundles;
 mod messages;
 mod reconnect_backoff;
 mod renewal_planner;
 
 pub use driver::{Session, SessionParts};
 pub use jwt_client::{JwtClient, JwtClientError};
+pub use known_bundles::KnownBundles;

@@ -82,6 +82,14 @@ pub struct IssuerState {
     /// Speaks as an operator of a later version: with fields and kinds that are not known yet.
     pub speaks_later_version: AtomicBool,
     pub hello: Mutex<v1::Hello>,
+    /// Of the bundle.
+    pub sequence: AtomicU64,
+    /// Of an earlier version: sends the sequence only within the document, and ignores acknowledgements.
+    pub speaks_earlier_version: AtomicBool,
+    /// Sent with every State beside its own.
+    pub foreign_bundles: Mutex<Vec<v1::Bundle>>,
+    generation: AtomicU64,
+    pub acknowledgements: Mutex<Vec<v1::Ack>>,
 }
 
 pub struct FakeIssuer {
@@ -161,6 +169,19 @@ impl FakeIssuer {
         self.state.session_hellos.lock().unwrap().get(session).copied().unwrap_or_default()
     }
 
+    /// Sends every session its State again, with a bundle of this sequence.
+    pub fn publish_sequence(&self, sequence: u64) {
+        self.state.sequence.store(sequence, Ordering::Relaxed);
+        self.state.identities.send_modify(|_| {});
+    }
+
+    /// The acknowledgements so far: generations, each with the sequences by trust domain.
+    pub fn acknowledgements(&self) -> Vec<(u64, Vec<(String, u64)>)> {
+        let sequence = |one: &v1::BundleSequence| (one.trust_domain.clone(), one.sequence);
+        let acknowledgements = self.state.acknowledgements.lock().unwrap();
+        acknowledgements.iter().map(|ack| (ack.generation, ack.sequences.iter().map(sequence).collect())).collect()
+    }
+
     pub fn withdraw(&self, reason: &str) {
         self.state.identities.send_replace((Vec::new(), reason.into()));
     }
@@ -210,6 +231,11 @@ impl IssuerState {
             hello: Mutex::default(),
             stream_closings: watch::Sender::new(0),
             session_closing: watch::Sender::new(None),
+            sequence: AtomicU64::new(1),
+            speaks_earlier_version: AtomicBool::new(false),
+            foreign_bundles: Mutex::default(),
+            generation: AtomicU64::new(0),
+            acknowledgements: Mutex::default(),
         })
     }
 
@@ -218,7 +244,7 @@ impl IssuerState {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
-            sequence: 1,
+            sequence: self.sequence.load(Ordering::Relaxed),
             refresh_hint: Duration::from_secs(300),
         }
     }
@@ -226,8 +252,13 @@ impl IssuerState {
     fn state_message(&self) -> SessionResponse {
         let (identities, reason) = self.identities.borrow().clone();
         let reason = if identities.is_empty() { reason } else { String::new() };
-        let bundle = v1::Bundle { trust_domain: "example.org".into(), document: self.bundle().to_json() };
-        let state = State { identities, reason, bundles: vec![bundle], ..State::default() };
+        let bundle = self.bundle();
+        let sequence = if self.speaks_earlier_version.load(Ordering::Relaxed) { 0 } else { bundle.sequence };
+        let own = v1::Bundle { trust_domain: "example.org".into(), document: bundle.to_json(), sequence };
+        let foreign = self.foreign_bundles.lock().unwrap().clone();
+        let bundles = if identities.is_empty() { Vec::new() } else { std::iter::once(own).chain(foreign).collect() };
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let state = State { identities, reason, bundles, generation, ..State::default() };
         SessionResponse { kind: Some(session_response::Kind::State(state)) }
     }
 
@@ -289,6 +320,11 @@ impl IssuerState {
             Kind::Jwt(request) => Some(self.jwt(&request)),
             Kind::TokenRefresh(_) => {
                 self.refreshes.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Kind::Ack(_) if self.speaks_earlier_version.load(Ordering::Relaxed) => None,
+            Kind::Ack(ack) => {
+                self.acknowledgements.lock().unwrap().push(ack);
                 None
             }
         }

@@ -1,6 +1,7 @@
 //! The Issuer API: agents open a stream each, prove who their pod is, and get what it is entitled to. Reads published
 //! state only; the one thing it asks of the API server is a pod which the index does not know yet.
 
+pub mod acknowledgements;
 mod addresses;
 pub mod agent_versions;
 pub mod connection;

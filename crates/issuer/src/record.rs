@@ -1,5 +1,6 @@
-//! What is known of one open stream: its agent, the identities it was sent, and what was issued for each. Only the stream
-//! writes its record, so issuing shares nothing; the Inspect API reads it.
+//! What is known of one open stream: its agent, the identities and bundles it was sent, what was issued for each identity, and
+//! which bundles are in effect at the agent. Only the stream writes its record, so issuing shares nothing; the Inspect API reads
+//! it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,7 +8,10 @@ use countersign_core::entitlement::IdentitySpec;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::issuance::{CredentialKind, IssuanceRecord};
+use super::{
+    acknowledgements::AckRecord,
+    issuance::{CredentialKind, IssuanceRecord},
+};
 
 /// The longest version that is kept, characters; the rest of a longer one is cut off.
 const MAX_VERSION: usize = 32;
@@ -34,6 +38,12 @@ impl AgentInfo {
             version: cut(version, MAX_VERSION),
             capabilities: capabilities.iter().take(most).map(|name| cut(name, longest)).collect(),
         }
+    }
+
+    /// Whether it has this capability.
+    #[must_use]
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|known| known == capability)
     }
 }
 
@@ -64,6 +74,8 @@ pub struct StreamRecord {
     pub address: Option<IpAddr>,
     /// Its agent.
     pub agent: AgentInfo,
+    /// The bundles it was sent, and what its agent acknowledged.
+    pub acks: AckRecord,
     served: Mutex<Vec<Served>>,
 }
 
@@ -71,7 +83,8 @@ impl StreamRecord {
     /// Of a stream that was sent nothing yet.
     #[must_use]
     pub fn new(pod_uid: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
-        Self { pod_uid: pod_uid.to_owned(), address, agent, served: Mutex::default() }
+        let acks = AckRecord::new(agent.can(countersign_proto::issuer::ACK));
+        Self { pod_uid: pod_uid.to_owned(), address, agent, acks, served: Mutex::default() }
     }
 
     /// The stream was sent these identities, and no others. What was issued for those that stay is kept.

@@ -11,11 +11,13 @@ use std::{
     time::Duration,
 };
 
+use countersign_core::id::TrustDomain;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    acknowledgements::AckCounts,
     addresses::EndedStreams,
     record::{AgentInfo, StreamRecord},
 };
@@ -240,6 +242,12 @@ impl Registry {
     pub fn snapshot(&self) -> Vec<Arc<StreamRecord>> {
         let state = self.0.state.lock();
         state.by_pod.values().flat_map(HashMap::values).map(|holder| Arc::clone(&holder.record)).collect()
+    }
+
+    /// How many of these streams have acknowledged `sequence` of the bundle of `trust_domain`.
+    #[must_use]
+    pub fn ack_counts(&self, trust_domain: &TrustDomain, sequence: u64) -> AckCounts {
+        AckCounts::of(&self.snapshot(), trust_domain, sequence)
     }
 }
 

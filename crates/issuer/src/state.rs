@@ -70,7 +70,11 @@ fn bundles(served: &[&Entitled], published: &Published) -> Vec<v1::Bundle> {
     let wanted: BTreeSet<&TrustDomain> = own.chain(foreign).collect();
     let known = wanted.into_iter().filter_map(|name| Some((name, published.bundles.get(name)?)));
     known
-        .map(|(name, bundle)| v1::Bundle { trust_domain: name.to_string(), document: bundle.document.to_vec() })
+        .map(|(name, bundle)| v1::Bundle {
+            trust_domain: name.to_string(),
+            document: bundle.document.to_vec(),
+            sequence: bundle.sequence,
+        })
         .collect()
 }
 

@@ -21,6 +21,13 @@ pub mod inspect {
 
 /// The Issuer API, between agents and the operator.
 pub mod issuer {
+    /// The capability of agents that acknowledge States.
+    pub const ACK: &str = "ack";
+
+    /// The most sequences in one `Ack`: with the longest names of trust domains it is shorter than the longest message that
+    /// an operator reads.
+    pub const MAX_ACK_SEQUENCES: usize = 200;
+
     /// Version 1, which changes by addition only.
     #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
     pub mod v1 {

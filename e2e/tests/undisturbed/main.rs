@@ -2,6 +2,7 @@
 //! domain, and they mostly wait, so they run concurrently in one program.
 
 mod accounts;
+mod acknowledgements;
 mod admission;
 mod claims;
 mod clients;

@@ -5,15 +5,12 @@
 use anyhow::Result;
 use countersign_e2e::{
     World,
-    cluster::SYSTEM,
     faults::report_counts,
     fixture::PodSpec,
     pods::is_event,
-    replicas::OPERATOR,
     scenario,
     wait::{DEFAULT_TIMEOUT, until},
 };
-use kube::ResourceExt as _;
 use serde_json::json;
 
 /// Images of stored agents (`e2e/agents/`), and the version in the metrics.
@@ -67,17 +64,9 @@ async fn agents_of_earlier_builds_are_served_renewed_and_counted() {
 
 /// The number of sessions of agents of a version, over all replicas.
 async fn agents(world: &World, version: &str) -> Result<u64> {
-    let name = format!("countersign_agents{{version=\"{version}\"}} ");
+    let metric = format!("countersign_agents{{version=\"{version}\"}}");
     until("the operator counts its agents", DEFAULT_TIMEOUT, async || {
-        let mut sum = None;
-        for pod in world.product(OPERATOR).await? {
-            let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{}:8080/proxy/metrics", pod.name_any());
-            let request = http::Request::get(path).body(Vec::new())?;
-            let text = world.cluster.client.request_text(request).await?;
-            let found = text.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse::<u64>().ok());
-            sum = sum.max(Some(sum.unwrap_or(0) + found.unwrap_or(0)));
-        }
-        Ok(sum.filter(|sum| *sum > 0))
+        Ok(Some(world.operator_metric(&metric).await?).filter(|sum| *sum > 0))
     })
     .await
 }

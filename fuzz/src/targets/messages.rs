@@ -23,7 +23,7 @@ pub(crate) fn messages(input: &[u8]) {
             Some(session_request::Kind::TokenRefresh(refresh)) => mark(&mut refresh.token),
             Some(session_request::Kind::X509(x509)) => mark(&mut x509.token),
             Some(session_request::Kind::Jwt(jwt)) => mark(&mut jwt.token),
-            None => {}
+            Some(session_request::Kind::Ack(_)) | None => {}
         }),
         1 => check(rest, |message: &mut SessionResponse| {
             if let Some(session_response::Kind::Jwt(jwt)) = message.kind.as_mut() {

@@ -17,7 +17,7 @@ use crate::session::renewal_planner::{CredentialRequest, ResponseError};
 use crate::token::Token;
 
 impl Session {
-    /// Sends the requests that are due and publishes; returns how long to sleep at most.
+    /// Sends the requests that are due, publishes, and acknowledges; returns how long to sleep at most.
     pub(super) fn send_due_requests(&mut self, stream: &mut IssuerStream) -> Result<Duration, String> {
         let now = Timestamp::now();
         if self.planner.clock_was_set_back(now) {
@@ -34,6 +34,7 @@ impl Session {
             self.send_request(request, stream, now)?;
         }
         self.publish();
+        self.acknowledge(stream);
         let plan = self.planner.plan(now);
         Ok(time_until(plan.wake_at).min(time_until(Some(stream.reread_token_at))))
     }
@@ -91,8 +92,10 @@ impl Session {
         let now = Timestamp::now();
         match response.kind {
             Some(Response::State(state)) => {
+                let generation = state.generation;
                 self.apply_state(state, now)?;
                 stream.state_received = true;
+                stream.unacknowledged = Some(generation);
             }
             Some(Response::X509(response)) => {
                 if let Err(error) = self.planner.accept_x509(response, now, jitter()) {
@@ -109,11 +112,19 @@ impl Session {
         if let Err(error) = self.parts.upstream.set_pushed_roots(&state.control_plane_roots) {
             tracing::warn!(%error, "the control plane's roots");
         }
-        let entitlements = Entitlements::parse(state).map_err(|error| error.to_string())?;
+        let entitlements = Entitlements::parse(state, &self.parts.bundles).map_err(|error| error.to_string())?;
         let identities = entitlements.identities.len();
         tracing::debug!(session = self.parts.config.name, identities, "the issuer sent a state");
         self.planner.set_entitlements(entitlements, now);
         Ok(())
+    }
+
+    /// Acknowledges the last State once it is in effect. If the queue is full, it stays due.
+    fn acknowledge(&self, stream: &mut IssuerStream) {
+        let Some((generation, sequences)) = stream.unacknowledged.zip(self.bundles_in_effect()) else { return };
+        if stream.outgoing.try_send(messages::ack(generation, sequences)).is_ok() {
+            stream.unacknowledged = None;
+        }
     }
 
     fn handle_jwt(&mut self, response: JwtResponse, now: Timestamp) {

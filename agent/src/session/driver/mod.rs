@@ -22,6 +22,7 @@ use tonic::{Status, Streaming};
 
 use self::stream::{IssuerStream, StreamEnd};
 use super::jwt_client::{JwtCall, JwtClient, Reply};
+use super::known_bundles::KnownBundles;
 use super::messages;
 use super::reconnect_backoff::{ReconnectBackoff, StreamOutcome};
 use super::renewal_planner::RenewalPlanner;
@@ -55,6 +56,8 @@ pub struct SessionParts {
     pub token: TokenFile,
     /// Its files.
     pub folder: Folder,
+    /// The newest bundles known, which sessions share.
+    pub bundles: Arc<KnownBundles>,
     /// The readiness marker, which `wait` reads.
     pub readiness: Arc<Readiness>,
 }
@@ -215,7 +218,14 @@ impl Session {
         match self.serve_while(opening).await {
             Ok(Ok(response)) => {
                 let reread_token_at = token.reread_at(Timestamp::now());
-                let stream = IssuerStream { outgoing, token, reread_token_at, state_received: false, connection };
+                let stream = IssuerStream {
+                    outgoing,
+                    token,
+                    reread_token_at,
+                    state_received: false,
+                    unacknowledged: None,
+                    connection,
+                };
                 Ok((stream, response.into_inner()))
             }
             Ok(Err(status)) => Err(StreamEnd::from_status(&status)),

@@ -1,5 +1,11 @@
 //! Publishes what the planner allows: to the socket's clients, to files, to the readiness marker, to the log.
 
+use std::sync::Arc;
+
+use countersign_core::bundle::Bundle;
+use countersign_core::id::TrustDomain;
+use countersign_proto::issuer::MAX_ACK_SEQUENCES;
+use countersign_proto::issuer::v1::BundleSequence;
 use jiff::Timestamp;
 
 use super::Session;
@@ -31,6 +37,27 @@ impl Session {
         if let Err(error) = self.parts.readiness.record(&self.parts.config, &current) {
             tracing::error!(%error, "cannot write the marker of readiness");
         }
+    }
+
+    /// The bundles that are published and written to files; `None` while the last State is not in effect. Should they be too many
+    /// for an Ack, those of other trust domains than the identities' are left out.
+    pub(super) fn bundles_in_effect(&self) -> Option<Vec<BundleSequence>> {
+        if self.files_outdated {
+            return None;
+        }
+        let credentials = match self.publisher.current() {
+            Published::Ready(credentials) => credentials,
+            Published::NoIdentity(_) => return Some(Vec::new()),
+            Published::NotReady(_) => return None,
+        };
+        let is_foreign = |domain: &TrustDomain| credentials.svids.iter().all(|svid| svid.id.trust_domain() != domain);
+        let mut bundles: Vec<_> = credentials.trust.iter().collect();
+        bundles.sort_by_key(|bundle| is_foreign(&bundle.trust_domain));
+        let sequence = |bundle: &Arc<Bundle>| BundleSequence {
+            trust_domain: bundle.trust_domain.to_string(),
+            sequence: bundle.sequence,
+        };
+        Some(bundles.into_iter().take(MAX_ACK_SEQUENCES).map(sequence).collect())
     }
 
     fn log(&self, current: &Published) {

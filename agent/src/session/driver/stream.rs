@@ -22,6 +22,8 @@ pub(super) struct IssuerStream {
     pub(super) reread_token_at: Timestamp,
     /// The issuer has sent a State.
     pub(super) state_received: bool,
+    /// The generation of the last State, until it is acknowledged.
+    pub(super) unacknowledged: Option<u64>,
     pub(super) connection: Connection,
 }
 

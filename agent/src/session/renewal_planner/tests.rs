@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::{CredentialRequest, Plan, RenewalPlanner, ResponseError};
 use crate::publish::Published;
 use crate::session::entitlements::Entitlements;
+use crate::session::known_bundles::KnownBundles;
 
 const NOW: i64 = 1_800_000_000;
 const HOUR: u64 = 3600;
@@ -51,9 +52,10 @@ impl Issuer {
             refresh_hint: Duration::from_secs(300),
         };
         let document = bundle.to_json();
-        let bundles = vec![v1::Bundle { trust_domain: "example.org".into(), document }];
+        let bundles = vec![v1::Bundle { trust_domain: "example.org".into(), document, sequence: 1 }];
         let reason = "nobody selects it".into();
-        Entitlements::parse(State { identities, bundles, reason, ..State::default() }).unwrap()
+        let state = State { identities, bundles, reason, ..State::default() };
+        Entitlements::parse(state, &KnownBundles::default()).unwrap()
     }
 
     /// Records a request for `name` on `planner` and has it accept the response.

@@ -118,6 +118,8 @@ pub struct IssuerMetrics {
     pub superseded: Counter,
     /// States pushed to sessions.
     pub states_pushed: Counter,
+    /// States that agents acknowledged.
+    pub acknowledgements: Counter,
     /// Live reads of pods the index did not know.
     pub live_reads: Counter,
     /// Fetches of the cluster's token keys.
@@ -137,6 +139,7 @@ impl IssuerMetrics {
         registry.register("agents_outdated", "Open sessions of outdated agents", self.agents_outdated.clone());
         registry.register("sessions_displaced", "Streams ended by a newer one", self.superseded.clone());
         registry.register("states_pushed", "States pushed to sessions", self.states_pushed.clone());
+        registry.register("acknowledgements", "States that agents acknowledged", self.acknowledgements.clone());
         registry.register("live_pod_reads", "Pods read live after an index miss", self.live_reads.clone());
         registry.register("token_key_fetches", "Fetches of the cluster's token keys", self.token_key_fetches.clone());
         registry.register("events_dropped", "Events dropped by the rate limit", self.events_dropped.clone());

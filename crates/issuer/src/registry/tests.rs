@@ -1,6 +1,7 @@
 //! Who gets in, who gives way, and what is kept of whoever has left.
 
 use super::{AgentInfo, Full, Registered, Registry, StreamLimits, Superseded};
+use crate::acknowledgements::{AckCounts, BundleSequence};
 use crate::addresses::MEMORY;
 use countersign_runtime::rate::Rate;
 use std::{
@@ -108,6 +109,24 @@ fn a_snapshot_shows_each_session_by_its_newest_stream() {
         registry.snapshot().iter().map(|one| (one.pod_uid.clone(), one.agent.version.clone())).collect();
     seen.sort();
     assert_eq!(seen, [("other".to_owned(), "0.1.0".to_owned()), ("uid".to_owned(), "0.2.0".to_owned())]);
+}
+
+#[test]
+fn only_the_newest_stream_of_each_session_is_awaited() {
+    let registry = Registry::new(StreamLimits::default());
+    let domain: countersign_core::id::TrustDomain = "example.org".parse().expect("a name");
+    let hold = |uid: &str, capability: &str| {
+        let agent = AgentInfo::new("0.1.0", &[capability.to_owned()]);
+        let held = registry.register(uid, "", None, agent, Instant::now()).expect("room").registration;
+        held.record().acks.set_sent([BundleSequence { trust_domain: domain.clone(), sequence: 7 }].into());
+        held
+    };
+    let _superseded = hold("uid", "ack");
+    let (newer, other) = (hold("uid", "ack"), hold("other", "move"));
+    let counts = |pending, unable| AckCounts { acknowledged: 0, pending, unable };
+    assert_eq!(registry.ack_counts(&domain, 7), counts(1, 1));
+    drop((newer, other));
+    assert_eq!(registry.ack_counts(&domain, 7), counts(0, 0));
 }
 
 #[test]

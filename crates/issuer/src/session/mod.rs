@@ -6,6 +6,7 @@
 //! published is read through a [`PublishedReader`], changes arrive through the stream's own subscription, timers are set once,
 //! and each thread has its own counts.
 
+mod acknowledge;
 mod requests;
 mod state_push;
 
@@ -20,6 +21,7 @@ use tonic::{Code, Status};
 
 use super::{
     Context,
+    acknowledgements::PushedStates,
     agent_versions::{CountedAgent, SupportStatus},
     connection::ConnectionHandle,
     drain,
@@ -147,6 +149,9 @@ struct Session<'a> {
     expires_at: Timestamp,
     keys_used: KeysUsed,
     pace: Bucket,
+    /// Of acknowledgements: a workload that uses up the pace of requests must not delay these.
+    ack_pace: Bucket,
+    pushed: PushedStates,
     signing: SigningCredit,
     last_sent: Option<v1::State>,
     /// When the state is composed again, to be pushed if it has changed.
@@ -218,6 +223,8 @@ impl<'a> Session<'a> {
             name: hello.session.clone(),
             keys_used: KeysUsed::default(),
             pace: Bucket::new(PACE),
+            ack_pace: Bucket::new(PACE),
+            pushed: PushedStates::default(),
             signing: SigningCredit::new(context.registry.clone()),
             last_sent: None,
             state_due_at: None,
@@ -293,6 +300,10 @@ impl<'a> Session<'a> {
 
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), IssuerError> {
         let begin = Instant::now();
+        // Nothing depends on it, so it neither hastens a push nor needs a fresh view.
+        if let Some(session_request::Kind::Ack(ack)) = &request.kind {
+            return self.acknowledge(ack, begin);
+        }
         // The stream ends, for the next may be with a replica whose clock is right and whose view is fresh.
         self.context.clock_skew.ensure()?;
         self.context.freshness.ensure()?;
@@ -313,8 +324,8 @@ impl<'a> Session<'a> {
             // A refresh has no answer of its own; a token that does not verify ends the stream.
             Some(session_request::Kind::TokenRefresh(refresh)) => self.admit(&refresh.token, begin).await?,
             Some(session_request::Kind::Hello(_)) => return Err(IssuerError::Protocol("Hello comes once, first")),
-            // An addition to the protocol of which this operator does not know.
-            None => {}
+            // Above; or an addition to the protocol of which this operator does not know.
+            Some(session_request::Kind::Ack(_)) | None => {}
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use countersign_proto::issuer::v1;
 use tokio::time::Instant;
 
 use super::{Session, pod_ref};
-use crate::{error::IssuerError, events::PodEvent, state};
+use crate::{acknowledgements::bundles_of, error::IssuerError, events::PodEvent, state};
 
 /// A change is sent within this time, at random: a bundle that changes for ten thousand streams does not cause ten thousand
 /// pushes at the same instant, and further changes are sent along with it.
@@ -53,6 +53,7 @@ impl Session<'_> {
         self.context.events.send(pod_ref(&self.pod), &self.name, event);
         self.report_left_out();
         self.record_served(&state);
+        self.record_bundles(&state);
         self.last_sent = Some(state.clone());
         if let Some(request) = self.initial_request.take() {
             // Its token was verified a moment ago, with Hello.
@@ -72,6 +73,16 @@ impl Session<'_> {
             let event = PodEvent::too_many_identities(MAX_IDENTITIES, &left_out);
             self.context.events.send(pod_ref(&self.pod), &self.name, event);
         }
+    }
+
+    /// Records which bundles this stream is sent.
+    fn record_bundles(&mut self, state: &v1::State) {
+        let bundles = bundles_of(state);
+        let acks = &self.registration.record().acks;
+        if acks.is_able() {
+            self.pushed.push(state.generation, bundles.clone());
+        }
+        acks.set_sent(bundles);
     }
 
     /// Records which WorkloadIdentities this stream serves.
