@@ -11,13 +11,10 @@ use countersign_proto::issuer::v1::{
 
 use crate::token::Token;
 
-/// What this agent can do beyond version 1 of the protocol.
-const CAPABILITIES: [&str; 2] = [
-    // Ended with UNAVAILABLE and `retry-after-ms`, it reconnects at that time on a new connection and repeats the requests
-    // that were not answered.
-    "move", // It acknowledges each State once that is in effect.
-    ACK,
-];
+/// What this agent can do beyond version 1 of the protocol. `move`: ended with UNAVAILABLE and `retry-after-ms`, it reconnects
+/// at that time on a new connection and repeats the requests that were not answered. [`ACK`]: it acknowledges each State once
+/// that is in effect.
+const CAPABILITIES: [&str; 2] = ["move", ACK];
 
 /// A key or its request could not be made.
 #[derive(Debug, thiserror::Error)]
