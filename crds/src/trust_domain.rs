@@ -3,12 +3,19 @@
 #![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 #![allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Lifetime, NamespaceSelector};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The default of `taint.maxDelay`.
+const TAINT_DELAY: Duration = Duration::from_secs(600);
 
 /// A trust domain of which this cluster is the authority.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -72,6 +79,20 @@ pub struct TrustDomainSpec {
          + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) \
          + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
         .message("x509.caTTL must be at least 2 × (the longest JWT-SVID life + 3 × bundleRefreshHint): JWT keys live as long as CAs do"),
+    validation = Rule::new(
+        "!has(self.rotation) || !has(self.rotation.maxDelay) || duration(self.x509.caTTL) >= duration(self.rotation.maxDelay) \
+         + duration(has(self.x509.maxSVIDTTL) ? self.x509.maxSVIDTTL : self.x509.svidTTL) \
+         + duration(has(self.x509.maxSVIDTTL) ? self.x509.maxSVIDTTL : self.x509.svidTTL) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
+        .message("x509.caTTL must be at least 2 × (the longest X.509 SVID life + 3 × bundleRefreshHint) + rotation.maxDelay: no delay may shorten what is signed"),
+    validation = Rule::new(
+        "!has(self.rotation) || !has(self.rotation.maxDelay) || duration(self.x509.caTTL) >= duration(self.rotation.maxDelay) \
+         + duration(has(self.jwt.maxSVIDTTL) ? self.jwt.maxSVIDTTL : self.jwt.svidTTL) \
+         + duration(has(self.jwt.maxSVIDTTL) ? self.jwt.maxSVIDTTL : self.jwt.svidTTL) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
+        .message("x509.caTTL must be at least 2 × (the longest JWT-SVID life + 3 × bundleRefreshHint) + rotation.maxDelay: no delay may shorten what is signed"),
 )]
 pub struct Authority {
     /// X.509-SVIDs and the CAs that sign them.
@@ -84,6 +105,51 @@ pub struct Authority {
     #[serde(default = "Authority::default_refresh_hint")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("the refresh hint is at least 1s"))]
     pub bundle_refresh_hint: Lifetime,
+    /// When authorities are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// How tainted authorities leave the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint: Option<Taint>,
+    /// Authorities that are no longer to be trusted soon, by id or subject key id: the spare signs at once, what they signed is
+    /// renewed, and then they leave the bundle. Removing an entry undoes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128), regex(pattern = r"^[0-9a-zA-Z:_-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub tainted: Vec<String>,
+    /// Authorities whose keys have leaked, by id or subject key id: they leave the bundle at once, and what they signed is refused
+    /// by everyone who has the new bundle. If all are named, a new one signs before it can be known everywhere. Removing an entry
+    /// undoes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128), regex(pattern = r"^[0-9a-zA-Z:_-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub revoked: Vec<String>,
+}
+
+/// When authorities are replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Every authority that was prepared before this time is replaced, as soon as its successor is known everywhere. In the
+    /// future: then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Time>,
+    /// How long a switch may wait for agents to acknowledge the bundle that holds the successor. A tenth of `x509.caTTL` if
+    /// absent, at most 1h, or less where `caTTL` leaves less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("a switch may wait for at most 24h"))]
+    pub max_delay: Option<Lifetime>,
+}
+
+/// How tainted authorities leave the bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Taint {
+    /// How long a tainted X.509 authority stays in the bundle at most, if not everything that it signed has been renewed before;
+    /// 10m if absent. Whoever was offline for longer is then cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("a taint lasts at least 1s"))]
+    pub max_delay: Option<Lifetime>,
 }
 
 /// X.509-SVIDs and the CAs that sign them.
@@ -280,6 +346,28 @@ impl Authority {
         Lifetime::from_minutes(5)
     }
 
+    /// How long a switch may wait for acknowledgements: what is asked for, else a tenth of a CA's life, at most an hour and at
+    /// most what that leaves beside twice the time that an SVID and its successor's publication take.
+    #[must_use]
+    pub fn max_delay(&self) -> Duration {
+        let asked = self.rotation.as_ref().and_then(|rotation| rotation.max_delay);
+        asked.map_or_else(
+            || {
+                let life = self.x509.ca_ttl.duration();
+                let least = (self.longest_svid_life().duration() + self.bundle_refresh_hint.duration() * 3) * 2;
+                (life / 10).min(HOUR).min(life.saturating_sub(least))
+            },
+            |asked| asked.duration(),
+        )
+    }
+
+    /// How long a tainted authority stays in the bundle at most.
+    #[must_use]
+    pub fn taint_max_delay(&self) -> Duration {
+        let asked = self.taint.as_ref().and_then(|taint| taint.max_delay);
+        asked.map_or(TAINT_DELAY, |asked| asked.duration())
+    }
+
     /// The longest life of anything signed: how long a retired authority must stay in the bundle.
     #[must_use]
     pub fn longest_svid_life(&self) -> Lifetime {
@@ -293,6 +381,10 @@ impl Default for Authority {
             x509: X509Authority::default(),
             jwt: JwtAuthority::default(),
             bundle_refresh_hint: Self::default_refresh_hint(),
+            rotation: None,
+            taint: None,
+            tainted: Vec::new(),
+            revoked: Vec::new(),
         }
     }
 }

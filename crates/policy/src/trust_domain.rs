@@ -6,7 +6,7 @@ use countersign_core::{
         NamePattern, NamespaceSelector, PathPattern,
     },
     id::TrustDomain,
-    journal::{AuthorityConfig, AuthorityPolicy},
+    journal::{AuthorityConfig, AuthorityPolicy, RotationRequests},
     key::KeyType,
 };
 use countersign_crds as crds;
@@ -43,8 +43,15 @@ pub fn authority_config(object: &crds::TrustDomain, trust_domain: TrustDomain) -
             ca_life: authority.x509.ca_ttl.duration(),
             longest_svid_life: authority.longest_svid_life().duration(),
             refresh_hint: authority.bundle_refresh_hint.duration(),
+            max_delay: authority.max_delay(),
+            taint_max_delay: authority.taint_max_delay(),
             x509_key_type: key_type(authority.x509.key_type),
             jwt_key_type: key_type(authority.jwt.key_type),
+        },
+        requests: RotationRequests {
+            after: authority.rotation.and_then(|rotation| rotation.after).map(|after| after.0),
+            tainted: authority.tainted.into_iter().collect(),
+            revoked: authority.revoked.into_iter().collect(),
         },
         jwt_issuer: authority.jwt.issuer,
         published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::journal::{AuthorityPolicy, Expected, Format, Journal, Kind, LocalMaker, MAX_LENGTH, next};
+use countersign_core::journal::{
+    AuthorityPolicy, Expected, Format, Journal, Kind, LocalMaker, MAX_LENGTH, Receipts, RotationRequests, next,
+};
 use countersign_core::key::{KeyRef, KeyType};
 use futures::FutureExt as _;
 use serde_json::json;
@@ -20,6 +22,8 @@ pub(crate) const POLICY: AuthorityPolicy = AuthorityPolicy {
     ca_life: Duration::from_secs(86_400),
     longest_svid_life: Duration::from_secs(3600),
     refresh_hint: Duration::from_secs(300),
+    max_delay: Duration::from_secs(1800),
+    taint_max_delay: Duration::from_secs(600),
     x509_key_type: KeyType::EcP256,
     jwt_key_type: KeyType::EcP256,
 };
@@ -43,16 +47,17 @@ pub(crate) fn journal(input: &[u8]) {
     assert!(stored.len() <= MAX_LENGTH);
     assert_eq!((journal.cluster(), journal.trust_domain()), (CLUSTER, trust_domain));
     assert!(journal.sequence(now()) >= 3);
+    let requests = RotationRequests::default();
     let written = journal.to_bytes().unwrap();
     let again = Journal::from_bytes(&written, &expected).expect("what was written can be read");
     assert_eq!(again.to_bytes().unwrap(), written);
-    assert!(journal.next_change(&POLICY, now()).is_none_or(|change| change > now()));
+    assert!(journal.next_change(&POLICY, &requests, now()).is_none_or(|change| change > now()));
     let bundle = journal.bundle(POLICY.refresh_hint, now());
     assert_eq!(bundle.is_some(), trust_domain.is_some());
     let anchors = journal.slots(Kind::X509).iter().filter_map(|slot| slot.authority.x509());
     assert!(journal.roots(now()).len() <= anchors.map(|authority| authority.trust_anchors().len()).sum());
 
-    let plan = next(&journal, &POLICY, now());
+    let plan = next(&journal, &POLICY, &requests, &Receipts::default(), now());
     let after = journal
         .apply(&plan, &POLICY, &LocalMaker, now())
         .now_or_never()

@@ -1,10 +1,13 @@
 //! Which journals there are, which of them may be used, and what follows from them at a time. Pure. A journal that cannot
 //! be used never replaces one that was: what was validly loaded signs on until a person has decided.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 pub use countersign_core::journal::AuthorityConfig;
-use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, Kind, State};
+use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, Kind, RotationRequests, State};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -344,9 +347,10 @@ impl JournalCache {
         let of_domains = self
             .loaded
             .iter()
-            .filter_map(|(name, loaded)| loaded.journal.next_change(&self.facts.get(name)?.policy, now));
+            .filter_map(|(name, loaded)| Some((&loaded.journal, self.facts.get(name)?)))
+            .filter_map(|(journal, facts)| journal.next_change(&facts.policy, &facts.requests, now));
         let of_control_plane =
-            self.control_plane().and_then(|journal| journal.next_change(&control_plane_policy(), now));
+            self.control_plane().and_then(|journal| journal.next_change(&control_plane_policy(), &NO_REQUESTS, now));
         of_domains.chain(of_control_plane).min()
     }
 }
@@ -367,8 +371,12 @@ fn bundle(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> Option<
     Some(PublishedBundle { document: bundle.to_json().into(), sequence: bundle.sequence })
 }
 
+/// Nobody asks for anything about the control plane's roots.
+pub const NO_REQUESTS: RotationRequests =
+    RotationRequests { after: None, tainted: BTreeSet::new(), revoked: BTreeSet::new() };
+
 /// How the control plane's root is made: it lives a year, so that the roots in a pod's spec outlive the pod's wait for the
-/// next on its stream; its successor is known for three days before it signs.
+/// next on its stream; its successor is known from the first day.
 #[must_use]
 pub fn control_plane_policy() -> AuthorityPolicy {
     use std::time::Duration;
@@ -377,6 +385,9 @@ pub fn control_plane_policy() -> AuthorityPolicy {
         ca_life: Duration::from_secs(365 * DAY),
         longest_svid_life: Duration::from_secs(DAY),
         refresh_hint: Duration::from_secs(DAY),
+        // Nobody acknowledges it.
+        max_delay: Duration::ZERO,
+        taint_max_delay: Duration::ZERO,
         x509_key_type: countersign_core::key::KeyType::EcP256,
         jwt_key_type: countersign_core::key::KeyType::EcP256,
     }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Plan};
+use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Plan, Receipts};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Service},
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::{
     authorities::{
         Authorities,
-        journal_cache::{CONTROL_PLANE_SECRET, StoredSecret, control_plane_policy, examine_control_plane},
+        journal_cache::{CONTROL_PLANE_SECRET, NO_REQUESTS, StoredSecret, control_plane_policy, examine_control_plane},
         store::{JournalStore, StoreError},
     },
     config::{FIELD_MANAGER, ISSUER_PORT, ISSUER_SERVICE},
@@ -153,7 +153,7 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
         write(&config_maps, version, wanted).await.map_err(kube("writing the ConfigMap"))?;
         tracing::info!("control-plane ConfigMap written");
     }
-    Ok(journal.next_change(&control_plane_policy(), now))
+    Ok(journal.next_change(&control_plane_policy(), &NO_REQUESTS, now))
 }
 
 /// Stores a journal in place of what was read, and makes it known.
@@ -203,7 +203,7 @@ fn decide(
         return Ok(Due::Create);
     };
     let journal = examine_control_plane(secret, cluster, known_sequence, now)?;
-    let plan = journal::next(&journal, &control_plane_policy(), now);
+    let plan = journal::next(&journal, &control_plane_policy(), &NO_REQUESTS, &Receipts::default(), now);
     if plan.is_empty() { Ok(Due::Nothing(journal)) } else { Ok(Due::Advance(journal, plan)) }
 }
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use countersign_core::entitlement::DomainKind;
-use countersign_core::journal::{self, AuthorityMaker, AuthorityPolicy, Journal, JournalError, Kind, State, Times};
+use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Kind, Receipts, State, Times};
 use countersign_crds::{AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -152,7 +152,7 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
             let facts = countersign_policy::authority_config(&domain, spec.trust_domain.clone());
             match keep_journal(&facts, context, now).await? {
                 Ok(journal) => {
-                    let next = journal.next_change(&facts.policy, now);
+                    let next = journal.next_change(&facts.policy, &facts.requests, now);
                     (Assessment::Signing { journal, facts }, next)
                 }
                 Err(problem) => (Assessment::Problem { problem, facts }, None),
@@ -181,12 +181,18 @@ enum Due {
     Problem(Problem),
 }
 
-fn decide(examined: Result<Option<Journal>, Problem>, adopting: bool, policy: &AuthorityPolicy, now: Timestamp) -> Due {
+fn decide(
+    examined: Result<Option<Journal>, Problem>,
+    adopting: bool,
+    facts: &AuthorityConfig,
+    receipts: &Receipts,
+    now: Timestamp,
+) -> Due {
     match examined {
         Err(problem) => Due::Problem(problem),
         Ok(None) => Due::Create,
         Ok(Some(journal)) => {
-            let plan = journal::next(&journal, policy, now);
+            let plan = journal::next(&journal, &facts.policy, &facts.requests, receipts, now);
             if plan.is_empty() && !adopting { Due::Nothing(journal) } else { Due::Advance(journal, plan) }
         }
     }
@@ -201,7 +207,13 @@ async fn keep_journal(
     let secret = context.journals.read(&name).await?;
     let known = context.authorities.read(|cache| cache.journal(&facts.name).map(|journal| journal.sequence(now)));
     let adopting = secret.as_ref().is_some_and(|secret| secret.owner.as_ref() != Some(&facts.uid));
-    let due = decide(examine(secret.as_ref(), facts, &context.cluster, known, now), adopting, &facts.policy, now);
+    let due = decide(
+        examine(secret.as_ref(), facts, &context.cluster, known, now),
+        adopting,
+        facts,
+        &Receipts::default(),
+        now,
+    );
     let journal = match due {
         Due::Problem(problem) => return Ok(Err(problem)),
         Due::Nothing(journal) => return Ok(Ok(journal)),

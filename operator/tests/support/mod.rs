@@ -15,7 +15,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_core::{
-    journal::{AuthorityPolicy, Journal, LocalMaker},
+    journal::{AuthorityPolicy, Journal, LocalMaker, RotationRequests},
     key::{KeyType, PrivateKey},
 };
 use countersign_index::{Index, PodRecord, SharedIndex};
@@ -189,6 +189,8 @@ fn policy() -> AuthorityPolicy {
         ca_life: Duration::from_secs(86_400),
         longest_svid_life: Duration::from_secs(3_600),
         refresh_hint: Duration::from_secs(300),
+        max_delay: Duration::from_secs(1_800),
+        taint_max_delay: Duration::from_secs(600),
         x509_key_type: KeyType::EcP256,
         jwt_key_type: KeyType::EcP256,
     }
@@ -360,6 +362,7 @@ impl World {
             uid: "td-uid".to_owned(),
             trust_domain,
             policy,
+            requests: RotationRequests::default(),
             jwt_issuer: None,
             published_sequence: None,
             adopts: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_core::journal::{AuthorityPolicy, Journal, JournalError, LocalMaker, next};
+use countersign_core::journal::{AuthorityPolicy, Journal, JournalError, LocalMaker, Plan, Receipts, next};
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +20,8 @@ fn policy() -> AuthorityPolicy {
         ca_life: Duration::from_secs(86_400),
         longest_svid_life: Duration::from_secs(3_600),
         refresh_hint: Duration::from_secs(300),
+        max_delay: Duration::from_secs(1_800),
+        taint_max_delay: Duration::from_secs(600),
         ..super::control_plane_policy()
     }
 }
@@ -30,6 +32,7 @@ fn facts() -> AuthorityConfig {
         uid: "td-uid".to_owned(),
         trust_domain: "example.org".parse().unwrap(),
         policy: policy(),
+        requests: super::NO_REQUESTS,
         jwt_issuer: None,
         published_sequence: None,
         adopts: None,
@@ -40,6 +43,10 @@ fn journal(cluster: &str, now: Timestamp) -> Journal {
     let (trust_domain, policy) = (facts().trust_domain, policy());
     let made = Journal::create(cluster, Some(&trust_domain), &policy, &LocalMaker, now);
     made.now_or_never().expect("it is made here").unwrap()
+}
+
+fn due(journal: &Journal, now: Timestamp) -> Plan {
+    next(journal, &policy(), &super::NO_REQUESTS, &Receipts::default(), now)
 }
 
 fn stored(journal: &Journal, version: &str) -> StoredSecret {
@@ -125,7 +132,7 @@ fn a_journal_is_missing_only_once_all_were_listed() {
 #[test]
 fn an_older_copy_never_replaces_what_this_replica_holds() {
     let (old, later) = (journal(CLUSTER, at(0)), at(43_200));
-    let plan = next(&old, &policy(), later);
+    let plan = due(&old, later);
     let new = old.apply(&plan, &policy(), &LocalMaker, later).now_or_never().unwrap().unwrap();
     let mut cache = JournalCache::new(CLUSTER.to_owned());
     cache.configure(facts(), at(0));
@@ -192,9 +199,9 @@ fn a_trust_domain_that_is_gone_signs_nothing() {
 #[test]
 fn time_alone_switches_authorities_and_removes_them() {
     let first = journal(CLUSTER, at(0));
-    let half = at(43_200);
-    let journal =
-        first.apply(&next(&first, &policy(), half), &policy(), &LocalMaker, half).now_or_never().unwrap().unwrap();
+    // The spare takes over.
+    let half = at(86_400 - 3_600);
+    let journal = first.apply(&due(&first, half), &policy(), &LocalMaker, half).now_or_never().unwrap().unwrap();
     let mut cache = JournalCache::new(CLUSTER.to_owned());
     cache.configure(facts(), half);
     cache.apply_secret(SECRET, stored(&journal, "1"), half);

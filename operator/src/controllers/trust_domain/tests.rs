@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use countersign_core::journal::{AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, LocalMaker, Making};
+use countersign_core::journal::{
+    AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, LocalMaker, Making, Receipts,
+};
 use countersign_core::key::PrivateKey;
 use countersign_crds::{TrustDomain, TrustDomainStatus};
 use futures::FutureExt as _;
@@ -75,17 +77,17 @@ fn missing() -> Problem {
 
 #[test]
 fn a_journal_is_made_once_advanced_in_time_and_never_replaced() {
-    let policy = facts_of(&domain()).policy;
-    assert!(matches!(decide(Ok(None), false, &policy, at(0)), Due::Create));
-    assert!(matches!(decide(Ok(Some(journal(at(0)))), false, &policy, at(60)), Due::Nothing(_)));
-    let half = decide(Ok(Some(journal(at(0)))), false, &policy, at(43_200));
+    let (facts, none) = (facts_of(&domain()), Receipts::default());
+    assert!(matches!(decide(Ok(None), false, &facts, &none, at(0)), Due::Create));
+    assert!(matches!(decide(Ok(Some(journal(at(0)))), false, &facts, &none, at(60)), Due::Nothing(_)));
+    let half = decide(Ok(Some(journal(at(0)))), false, &facts, &none, at(23 * 3600));
     assert!(matches!(half, Due::Advance(_, plan) if plan.steps.len() == 4));
-    let adopting = decide(Ok(Some(journal(at(0)))), true, &policy, at(60));
+    let adopting = decide(Ok(Some(journal(at(0)))), true, &facts, &none, at(60));
     assert!(matches!(adopting, Due::Advance(_, plan) if plan.is_empty()), "the Secret gets its new owner");
     let damaged = JournalError::Damaged { what: "checksum".to_owned() };
     let unusable = Problem::Unusable { secret: "s".to_owned(), error: damaged };
     for problem in [missing(), unusable] {
-        assert!(matches!(decide(Err(problem), true, &policy, at(43_200)), Due::Problem(_)));
+        assert!(matches!(decide(Err(problem), true, &facts, &none, at(23 * 3600)), Due::Problem(_)));
     }
 }
 
@@ -200,7 +202,7 @@ struct Server {
 impl Server {
     /// One that answers as `answer` says, and where that says nothing with what is stored.
     fn new(answer: impl Fn(&Asked, &Leadership) -> Option<(u16, Value)> + Send + Sync + 'static) -> Self {
-        let clock = Clock::new(|| at(43_200));
+        let clock = Clock::new(|| at(23 * 3600));
         let leadership = leading(&clock);
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
