@@ -13,8 +13,8 @@ pub use lifetime::{Lifetime, LifetimeError};
 pub use schema::{SchemaError, all};
 pub use selector::{LabelRequirement, NamespaceSelector, Operator, PodSelector};
 pub use trust_domain::{
-    Authority, AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, Grant, JwtAuthority, KeyType, TrustDomain,
-    TrustDomainSpec, TrustDomainStatus, X509Authority,
+    Authority, AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, Grant, JwtAuthority, KeyType,
+    RemovedAuthority, Rotation, Taint, TrustDomain, TrustDomainSpec, TrustDomainStatus, X509Authority,
 };
 pub use workload_identity::{
     ClaimKind, ClaimRecord, JwtClaims, PodCounts, WorkloadIdentity, WorkloadIdentitySpec, WorkloadIdentityStatus,
@@ -49,6 +49,10 @@ pub mod condition {
     pub const STATS_COMPLETE: &str = "StatsComplete";
     /// Grants of a TrustDomain that are not shared keep namespaces apart.
     pub const NAMESPACES_SEPARATED: &str = "NamespacesSeparated";
+    /// Whatever was prepared before the time in `authority.rotation.after` signs no longer.
+    pub const ROTATION_COMPLETE: &str = "RotationComplete";
+    /// Every name in `authority.tainted` and `authority.revoked` is that of an authority, or was.
+    pub const REQUESTED_AUTHORITIES_KNOWN: &str = "RequestedAuthoritiesKnown";
     /// The credentials of every pod of a WorkloadIdentity are where they can be renewed.
     pub const CREDENTIALS_REFRESHABLE: &str = "CredentialsRefreshable";
     /// Others hold some of what a WorkloadIdentity claims.

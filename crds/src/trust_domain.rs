@@ -34,6 +34,7 @@ const TAINT_DELAY: Duration = Duration::from_secs(600);
     printcolumn(name = "Trust Domain", type_ = "string", json_path = ".status.trustDomain"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Next Switch", type_ = "string", json_path = ".status.nextSwitch"),
     printcolumn(name = "Sequence", type_ = "integer", json_path = ".status.bundle.sequence", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -258,7 +259,8 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustDomainStatus {
-    /// `Ready`, `Reconciling`, `Stalled`; `NamespacesSeparated`, which is false while grants that were stored before this was
+    /// `Ready`, `Reconciling`, `Stalled`; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
+    /// authorities are tainted or revoked; `NamespacesSeparated`, which is false while grants that were stored before this was
     /// checked let two namespaces claim the same path or DNS name. They are honoured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -276,6 +278,31 @@ pub struct TrustDomainStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub authorities: Vec<AuthorityStatus>,
+    /// When the next authority takes over, at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_switch: Option<Time>,
+    /// Authorities that were tainted or revoked and have left the bundle, for as long as the spec names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub removed: Vec<RemovedAuthority>,
+}
+
+/// An authority that was tainted or revoked and has left the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedAuthority {
+    /// What it signed.
+    pub kind: AuthorityKind,
+    /// Its id.
+    pub id: String,
+    /// Of its certificate, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_key_id: Option<String>,
+    /// When it was found to have left the bundle.
+    pub removed_at: Time,
+    /// Until when those who look for a new bundle as often as it asks them to may accept what it signed. A workload whose agent
+    /// is not connected does so until the agent is back.
+    pub accepted_until: Time,
 }
 
 /// The bundle as last published.
@@ -307,6 +334,9 @@ pub struct AuthorityStatus {
     /// The end of its certificate, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
+    /// Of its certificate, if it has one: hexadecimal, as in `openssl x509 -text` without colons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_key_id: Option<String>,
 }
 
 /// What an authority signs.

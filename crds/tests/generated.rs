@@ -83,6 +83,7 @@ fn kubectl_get_shows_whether_a_trust_domain_is_ready_and_why_not() {
         ("Trust Domain", ".status.trustDomain"),
         ("Ready", ".status.conditions[?(@.type==\"Ready\")].status"),
         ("Reason", ".status.conditions[?(@.type==\"Ready\")].reason"),
+        ("Next Switch", ".status.nextSwitch"),
         ("(Sequence)", ".status.bundle.sequence"),
         ("Age", ".metadata.creationTimestamp"),
     ];

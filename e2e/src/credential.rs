@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 use x509_parser::{
-    extensions::GeneralName,
+    extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer as _, X509Certificate},
 };
 
@@ -29,6 +29,8 @@ pub struct Credential {
     pub serial: String,
     /// SHA-256 of the leaf's public key (SubjectPublicKeyInfo), hexadecimal.
     pub public_key: String,
+    /// The subject key id of the authority that signed the leaf, lower-case hexadecimal.
+    pub authority: String,
     /// The DNS names.
     pub dns_names: Vec<String>,
     /// The chain, leaf first, DER.
@@ -64,6 +66,7 @@ impl Credential {
             id,
             serial: format!("{:x}", parsed.serial),
             public_key: format!("{:x}", Sha256::digest(parsed.public_key().raw)),
+            authority: authority(&parsed),
             dns_names: dns_names.collect(),
             chain: chain.clone(),
             pem,
@@ -71,7 +74,40 @@ impl Credential {
     }
 }
 
+/// The authority key id of a certificate, hexadecimal; empty if it has none.
+fn authority(certificate: &X509Certificate<'_>) -> String {
+    let key_id = certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
+        _ => None,
+    });
+    key_id.map(|key_id| hex(key_id.0)).unwrap_or_default()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl World {
+    /// The subject key ids of the X.509 authorities that a pod trusts for its own trust domain, by its files; lower-case
+    /// hexadecimal.
+    ///
+    /// # Errors
+    /// The file is not there, or holds something else.
+    pub async fn trusted_authorities(&self, pod: &str) -> Result<Vec<String>> {
+        let pem = self.file(pod, &format!("{FOLDER}/ca.crt")).await?;
+        let mut authorities = Vec::new();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.context("a certificate of ca.crt")?;
+            let (_, parsed) = X509Certificate::from_der(&certificate).context("a certificate of ca.crt")?;
+            let key_id = parsed.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(key_id) => Some(hex(key_id.0)),
+                _ => None,
+            });
+            authorities.push(key_id.context("an authority without subject key id")?);
+        }
+        Ok(authorities)
+    }
+
     /// Reads a file in the application's container of a pod, by absolute path.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ async fn a_pod_gets_its_state_then_its_certificate_and_its_token() {
     let (mut stream, state) = world.opened().await;
     assert_eq!(state.identities[0].spiffe_id, "spiffe://example.org/ns/shop/sa/orders");
     assert_eq!(state.identities[0].jwt_audiences, ["payments", "billing/*"]);
-    assert_eq!(state.control_plane_roots.len(), 1);
+    assert_eq!(state.control_plane_roots.len(), 2, "the one that signs and its spare");
     assert_eq!(state.reason, "");
 
     let answer = stream.x509(csr(), world.token()).await;

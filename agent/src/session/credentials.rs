@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_core::bundle::BundleSet;
 use countersign_core::id::SpiffeId;
-use countersign_core::jwt::verify_jwt_svid;
+use countersign_core::jwt::{JwtClaims, verify_jwt_svid};
 use countersign_core::key::PrivateKey;
 use countersign_core::renewal::renew_at;
 use countersign_core::x509::verify_x509_svid;
@@ -62,8 +62,8 @@ pub(super) struct X509Credential {
     pub(super) expires_at: Timestamp,
     /// About half of its lifetime.
     pub(super) renew_at: Timestamp,
-    /// The leaf's authority key identifier; empty when it has none.
-    pub(super) authority_key_id: Vec<u8>,
+    /// The authority key identifiers of the certificates in the chain: what signed each of them.
+    pub(super) authority_key_ids: Vec<Vec<u8>>,
     /// The leaf's DNS names.
     pub(super) dns_names: BTreeSet<String>,
     /// It no longer verifies against the newest bundle.
@@ -98,7 +98,7 @@ impl X509Credential {
         }
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| invalid(error.to_string()));
         let expires_at = time(leaf.validity().not_after.timestamp())?;
-        let authority_key_id = authority_key_id(&leaf);
+        let authority_key_ids = authority_key_ids(&chain);
         let dns_names = dns_names(&leaf);
         // From now, not from notBefore: leaves are backdated by more than a very short lifetime.
         let renew_at = renew_at(now, expires_at, jitter);
@@ -107,7 +107,7 @@ impl X509Credential {
             key,
             expires_at,
             renew_at,
-            authority_key_id,
+            authority_key_ids,
             dns_names,
             distrusted: false,
             renew_not_before: None,
@@ -131,6 +131,8 @@ pub(super) struct JwtCredential {
     pub(super) expires_at: Timestamp,
     /// About half of its lifetime.
     pub(super) renew_at: Timestamp,
+    /// The id of the key that signed it.
+    pub(super) key_id: Option<String>,
 }
 
 impl JwtCredential {
@@ -147,8 +149,9 @@ impl JwtCredential {
         jitter: f64,
     ) -> Result<Self, CredentialError> {
         let invalid = |reason: String| CredentialError::Jwt { id: id.clone(), reason };
-        let expires_at = verify_token(&token, id, audiences, bundles, now).map_err(invalid)?;
-        Ok(Self { token, expires_at, renew_at: renew_at(now, expires_at, jitter), id: id.clone() })
+        let claims = verify_token(&token, id, audiences, bundles, now).map_err(invalid)?;
+        let (expires_at, key_id) = (claims.expires_at, claims.key_id);
+        Ok(Self { token, expires_at, renew_at: renew_at(now, expires_at, jitter), key_id, id: id.clone() })
     }
 
     /// Whether it verifies against `bundles`, which may have changed since it was issued.
@@ -157,23 +160,23 @@ impl JwtCredential {
     }
 }
 
-/// The expiry of a token of `id` for each of `audiences`.
+/// The claims of a token of `id` for each of `audiences`.
 fn verify_token(
     token: &str,
     id: &SpiffeId,
     audiences: &[String],
     bundles: &BundleSet,
     now: Timestamp,
-) -> Result<Timestamp, String> {
-    let mut expires_at = None;
+) -> Result<JwtClaims, String> {
+    let mut verified = None;
     for audience in audiences {
         let claims = verify_jwt_svid(token, audience, bundles, now).map_err(|error| error.to_string())?;
         if claims.id != *id {
             return Err(format!("its subject is {}", claims.id));
         }
-        expires_at = Some(claims.expires_at);
+        verified = Some(claims);
     }
-    expires_at.ok_or_else(|| "no audience was asked for".into())
+    verified.ok_or_else(|| "no audience was asked for".into())
 }
 
 fn verify(chain: &[Vec<u8>], bundles: &BundleSet, now: Timestamp) -> Result<SpiffeId, String> {
@@ -192,12 +195,17 @@ fn dns_names(leaf: &X509Certificate<'_>) -> BTreeSet<String> {
     dns.collect()
 }
 
-/// RFC 5280, 4.2.1.1; empty when absent.
-fn authority_key_id(leaf: &X509Certificate<'_>) -> Vec<u8> {
+/// RFC 5280, 4.2.1.1, of each certificate that has one.
+fn authority_key_ids(chain: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use x509_parser::extensions::ParsedExtension;
-    let key_id = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
-        _ => None,
-    });
-    key_id.map(|key_id| key_id.0.to_vec()).unwrap_or_default()
+    let certificates = chain.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+    let key_id = |(_, certificate): (_, X509Certificate<'_>)| {
+        certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+                identifier.key_identifier.as_ref().map(|key_id| key_id.0.to_vec())
+            }
+            _ => None,
+        })
+    };
+    certificates.filter_map(key_id).collect()
 }

@@ -54,6 +54,8 @@ pub(super) struct Identity {
     pub(super) federates_with: Vec<TrustDomain>,
     /// Subject key ids of authorities whose certificates must be replaced at once.
     pub(super) tainted_authorities: Vec<Vec<u8>>,
+    /// Key ids of authorities whose tokens must be renewed at once.
+    pub(super) tainted_key_ids: Vec<String>,
     /// The DNS names of X509-SVIDs issued now; `None` where the issuer does not send them.
     pub(super) dns_names: Option<BTreeSet<String>>,
 }
@@ -111,6 +113,7 @@ impl Identity {
             exact_audiences: identity.jwt_audiences.into_iter().filter(|audience| !audience.ends_with('*')).collect(),
             federates_with: identity.federates_with.into_iter().filter_map(domain).collect(),
             tainted_authorities: identity.tainted_authorities,
+            tainted_key_ids: identity.tainted_key_ids,
             dns_names: identity.dns_names.map(|dns_names| dns_names.names.into_iter().collect()),
         })
     }

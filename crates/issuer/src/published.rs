@@ -30,6 +30,8 @@ pub struct DomainSigners {
     pub jwt_issuer: Option<String>,
     /// Subject key ids of X.509 authorities whose leaves must be renewed at once.
     pub tainted: Vec<Vec<u8>>,
+    /// Key ids of JWT authorities whose tokens must be renewed at once.
+    pub tainted_key_ids: Vec<String>,
 }
 
 /// A trust domain's bundle at a moment.
@@ -64,6 +66,7 @@ impl DomainSigners {
             let x509 = signers.x509.as_ref().map(|authority| authority.certificate().subject_key_id().to_vec());
             (x509, signers.jwt.as_ref().map(|(authority, end)| (authority.kid().to_owned(), *end)))
         };
-        self.tainted == other.tainted && self.jwt_issuer == other.jwt_issuer && ids(self) == ids(other)
+        let tainted = |signers: &Self| (signers.tainted.clone(), signers.tainted_key_ids.clone());
+        tainted(self) == tainted(other) && self.jwt_issuer == other.jwt_issuer && ids(self) == ids(other)
     }
 }

@@ -59,6 +59,7 @@ fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
         jwt_ttl: seconds(entitled.jwt_ttl()),
         federates_with: spec.federates_with.iter().map(ToString::to_string).collect(),
         tainted_authorities: signers.map(|signers| signers.tainted.clone()).unwrap_or_default(),
+        tainted_key_ids: signers.map(|signers| signers.tainted_key_ids.clone()).unwrap_or_default(),
         dns_names: Some(v1::DnsNames { names: entitled.dns_names.clone() }),
     }
 }

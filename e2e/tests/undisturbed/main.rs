@@ -16,6 +16,7 @@ mod permissions;
 mod policy;
 mod refusals;
 mod renewal;
+mod rotation;
 mod skew;
 mod startup_gate;
 mod stolen_tokens;

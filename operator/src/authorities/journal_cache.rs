@@ -356,13 +356,14 @@ impl JournalCache {
 }
 
 fn signers(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> DomainSigners {
-    let tainted = journal.slots(Kind::X509).iter().filter(|slot| slot.state(now) == State::Tainted);
-    let tainted = tainted.filter_map(|slot| slot.authority.x509());
+    let tainted = |kind| journal.slots(kind).iter().filter(|slot| slot.state(now) == State::Tainted);
+    let tainted_x509 = tainted(Kind::X509).filter_map(|slot| slot.authority.x509());
     DomainSigners {
         x509: journal.active_x509(now).map(|active| active.signer().clone()),
         jwt: journal.active_jwt(now).map(|active| (active.signer().clone(), active.ends_at())),
         jwt_issuer: facts.jwt_issuer.clone(),
-        tainted: tainted.map(|authority| authority.certificate().subject_key_id().to_vec()).collect(),
+        tainted: tainted_x509.map(|authority| authority.certificate().subject_key_id().to_vec()).collect(),
+        tainted_key_ids: tainted(Kind::Jwt).map(|slot| slot.id.clone()).collect(),
     }
 }
 

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use countersign_core::entitlement::DomainKind;
-use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Kind, Receipts, State, Times};
-use countersign_crds::{AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
+use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Receipts, State, Times, X509Entry};
+use countersign_crds::{AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -166,6 +166,9 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
     };
     let mut status = status(&domain, &assessment, now);
     status.conditions.extend(accepted.map(|spec| separation::condition(spec, &domain, now)));
+    if let Assessment::Signing { journal, facts } = &assessment {
+        status.conditions.extend(requests::conditions(&domain, journal, facts, &status.removed, now));
+    }
     write_status(&domain, status, context).await?;
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
     // A moment after the switch, so that it has happened when we look.
@@ -272,7 +275,9 @@ fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> Trus
                 sequence: i64::try_from(journal.sequence(now)).unwrap_or(i64::MAX),
                 refresh_hint: facts.policy.refresh_hint.into(),
             }),
+            removed: requests::removed(&status, journal, facts, now),
             authorities: authorities(journal, now),
+            next_switch: next_switch(journal, now),
             ..status
         },
         // What was published stays: by it an older journal is told from the newest.
@@ -284,8 +289,8 @@ fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> Trus
 }
 
 fn authorities(journal: &Journal, now: Timestamp) -> Vec<AuthorityStatus> {
-    let kinds = [(Kind::X509, AuthorityKind::X509), (Kind::Jwt, AuthorityKind::Jwt)];
-    let slots = kinds.into_iter().flat_map(|(kind, shown)| journal.slots(kind).iter().map(move |slot| (shown, slot)));
+    let slots =
+        requests::KINDS.into_iter().flat_map(|(kind, shown)| journal.slots(kind).iter().map(move |slot| (shown, slot)));
     let mut all: Vec<_> = slots
         .filter_map(|(kind, slot)| {
             let Times { activate_at, retire_at, remove_at, .. } = slot.times;
@@ -297,11 +302,19 @@ fn authorities(journal: &Journal, now: Timestamp) -> Vec<AuthorityStatus> {
                 retire_at: Time(retire_at),
                 remove_at: Time(remove_at),
                 not_after: slot.authority.x509().map(|authority| Time(authority.certificate().not_after())),
+                subject_key_id: slot.authority.x509().map(X509Entry::subject_key_id_hex),
             })
         })
         .collect();
     all.sort_by_key(|one| (one.kind, one.activate_at.0));
     all
+}
+
+/// When the next authority takes over from one that signs.
+fn next_switch(journal: &Journal, now: Timestamp) -> Option<Time> {
+    let slots = requests::KINDS.into_iter().flat_map(|(kind, _)| journal.slots(kind));
+    let signing = slots.filter(|slot| slot.state(now) == State::Active);
+    signing.map(|slot| slot.times.retire_at).min().map(Time)
 }
 
 fn authority_state(state: State) -> Option<AuthorityState> {
@@ -341,6 +354,7 @@ async fn write_status(
     }
 }
 
+mod requests;
 mod separation;
 #[cfg(test)]
 mod tests;

@@ -39,10 +39,11 @@ impl Session {
         }
     }
 
-    /// The bundles that are published and written to files; `None` while the last State is not in effect. Should they be too many
+    /// The bundles that are published and written to files; `None` while the last State is not in effect, also since the workload
+    /// has something that a tainted authority signed. Should they be too many
     /// for an Ack, those of other trust domains than the identities' are left out.
     pub(super) fn bundles_in_effect(&self) -> Option<Vec<BundleSequence>> {
-        if self.files_outdated {
+        if self.files_outdated || self.planner.has_tainted() {
             return None;
         }
         let credentials = match self.publisher.current() {

@@ -96,6 +96,12 @@ impl RenewalPlanner {
                 }
             }
         }
+        for ((id, _), credential) in &mut self.jwt {
+            let tainted = entitlements.identity(id).map(|identity| &identity.tainted_key_ids);
+            if tainted.zip(credential.key_id.as_ref()).is_some_and(|(tainted, key_id)| tainted.contains(key_id)) {
+                credential.renew_at = now;
+            }
+        }
         self.failed.clear();
         self.connection_error.clear();
         self.complete &= !entitlements.identities.is_empty();
@@ -182,6 +188,21 @@ impl RenewalPlanner {
         (credential.expires_at > now).then_some((credential, credential.renew_at > now))
     }
 
+    /// Whether the workload has anything that a tainted authority signed: an X509-SVID, or a token in a file.
+    pub(super) fn has_tainted(&self) -> bool {
+        let Some(entitlements) = &self.entitlements else { return false };
+        let x509 = self.x509.iter().any(|(id, credential)| {
+            let identity = entitlements.identity(id);
+            identity.is_some_and(|identity| is_signed_by(credential, &identity.tainted_authorities))
+        });
+        let jwt = |((id, audiences), credential): (&(SpiffeId, Vec<String>), &JwtCredential)| {
+            let tainted = entitlements.identity(id).map(|identity| &identity.tainted_key_ids);
+            let is_tainted = tainted.zip(credential.key_id.as_ref()).is_some_and(|(all, one)| all.contains(one));
+            is_tainted && self.is_for_file(id, audiences)
+        };
+        x509 || self.jwt.iter().any(jwt)
+    }
+
     /// Every credential the session should have, with the time from which it is to be requested; without pending ones.
     fn upcoming_requests(&self, now: Timestamp) -> impl Iterator<Item = (CredentialRequest, Timestamp)> {
         self.entitlements.iter().flat_map(required_credentials).filter_map(move |request| {
@@ -240,8 +261,13 @@ impl RenewalPlanner {
 
 /// Whether a certificate issued now would differ: its authority is tainted, or the DNS names changed.
 fn is_outdated(credential: &X509Credential, identity: &Identity) -> bool {
-    identity.tainted_authorities.contains(&credential.authority_key_id)
+    is_signed_by(credential, &identity.tainted_authorities)
         || identity.dns_names.as_ref().is_some_and(|names| *names != credential.dns_names)
+}
+
+/// Whether one of these authorities signed a certificate of the chain.
+fn is_signed_by(credential: &X509Credential, authorities: &[Vec<u8>]) -> bool {
+    credential.authority_key_ids.iter().any(|signer| authorities.contains(signer))
 }
 
 /// Every credential that a session with these entitlements should have.

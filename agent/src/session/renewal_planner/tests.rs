@@ -235,12 +235,41 @@ fn a_tainted_authority_renews_at_once_then_patiently() {
     issuer.issue(&mut planner, "a", at(0)).unwrap();
     let mut tainted = identity("a");
     tainted.tainted_authorities = vec![issuer.x509.certificate().subject_key_id().to_vec()];
+    assert!(!planner.has_tainted());
     planner.set_entitlements(issuer.entitlements(vec![tainted]), at(1));
     assert_eq!(planner.plan(at(1)).requests, [x509("a")]);
+    assert!(planner.has_tainted(), "the State is not in effect yet");
     issuer.issue(&mut planner, "a", at(1)).unwrap();
     for (second, requests) in [(1, vec![]), (30, vec![]), (31, vec![x509("a")])] {
         assert_eq!(planner.plan(at(second)).requests, requests, "{second}");
     }
+}
+
+// A token that was handed out cannot be recalled, but the file's is replaced at once.
+#[test]
+fn tokens_of_a_tainted_key_are_renewed_at_once() {
+    let issuer = Issuer::new();
+    let mut with_audience = identity("a");
+    with_audience.jwt_audiences = vec!["exact".into()];
+    let mut planner = RenewalPlanner::default();
+    planner.set_entitlements(issuer.entitlements(vec![with_audience.clone()]), at(0));
+    issuer.issue(&mut planner, "a", at(0)).unwrap();
+    issuer.issue_token(&mut planner, "a", "exact", at(0));
+    issuer.issue_token(&mut planner, "a", "call", at(0));
+    assert_eq!(planner.plan(at(1)).requests, []);
+    with_audience.tainted_key_ids = vec![issuer.jwt.kid().to_owned()];
+    planner.set_entitlements(issuer.entitlements(vec![with_audience]), at(1));
+    assert_eq!(planner.plan(at(1)).requests, [CredentialRequest::Jwt(id("a"), vec!["exact".into()])]);
+    assert!(planner.has_tainted(), "the State is not in effect yet");
+    let (_, young) = planner.token(&id("a"), &["call".to_owned()], at(1)).unwrap();
+    assert!(!young, "the next call gets another one");
+    let other = Issuer { jwt: JwtAuthority::generate(KeyType::EcP256).unwrap(), x509: issuer.x509 };
+    let mut renewed = identity("a");
+    renewed.jwt_audiences = vec!["exact".into()];
+    renewed.tainted_key_ids = vec![issuer.jwt.kid().to_owned()];
+    planner.set_entitlements(other.entitlements(vec![renewed]), at(2));
+    other.issue_token(&mut planner, "a", "exact", at(2));
+    assert!(!planner.has_tainted());
 }
 
 // A DNS name lost to another namespace must leave the certificate at once; one that is gained must be added.

@@ -25,6 +25,8 @@ pub struct JwtClaims {
     pub audiences: Vec<String>,
     /// `exp`.
     pub expires_at: Timestamp,
+    /// `kid`, of the header.
+    pub key_id: Option<String>,
     /// Every claim as it was signed, the registered ones among them.
     pub raw: Map<String, Value>,
 }
@@ -173,7 +175,7 @@ pub fn verify_jwt_svid(
         return Err(JwtSvidError::Audience { expected: audience.to_owned() });
     }
     let raw = serde_json::from_slice(&compact.payload).map_err(|_| JwtSvidError::Claims)?;
-    Ok(JwtClaims { id, audiences: claims.aud, expires_at: claims.exp.0, raw })
+    Ok(JwtClaims { id, audiences: claims.aud, expires_at: claims.exp.0, key_id: compact.header.kid, raw })
 }
 
 impl From<CompactError> for JwtSvidError {

@@ -77,7 +77,8 @@ pub struct JwtRequest {
     #[prost(string, tag = "4")]
     pub token: ::prost::alloc::string::String,
 }
-/// The State of that generation is in effect: its bundles are published to the workload and written to its files. Of several
+/// The State of that generation is in effect: its bundles are published to the workload and written to its files, and nothing
+/// that a tainted authority signed is among the workload's credentials any more. Of several
 /// States that came meanwhile, only the last is acknowledged. An Ack that does not fit what the stream was sent ends it with
 /// INVALID_ARGUMENT.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -160,6 +161,9 @@ pub struct Identity {
     /// not tell them.
     #[prost(message, optional, tag = "8")]
     pub dns_names: ::core::option::Option<DnsNames>,
+    /// Key ids (`kid`) of JWT authorities whose tokens in files must be renewed at once.
+    #[prost(string, repeated, tag = "9")]
+    pub tainted_key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DnsNames {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use countersign_core::journal::{
-    AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, LocalMaker, Making, Receipts,
+    AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, Kind, LocalMaker, Making, Receipts,
+    RotationRequests, next,
 };
 use countersign_core::key::PrivateKey;
-use countersign_crds::{TrustDomain, TrustDomainStatus};
+use countersign_crds::{AuthorityKind, TrustDomain, TrustDomainStatus};
 use futures::FutureExt as _;
 use http::Method;
 use jiff::Timestamp;
@@ -22,7 +23,9 @@ use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use super::{Assessment, Context, Due, Problem, ReconcileError, decide, on_error, reconcile, separation, status};
+use super::{
+    Assessment, Context, Due, Problem, ReconcileError, decide, on_error, reconcile, requests, separation, status,
+};
 use crate::{
     authorities::{
         Authorities,
@@ -94,7 +97,12 @@ fn a_journal_is_made_once_advanced_in_time_and_never_replaced() {
 #[test]
 fn the_status_of_a_signing_domain() {
     let facts = facts_of(&domain());
-    let status = status(&domain(), &Assessment::Signing { journal: journal(at(0)), facts }, at(60));
+    let mut status = status(&domain(), &Assessment::Signing { journal: journal(at(0)), facts }, at(60));
+    // Each journal here has new keys.
+    for authority in &mut status.authorities {
+        assert_eq!(authority.subject_key_id.is_some(), authority.kind == AuthorityKind::X509);
+        authority.subject_key_id = authority.subject_key_id.take().map(|_| "of the certificate".to_owned());
+    }
     insta::assert_yaml_snapshot!(status);
 }
 
@@ -124,11 +132,11 @@ fn the_status_of_a_duplicate_and_of_an_invalid_domain_is_stalled() {
 #[test]
 fn a_status_is_written_only_when_it_means_something_else() {
     let mut domain = domain();
-    let assessment = |domain: &TrustDomain| Assessment::Signing { journal: journal(at(0)), facts: facts_of(domain) };
+    let journal = journal(at(0));
+    let assessment = |domain: &TrustDomain| Assessment::Signing { journal: journal.clone(), facts: facts_of(domain) };
     let first = status(&domain, &assessment(&domain), at(60));
     domain.status = Some(first.clone());
     let again = status(&domain, &assessment(&domain), at(3_000));
-    // Each journal here has new keys, of which the status shows nothing: only the ids, which are numbered.
     assert_eq!(again, first);
 }
 
@@ -303,4 +311,59 @@ async fn a_replica_that_leads_no_longer_writes_neither_journal_nor_status() {
         assert!(matches!(error, ReconcileError::NotLeading(_)), "{ends:?}: {error}");
         assert_eq!(server.questions.methods(), sent, "{ends:?}");
     }
+}
+
+/// A TrustDomain with this `authority`, and the conditions of its requests after `journal` at a time.
+fn requested(authority: Value, old: TrustDomainStatus, journal: &Journal, now: Timestamp) -> TrustDomainStatus {
+    let mut domain = domain();
+    domain.spec.authority = Some(serde_json::from_value(authority).unwrap());
+    domain.status = Some(old);
+    let facts = facts_of(&domain);
+    let mut status = status(&domain, &Assessment::Signing { journal: journal.clone(), facts: facts.clone() }, now);
+    status.conditions = requests::conditions(&domain, journal, &facts, &status.removed, now);
+    status
+}
+
+fn told(status: &TrustDomainStatus) -> Vec<(&str, &str, &str)> {
+    status.conditions.iter().map(|one| (one.type_.as_str(), one.status.as_str(), one.reason.as_str())).collect()
+}
+
+#[test]
+fn a_requested_rotation_waits_names_what_signs_and_is_complete() {
+    let (journal, none) = (journal(at(0)), TrustDomainStatus::default);
+    let rotation = |after: Timestamp| json!({"rotation": {"after": after.to_string()}});
+    let scheduled = requested(rotation(at(100)), none(), &journal, at(60));
+    assert_eq!(told(&scheduled), [("RotationComplete", "False", "Scheduled")]);
+    let waiting = requested(rotation(at(50)), none(), &journal, at(60));
+    assert_eq!(told(&waiting), [("RotationComplete", "False", "Waiting")]);
+    assert!(waiting.conditions[0].message.contains(&journal.slots(Kind::Jwt)[0].id), "{:?}", waiting.conditions);
+    let complete = requested(rotation(at(0)), none(), &journal, at(60));
+    assert_eq!(told(&complete), [("RotationComplete", "True", "Replaced")]);
+    assert_eq!(told(&requested(json!({}), none(), &journal, at(60))), [], "nobody asks for anything");
+}
+
+#[test]
+fn names_of_no_authority_are_told_and_those_that_have_left_the_bundle_are_remembered() {
+    let full = journal(at(0));
+    let first = requested(json!({}), TrustDomainStatus::default(), &full, at(0));
+    let (id, hex) = (first.authorities[0].id.clone(), first.authorities[0].subject_key_id.clone().unwrap());
+    let named = |names: &[&str]| json!({"revoked": names});
+    let known = requested(named(&[&id]), first.clone(), &full, at(1));
+    assert_eq!(told(&known), [("RequestedAuthoritiesKnown", "True", "Known")]);
+
+    // It is revoked, by its subject key id.
+    let requests = RotationRequests { revoked: [hex.to_uppercase()].into(), ..RotationRequests::default() };
+    let facts = facts_of(&domain());
+    let plan = next(&full, &facts.policy, &requests, &Receipts::default(), at(2));
+    let without = full.apply(&plan, &facts.policy, &LocalMaker, at(2)).now_or_never().unwrap().unwrap();
+    let gone = requested(named(&[&hex.to_uppercase()]), first, &without, at(2));
+    assert_eq!(told(&gone), [("RequestedAuthoritiesKnown", "True", "Known")]);
+    let [one] = gone.removed.as_slice() else { panic!("{:?}", gone.removed) };
+    assert_eq!((&one.id, one.removed_at.0, one.accepted_until.0), (&id, at(2), at(302)), "one poll later");
+    let later = requested(named(&[&hex, "00ff"]), gone.clone(), &without, at(60));
+    assert_eq!(later.removed, gone.removed, "it is remembered as it was");
+    assert_eq!(told(&later), [("RequestedAuthoritiesKnown", "False", "UnknownAuthority")]);
+    assert!(later.conditions[0].message.contains("00ff") && !later.conditions[0].message.contains(&hex));
+    let withdrawn = requested(json!({}), later, &without, at(61));
+    assert_eq!((withdrawn.removed, withdrawn.conditions), (Vec::new(), Vec::new()));
 }
