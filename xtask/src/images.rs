@@ -1,5 +1,5 @@
 //! All images: a table of their contents, and how each kind is built. They are written to `target/images/<name>.tar` and
-//! loaded as `countersign.local/<name>:dev`; agents of earlier releases as `countersign.local/agent:<version>`.
+//! loaded as `countersign.local/<name>:dev`; programs of earlier releases as `countersign.local/<name>:<version>`.
 
 mod stored;
 
@@ -62,7 +62,7 @@ enum Source {
 }
 
 /// To add an image, add a line here.
-const IMAGES: [Image; 7] = [
+const IMAGES: [Image; 8] = [
     rust("operator", Group::Product, "countersign-operator", "countersign-operator", READABLE),
     rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook", READABLE),
     rust("agent", Group::Product, "countersign-agent", "countersign-agent", EXECUTABLE_ONLY),
@@ -80,6 +80,16 @@ const IMAGES: [Image; 7] = [
             archive: "e2e/agents/0.1.0-x86_64.tar.xz",
             bin: "countersign-agent",
             of: "agent",
+            tag: "0.1.0",
+        },
+    },
+    Image {
+        name: "operator-0.1.0",
+        group: Group::Test,
+        source: Source::Stored {
+            archive: "e2e/operators/0.1.0-x86_64.tar.xz",
+            bin: "countersign-operator",
+            of: "operator",
             tag: "0.1.0",
         },
     },

@@ -15,4 +15,5 @@ mod product;
 mod replicas;
 mod roll_out;
 mod stale;
+mod upgrade;
 mod webhook;

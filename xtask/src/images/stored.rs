@@ -1,5 +1,5 @@
-//! Binaries of earlier releases, stored in `e2e/agents/` so that current components can be tested with them. Its README
-//! describes how each was built.
+//! Binaries of earlier releases, stored in `e2e/agents/` and `e2e/operators/` so that current components can be tested with
+//! them. Their READMEs describe how each was built.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,120 @@
+//! The previous build of the operator beside the current one: during an upgrade both read and write the same journals.
+
+#![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::{
+    World,
+    cluster::SYSTEM,
+    faults::{alone, report_counts},
+    pods::{container_statuses, is_ready},
+    replicas::OPERATOR,
+    wait::{DEFAULT_TIMEOUT, until},
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+/// The stored operator (`e2e/operators/`).
+const PREVIOUS: &str = "countersign.local/operator:0.1.0";
+
+/// Authorities change every 20 s.
+const AUTHORITY: &str = "bundleRefreshHint: 1s, x509: {svidTTL: 15s, caTTL: 40s}, jwt: {svidTTL: 15s}";
+
+/// Until authorities have changed once more, also on a busy machine.
+const CHANGE: Duration = Duration::from_secs(90);
+
+/// Handshakes in each phase: more than happen in the lifetime of an SVID.
+const HANDSHAKES: u64 = 400;
+
+/// R25, R71: journals that one build writes the other reads and goes on with, and no handshake fails.
+#[tokio::test]
+async fn the_previous_build_and_this_one_keep_the_same_journals_under_traffic() {
+    alone("upgrade", async |world| {
+        if world.replicas(OPERATOR).await? < 2 {
+            world.scale(OPERATOR, 2).await?;
+        }
+        world.cluster.apply(&world.trust_domain_yaml(AUTHORITY)).await?;
+        world.traffic("50ms").await?;
+
+        let leader = leader(world).await?;
+        let replicas = world.product(OPERATOR).await?;
+        let other = replicas.iter().map(|pod| pod.name_any()).find(|name| *name != leader);
+        let previous = other.context("all replicas lead")?;
+        run_previous(world, &previous).await?;
+        let [at_first, _] = authorities(world).await?;
+        until("this build changes the authorities", CHANGE, async || changed(world, &at_first).await).await?;
+        let mut sums = world.traffic_continues(HANDSHAKES).await?;
+
+        lead(world, &previous).await?;
+        let [then, _] = authorities(world).await?;
+        until("the previous build changes the authorities", CHANGE, async || changed(world, &then).await).await?;
+        ensure!(self::leader(world).await? == previous, "the previous build no longer leads");
+        sums = world.traffic_since(sums, HANDSHAKES, DEFAULT_TIMEOUT * 2).await?;
+
+        let pods = world.cluster.api::<Pod>(SYSTEM);
+        pods.delete(&previous, &DeleteParams::default()).await?;
+        world.settled().await?;
+        let [then, _] = authorities(world).await?;
+        until("this build goes on with the authorities", CHANGE, async || changed(world, &then).await).await?;
+        sums = world.traffic_since(sums, HANDSHAKES, DEFAULT_TIMEOUT * 2).await?;
+        report_counts("upgrade", &sums.counts(&json!({ "previous": PREVIOUS })))
+    })
+    .await;
+}
+
+async fn leader(world: &World) -> Result<String> {
+    until("a replica leads", DEFAULT_TIMEOUT, async || Ok(world.leader().await?.map(|(pod, _)| pod))).await
+}
+
+/// Ends other leaders until this replica leads.
+async fn lead(world: &World, replica: &str) -> Result<()> {
+    let pods = world.cluster.api::<Pod>(SYSTEM);
+    until(&format!("{replica} leads"), DEFAULT_TIMEOUT * 2, async || {
+        let leader = leader(world).await?;
+        if leader == replica {
+            return Ok(Some(()));
+        }
+        if pods.get_opt(&leader).await?.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            pods.delete(&leader, &DeleteParams::default()).await?;
+        }
+        Ok(None)
+    })
+    .await?;
+    world.settled().await
+}
+
+/// Replaces a replica's image by that of the previous build, and waits until it runs and is ready.
+async fn run_previous(world: &World, replica: &str) -> Result<()> {
+    let pods = world.cluster.api::<Pod>(SYSTEM);
+    let container = pods.get(replica).await?.spec.context("a pod without spec")?.containers.remove(0).name;
+    let patch = json!({ "spec": { "containers": [{ "name": container, "image": PREVIOUS }] } });
+    pods.patch(replica, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    until(&format!("{replica} runs the previous build"), DEFAULT_TIMEOUT * 2, async || {
+        let pod = pods.get(replica).await?;
+        let runs = container_statuses(&pod).any(|status| status.image == PREVIOUS && status.ready);
+        Ok((runs && is_ready(&pod)).then_some(()))
+    })
+    .await
+}
+
+/// The ids of all authorities, and of those that sign.
+async fn authorities(world: &World) -> Result<[BTreeSet<String>; 2]> {
+    let object = world.cluster.trust_domains().await?.get(&world.trust_domain).await?;
+    let all = object.data.pointer("/status/authorities").and_then(Value::as_array).cloned().unwrap_or_default();
+    let ids = |wanted: &dyn Fn(&Value) -> bool| {
+        all.iter().filter(|one| wanted(one)).filter_map(|one| Some(one["id"].as_str()?.to_owned())).collect()
+    };
+    Ok([ids(&|_| true), ids(&|one| one["state"] == "Active")])
+}
+
+/// Whether authorities sign that did not exist then.
+async fn changed(world: &World, then: &BTreeSet<String>) -> Result<Option<()>> {
+    let [_, active] = authorities(world).await?;
+    Ok((!active.is_empty() && active.is_disjoint(then)).then_some(()))
+}
