@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, client::ClientBuilder};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch as published},
     task::JoinSet,
 };
@@ -34,6 +33,7 @@ use countersign_runtime::{
     connections::{self, ConnectionLimits},
     http,
     leader::{Election, Leadership},
+    process::termination_signal,
     readiness::Readiness,
     tls::{ServingCertificate, server_config},
 };
@@ -62,14 +62,13 @@ const GIVING_UP: Duration = Duration::from_secs(6);
 /// # Errors
 /// When it cannot start, or a part that must live ends.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    // Fails only when it was installed already, by whoever embeds this.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // In this order: the lease is given up, the issuer's streams move, what shows the way there ends.
     let [resign, stop, end] = [(); 3].map(|()| CancellationToken::new());
     let mut parts = JoinSet::new();
     let (metrics, readiness, clock) = (Arc::new(Metrics::new()), Readiness::default(), Clock::system());
     let checks = Checks::new(&readiness);
-    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.encoder(), end.clone());
+    let observed = http::router(readiness.probe(), metrics.encoder());
+    let serving_http = http::serve(config.listen_http, observed, end.clone());
     parts.spawn(async move { serving_http.await.context("the HTTP server") });
 
     let clock_skew = ClockSkewMonitor::new(clock.clone(), checks.clock.clone(), metrics.clock.clone());
@@ -343,13 +342,10 @@ async fn cluster_uid(client: &Client) -> String {
     }
 }
 
+/// Resolves when the process shall end.
 async fn told_to_stop() {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        }
-        // Without handlers the default holds: the signal ends the process.
-        _ => std::future::pending().await,
+    if let Err(error) = termination_signal().await {
+        tracing::error!(%error, "no handler for signals: they end the process at once");
+        std::future::pending::<()>().await;
     }
 }
