@@ -11,6 +11,7 @@ pub mod ca;
 pub mod control_plane;
 pub mod head;
 pub mod health;
+pub mod https;
 pub mod inject;
 pub mod large_reviews;
 pub mod metrics;
@@ -18,7 +19,6 @@ mod projection;
 pub mod publish;
 pub mod server;
 pub mod serving;
-pub mod tls;
 pub mod validate;
 
 pub use projection::Unreadable;

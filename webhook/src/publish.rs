@@ -26,7 +26,7 @@ use zeroize::Zeroize as _;
 use crate::{
     ca::{self, CaError, CaState, IssuedCertificate, Plan, ServedCertificate, ValidityPeriods},
     health::Health,
-    serving::{self, ServingCertificate},
+    serving::{self, StoredCertificate},
 };
 use configurations::{Configurations, Observed};
 
@@ -281,7 +281,7 @@ fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
 
 /// The stored certificate; `None` if it cannot be served and must be replaced.
 fn served(secret: Option<&Secret>, names: &[String], state: &CaState, now: Timestamp) -> Option<ServedCertificate> {
-    let stored = ServingCertificate::stored(secret?);
+    let stored = StoredCertificate::stored(secret?);
     let checked = stored.and_then(|stored| names.iter().try_for_each(|name| stored.check(name, now)).map(|()| stored));
     match checked {
         Ok(stored) => Some(state.served(&stored, now)),

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use countersign_runtime::process::{self, termination_signal};
 use countersign_webhook::{
     ca::ValidityPeriods,
     health::{self, Health},
@@ -12,7 +13,7 @@ use countersign_webhook::{
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::{duration, initialize, termination_signal};
+use crate::duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -69,7 +70,7 @@ enum Probe {
 
 #[tokio::main]
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
-    initialize(&flags.log)?;
+    process::initialize(&flags.log)?;
     let periods = ValidityPeriods::new(flags.ca_validity, flags.serving_validity, flags.ca_propagation_delay)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
     let publisher = Publisher::new(client, (&flags.namespace, &flags.service), periods, flags.health_file);

@@ -131,7 +131,7 @@ impl Server {
 
     /// Whether an API server accepts the stored serving certificate.
     fn is_trusted(&self, now: Timestamp) -> bool {
-        let serving = ServingCertificate::stored(&self.secret(serving::SECRET)).unwrap();
+        let serving = StoredCertificate::stored(&self.secret(serving::SECRET)).unwrap();
         let served = CaState::default().served(&serving, now);
         let name = &names("countersign-system", "countersign-webhook")[0];
         ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
