@@ -1,6 +1,5 @@
-//! The admission webhook: it injects the agent into pods, and refuses resources that are invalid on their own. It does not
-//! decide entitlement: of `core::entitlement` it uses only the parsers of patterns and templates. It makes no calls while it
-//! answers a request.
+//! The admission webhook: it injects the agent into pods, and refuses resources that are invalid on their own, as
+//! `countersign-policy` reads them. It does not decide entitlement. It makes no calls while it answers a request.
 //!
 //! The controller of the webhook's CA ([`publish`]) is a separate process with its own service account: it may write
 //! `caBundle`, and has no port.

@@ -60,13 +60,22 @@ fn key_type(key_type: crds::KeyType) -> KeyType {
     }
 }
 
+/// The grants of a TrustDomain, each without the patterns that cannot be used.
+#[must_use]
+pub fn grants(object: &crds::TrustDomain) -> Vec<Grant> {
+    read_grants(&mut FieldReader::default(), object)
+}
+
+fn read_grants(reader: &mut FieldReader, object: &crds::TrustDomain) -> Vec<Grant> {
+    object.spec.grants.iter().enumerate().map(|(position, each)| grant(reader, position, each)).collect()
+}
+
 fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldErrors> {
     let mut reader = FieldReader::default();
     let named_by = if object.spec.trust_domain.is_some() { "spec.trustDomain" } else { "metadata.name" };
     let trust_domain = reader.read(named_by, object.trust_domain_name().parse::<TrustDomain>());
     let authority = object.spec.authority.clone().unwrap_or_default();
-    let grants = object.spec.grants.iter().enumerate().map(|(position, each)| grant(&mut reader, position, each));
-    let grants = grants.collect();
+    let grants = read_grants(&mut reader, object);
     let spec = trust_domain.map(|trust_domain| DomainSpec {
         trust_domain,
         name: object.meta().name.clone().unwrap_or_default(),
