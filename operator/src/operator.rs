@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use countersign_contract::{network::replica_name, token_audience};
 use countersign_core::lease::LeaseConfig;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, client::ClientBuilder};
@@ -79,7 +80,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         cluster = cluster_uid(&client) => cluster,
         () = told_to_stop() => return Ok(()),
     };
-    let audience = format!("countersign.dev/{cluster}");
+    let audience = token_audience(&cluster);
     tracing::info!(cluster, audience, version = env!("CARGO_PKG_VERSION"), "operator starts");
 
     let index = SharedIndex::new(Index::default());
@@ -257,7 +258,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let support = SupportPolicy::default();
     let source =
         Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone(), support };
-    let replica_name = inspect::replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
+    let replica_name = replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
     let credential = Credential::new(replica_name);
     part!(
         "renewal of the replica's certificate",

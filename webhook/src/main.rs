@@ -4,7 +4,7 @@
 mod run_ca;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +14,11 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use countersign_contract::{
+    environment::{self, component},
+    network::port,
+    objects::{SYSTEM_NAMESPACE, WEBHOOK},
+};
 use countersign_runtime::{
     http,
     process::{self, termination_signal},
@@ -55,23 +60,23 @@ enum Command {
 #[derive(Debug, Args)]
 struct Flags {
     /// Namespace of the operator and the webhook.
-    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign-system")]
+    #[arg(long, env = component::NAMESPACE, default_value = SYSTEM_NAMESPACE)]
     namespace: String,
 
     /// Service behind which the webhook is called.
-    #[arg(long, default_value = "countersign-webhook")]
+    #[arg(long, default_value = WEBHOOK)]
     service: String,
 
     /// Where admission is served (TLS 1.3).
-    #[arg(long, default_value = "0.0.0.0:9443")]
+    #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, port::ADMISSION).into())]
     listen_https: SocketAddr,
 
     /// Where `/metrics`, `/healthz` and `/readyz` are served, in plain text.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, port::HTTP).into())]
     listen_http: SocketAddr,
 
     /// Image of the agent.
-    #[arg(long, env = "COUNTERSIGN_AGENT_IMAGE", default_value = "countersign.local/agent:dev")]
+    #[arg(long, env = component::AGENT_IMAGE, default_value = "countersign.local/agent:dev")]
     agent_image: String,
 
     /// When the agent's image is pulled.
@@ -95,7 +100,7 @@ struct Flags {
     agent_memory_limit_mib: u32,
 
     /// Log filter of agents, as a tracing filter such as `info,countersign_agent=debug`; `info` by default.
-    #[arg(long, env = "COUNTERSIGN_AGENT_LOG")]
+    #[arg(long, env = component::AGENT_LOG)]
     agent_log: Option<String>,
 
     /// A mesh that adds its sidecar to pods because of their namespace, without a mark on the pod; may be repeated. Annotations
@@ -108,7 +113,7 @@ struct Flags {
     drain: Duration,
 
     /// Log filter, as a tracing filter such as `info,countersign_webhook=debug`.
-    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
+    #[arg(long, env = environment::LOG, default_value = "info")]
     log: String,
 }
 

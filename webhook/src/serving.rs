@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use countersign_contract::objects::webhook_secret::SERVING as SECRET;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -26,8 +27,6 @@ use countersign_runtime::tls::ServingCertificate;
 
 use crate::metrics::CertificateMetrics;
 
-/// The Secret's name, in the namespace of the webhook.
-pub const SECRET: &str = "countersign-webhook-tls";
 /// The Secret's type, which names its keys.
 pub const TYPE: &str = "kubernetes.io/tls";
 /// The Secret's key of the chain, PEM.

@@ -1,5 +1,6 @@
 //! TrustDomains.
 
+use countersign_contract::metadata::annotation;
 use countersign_core::{
     entitlement::{
         AudiencePattern, DeclaredDomain, DomainSpec, FieldErrors, FieldReader, Grant, LifetimeBounds, NamePattern,
@@ -13,10 +14,6 @@ use countersign_crds as crds;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::{created, selectors};
-
-/// The annotation by which a TrustDomain takes over a journal that another object of its name left behind. Its value is the
-/// uid of that object: whatever journal comes later is not meant by it.
-pub const ADOPT_ANNOTATION: &str = "countersign.dev/adopt-authorities";
 
 /// Reads a TrustDomain; `cluster` is what `{cluster}` stands for, empty when the cluster has no name.
 #[must_use]
@@ -48,7 +45,7 @@ pub fn authority_config(object: &crds::TrustDomain, trust_domain: TrustDomain) -
         },
         jwt_issuer: authority.jwt.issuer,
         published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),
-        adopts: object.annotations().get(ADOPT_ANNOTATION).cloned(),
+        adopts: object.annotations().get(annotation::ADOPT_AUTHORITIES).cloned(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countersign_contract::objects::journal::SECRET_TYPE;
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Service};
@@ -10,10 +11,7 @@ use serde_json::json;
 
 use super::{Context, ControlPlaneError, Due, StoredSecret, address, decide, reconcile};
 use crate::{
-    authorities::{
-        Authorities,
-        store::{JournalStore, SECRET_TYPE},
-    },
+    authorities::{Authorities, store::JournalStore},
     fake_api_server::{Questions, answering, leading},
     metrics::Metrics,
 };

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_contract::objects::journal::SECRET_TYPE;
 use countersign_core::journal::{Journal, JournalError, KeySource, RandomKeys};
 use countersign_core::key::{KeyError, PrivateKey};
 use countersign_crds::{TrustDomain, TrustDomainStatus};
@@ -19,7 +20,7 @@ use super::{Assessment, Context, Due, Problem, ReconcileError, decide, on_error,
 use crate::{
     authorities::{
         Authorities,
-        store::{JournalStore, SECRET_TYPE, StoreError},
+        store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
     metrics::Metrics,
