@@ -12,27 +12,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::{self, App};
 
-/// The limits of the port. API servers call webhooks by HTTP/1.1: each call in flight has a connection of its own, and some of
-/// these stay for later calls. Nothing on a connection proves that its peer is an API server, so none is exempt from eviction,
-/// except while its request is answered. Thus a new connection finds a place unless all others are being answered, and an address
-/// beyond its share evicts its own connections. The numbers keep connections, and the ordinary reviews that arrive on them, within
-/// the container's memory.
+/// The limits of the port (`docs/adr/0027-admission-connections.md`). API servers call webhooks by HTTP/1.1: each call in flight has
+/// a connection of its own, and some of these stay for later calls. Nothing on a connection proves that its peer is an API server,
+/// so none is exempt from eviction, except while its request is answered. Thus a new connection finds a place unless all others
+/// are being answered, and an address beyond its share evicts its own connections. The numbers keep connections, and the ordinary
+/// reviews that arrive on them, within the container's memory.
 pub const LIMITS: HttpLimits = HttpLimits {
     connections: ConnectionLimits {
         // One of the two threads is for admission.
         handshakes: 1,
         handshake_time: Duration::from_secs(5),
         // All API servers share an address where their calls pass through a proxy.
-        waiting_per_address: 512,
-        waiting: 1024,
-        per_address: 512,
-        total: 1024,
+        waiting_per_address: 384,
+        waiting: 768,
+        per_address: 384,
+        total: 768,
     },
     // API servers close a connection that was idle for 90 s. Where the server closes it first, a call may fail.
     idle: Duration::from_secs(120),
     // A review that is too long is received to its end, up to 64 MiB, within the 5 s that API servers wait.
     read_rate: ReadRate { bytes_per_second: 16 * 1024 * 1024, burst: 80 * 1024 * 1024 },
-    streams: 4,
+    // As with HTTP/1.1, so that the number of connections bounds the reviews that arrive at the same time.
+    streams: 1,
     // API servers wait 5 s for a webhook.
     shutdown: Duration::from_secs(6),
 };

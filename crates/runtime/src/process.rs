@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log filter is malformed.
-    #[error("--log: `{filter}` is no tracing filter: {source}")]
+    #[error("--log: `{filter}` is no tracing filter")]
     LogFilter {
         /// The filter.
         filter: String,

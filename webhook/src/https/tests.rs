@@ -34,7 +34,7 @@ use crate::{
     ca::{self, CaState, ValidityPeriods},
     control_plane::Current,
     inject::{AgentOptions, AgentResources, PullPolicy},
-    large_reviews::{LONGEST_ORDINARY, LargeReviews, SLOTS_PER_NAMESPACE},
+    large_reviews::{BYTES, LONGEST_ORDINARY, LargeReviews, SLOTS_PER_NAMESPACE},
     metrics::Metrics,
     serving::StoredCertificate,
 };
@@ -208,6 +208,13 @@ async fn is_answered(connection: &mut (impl AsyncRead + Unpin)) -> bool {
         }
     }
     true
+}
+
+/// `manifests/base/webhook/deployment.yaml` gives the container 128 MiB.
+#[test]
+fn half_of_the_memory_holds_the_reviews_that_may_arrive_at_the_same_time() {
+    let ordinary = LIMITS.connections.total * LIMITS.streams as usize * LONGEST_ORDINARY;
+    assert!(ordinary + BYTES <= 64 * 1024 * 1024, "{ordinary}");
 }
 
 #[tokio::test]
