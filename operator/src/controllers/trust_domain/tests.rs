@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_contract::objects::journal::SECRET_TYPE;
 use countersign_core::journal::{AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, LocalMaker, Making};
 use countersign_core::key::PrivateKey;
 use countersign_crds::{TrustDomain, TrustDomainStatus};
@@ -24,7 +25,7 @@ use super::{Assessment, Context, Due, Problem, ReconcileError, decide, on_error,
 use crate::{
     authorities::{
         Authorities,
-        store::{JournalStore, SECRET_TYPE, StoreError},
+        store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
     metrics::Metrics,
