@@ -3,16 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use countersign_contract::environment::agent::{FILE_MODE, ISSUER, ISSUER_NAME, PRIVATE, ROOTS, SESSIONS, TOKEN_FILE};
+use countersign_contract::files;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-
-const ISSUER: &str = "COUNTERSIGN_ISSUER";
-const ISSUER_NAME: &str = "COUNTERSIGN_ISSUER_NAME";
-const ROOTS: &str = "COUNTERSIGN_ROOTS";
-const TOKEN_FILE: &str = "COUNTERSIGN_TOKEN_FILE";
-const SESSIONS: &str = "COUNTERSIGN_SESSIONS";
-const PRIVATE: &str = "COUNTERSIGN_PRIVATE";
-const FILE_MODE: &str = "COUNTERSIGN_FILE_MODE";
 
 /// The most sessions of one agent; a pod has far fewer containers.
 const MAX_SESSIONS: usize = 256;
@@ -88,8 +82,7 @@ impl Config {
             issuer: issuer(required(ISSUER, "the issuer's host:port")?)?,
             issuer_name: issuer_name(required(ISSUER_NAME, "the TLS name of the issuer")?)?,
             roots: roots(&required(ROOTS, "the control plane's roots, PEM")?)?,
-            token_file: variable(TOKEN_FILE)
-                .map_or_else(|| PathBuf::from("/var/run/secrets/countersign.dev/token"), PathBuf::from),
+            token_file: variable(TOKEN_FILE).map_or_else(|| PathBuf::from(files::TOKEN_FILE), PathBuf::from),
             sessions,
             private,
             file_mode: variable(FILE_MODE).map_or(Ok(0o444), |mode| file_mode(&mode))?,
@@ -118,8 +111,11 @@ impl WaitConfig {
 }
 
 fn read_shared(variable: impl Fn(&str) -> Option<String>) -> Result<(PathBuf, Vec<SessionConfig>), ConfigError> {
-    let private = variable(PRIVATE).map_or_else(|| PathBuf::from("/private"), PathBuf::from);
-    let sessions = sessions(variable(SESSIONS).as_deref().unwrap_or("=/run/countersign"))?;
+    let private = variable(PRIVATE).map_or_else(|| PathBuf::from(files::PRIVATE), PathBuf::from);
+    let sessions = match variable(SESSIONS) {
+        Some(configured) => sessions(&configured)?,
+        None => vec![SessionConfig { name: String::new(), directory: PathBuf::from(files::IDENTITY) }],
+    };
     Ok((private, sessions))
 }
 

@@ -8,13 +8,15 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use countersign_contract::files::{
+    CHAIN, CREDENTIAL_BUNDLE, CREDENTIALS as CURRENT, FORMER_CREDENTIAL_BUNDLE, FORMER_TRUST_BUNDLE_SUFFIX, KEY,
+    TRUST_ANCHORS, TRUST_BUNDLE_SUFFIX,
+};
 use countersign_core::id::TrustDomain;
 use zeroize::Zeroizing;
 
 use crate::publish::{Credentials, Svid};
 
-/// The path that readers open: a symbolic link to the current set.
-const CURRENT: &str = "credentials";
 /// The prefix of each set's directory, followed by a number.
 const SET: &str = ".credentials-";
 /// The longest file name of Linux file systems, in bytes.
@@ -22,14 +24,6 @@ const NAME_MAX: usize = 255;
 
 /// S_ISGID: what is made in such a directory has its group.
 const SET_GROUP_ID: u32 = 0o2000;
-
-/// Key and chain in one file (SPIFFE Filesystem Delivery).
-const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.pem";
-/// The trust anchors of a trust domain, after its name (SPIFFE Filesystem Delivery).
-const TRUST_BUNDLE_SUFFIX: &str = ".spiffe-trust-bundle.x509.pem";
-/// The former names of both, which stay as links for one release (`docs/adr/0001-file-names.md`).
-const FORMER_CREDENTIAL_BUNDLE: &str = "credential-bundle.pem";
-const FORMER_TRUST_BUNDLE_SUFFIX: &str = ".trust-bundle.pem";
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +111,8 @@ impl Folder {
         bundle.push_str(&chain);
         self.write_file(directory, CREDENTIAL_BUNDLE, bundle.as_bytes())?;
         link(directory, FORMER_CREDENTIAL_BUNDLE, CREDENTIAL_BUNDLE)?;
-        self.write_file(directory, "tls.crt", chain.as_bytes())?;
-        self.write_file(directory, "tls.key", key.as_bytes())?;
+        self.write_file(directory, CHAIN, chain.as_bytes())?;
+        self.write_file(directory, KEY, key.as_bytes())?;
         let own = svid.id.trust_domain();
         for domain in std::iter::once(own).chain(&svid.federates_with) {
             let Some(bundle) = credentials.trust.get(domain) else {
@@ -126,7 +120,7 @@ impl Folder {
             };
             let roots = bundle.x509_pem();
             if domain == own {
-                self.write_file(directory, "ca.crt", roots.as_bytes())?;
+                self.write_file(directory, TRUST_ANCHORS, roots.as_bytes())?;
             }
             self.write_trust_bundle(directory, domain, roots.as_bytes())?;
         }
@@ -229,8 +223,7 @@ fn directory_names(svids: &[Svid]) -> Vec<String> {
         }
         let hint = percent_encode(&svid.hint);
         let is_name = !hint.is_empty() && hint.len() <= NAME_MAX && !hint.starts_with('.') && !hint.contains(".pem");
-        let is_free =
-            is_name && !matches!(hint.as_str(), "tls.crt" | "tls.key" | "ca.crt") && hint.parse::<u64>().is_err();
+        let is_free = is_name && !matches!(hint.as_str(), CHAIN | KEY | TRUST_ANCHORS) && hint.parse::<u64>().is_err();
         if is_free && taken.insert(hint.clone()) { hint } else { position.to_string() }
     };
     (1..).zip(svids).map(name).collect()

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Ok(Arguments::Print(text)) => return print(&text),
         Err(error) => return report_usage_error(&error),
     };
-    telemetry::install(env_var("COUNTERSIGN_LOG").as_deref());
+    telemetry::install(env_var(countersign_contract::environment::LOG).as_deref());
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -21,21 +21,6 @@ pub use workload_identity::{
     X509Claims,
 };
 
-/// The group of the API.
-pub const GROUP: &str = "countersign.dev";
-
-/// The annotations that the webhook leaves on pods, for whoever reads them: a pod's creator may write anything there.
-pub mod annotation {
-    /// On pods that were injected: how.
-    pub const INJECTED: &str = "countersign.dev/injected";
-    /// On pods whose containers mount a part of their identity by `subPath`, where it goes stale: the names of these containers,
-    /// separated by commas.
-    pub const STALE_MOUNTS: &str = "countersign.dev/stale-mounts";
-    /// The name of [`STALE_MOUNTS`] in release 0.1. It is still read, for pods that were injected before an upgrade, and no longer
-    /// written; remove it in the next release.
-    pub const LEGACY_STALE_MOUNTS: &str = "countersign.dev/never-refreshes";
-}
-
 /// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well,
 /// `Reconciling` and `Stalled` only when something is going on or wrong.
 pub mod condition {

@@ -68,6 +68,15 @@ fn type_at(schema: &JSONSchemaProps, path: &str) -> Option<String> {
     at.type_.clone()
 }
 
+// The definitions are derived from literals.
+#[test]
+fn both_kinds_are_of_the_group_and_version_that_components_use() {
+    for definition in [TrustDomain::crd(), WorkloadIdentity::crd()] {
+        assert_eq!(definition.spec.group, countersign_contract::API_GROUP);
+        assert_eq!(version(&definition).name, countersign_contract::API_VERSION);
+    }
+}
+
 #[test]
 fn both_kinds_have_the_short_names_and_the_category_that_are_documented() {
     for (definition, short) in [(TrustDomain::crd(), "td"), (WorkloadIdentity::crd(), "wid")] {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use countersign_contract::environment::test::AUDIT_LOG;
 use serde_json::Value;
 
 /// The complete audit log.
@@ -24,11 +25,9 @@ impl Audit {
     #[expect(clippy::print_stderr, reason = "what was not done must not look as if it had been")]
     #[must_use]
     pub fn from_env(what: &str) -> Option<Self> {
-        let path = std::env::var_os("COUNTERSIGN_AUDIT_LOG").filter(|path| !path.is_empty());
+        let path = std::env::var_os(AUDIT_LOG).filter(|path| !path.is_empty());
         if path.is_none() {
-            eprintln!(
-                "NOT RUN: {what}: this cluster's audit log and components' logs cannot be had (COUNTERSIGN_AUDIT_LOG)"
-            );
+            eprintln!("NOT RUN: {what}: this cluster's audit log and components' logs cannot be had ({AUDIT_LOG})");
         }
         path.map(|path| Self(path.into()))
     }

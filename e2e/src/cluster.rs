@@ -3,6 +3,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use anyhow::{Context as _, Result};
+use countersign_contract::{API_GROUP, API_VERSION, objects::control_plane};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -17,10 +18,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// The namespace of the operator and the webhook.
-pub const SYSTEM: &str = "countersign-system";
-/// The namespace of the journals.
-pub const AUTHORITIES: &str = "countersign-authorities";
+pub use countersign_contract::objects::{AUTHORITIES_NAMESPACE as AUTHORITIES, SYSTEM_NAMESPACE as SYSTEM};
 
 /// A client of the cluster in `KUBECONFIG`.
 #[derive(Clone)]
@@ -129,17 +127,17 @@ impl Cluster {
     pub async fn control_plane(&self) -> Result<ControlPlane> {
         let map = self
             .api::<ConfigMap>(SYSTEM)
-            .get("countersign-control-plane")
+            .get(control_plane::CONFIG_MAP)
             .await
             .context("get the control plane's ConfigMap")?;
         let data = map.data.unwrap_or_default();
         let value =
             |key: &str| data.get(key).cloned().with_context(|| format!("the control plane's ConfigMap has no {key}"));
         Ok(ControlPlane {
-            roots: value("roots.pem")?,
-            issuer: value("issuer")?,
-            issuer_name: value("issuer-name")?,
-            audience: value("audience")?,
+            roots: value(control_plane::ROOTS)?,
+            issuer: value(control_plane::ISSUER)?,
+            issuer_name: value(control_plane::ISSUER_NAME)?,
+            audience: value(control_plane::AUDIENCE)?,
         })
     }
 }
@@ -160,5 +158,5 @@ pub struct ControlPlane {
 /// A kind of `countersign.dev`.
 #[must_use]
 pub fn ours(kind: &str) -> GroupVersionKind {
-    GroupVersionKind::gvk("countersign.dev", "v1alpha1", kind)
+    GroupVersionKind::gvk(API_GROUP, API_VERSION, kind)
 }

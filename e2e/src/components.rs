@@ -1,6 +1,10 @@
 //! Operator, webhook and the controller of the webhook's CA: their log level and their roll-outs.
 
 use anyhow::Result;
+use countersign_contract::{
+    environment::{LOG, component::AGENT_LOG},
+    objects::{OPERATOR, WEBHOOK, WEBHOOK_CA},
+};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -12,11 +16,8 @@ use crate::{
 };
 
 /// The Deployments of the product, their containers, and the variables of their log levels.
-const COMPONENTS: [(&str, &str, &[&str]); 3] = [
-    ("countersign-operator", "operator", &["COUNTERSIGN_LOG"]),
-    ("countersign-webhook", "webhook", &["COUNTERSIGN_LOG", "COUNTERSIGN_AGENT_LOG"]),
-    ("countersign-webhook-ca", "webhook-ca", &["COUNTERSIGN_LOG"]),
-];
+const COMPONENTS: [(&str, &str, &[&str]); 3] =
+    [(OPERATOR, "operator", &[LOG]), (WEBHOOK, "webhook", &[LOG, AGENT_LOG]), (WEBHOOK_CA, "webhook-ca", &[LOG])];
 
 impl Cluster {
     /// Sets the log level of operator, webhook, its CA and the agents of new pods; `None` restores the default. Running

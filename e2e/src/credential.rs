@@ -11,14 +11,7 @@ use x509_parser::{
 
 use crate::{World, secrets::RecordedSecrets};
 
-/// The folder with the credentials of a pod's default session.
-pub const FOLDER: &str = "/run/countersign/credentials";
-
-/// The file in it that holds key and chain.
-pub const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.pem";
-
-/// The ending of a trust bundle's name, after its trust domain.
-pub const TRUST_BUNDLE_SUFFIX: &str = ".spiffe-trust-bundle.x509.pem";
+pub use countersign_contract::files::{CREDENTIAL_BUNDLE, CREDENTIAL_FOLDER as FOLDER, TRUST_BUNDLE_SUFFIX};
 
 /// An X509-SVID with its key.
 #[derive(Clone)]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use countersign_contract::environment::test::{COUNTS, FAULT, SOAK_MINUTES};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::ListParams};
@@ -99,7 +100,7 @@ pub async fn hold_for(span: Duration) {
 pub fn report_counts(test: &str, counts: &Value) -> Result<()> {
     let line = json!({ "test": test, "counts": counts });
     eprintln!("{line}");
-    if let Some(path) = std::env::var_os("COUNTERSIGN_COUNTS") {
+    if let Some(path) = std::env::var_os(COUNTS) {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).context("open the counts")?;
         writeln!(file, "{line}").context("write down the counts")?;
     }
@@ -109,7 +110,7 @@ pub fn report_counts(test: &str, counts: &Value) -> Result<()> {
 /// Duration of random kills in a soak: `COUNTERSIGN_SOAK_MINUTES`, or ten minutes.
 #[must_use]
 pub fn soak_time() -> Duration {
-    let minutes = std::env::var("COUNTERSIGN_SOAK_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let minutes = std::env::var(SOAK_MINUTES).ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     Duration::from_secs(60 * minutes)
 }
 
@@ -118,10 +119,10 @@ impl Faults {
     #[expect(clippy::print_stderr, reason = "a test that did not run must not look as if it had")]
     #[must_use]
     pub fn from_env(test: &str) -> Option<Self> {
-        let command = std::env::var("COUNTERSIGN_FAULT").unwrap_or_default();
+        let command = std::env::var(FAULT).unwrap_or_default();
         let words: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
         if words.is_empty() {
-            eprintln!("NOT RUN: {test}: this cluster has no way to be broken (COUNTERSIGN_FAULT)");
+            eprintln!("NOT RUN: {test}: this cluster has no way to be broken ({FAULT})");
             return None;
         }
         Some(Self(words))
@@ -133,7 +134,7 @@ impl Faults {
     /// The command fails, or takes too long.
     pub async fn begin(&self, fault: &[&str]) -> Result<Fault> {
         let what = fault.join(" ");
-        let (program, arguments) = self.0.split_first().context("COUNTERSIGN_FAULT is empty")?;
+        let (program, arguments) = self.0.split_first().with_context(|| format!("{FAULT} is empty"))?;
         let mut child = Command::new(program)
             .args(arguments)
             .args(fault)

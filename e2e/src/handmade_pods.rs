@@ -1,6 +1,7 @@
 //! Pods with an injected agent that were not injected by the webhook, as a user could write them by hand.
 
 use anyhow::{Context as _, Result};
+use countersign_contract::metadata::label;
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 use kube::api::PostParams;
 
@@ -40,7 +41,7 @@ impl World {
         made.metadata.managed_fields = None;
         made.metadata.resource_version = None;
         made.metadata.uid = None;
-        made.metadata.labels.get_or_insert_default().insert("countersign.dev/inject".to_owned(), "false".to_owned());
+        made.metadata.labels.get_or_insert_default().insert(label::INJECT.to_owned(), "false".to_owned());
         let containers =
             made.spec.as_mut().and_then(|spec| spec.init_containers.as_mut()).context("no agent was injected")?;
         let agent = containers.iter_mut().find(|container| container.name == AGENT).context("no agent was injected")?;

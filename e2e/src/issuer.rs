@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use countersign_contract::network::port;
 use countersign_proto::issuer::v1::{
     Hello, SessionRequest, SessionResponse, State, X509Request, X509Response, issuer_client::IssuerClient,
     session_request, session_response,
@@ -76,7 +77,7 @@ impl IssuerEndpoint {
     /// Selects the replica at this address.
     #[must_use]
     pub fn to_replica(mut self, address: &str) -> Self {
-        self.address = format!("{address}:8443");
+        self.address = format!("{address}:{}", port::ISSUER);
         self
     }
 

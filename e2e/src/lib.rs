@@ -13,6 +13,7 @@ pub mod faults;
 pub mod fixture;
 mod handmade_pods;
 pub mod issuer;
+pub mod kubectl;
 pub mod log_capture;
 pub mod pods;
 pub mod replicas;

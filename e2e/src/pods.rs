@@ -19,8 +19,7 @@ use crate::{
 
 /// The container of the application in every pod of [`crate::fixture`].
 pub const APP: &str = "app";
-/// The agent's container.
-pub const AGENT: &str = "countersign-agent";
+pub use countersign_contract::pod::AGENT;
 
 /// The result of a program run in a pod.
 #[derive(Debug)]

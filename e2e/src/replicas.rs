@@ -1,6 +1,7 @@
 //! The product's replicas: their number, the current leader, and whether all of them have settled.
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::objects::LEASE;
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     ResourceExt as _,
@@ -16,14 +17,7 @@ use crate::{
     wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// The operator's Deployment.
-pub const OPERATOR: &str = "countersign-operator";
-/// The webhook's Deployment.
-pub const WEBHOOK: &str = "countersign-webhook";
-/// The Deployment of the webhook's CA.
-pub const WEBHOOK_CA: &str = "countersign-webhook-ca";
-/// The Lease of the leader.
-const LEASE: &str = "countersign-operator";
+pub use countersign_contract::objects::{OPERATOR, WEBHOOK, WEBHOOK_CA};
 
 impl World {
     /// Waits until all replicas of operator, webhook and the webhook's CA are ready.

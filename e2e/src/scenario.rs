@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use countersign_contract::{environment::test::KEEP, objects::journal::trust_domain_secret};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret};
 use kube::{
@@ -103,7 +104,7 @@ metadata:
         if failed {
             self.print_state().await;
         }
-        if !(failed && std::env::var_os("COUNTERSIGN_E2E_KEEP").is_some()) {
+        if !(failed && std::env::var_os(KEEP).is_some()) {
             self.end().await.expect("what the test made is taken away");
         }
         match outcome {
@@ -122,7 +123,7 @@ metadata:
             .await
             .context("delete the namespace")?;
         delete(&self.cluster.trust_domains().await?, &self.trust_domain).await.context("delete the TrustDomain")?;
-        let journal = format!("trust-domain.{}", self.trust_domain);
+        let journal = trust_domain_secret(&self.trust_domain);
         delete(&self.cluster.api::<Secret>(AUTHORITIES), &journal).await.context("delete the journal")
     }
 

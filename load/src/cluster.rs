@@ -1,6 +1,7 @@
 //! Raw requests to the API server, so that responses that are only counted are not decoded.
 
 use anyhow::{Context as _, Result};
+use countersign_contract::{API_GROUP, API_VERSION};
 use kube::{Client, Config, api::PostParams, core::Request};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -38,7 +39,7 @@ impl Collection {
     }
 
     pub(crate) fn ours(namespace: Option<&str>, plural: &str) -> Self {
-        let base = "/apis/countersign.dev/v1alpha1";
+        let base = format!("/apis/{API_GROUP}/{API_VERSION}");
         Self(match namespace {
             Some(namespace) => format!("{base}/namespaces/{namespace}/{plural}"),
             None => format!("{base}/{plural}"),

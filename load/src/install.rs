@@ -7,6 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use countersign_contract::{
+    network::port,
+    objects::{AUTHORITIES_NAMESPACE as AUTHORITIES, ISSUER_SERVICE, OPERATOR},
+};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::ServiceAccount,
@@ -24,9 +28,7 @@ use crate::{
     figures::say,
 };
 
-pub(crate) const SYSTEM: &str = "countersign-system";
-const AUTHORITIES: &str = "countersign-authorities";
-const OPERATOR: &str = "countersign-operator";
+pub(crate) use countersign_contract::objects::SYSTEM_NAMESPACE as SYSTEM;
 
 /// Longer than any run.
 const TOKEN_LIFE: i64 = 24 * 3600;
@@ -52,8 +54,8 @@ pub(crate) async fn install(cluster: &Cluster, rbac: &Path, dir: &Path) -> Resul
 }
 
 fn service() -> Value {
-    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "countersign-issuer", "namespace": SYSTEM},
-           "spec": {"ports": [{"name": "issuer", "port": 8443}]}})
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": ISSUER_SERVICE, "namespace": SYSTEM},
+           "spec": {"ports": [{"name": "issuer", "port": port::ISSUER}]}})
 }
 
 /// Waits until the API server serves the custom resources, which takes a while after their definitions are created.

@@ -29,6 +29,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::Parser;
 
+use countersign_contract::environment::LOG;
+
 use crate::{dataset::Dataset, figures::Figures};
 
 /// Fills an API server and measures the operator under it.
@@ -94,7 +96,7 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     // Fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| "error".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env(LOG).unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Some(number) = options.relay {
         return relay::serve(number).await;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use countersign_contract::environment::LOG;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -61,7 +62,7 @@ impl Installed {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("POD_NAME", name)
             .env("POD_NAMESPACE", SYSTEM)
-            .env("COUNTERSIGN_LOG", "warn,countersign_operator=info")
+            .env(LOG, "warn,countersign_operator=info")
             .stdin(Stdio::null())
             .stdout(File::create(&log).with_context(|| format!("making {}", log.display()))?)
             .stderr(Stdio::inherit());

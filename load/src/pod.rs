@@ -1,6 +1,12 @@
 //! A pod of realistic size: three containers with probes, environment and mounts, owners and annotations. With what the
 //! API server adds (defaults, the token volume, managedFields) about 8 KB of JSON.
 
+use countersign_contract::{
+    environment::{agent, application},
+    files,
+    metadata::annotation::INJECTED,
+    pod,
+};
 use serde_json::{Value, json};
 
 use crate::dataset::PodName;
@@ -21,7 +27,7 @@ pub(crate) fn object(pod: &PodName) -> Value {
                 "pod-template-hash": format!("{:09x}", fingerprint(app)), SWITCH: "on",
             },
             "annotations": {
-                "countersign.dev/injected": "sidecar",
+                INJECTED: "sidecar",
                 "checksum/config": format!("{:064x}", fingerprint(app)),
                 "prometheus.io/scrape": "true", "prometheus.io/port": "9090",
             },
@@ -38,8 +44,8 @@ pub(crate) fn object(pod: &PodName) -> Value {
             "containers": [application(app), proxy()],
             "volumes": [
                 {"name": "config", "configMap": {"name": format!("{app}-config")}},
-                {"name": "countersign-identity", "emptyDir": {"medium": "Memory", "sizeLimit": "2Mi"}},
-                {"name": "countersign-private", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+                {"name": pod::IDENTITY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "2Mi"}},
+                {"name": pod::PRIVATE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             ],
         },
     })
@@ -47,16 +53,16 @@ pub(crate) fn object(pod: &PodName) -> Value {
 
 fn agent() -> Value {
     json!({
-        "name": "countersign-agent", "image": "registry.example.org/platform/countersign/agent:1.4.2",
+        "name": pod::AGENT, "image": "registry.example.org/platform/countersign/agent:1.4.2",
         "restartPolicy": "Always", "args": ["run"],
         "env": [
-            {"name": "COUNTERSIGN_ISSUER", "value": "10.96.114.7:8443"},
-            {"name": "COUNTERSIGN_ISSUER_NAME", "value": "countersign-issuer.countersign-system.svc"},
+            {"name": agent::ISSUER, "value": "10.96.114.7:8443"},
+            {"name": agent::ISSUER_NAME, "value": "countersign-issuer.countersign-system.svc"},
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "16Mi"}},
         "volumeMounts": [
-            {"name": "countersign-identity", "mountPath": "/run/countersign"},
-            {"name": "countersign-private", "mountPath": "/private"},
+            {"name": pod::IDENTITY_VOLUME, "mountPath": files::IDENTITY},
+            {"name": pod::PRIVATE_VOLUME, "mountPath": files::PRIVATE},
         ],
     })
 }
@@ -70,14 +76,14 @@ fn application(app: &str) -> Value {
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "DATABASE_URL", "value": format!("postgres://{app}.databases.svc.cluster.local:5432/{app}")},
             {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector.observability.svc.cluster.local:4317"},
-            {"name": "SPIFFE_ENDPOINT_SOCKET", "value": "unix:///run/countersign/workload.sock"},
+            {"name": application::ENDPOINT_SOCKET, "value": files::ENDPOINT_SOCKET},
         ],
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}},
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
         "livenessProbe": {"httpGet": {"path": "/live", "port": "http"}, "periodSeconds": 10},
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/app"},
-            {"name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true},
+            {"name": pod::IDENTITY_VOLUME, "mountPath": files::IDENTITY, "readOnly": true},
         ],
     })
 }

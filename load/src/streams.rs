@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use countersign_agent::upstream::{ControlPlaneRoots, Upstream};
+use countersign_contract::objects::control_plane::{AUDIENCE, CONFIG_MAP, ISSUER_NAME, ROOTS};
 use countersign_core::{
     csr::Csr,
     key::{KeyType, PrivateKey},
@@ -41,18 +42,18 @@ impl ControlPlane {
         let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM);
         let begun = Instant::now();
         let data = loop {
-            if let Some(data) = maps.get_opt("countersign-control-plane").await?.and_then(|map| map.data) {
+            if let Some(data) = maps.get_opt(CONFIG_MAP).await?.and_then(|map| map.data) {
                 break data;
             }
             if begun.elapsed() > Duration::from_secs(60) {
-                bail!("the operator published no ConfigMap countersign-control-plane within a minute");
+                bail!("the operator published no ConfigMap {CONFIG_MAP} within a minute");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         let value = |key: &str| data.get(key).with_context(|| format!("the ConfigMap has no {key}"));
-        let roots = CertificateDer::pem_slice_iter(value("roots.pem")?.as_bytes()).collect::<Result<_, _>>()?;
-        let name = ServerName::try_from(value("issuer-name")?.clone())?;
-        Ok(Self { roots, name, audience: value("audience")?.clone() })
+        let roots = CertificateDer::pem_slice_iter(value(ROOTS)?.as_bytes()).collect::<Result<_, _>>()?;
+        let name = ServerName::try_from(value(ISSUER_NAME)?.clone())?;
+        Ok(Self { roots, name, audience: value(AUDIENCE)?.clone() })
     }
 
     /// The connection settings for an issuer; pushed roots are stored in `private`.

@@ -1,10 +1,19 @@
 //! What an operator process is told on its command line or in its environment. Everything that belongs to the installation
 //! (audience, issuer's address, trust domains) is observed in the cluster instead.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use countersign_contract::{
+    environment::{self, component},
+    network::{self, port},
+    objects::{AUTHORITIES_NAMESPACE, OPERATOR, SYSTEM_NAMESPACE},
+    pod::TOKEN_LIFE,
+};
 use countersign_core::journal::Format;
 
 /// Options of `countersign-operator`.
@@ -12,45 +21,45 @@ use countersign_core::journal::Format;
 #[command(name = "countersign-operator", version, about = "Watches, indexes, decides, issues and publishes.")]
 pub struct Config {
     /// Namespace in which the operator runs: Service, ConfigMap and TLS name of the issuer live there.
-    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign-system")]
+    #[arg(long, env = component::NAMESPACE, default_value = SYSTEM_NAMESPACE)]
     pub namespace: String,
 
     /// Namespace which holds the authorities' journals and nothing else.
-    #[arg(long, env = "COUNTERSIGN_AUTHORITIES_NAMESPACE", default_value = "countersign-authorities")]
+    #[arg(long, env = component::AUTHORITIES_NAMESPACE, default_value = AUTHORITIES_NAMESPACE)]
     pub authorities_namespace: String,
 
     /// What `{cluster}` in paths stands for; without it such paths are not granted.
-    #[arg(long, env = "COUNTERSIGN_CLUSTER_NAME", default_value = "")]
+    #[arg(long, env = component::CLUSTER_NAME, default_value = "")]
     pub cluster_name: String,
 
     /// The format in which authorities' journals are written, `v1` or `v2`. `v2` is for when no replica of a release that does
     /// not read it runs any more, and there is no way back: a journal that was written in it stays in it.
-    #[arg(long, env = "COUNTERSIGN_JOURNAL_FORMAT", default_value = "v1", value_parser = journal_format)]
+    #[arg(long, env = component::JOURNAL_FORMAT, default_value = "v1", value_parser = journal_format)]
     pub journal_format: Format,
 
     /// The longest life of a service account token that is accepted, such as `2h`. Kubelets ask for an hour; whoever else may
     /// request tokens may ask for years.
-    #[arg(long, env = "COUNTERSIGN_MAX_TOKEN_LIFE", default_value = "2h", value_parser = token_life)]
+    #[arg(long, env = component::MAX_TOKEN_LIFE, default_value = "2h", value_parser = token_life)]
     pub max_token_life: Duration,
 
     /// Where the issuer listens (TLS 1.3, HTTP/2).
-    #[arg(long, env = "COUNTERSIGN_LISTEN_ISSUER", default_value = "0.0.0.0:8443")]
+    #[arg(long, env = component::LISTEN_ISSUER, default_value_t = any_address(port::ISSUER))]
     pub listen_issuer: SocketAddr,
 
     /// Where replicas ask each other for what lives in their streams (mutual TLS 1.3); the others are asked on the same port.
-    #[arg(long, env = "COUNTERSIGN_LISTEN_INSPECT", default_value = "0.0.0.0:8444")]
+    #[arg(long, env = component::LISTEN_INSPECT, default_value_t = any_address(port::INSPECT))]
     pub listen_inspect: SocketAddr,
 
     /// This replica's name: its pod's.
-    #[arg(long, env = "POD_NAME", default_value = "countersign-operator")]
+    #[arg(long, env = component::POD_NAME, default_value = OPERATOR)]
     pub replica: String,
 
     /// Where `/metrics`, `/healthz` and `/readyz` are served, in plain text.
-    #[arg(long, env = "COUNTERSIGN_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = component::LISTEN_HTTP, default_value_t = any_address(port::HTTP))]
     pub listen_http: SocketAddr,
 
     /// What is logged, as a tracing filter such as `info,countersign_operator=debug`.
-    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
+    #[arg(long, env = environment::LOG, default_value = "info")]
     pub log: String,
 }
 
@@ -64,21 +73,23 @@ impl Config {
     /// The name the issuer's serving certificate carries and agents ask for.
     #[must_use]
     pub fn issuer_name(&self) -> String {
-        format!("{ISSUER_SERVICE}.{}.svc", self.namespace)
+        network::issuer_name(&self.namespace)
     }
 }
 
 /// The default of `--max-token-life`.
 pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(2 * 3600);
 
-/// The life of the tokens that the webhook has projected into pods: with less, no agent would be served.
-const PROJECTED_TOKEN_LIFE: Duration = Duration::from_secs(3600);
-
 fn token_life(text: &str) -> anyhow::Result<Duration> {
     let life: jiff::SignedDuration = text.parse().context("write a span such as 2h or 90m")?;
     let life = Duration::try_from(life).context("write a span above zero")?;
-    ensure!(life >= PROJECTED_TOKEN_LIFE, "agents' tokens live {PROJECTED_TOKEN_LIFE:?}; write 1h or more");
+    ensure!(life >= TOKEN_LIFE, "agents' tokens live {TOKEN_LIFE:?}; write 1h or more");
     Ok(life)
+}
+
+/// `port` of every address of the pod.
+fn any_address(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
 fn journal_format(text: &str) -> anyhow::Result<Format> {
@@ -88,15 +99,6 @@ fn journal_format(text: &str) -> anyhow::Result<Format> {
         _ => anyhow::bail!("write v1 or v2"),
     }
 }
-
-/// The Service in front of every replica's issuer.
-pub const ISSUER_SERVICE: &str = "countersign-issuer";
-
-/// The port of [`ISSUER_SERVICE`].
-pub const ISSUER_PORT: u16 = 8443;
-
-/// The field manager of everything the operator applies.
-pub const FIELD_MANAGER: &str = "countersign-operator";
 
 #[cfg(test)]
 mod tests {

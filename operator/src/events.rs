@@ -7,14 +7,14 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use crate::config::FIELD_MANAGER;
+use countersign_contract::objects::OPERATOR;
 
 /// The longest note the Kubernetes API takes, bytes.
 const MAX_NOTE: usize = 1024;
 
 /// Writes events until every sink is gone, within their rates.
 pub async fn publish(client: Client, mut events: PodEvents) {
-    let recorder = Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None });
+    let recorder = Recorder::new(client, Reporter { controller: OPERATOR.to_owned(), instance: None });
     while let Some((pod, session, about)) = events.next_within_rate().await {
         if let Err(error) = recorder.publish(&event(&session, &about), &reference(&pod)).await {
             tracing::debug!(namespace = pod.namespace, pod = pod.name, %error, "event could not be written");

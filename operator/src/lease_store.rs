@@ -13,10 +13,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use crate::config::FIELD_MANAGER;
-
-/// The Lease's name, in the operator's namespace.
-pub const LEASE: &str = "countersign-operator";
+use countersign_contract::objects::{LEASE, OPERATOR};
 
 /// The API server's.
 #[derive(Clone)]
@@ -47,7 +44,7 @@ impl LeaseStore for ApiServerLease {
     ) -> BoxFuture<'a, Result<StoredLease, LeaseError>> {
         Box::pin(async move {
             let lease = lease(record, over);
-            let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            let parameters = PostParams { field_manager: Some(OPERATOR.to_owned()), ..PostParams::default() };
             let written = match over {
                 None => self.leases.create(&parameters, &lease).await,
                 Some(_) => self.leases.replace(LEASE, &parameters, &lease).await,

@@ -99,7 +99,7 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         self.issuer.register(registry);
-        self.connections.register(registry);
+        self.connections.register(registry, "the issuer");
         self.leader.register(registry);
         self.clock.register(registry);
         registry.register_with_unit("reconcile", "Time a reconcile took", Unit::Seconds, self.reconciles.clone());

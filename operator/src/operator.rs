@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use countersign_contract::{network::replica_name, token_audience};
 use countersign_core::{
     journal::{AuthorityMaker, LocalMaker},
     lease::LeaseConfig,
@@ -14,7 +15,6 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, client::ClientBuilder};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch as published},
     task::JoinSet,
 };
@@ -37,6 +37,7 @@ use countersign_runtime::{
     connections::{self, ConnectionLimits},
     http,
     leader::{Election, Leadership},
+    process::termination_signal,
     readiness::Readiness,
     tls::{ServingCertificate, server_config},
 };
@@ -65,14 +66,13 @@ const GIVING_UP: Duration = Duration::from_secs(6);
 /// # Errors
 /// When it cannot start, or a part that must live ends.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    // Fails only when it was installed already, by whoever embeds this.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // In this order: the lease is given up, the issuer's streams move, what shows the way there ends.
     let [resign, stop, end] = [(); 3].map(|()| CancellationToken::new());
     let mut parts = JoinSet::new();
     let (metrics, readiness, clock) = (Arc::new(Metrics::new()), Readiness::default(), Clock::system());
     let checks = Checks::new(&readiness);
-    let serving_http = http::serve(config.listen_http, readiness.clone(), metrics.encoder(), end.clone());
+    let observed = http::router(readiness.probe(), metrics.encoder());
+    let serving_http = http::serve(config.listen_http, observed, end.clone());
     parts.spawn(async move { serving_http.await.context("the HTTP server") });
 
     let clock_skew = ClockSkewMonitor::new(clock.clone(), checks.clock.clone(), metrics.clock.clone());
@@ -83,7 +83,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         cluster = cluster_uid(&client) => cluster,
         () = told_to_stop() => return Ok(()),
     };
-    let audience = format!("countersign.dev/{cluster}");
+    let audience = token_audience(&cluster);
     tracing::info!(cluster, audience, version = env!("CARGO_PKG_VERSION"), "operator starts");
 
     let index = SharedIndex::new(Index::default());
@@ -264,7 +264,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let support = SupportPolicy::default();
     let source =
         Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone(), support };
-    let replica_name = inspect::replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
+    let replica_name = replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
     let credential = Credential::new(replica_name);
     part!(
         "renewal of the replica's certificate",
@@ -349,13 +349,10 @@ async fn cluster_uid(client: &Client) -> String {
     }
 }
 
+/// Resolves when the process shall end.
 async fn told_to_stop() {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        }
-        // Without handlers the default holds: the signal ends the process.
-        _ => std::future::pending().await,
+    if let Err(error) = termination_signal().await {
+        tracing::error!(%error, "no handler for signals: they end the process at once");
+        std::future::pending::<()>().await;
     }
 }

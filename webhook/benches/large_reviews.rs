@@ -13,7 +13,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -22,25 +22,28 @@ use std::{
     time::{Duration, Instant},
 };
 
+use countersign_runtime::tls::ServingCertificate;
 use countersign_webhook::{
     admission::LONGEST_REVIEW,
     control_plane::{Current, Settings},
+    https,
     inject::{AgentOptions, AgentResources, PullPolicy},
     large_reviews::LargeReviews,
     metrics::Metrics,
-    server::{self, App},
+    server::App,
 };
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, pki_types::CertificateDer, pki_types::ServerName, version::TLS13,
+    ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::ServerName, sign::CertifiedKey, version::TLS13,
 };
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 /// The allocator of the webhook's program.
 #[global_allocator]
@@ -73,14 +76,10 @@ async fn serve() {
     let _ = nix::sys::prctl::set_thp_disable(true);
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
+    let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let certificate = Arc::new(ServingCertificate::default());
+    certificate.publish(CertifiedKey::new(vec![made.cert.der().clone()], signing));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", json!({ "address": listener.local_addr().unwrap(), "certificate": made.cert.der().to_vec() }));
     let settings = Current::default();
     settings.store(Some(Arc::new(Settings {
@@ -104,9 +103,7 @@ async fn serve() {
         serves_until: watch::channel(None).1,
         draining: AtomicBool::new(false),
     });
-    let tls = axum_server::tls_rustls::RustlsConfig::from_config(Arc::new(config));
-    let server = axum_server::from_tcp_rustls(listener, tls).unwrap();
-    server.serve(server::admission(app).into_make_service()).await.unwrap();
+    https::serve(listener, certificate, app, https::LIMITS, CancellationToken::new()).await.unwrap();
 }
 
 async fn measure() {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use countersign_contract::API_GROUP;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -190,8 +191,8 @@ pub fn check(request: &Request<'_>) -> Answer {
         }
     };
     let verdict = match (&*request.kind.group, &*request.kind.kind) {
-        ("countersign.dev", "TrustDomain") => validate::trust_domain(&object, &old_object),
-        ("countersign.dev", "WorkloadIdentity") => {
+        (API_GROUP, "TrustDomain") => validate::trust_domain(&object, &old_object),
+        (API_GROUP, "WorkloadIdentity") => {
             let mut verdict = validate::workload_identity(&object);
             verdict.problems.extend(request.object.and_then(|raw| validate::too_large(raw, &object)));
             verdict

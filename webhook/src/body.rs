@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use countersign_runtime::connections::Peer;
 use futures::StreamExt;
 use tokio::time::timeout;
 
@@ -52,12 +53,12 @@ impl From<axum::Error> for ReadError {
     }
 }
 
-/// Reads `body`.
-pub(crate) async fn read(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> {
-    timeout(RECEIVE_TIMEOUT, receive(body, budget)).await.unwrap_or(Err(ReadError::Late))
+/// Reads `body`. The connection of `peer` is not evicted while its review waits for a slot.
+pub(crate) async fn read(body: Body, budget: &LargeReviews, peer: Option<&Peer>) -> Result<Read, ReadError> {
+    timeout(RECEIVE_TIMEOUT, receive(body, budget, peer)).await.unwrap_or(Err(ReadError::Late))
 }
 
-async fn receive(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> {
+async fn receive(body: Body, budget: &LargeReviews, peer: Option<&Peer>) -> Result<Read, ReadError> {
     // A body without a declared length is large once it exceeds the limit of ordinary ones.
     let declared = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let ordinary = declared.is_none_or(|length| length <= LONGEST_ORDINARY);
@@ -77,7 +78,10 @@ async fn receive(body: Body, budget: &LargeReviews) -> Result<Read, ReadError> {
         discard_rest(chunks).await?;
         return Err(ReadError::TooLarge(head));
     }
-    let slot = match budget.slot(&head.namespace, length).await {
+    let guard = peer.map(Peer::guard_from_eviction);
+    let slot = budget.slot(&head.namespace, length).await;
+    drop(guard);
+    let slot = match slot {
         Ok(slot) => slot,
         Err(busy) => {
             drop(bytes);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwapOption;
+use countersign_contract::objects::control_plane::{AUDIENCE, CONFIG_MAP, ISSUER, ISSUER_NAME, ROOTS};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -10,9 +11,6 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-
-/// The ConfigMap's name, in the namespace of the webhook.
-pub const CONFIG_MAP: &str = "countersign-control-plane";
 
 /// The settings with which an agent finds and authenticates the issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +50,12 @@ impl Settings {
         let value = |key: &'static str| {
             data.get(key).map(|value| value.trim()).filter(|value| !value.is_empty()).ok_or(SettingsError::Absent(key))
         };
-        let roots = value("roots.pem")?;
+        let roots = value(ROOTS)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(roots.as_bytes()).collect();
         if certificates.map_err(|_| SettingsError::Roots)?.is_empty() {
             return Err(SettingsError::Roots);
         }
-        let issuer = value("issuer")?;
+        let issuer = value(ISSUER)?;
         let port =
             issuer.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() {
@@ -66,8 +64,8 @@ impl Settings {
         Ok(Self {
             roots: format!("{roots}\n"),
             issuer: issuer.to_owned(),
-            issuer_name: value("issuer-name")?.to_owned(),
-            audience: value("audience")?.to_owned(),
+            issuer_name: value(ISSUER_NAME)?.to_owned(),
+            audience: value(AUDIENCE)?.to_owned(),
         })
     }
 }

@@ -1,6 +1,5 @@
-//! The admission webhook: it injects the agent into pods, and refuses resources that are invalid on their own. It does not
-//! decide entitlement: of `core::entitlement` it uses only the parsers of patterns and templates. It makes no calls while it
-//! answers a request.
+//! The admission webhook: it injects the agent into pods, and refuses resources that are invalid on their own, as
+//! `countersign-policy` reads them. It does not decide entitlement. It makes no calls while it answers a request.
 //!
 //! The controller of the webhook's CA ([`publish`]) is a separate process with its own service account: it may write
 //! `caBundle`, and has no port.
@@ -11,6 +10,7 @@ pub mod ca;
 pub mod control_plane;
 pub mod head;
 pub mod health;
+pub mod https;
 pub mod inject;
 pub mod large_reviews;
 pub mod metrics;
@@ -18,7 +18,6 @@ mod projection;
 pub mod publish;
 pub mod server;
 pub mod serving;
-pub mod tls;
 pub mod validate;
 
 pub use projection::Unreadable;

@@ -4,7 +4,7 @@
 mod run_ca;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,29 +13,30 @@ use std::{
 };
 
 use anyhow::Context;
-use axum_server::{Handle, tls_rustls::RustlsConfig};
 use clap::{Args, Parser, Subcommand};
+use countersign_contract::{
+    environment::{self, component},
+    network::port,
+    objects::{SYSTEM_NAMESPACE, WEBHOOK},
+};
+use countersign_runtime::{
+    http,
+    process::{self, termination_signal},
+    tls::ServingCertificate,
+};
 use countersign_webhook::{
     control_plane::{self, Current},
+    https,
     inject::{AgentOptions, AgentResources, Mesh, MilliCpu, PullPolicy},
     large_reviews::LargeReviews,
     metrics::Metrics,
     publish::names,
     server::{self, App},
     serving::Reader,
-    tls,
 };
 use kube::Client;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
-use tracing_subscriber::EnvFilter;
-
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for answering requests in flight at shutdown: API servers wait 5 s for a webhook.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(6);
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 
 /// Injects the agent into pods and validates resources of countersign.dev.
 #[derive(Debug, Parser)]
@@ -59,23 +60,23 @@ enum Command {
 #[derive(Debug, Args)]
 struct Flags {
     /// Namespace of the operator and the webhook.
-    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign-system")]
+    #[arg(long, env = component::NAMESPACE, default_value = SYSTEM_NAMESPACE)]
     namespace: String,
 
     /// Service behind which the webhook is called.
-    #[arg(long, default_value = "countersign-webhook")]
+    #[arg(long, default_value = WEBHOOK)]
     service: String,
 
     /// Where admission is served (TLS 1.3).
-    #[arg(long, default_value = "0.0.0.0:9443")]
+    #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, port::ADMISSION).into())]
     listen_https: SocketAddr,
 
     /// Where `/metrics`, `/healthz` and `/readyz` are served, in plain text.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, port::HTTP).into())]
     listen_http: SocketAddr,
 
     /// Image of the agent.
-    #[arg(long, env = "COUNTERSIGN_AGENT_IMAGE", default_value = "countersign.local/agent:dev")]
+    #[arg(long, env = component::AGENT_IMAGE, default_value = "countersign.local/agent:dev")]
     agent_image: String,
 
     /// When the agent's image is pulled.
@@ -99,7 +100,7 @@ struct Flags {
     agent_memory_limit_mib: u32,
 
     /// Log filter of agents, as a tracing filter such as `info,countersign_agent=debug`; `info` by default.
-    #[arg(long, env = "COUNTERSIGN_AGENT_LOG")]
+    #[arg(long, env = component::AGENT_LOG)]
     agent_log: Option<String>,
 
     /// A mesh that adds its sidecar to pods because of their namespace, without a mark on the pod; may be repeated. Annotations
@@ -112,7 +113,7 @@ struct Flags {
     drain: Duration,
 
     /// Log filter, as a tracing filter such as `info,countersign_webhook=debug`.
-    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
+    #[arg(long, env = environment::LOG, default_value = "info")]
     log: String,
 }
 
@@ -129,23 +130,11 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Initializes logging and TLS, for every long-running command.
-fn initialize(log: &str) -> anyhow::Result<()> {
-    // The allocator requests huge pages, most of which would never be written to.
-    let _ = nix::sys::prctl::set_thp_disable(true);
-    let filter = EnvFilter::try_new(log).with_context(|| format!("--log: `{log}` is no tracing filter"))?;
-    tracing_subscriber::fmt().json().with_env_filter(filter).init();
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        anyhow::bail!("another TLS provider is installed already");
-    }
-    Ok(())
-}
-
 // Each thread may build an object of 4 MiB for a review, and its allocator keeps memory of its own. One thread for each
 // processor of a large node would exceed the container's memory limit.
 #[tokio::main(worker_threads = 2)]
 async fn serve(flags: Flags) -> anyhow::Result<()> {
-    initialize(&flags.log)?;
+    process::initialize(&flags.log)?;
     let resources = AgentResources {
         cpu: flags.agent_cpu,
         cpu_limit: flags.agent_cpu_limit,
@@ -154,7 +143,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     };
     resources.check().map_err(anyhow::Error::msg)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
-    let (settings, certificate) = (Current::default(), Arc::new(tls::Certificate::default()));
+    let (settings, certificate) = (Current::default(), Arc::new(ServingCertificate::default()));
     let (expiry, serves_until) = watch::channel(None);
     let name = names(&flags.namespace, &flags.service).into_iter().next().context("the Service has a name")?;
     let options = AgentOptions {
@@ -171,20 +160,20 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let (settings_read, large_reviews) = (settings.clone(), LargeReviews::new());
     let app = Arc::new(App { options, settings: settings_read, metrics, large_reviews, serves_until, draining });
 
-    let handle = Handle::new();
-    let config = RustlsConfig::from_config(tls::config(certificate).context("TLS 1.3 cannot be set up")?);
-    let https = axum_server::bind_rustls(flags.listen_https, config)
-        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_TIMEOUT))
-        .handle(handle.clone());
-    let http = axum_server::bind(flags.listen_http);
+    let listener = TcpListener::bind(flags.listen_https)
+        .await
+        .with_context(|| format!("--listen-https: cannot listen on {}", flags.listen_https))?;
+    let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+    let https = https::serve(listener, certificate, app.clone(), https::LIMITS, stop.clone());
+    let http = http::serve(flags.listen_http, server::observation(app.clone()), end);
     tracing::info!(https = %flags.listen_https, http = %flags.listen_http, "countersign-webhook starts");
     tokio::select! {
         // Returns without an error once it has drained.
-        served = https.serve(server::admission(app.clone()).into_make_service()) => served.context("the admission server ended")?,
-        served = http.serve(server::observation(app.clone()).into_make_service()) => served.context("the HTTP server ended")?,
+        served = https => served.context("TLS 1.3 cannot be set up")?,
+        served = http => served.context("the HTTP server ended")?,
         () = reader.watch(client.clone(), &flags.namespace) => anyhow::bail!("the watch of the serving certificate ended"),
         () = control_plane::watch(client, &flags.namespace, settings) => anyhow::bail!("the watch of the control plane's settings ended"),
-        drained = drain(&app, &handle, flags.drain) => drained?,
+        drained = drain(&app, &stop, flags.drain) => drained?,
     }
     tracing::info!("countersign-webhook ends");
     Ok(())
@@ -192,24 +181,14 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
 
 /// Waits for the termination signal. Then the replica reports that it is not ready, keeps answering for `grace` while API
 /// servers stop using it, closes its connections, and finishes the requests in flight.
-async fn drain(app: &App, handle: &Handle<SocketAddr>, grace: Duration) -> anyhow::Result<()> {
+async fn drain(app: &App, stop: &CancellationToken, grace: Duration) -> anyhow::Result<()> {
     termination_signal().await?;
     tracing::info!(?grace, "countersign-webhook drains");
     app.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(grace).await;
-    handle.graceful_shutdown(Some(SHUTDOWN_TIMEOUT));
+    stop.cancel();
     // The admission server returns now, which ends the program.
     std::future::pending().await
-}
-
-/// Waits for SIGTERM or SIGINT.
-async fn termination_signal() -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn duration(text: &str) -> anyhow::Result<Duration> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign_runtime::connections::ConnectionMetrics;
 use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -16,6 +17,7 @@ pub struct Metrics {
     admissions: Family<Admission, Counter>,
     seconds: Family<Endpoint, Histogram, fn() -> Histogram>,
     certificate: CertificateMetrics,
+    connections: ConnectionMetrics,
 }
 
 /// Metrics of the serving certificate.
@@ -58,13 +60,21 @@ impl Metrics {
             "When this replica's serving certificate ends, in seconds since 1970",
             certificate.expires.clone(),
         );
-        Self { registry, admissions, seconds, certificate }
+        let connections = ConnectionMetrics::default();
+        connections.register(&mut registry, "the admission port");
+        Self { registry, admissions, seconds, certificate, connections }
     }
 
     /// The metrics of the serving certificate.
     #[must_use]
     pub fn certificate(&self) -> CertificateMetrics {
         self.certificate.clone()
+    }
+
+    /// The metrics of connections to the admission port.
+    #[must_use]
+    pub fn connections(&self) -> ConnectionMetrics {
+        self.connections.clone()
     }
 
     /// Counts an answer.

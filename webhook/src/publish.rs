@@ -12,6 +12,13 @@ mod tests;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use countersign_contract::{
+    network::service_name,
+    objects::{
+        WEBHOOK,
+        webhook_secret::{CA as SECRET, CA_TYPE as SECRET_TYPE, SERVING as SERVING_SECRET},
+    },
+};
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -26,18 +33,12 @@ use zeroize::Zeroize as _;
 use crate::{
     ca::{self, CaError, CaState, IssuedCertificate, Plan, ServedCertificate, ValidityPeriods},
     health::Health,
-    serving::{self, ServingCertificate},
+    serving::{self, StoredCertificate},
 };
 use configurations::{Configurations, Observed};
 
-/// The Secret of the CA.
-pub const SECRET: &str = "countersign-webhook-ca";
-/// The name of both configurations.
-pub const CONFIGURATION: &str = "countersign";
-/// The type of the CA's Secret.
-pub const SECRET_TYPE: &str = "countersign.dev/webhook-ca";
 /// The field manager of `caBundle`. The name is that of earlier releases, so that an upgrade changes no owner.
-pub const FIELD_MANAGER: &str = "countersign-webhook";
+pub const FIELD_MANAGER: &str = WEBHOOK;
 
 const KEY: &str = "ca";
 /// The longest time between two reconciliations, without any event of the watches.
@@ -101,7 +102,8 @@ pub struct Publisher {
 /// The names by which API servers call the webhook; the first is the one they verify.
 #[must_use]
 pub fn names(namespace: &str, service: &str) -> Vec<String> {
-    vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
+    let name = service_name(service, namespace);
+    vec![name.clone(), format!("{name}.cluster.local")]
 }
 
 impl Publisher {
@@ -156,7 +158,7 @@ impl Publisher {
     fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
         let secrets = stream::select(
             changes_of(self.secret_metadata.clone(), SECRET),
-            changes_of(self.secret_metadata.clone(), serving::SECRET),
+            changes_of(self.secret_metadata.clone(), SERVING_SECRET),
         );
         stream::select(secrets, self.configurations.changes())
     }
@@ -167,7 +169,7 @@ impl Publisher {
             let observed = self.configurations.observe().await?;
             let what = "read Secret countersign-webhook-tls";
             let served =
-                self.secrets.get_opt(serving::SECRET).await.map_err(|source| PublishError::Api { what, source })?;
+                self.secrets.get_opt(SERVING_SECRET).await.map_err(|source| PublishError::Api { what, source })?;
             let what = "read Secret countersign-webhook-ca";
             let mut secret = self.secrets.get_opt(SECRET).await.map_err(|source| PublishError::Api { what, source })?;
             let state = stored(secret.as_ref());
@@ -212,7 +214,7 @@ impl Publisher {
                 let entry = |key: &str, pem: &str| (key.to_owned(), ByteString(pem.as_bytes().to_vec()));
                 let data = BTreeMap::from([entry(serving::CHAIN, &certificate), entry(serving::KEY, &key)]);
                 let what = "Secret countersign-webhook-tls";
-                self.store(secret, (serving::SECRET, serving::TYPE), data, what).await?;
+                self.store(secret, (SERVING_SECRET, serving::TYPE), data, what).await?;
                 tracing::info!(renew_at = %served.renew_at, not_after = %served.not_after, "a serving certificate is issued");
                 served
             }
@@ -281,7 +283,7 @@ fn stored(secret: Option<&Secret>) -> Result<CaState, CaError> {
 
 /// The stored certificate; `None` if it cannot be served and must be replaced.
 fn served(secret: Option<&Secret>, names: &[String], state: &CaState, now: Timestamp) -> Option<ServedCertificate> {
-    let stored = ServingCertificate::stored(secret?);
+    let stored = StoredCertificate::stored(secret?);
     let checked = stored.and_then(|stored| names.iter().try_for_each(|name| stored.check(name, now)).map(|()| stored));
     match checked {
         Ok(stored) => Some(state.served(&stored, now)),

@@ -4,6 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use countersign_contract::{
+    environment::{self, component},
+    files::WEBHOOK_CA_HEALTH,
+    objects::{SYSTEM_NAMESPACE, WEBHOOK},
+};
+use countersign_runtime::process::{self, termination_signal};
 use countersign_webhook::{
     ca::ValidityPeriods,
     health::{self, Health},
@@ -12,16 +18,16 @@ use countersign_webhook::{
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::{duration, initialize, termination_signal};
+use crate::duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
     /// Namespace of the webhook.
-    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign-system")]
+    #[arg(long, env = component::NAMESPACE, default_value = SYSTEM_NAMESPACE)]
     namespace: String,
 
     /// Service behind which the webhook is called.
-    #[arg(long, default_value = "countersign-webhook")]
+    #[arg(long, default_value = WEBHOOK)]
     service: String,
 
     /// Validity of an authority of the CA, in hours and smaller units such as `2160h`; at half of it a successor is prepared.
@@ -40,11 +46,11 @@ pub(crate) struct Flags {
     serving_validity: Duration,
 
     /// File with this controller's health, read by `probe-ca`.
-    #[arg(long, default_value = "/run/countersign-webhook-ca/health")]
+    #[arg(long, default_value = WEBHOOK_CA_HEALTH)]
     health_file: PathBuf,
 
     /// Log filter, as a tracing filter such as `info,countersign_webhook=debug`.
-    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info")]
+    #[arg(long, env = environment::LOG, default_value = "info")]
     log: String,
 }
 
@@ -55,7 +61,7 @@ pub(crate) struct ProbeFlags {
     probe: Probe,
 
     /// The value of `ca --health-file`.
-    #[arg(long, default_value = "/run/countersign-webhook-ca/health")]
+    #[arg(long, default_value = WEBHOOK_CA_HEALTH)]
     health_file: PathBuf,
 }
 
@@ -69,7 +75,7 @@ enum Probe {
 
 #[tokio::main]
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
-    initialize(&flags.log)?;
+    process::initialize(&flags.log)?;
     let periods = ValidityPeriods::new(flags.ca_validity, flags.serving_validity, flags.ca_propagation_delay)?;
     let client = Client::try_default().await.context("no way to the Kubernetes API")?;
     let publisher = Publisher::new(client, (&flags.namespace, &flags.service), periods, flags.health_file);

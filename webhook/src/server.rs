@@ -1,4 +1,4 @@
-//! The two HTTP servers: admission over TLS, and `/metrics`, `/healthz`, `/readyz` without TLS.
+//! What the two HTTP servers answer: admission over TLS, and `/metrics`, `/healthz`, `/readyz` without TLS.
 
 use std::{
     sync::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Request, State},
     http::{
@@ -18,8 +18,9 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, post},
 };
+use countersign_runtime::{connections::Peer, http};
 use jiff::Timestamp;
 use tokio::{sync::watch, task::spawn_blocking};
 
@@ -51,15 +52,9 @@ pub struct App {
 /// The admission server's routes.
 pub fn admission(app: Arc<App>) -> Router {
     Router::new()
-        .route("/mutate-pods/by-pod", post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::PodLabel, body)))
-        .route(
-            "/mutate-pods/by-namespace",
-            post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::NamespaceLabel, body)),
-        )
-        .route(
-            "/mutate-pods/by-namespace-otherwise",
-            post(|app: State<Arc<App>>, body: Body| mutate(app, Trigger::UnsupportedNamespaceLabel, body)),
-        )
+        .route("/mutate-pods/by-pod", mutate(Trigger::PodLabel))
+        .route("/mutate-pods/by-namespace", mutate(Trigger::NamespaceLabel))
+        .route("/mutate-pods/by-namespace-otherwise", mutate(Trigger::UnsupportedNamespaceLabel))
         .route("/validate", post(validate))
         .layer(middleware::from_fn_with_state(app.clone(), close_while_draining))
         .with_state(app)
@@ -78,31 +73,39 @@ async fn close_while_draining(State(app): State<Arc<App>>, request: Request, nex
 
 /// The routes of health and metrics.
 pub fn observation(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(app)
+    let observed = app.clone();
+    let missing = move || not_ready_reason(&observed, Timestamp::now()).into_iter().collect();
+    http::router(Arc::new(missing), Arc::new(move || Ok(app.metrics.text())))
 }
 
-async fn mutate(State(app): State<Arc<App>>, trigger: Trigger, body: Body) -> Response {
-    let decide = move |app: &App, request: &admission::Request<'_>| {
-        admission::mutate(request, trigger, &app.options, app.settings.load().as_deref())
-    };
-    answer(&app, "mutate", body, decide).await
+/// The connection of a request; absent where the routes are called without one.
+type From = Option<Extension<Peer>>;
+
+fn mutate(trigger: Trigger) -> MethodRouter<Arc<App>> {
+    post(async move |State(app): State<Arc<App>>, from: From, body: Body| {
+        let decide = move |app: &App, request: &admission::Request<'_>| {
+            admission::mutate(request, trigger, &app.options, app.settings.load().as_deref())
+        };
+        answer(&app, "mutate", from, body, decide).await
+    })
 }
 
-async fn validate(State(app): State<Arc<App>>, body: Body) -> Response {
-    answer(&app, "validate", body, |_, request| admission::check(request)).await
+async fn validate(State(app): State<Arc<App>>, from: From, body: Body) -> Response {
+    answer(&app, "validate", from, body, |_, request| admission::check(request)).await
 }
 
 async fn answer(
     app: &Arc<App>,
     endpoint: &'static str,
+    from: From,
     body: Body,
     decide: impl FnOnce(&App, &admission::Request<'_>) -> Answer + Send + 'static,
 ) -> Response {
-    match body::read(body, &app.large_reviews).await {
+    let peer = from.map(|Extension(peer)| peer);
+    let body = body::read(body, &app.large_reviews, peer.as_ref()).await;
+    // The API server has sent everything and waits.
+    let _guard = peer.as_ref().map(Peer::guard_from_eviction);
+    match body {
         Ok(Read::Ordinary(bytes)) => evaluate(app, endpoint, &bytes, decide),
         Ok(Read::Large(bytes, slot)) => {
             let (app, permit) = (app.clone(), app.large_reviews.evaluate().await);
@@ -166,32 +169,21 @@ fn review(answer: &Answer, uid: &str) -> Response {
     ([(CONTENT_TYPE, "application/json")], answer.review(uid).to_string()).into_response()
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Response {
-    match not_ready_reason(&app, Timestamp::now()) {
-        None => "ok\n".into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
-    }
-}
-
 /// Why this replica is not ready, if it is not.
 fn not_ready_reason(app: &App, now: Timestamp) -> Option<&'static str> {
     if app.draining.load(Ordering::Relaxed) {
-        return Some("not ready: about to end\n");
+        return Some("not ready: about to end");
     }
     if app.settings.load().is_none() {
-        return Some("not ready: ConfigMap countersign-control-plane has not been seen; the operator writes it\n");
+        return Some("not ready: ConfigMap countersign-control-plane has not been seen; the operator writes it");
     }
     match *app.serves_until.borrow() {
         Some(until) if now < until => None,
         Some(_) => Some(
-            "not ready: the serving certificate has expired; Deployment countersign-webhook-ca renews it, see its log\n",
+            "not ready: the serving certificate has expired; Deployment countersign-webhook-ca renews it, see its log",
         ),
         None => Some(
-            "not ready: Secret countersign-webhook-tls has not been seen; Deployment countersign-webhook-ca writes it\n",
+            "not ready: Secret countersign-webhook-tls has not been seen; Deployment countersign-webhook-ca writes it",
         ),
     }
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.text()).into_response()
 }

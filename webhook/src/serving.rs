@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use countersign_contract::objects::webhook_secret::SERVING as SECRET;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -22,10 +23,10 @@ use tokio::sync::watch::Sender;
 use x509_parser::parse_x509_certificate;
 use zeroize::Zeroize as _;
 
-use crate::{metrics::CertificateMetrics, tls::Certificate};
+use countersign_runtime::tls::ServingCertificate;
 
-/// The Secret's name, in the namespace of the webhook.
-pub const SECRET: &str = "countersign-webhook-tls";
+use crate::metrics::CertificateMetrics;
+
 /// The Secret's type, which names its keys.
 pub const TYPE: &str = "kubernetes.io/tls";
 /// The Secret's key of the chain, PEM.
@@ -55,14 +56,14 @@ pub enum ServingError {
 
 /// A certificate with its matching key.
 #[derive(Debug)]
-pub struct ServingCertificate {
+pub struct StoredCertificate {
     certified: CertifiedKey,
     leaf: CertificateDer<'static>,
     not_before: Timestamp,
     not_after: Timestamp,
 }
 
-impl ServingCertificate {
+impl StoredCertificate {
     /// Reads a chain, leaf first, and the leaf's key, both PEM.
     ///
     /// # Errors
@@ -88,7 +89,7 @@ impl ServingCertificate {
     /// Reads the Secret.
     ///
     /// # Errors
-    /// As [`ServingCertificate::read`], and when a key is absent.
+    /// As [`StoredCertificate::read`], and when a key is absent.
     pub fn stored(secret: &Secret) -> Result<Self, ServingError> {
         let value = |key| secret.data.as_ref().and_then(|data| data.get(key)).ok_or(ServingError::Absent(key));
         Self::read(&value(CHAIN)?.0, &value(KEY)?.0)
@@ -138,7 +139,7 @@ pub struct Reader {
     /// The name by which API servers call the webhook.
     pub name: String,
     /// The certificate of the TLS server.
-    pub certificate: Arc<Certificate>,
+    pub certificate: Arc<ServingCertificate>,
     /// When that certificate expires.
     pub serves_until: Sender<Option<Timestamp>>,
     /// The expiry as a metric.
@@ -161,11 +162,11 @@ impl Reader {
     }
 
     fn publish(&self, secret: &Secret, now: Timestamp) {
-        let read = ServingCertificate::stored(secret).and_then(|read| read.check(&self.name, now).map(|()| read));
+        let read = StoredCertificate::stored(secret).and_then(|read| read.check(&self.name, now).map(|()| read));
         match read {
             Ok(read) => {
                 let not_after = read.not_after();
-                self.certificate.publish(read);
+                self.certificate.publish(read.into_certified_key());
                 self.metrics.expires(not_after);
                 self.serves_until.send_replace(Some(not_after));
                 tracing::info!(%not_after, "serving with the certificate of Secret {SECRET}");
@@ -213,7 +214,7 @@ mod tests {
         let (reader, seen) = reader();
         let now = Timestamp::now();
         reader.publish(&secret(issued(NAME, now)), now);
-        assert!(reader.certificate.is_published());
+        assert!(reader.certificate.current().is_some());
         let until = seen.borrow().unwrap();
         assert!(until <= now + DAY && until > now + DAY - Duration::from_secs(2), "{until}");
     }
@@ -235,12 +236,12 @@ mod tests {
             ("an expired one", secret(issued(NAME, now - DAY * 2)), "expired at"),
         ];
         for (what, secret, named) in cases {
-            let read = ServingCertificate::stored(&secret).and_then(|read| read.check(NAME, now));
+            let read = StoredCertificate::stored(&secret).and_then(|read| read.check(NAME, now));
             let error = read.expect_err(what).to_string();
             assert!(error.contains(named), "{what}: {error}");
             let (reader, seen) = reader();
             reader.publish(&secret, now);
-            assert!(!reader.certificate.is_published() && seen.borrow().is_none(), "{what} is served");
+            assert!(reader.certificate.current().is_none() && seen.borrow().is_none(), "{what} is served");
             reader.publish(&self::secret(issued(NAME, now)), now);
             let before = *seen.borrow();
             reader.publish(&secret, now);
@@ -252,10 +253,10 @@ mod tests {
     #[test]
     fn neither_debug_output_nor_an_error_holds_the_key() {
         let (certificate, key) = issued(NAME, Timestamp::now());
-        let read = ServingCertificate::read(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let read = StoredCertificate::read(certificate.as_bytes(), key.as_bytes()).unwrap();
         let body = key.lines().nth(1).unwrap();
         assert!(!format!("{read:?}").contains(body));
-        let error = ServingCertificate::read(key.as_bytes(), key.as_bytes()).unwrap_err();
+        let error = StoredCertificate::read(key.as_bytes(), key.as_bytes()).unwrap_err();
         assert!(!format!("{error:?}{error}").contains(body));
     }
 }

@@ -30,4 +30,5 @@ fn crates_depend_on_nothing_that_they_must_not_know() {
         let wrong: Vec<_> = found.iter().filter(|name| forbidden.contains(&name.as_str())).collect();
         assert!(wrong.is_empty(), "{package} depends on {wrong:?}");
     }
+    assert_eq!(dependencies("countersign-contract"), ["countersign-contract"]);
 }

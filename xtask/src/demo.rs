@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use countersign_contract::metadata::annotation;
+use countersign_contract::objects::{AUTHORITIES_NAMESPACE, journal::trust_domain_secret};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -41,16 +43,16 @@ struct Handshake {
 
 /// Authorities outlive the demo. If there are some of an earlier TrustDomain of the demo, the current one adopts them.
 pub(crate) fn adopt_authorities(kubectl: &Kubectl) -> Result<()> {
-    const OWNER: &str = r"jsonpath={.metadata.annotations.countersign\.dev/trust-domain-uid}";
-    let secret = format!("trust-domain.{TRUST_DOMAIN}");
+    let output = format!("jsonpath={{.metadata.annotations.{}}}", annotation::TRUST_DOMAIN_UID.replace('.', r"\."));
+    let secret = trust_domain_secret(TRUST_DOMAIN);
     let get_owner =
-        ["get", "secret", &secret, "--namespace=countersign-authorities", "--ignore-not-found", "--output", OWNER];
+        ["get", "secret", &secret, "--namespace", AUTHORITIES_NAMESPACE, "--ignore-not-found", "--output", &output];
     let owner = kubectl.cmd(&get_owner).read()?;
     let uid = kubectl.cmd(&["get", "trustdomain", TRUST_DOMAIN, "--output", "jsonpath={.metadata.uid}"]).read()?;
     if owner.is_empty() || owner == uid {
         return Ok(());
     }
-    let annotation = format!("countersign.dev/adopt-authorities={owner}");
+    let annotation = format!("{}={owner}", annotation::ADOPT_AUTHORITIES);
     kubectl.cmd(&["annotate", "--overwrite", "trustdomain", TRUST_DOMAIN, &annotation]).quiet()
 }
 

@@ -12,7 +12,7 @@ use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
 use crate::sh::{Run as _, wait_for};
 
-pub(crate) const SYSTEM: &str = "countersign-system";
+pub(crate) use countersign_contract::objects::SYSTEM_NAMESPACE as SYSTEM;
 const ROLLOUT: Duration = Duration::from_secs(180);
 const ADMISSION: Duration = Duration::from_secs(60);
 

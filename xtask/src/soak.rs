@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use countersign_contract::environment::test::SOAK_MINUTES;
 use serde_json::Value;
 
 use crate::cluster;
@@ -84,7 +85,7 @@ fn soak(root: &Path, options: &Options, names: &[&str], programs: &Programs, tes
         let cluster = cluster::up(root, name)?;
         let changed = cluster.load(&archives)?;
         product::install(root, &cluster, changed)?;
-        let variables = vec![("COUNTERSIGN_SOAK_MINUTES", options.minutes.to_string())];
+        let variables = vec![(SOAK_MINUTES, options.minutes.to_string())];
         lanes.push(Lane { root, name, cluster, programs, variables });
     }
     let mut outcomes = share(&lanes, tests, |_| Ok(Vec::new()))?;

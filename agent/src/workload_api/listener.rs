@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use countersign_contract::files::WORKLOAD_SOCKET;
 use countersign_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use futures::stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -49,7 +50,7 @@ pub enum ListenError {
 /// # Errors
 /// See [`ListenError`].
 pub async fn serve(directory: &Path, api: WorkloadApi) -> Result<(), ListenError> {
-    let path = directory.join("workload.sock");
+    let path = directory.join(WORKLOAD_SOCKET);
     let listener = bind(&path).map_err(|source| ListenError::Bind { path, source })?;
     let service = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(MAX_REQUEST);
     tonic::transport::Server::builder()

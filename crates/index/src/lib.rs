@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use countersign_contract::pod;
 use countersign_core::entitlement::{
     ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, first_identities_for,
     left_out, nearest_reason,
@@ -29,9 +30,6 @@ use pods::Pods;
 pub use pods::{DELETION_GRACE, PodRecord};
 use sessions::Sessions;
 pub use shared::{SharedIndex, Subscription};
-
-/// The name of the agent's container, which the webhook gives it.
-pub const AGENT_CONTAINER: &str = "countersign-agent";
 
 /// What a session's pod is entitled to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,7 +197,7 @@ impl Index {
     #[must_use]
     pub fn has_session(&self, uid: &str, session: &str) -> bool {
         session.is_empty()
-            || session != AGENT_CONTAINER && self.pods.containers(uid).iter().any(|container| container == session)
+            || session != pod::AGENT && self.pods.containers(uid).iter().any(|container| container == session)
     }
 
     /// All pods are about to be listed.

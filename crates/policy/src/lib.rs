@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::Resource;
 
 pub use claims::history as claim_history;
-pub use trust_domain::{ADOPT_ANNOTATION, authority_config, trust_domain};
+pub use trust_domain::{authority_config, grants, trust_domain};
 pub use workload_identity::workload_identity;
 
 /// When the API server made the object; one that is not stored yet counts as the youngest, so that it displaces nobody.

@@ -1,5 +1,6 @@
 //! TrustDomains.
 
+use countersign_contract::metadata::annotation;
 use countersign_core::{
     entitlement::{
         AudiencePattern, DeclaredDomain, DomainKind, DomainSpec, FieldErrors, FieldReader, Grant, LifetimeBounds,
@@ -13,10 +14,6 @@ use countersign_crds as crds;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::{created, selectors};
-
-/// The annotation by which a TrustDomain takes over a journal that another object of its name left behind. Its value is the
-/// uid of that object: whatever journal comes later is not meant by it.
-pub const ADOPT_ANNOTATION: &str = "countersign.dev/adopt-authorities";
 
 /// Reads a TrustDomain; `cluster` is what `{cluster}` stands for, empty when the cluster has no name.
 #[must_use]
@@ -55,7 +52,7 @@ pub fn authority_config(object: &crds::TrustDomain, trust_domain: TrustDomain) -
         },
         jwt_issuer: authority.jwt.issuer,
         published_sequence: published.and_then(|bundle| u64::try_from(bundle.sequence).ok()),
-        adopts: object.annotations().get(ADOPT_ANNOTATION).cloned(),
+        adopts: object.annotations().get(annotation::ADOPT_AUTHORITIES).cloned(),
     }
 }
 
@@ -67,13 +64,22 @@ fn key_type(key_type: crds::KeyType) -> KeyType {
     }
 }
 
+/// The grants of a TrustDomain, each without the patterns that cannot be used.
+#[must_use]
+pub fn grants(object: &crds::TrustDomain) -> Vec<Grant> {
+    read_grants(&mut FieldReader::default(), object)
+}
+
+fn read_grants(reader: &mut FieldReader, object: &crds::TrustDomain) -> Vec<Grant> {
+    object.spec.grants.iter().enumerate().map(|(position, each)| grant(reader, position, each)).collect()
+}
+
 fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldErrors> {
     let mut reader = FieldReader::default();
     let named_by = if object.spec.trust_domain.is_some() { "spec.trustDomain" } else { "metadata.name" };
     let trust_domain = reader.read(named_by, object.trust_domain_name().parse::<TrustDomain>());
     let authority = object.spec.authority.clone().unwrap_or_default();
-    let grants = object.spec.grants.iter().enumerate().map(|(position, each)| grant(&mut reader, position, each));
-    let grants = grants.collect();
+    let grants = read_grants(&mut reader, object);
     let spec = trust_domain.map(|trust_domain| DomainSpec {
         trust_domain,
         name: object.meta().name.clone().unwrap_or_default(),

@@ -10,6 +10,9 @@ use std::{
 
 use parking_lot::Mutex;
 
+/// Lists what keeps a process from being ready, in words; empty when it is.
+pub type Missing = Arc<dyn Fn() -> Vec<&'static str> + Send + Sync>;
+
 /// All checks of a process; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<Vec<ReadinessCheck>>>);
@@ -42,6 +45,13 @@ impl Readiness {
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         self.0.lock().iter().filter_map(ReadinessCheck::missing).collect()
+    }
+
+    /// [`Readiness::missing`], to be called whenever a probe asks.
+    #[must_use]
+    pub fn probe(&self) -> Missing {
+        let readiness = self.clone();
+        Arc::new(move || readiness.missing())
     }
 }
 

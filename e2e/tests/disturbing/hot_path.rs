@@ -4,6 +4,7 @@
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::metadata::annotation;
 use countersign_e2e::{
     World,
     apply::documents,
@@ -100,7 +101,7 @@ async fn admissions(world: &World) -> Result<()> {
     for number in 0..MANY {
         pod.metadata.name = Some(format!("admitted-{number}"));
         let made = world.pods().create(&dry, &pod).await?;
-        let injected = made.metadata.annotations.is_some_and(|all| all.contains_key("countersign.dev/injected"));
+        let injected = made.metadata.annotations.is_some_and(|all| all.contains_key(annotation::INJECTED));
         ensure!(injected, "a pod was let through as it was");
     }
     Ok(())

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::{network::port, objects::OPERATOR};
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
@@ -20,8 +21,6 @@ use kube::{
     core::Request,
 };
 use serde_json::{Value, json};
-
-const OPERATOR: &str = "countersign-operator";
 
 /// A lease of 15 s, checked every 2 s.
 const TAKE_OVER: Duration = Duration::from_secs(30);
@@ -137,7 +136,7 @@ async fn issued(world: &World, replica: &str) -> Result<f64> {
 /// The value of a replica's metric; zero if absent.
 async fn metric(world: &World, replica: &str, name: &str) -> Result<f64> {
     let pods = Request::new(Pod::url_path(&(), Some(SYSTEM)));
-    let request = pods.get_subresource("proxy/metrics", &format!("{replica}:8080"))?;
+    let request = pods.get_subresource("proxy/metrics", &format!("{replica}:{}", port::HTTP))?;
     let text = world.cluster.client.request_text(request).await.with_context(|| format!("metrics of {replica}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
     Ok(value.unwrap_or(0.0))

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::network::port;
 use countersign_e2e::{
     World,
     faults::{faulty, hold_for, report_counts},
@@ -77,7 +78,7 @@ async fn refusal(world: &World, address: &str, pod: &(String, String)) -> Result
 /// The endpoint of one replica, without the Service, which includes only replicas that can issue.
 async fn at(world: &World, address: &str) -> Result<IssuerEndpoint> {
     let mut endpoint = IssuerEndpoint::of(&world.cluster).await?;
-    endpoint.address = format!("{address}:8443");
+    endpoint.address = format!("{address}:{}", port::ISSUER);
     Ok(endpoint)
 }
 

@@ -5,8 +5,6 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,12 +13,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::{
+    metadata::{annotation::INJECTED, label},
+    objects::{
+        WEBHOOK_CONFIGURATION as CONFIGURATION,
+        webhook_secret::{self, SERVING as CERTIFICATE},
+    },
+};
 use countersign_e2e::{
     Cluster, World,
     apply::{delete, documents},
     cluster::SYSTEM,
     faults::alone,
     fixture::PodSpec,
+    kubectl::on_manifests,
     pods::is_ready,
     replicas::{WEBHOOK, WEBHOOK_CA},
     wait::{DEFAULT_TIMEOUT, until},
@@ -42,11 +48,6 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-const CONFIGURATION: &str = "countersign";
-/// The Secret of the serving certificate.
-const CERTIFICATE: &str = "countersign-webhook-tls";
-/// The annotation on injected pods.
-const INJECTED: &str = "countersign.dev/injected";
 /// A new authority every twenty seconds.
 const SHORT_VALIDITY: [&str; 3] = ["--ca-validity=40s", "--serving-validity=10s", "--ca-propagation-delay=6s"];
 /// The required numbers of admissions, and of authorities that were added, used and removed.
@@ -61,7 +62,7 @@ async fn no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_c
         let load = Load::start(world).await?;
         let outcome = rotate(world, &load).await;
         // Restores the original state: applies all manifests, and replaces all replicas once more under load.
-        kubectl(&["apply", "--server-side", "--force-conflicts", "-k"], "base")?;
+        on_manifests(&["apply", "--server-side", "--force-conflicts", "-k"], "base")?;
         restart(&world.cluster).await?;
         replicas_serve(&world.cluster).await?;
         let admitted = load.end().await?;
@@ -95,7 +96,7 @@ async fn a_bundle_that_is_cleared_and_a_secret_that_is_lost_are_mended_without_a
         .await?;
         assert_eq!(self::bundle(&world.cluster).await?, bundle, "of the same CA");
 
-        delete(&secrets, "countersign-webhook-ca").await?;
+        delete(&secrets, webhook_secret::CA).await?;
         until("there is another CA", DEFAULT_TIMEOUT, async || {
             Ok(self::bundle(&world.cluster).await.ok().filter(|now| *now != bundle))
         })
@@ -169,7 +170,7 @@ async fn rotate(world: &World, load: &Load) -> Result<()> {
         seen.extend(now.iter().cloned());
         let gone = seen.difference(&now).count();
         if gone >= 1 && !applied {
-            kubectl(&["apply", "--server-side", "--force-conflicts", "-f"], "base/webhook/configuration.yaml")?;
+            on_manifests(&["apply", "--server-side", "--force-conflicts", "-f"], "base/webhook/configuration.yaml")?;
             applied = true;
         }
         let admitted = load.admitted.load(Ordering::Relaxed);
@@ -280,21 +281,12 @@ async fn replicas_serve(cluster: &Cluster) -> Result<()> {
             ensure!(wanted >= 2, "{name} has {wanted} replicas");
             let status = deployment.status.unwrap_or_default();
             let serving = [status.updated_replicas, status.available_replicas].map(|count| count.unwrap_or(0));
-            let named = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+            let named = ListParams::default().labels(&format!("{}={name}", label::NAME));
             let pods = cluster.api::<Pod>(SYSTEM).list(&named).await?.items.len();
             let rolled_out = status.observed_generation >= generation && serving == [wanted, wanted];
             Ok((rolled_out && i32::try_from(pods)? == wanted).then_some(()))
         })
         .await?;
     }
-    Ok(())
-}
-
-/// Runs `kubectl` (that of the variable `KUBECTL`, if set) on our manifests.
-fn kubectl(arguments: &[&str], manifests: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(manifests);
-    let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
-    let output = Command::new(program).args(arguments).arg(path).output().context("run kubectl")?;
-    ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -2,14 +2,18 @@
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use std::{path::Path, process::Command};
-
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::{
+    API_GROUP,
+    metadata::annotation::{ADOPT_AUTHORITIES, TRUST_DOMAIN_UID},
+    objects::{OPERATOR, WEBHOOK, WEBHOOK_CA, journal::trust_domain_secret},
+};
 use countersign_e2e::{
     Cluster,
     cluster::{AUTHORITIES, SYSTEM},
     credential::FOLDER,
     fixture::PodSpec,
+    kubectl::on_manifests,
     scenario,
     wait::{DEFAULT_TIMEOUT, gone, until, watch},
 };
@@ -24,19 +28,8 @@ use kube::{
 };
 use serde_json::json;
 
-/// The annotation by which a TrustDomain adopts the authorities of an earlier one of its name.
-const ADOPT: &str = "countersign.dev/adopt-authorities";
 /// The namespace of the demonstration, if there is one.
 const DEMO: &str = "countersign-demo";
-
-/// Runs `kubectl` (that of the variable `KUBECTL`, if set) on a folder of manifests.
-fn kubectl(arguments: &[&str], manifests: &str) -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(manifests);
-    let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
-    let output = Command::new(program).args(arguments).arg("-k").arg(folder).output().context("run kubectl")?;
-    ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
 
 #[tokio::test]
 async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
@@ -49,9 +42,9 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         let root = world.file("before", &format!("{FOLDER}/ca.crt")).await?;
         let journals = journals(cluster).await?;
 
-        kubectl(&["delete", "--ignore-not-found", "--timeout=120s"], "uninstall")?;
+        on_manifests(&["delete", "--ignore-not-found", "--timeout=120s", "-k"], "uninstall")?;
         let outcome = gone_but_the_authorities(cluster, &world.namespace).await;
-        kubectl(&["apply", "--server-side", "--force-conflicts"], "base")?;
+        on_manifests(&["apply", "--server-side", "--force-conflicts", "-k"], "base")?;
         outcome?;
         ensure!(journals == self::journals(cluster).await?, "the journals have changed");
 
@@ -59,7 +52,7 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         until("our kinds are served", DEFAULT_TIMEOUT, async || Ok(cluster.apply(&resources).await.ok())).await?;
         // A new TrustDomain of the same name gets neither a new root nor the old one without consent.
         let domains = cluster.trust_domains().await?;
-        let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT));
+        let asks = |domain: &DynamicObject| stalled(domain).is_some_and(|message| message.contains(ADOPT_AUTHORITIES));
         watch(&domains, &world.trust_domain, "stalled, asking for consent", asks).await?;
         let owner = owner(cluster, &world.trust_domain).await?;
         // A value that names no journal, or another one, adopts none: the operator has processed it once the status is of
@@ -75,7 +68,8 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
         }
         let domain = domains.get(&world.trust_domain).await?;
         let message = stalled(&domain).context("it is stalled")?;
-        let command = format!("kubectl annotate --overwrite trustdomain {} {ADOPT}={owner}", world.trust_domain);
+        let command =
+            format!("kubectl annotate --overwrite trustdomain {} {ADOPT_AUTHORITIES}={owner}", world.trust_domain);
         ensure!(message.contains(&command), "{command:?} is not in {message:?}");
         adopt(&domains, &world.trust_domain, &owner).await?;
         // Until webhook and policy both know the issuer's new address, a pod is refused and says to make it again.
@@ -90,12 +84,12 @@ async fn uninstalled_only_the_authorities_stay_and_they_are_taken_up_again() {
 
 /// The uid of the TrustDomain that owns the journal.
 async fn owner(cluster: &Cluster, trust_domain: &str) -> Result<String> {
-    let secret = cluster.api::<Secret>(AUTHORITIES).get(&format!("trust-domain.{trust_domain}")).await?;
-    secret.annotations().get("countersign.dev/trust-domain-uid").cloned().context("the journal names no owner")
+    let secret = cluster.api::<Secret>(AUTHORITIES).get(&trust_domain_secret(trust_domain)).await?;
+    secret.annotations().get(TRUST_DOMAIN_UID).cloned().context("the journal names no owner")
 }
 
 async fn adopt(domains: &Api<DynamicObject>, trust_domain: &str, journal: &str) -> Result<()> {
-    let consent = json!({ "metadata": { "annotations": { ADOPT: journal } } });
+    let consent = json!({ "metadata": { "annotations": { ADOPT_AUTHORITIES: journal } } });
     domains.patch(trust_domain, &PatchParams::default(), &Patch::Merge(consent)).await?;
     Ok(())
 }
@@ -119,7 +113,7 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
     gone(&Api::<Namespace>::all(cluster.client.clone()), SYSTEM, DEFAULT_TIMEOUT).await?;
     let mut left = Vec::new();
     for group in Discovery::new(cluster.client.clone()).run().await?.groups() {
-        ensure!(group.name() != "countersign.dev", "our kinds are still served");
+        ensure!(group.name() != API_GROUP, "our kinds are still served");
         for (resource, capabilities) in group.recommended_resources() {
             if !capabilities.supports_operation(verbs::LIST) {
                 continue;
@@ -155,7 +149,7 @@ async fn gone_but_the_authorities(cluster: &Cluster, own: &str) -> Result<()> {
 /// Waits until the product serves again.
 async fn serves(cluster: &Cluster) -> Result<()> {
     let deployments = cluster.api::<Deployment>(SYSTEM);
-    for name in ["countersign-operator", "countersign-webhook", "countersign-webhook-ca"] {
+    for name in [OPERATOR, WEBHOOK, WEBHOOK_CA] {
         let available = |deployment: &Deployment| {
             deployment.status.as_ref().is_some_and(|status| status.available_replicas >= Some(1))
         };

@@ -8,6 +8,10 @@ mod others;
 use std::fmt::Debug;
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::objects::{
+    WEBHOOK_CONFIGURATION as CONFIGURATION, control_plane::CONFIG_MAP as SETTINGS,
+    webhook_secret::SERVING as CERTIFICATE,
+};
 use countersign_e2e::{
     Cluster,
     cluster::{AUTHORITIES, SYSTEM},
@@ -28,11 +32,6 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// The name of both webhook configurations.
-const CONFIGURATION: &str = "countersign";
-/// The ConfigMap that the operator publishes for the webhook.
-const SETTINGS: &str = "countersign-control-plane";
-const CERTIFICATE: &str = "countersign-webhook-tls";
 /// The prefix of the refusals of our policies.
 const OURS: &str = "countersign: ";
 

@@ -4,18 +4,17 @@
 
 use std::{
     io::Write as _,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use countersign_e2e::{World, fixture::PodSpec, scenario, wait::watch};
+use countersign_e2e::{World, fixture::PodSpec, kubectl, scenario, wait::watch};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
 
-/// Runs `kubectl` (that of the variable `KUBECTL`, if set).
+/// Runs `kubectl` with this input.
 fn kubectl(arguments: &[&str], input: &str) -> Result<Output> {
-    let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
-    let mut command = Command::new(program);
+    let mut command = kubectl::command();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("run kubectl")?;
     child.stdin.take().context("kubectl's input")?.write_all(input.as_bytes())?;

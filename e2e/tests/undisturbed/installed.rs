@@ -2,15 +2,13 @@
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use std::{
-    path::{Component, Path, PathBuf},
-    process::Command,
-};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     apply::documents,
     cluster::SYSTEM,
+    kubectl,
     replicas::{OPERATOR, WEBHOOK, WEBHOOK_CA},
     scenario,
     wait::{DEFAULT_TIMEOUT, until},
@@ -105,11 +103,10 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     up.chain(to.components().skip(1)).collect()
 }
 
-/// Applies a folder as a server-side dry run, with `kubectl` (that of the variable `KUBECTL`, if set).
+/// Applies a folder as a server-side dry run.
 fn dry_run(folder: &Path) -> Result<String> {
-    let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k"];
-    let output = Command::new(program).args(arguments).arg(folder).output().context("run kubectl")?;
+    let output = kubectl::command().args(arguments).arg(folder).output().context("run kubectl")?;
     ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }

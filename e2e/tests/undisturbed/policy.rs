@@ -9,6 +9,7 @@
 )]
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::metadata::label;
 use countersign_e2e::{
     World,
     apply::documents,
@@ -216,7 +217,7 @@ async fn made_of(world: &World, name: &str, change: impl FnOnce(&mut Value)) -> 
     made.metadata.managed_fields = None;
     made.metadata.resource_version = None;
     made.metadata.uid = None;
-    made.metadata.labels.get_or_insert_default().insert("countersign.dev/inject".to_owned(), "false".to_owned());
+    made.metadata.labels.get_or_insert_default().insert(label::INJECT.to_owned(), "false".to_owned());
     Ok(serde_json::to_value(made)?)
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
 use anyhow::{Result, ensure};
+use countersign_contract::objects::journal::trust_domain_secret;
 use countersign_e2e::{
     World,
     cluster::AUTHORITIES,
@@ -315,7 +316,7 @@ async fn a_damaged_authority_is_stalled_and_gets_no_new_root() {
         assert_ne!(before, Value::Null);
 
         let secrets = world.cluster.api::<Secret>(AUTHORITIES);
-        let name = format!("trust-domain.{}", world.trust_domain);
+        let name = trust_domain_secret(&world.trust_domain);
         let journal = secrets.get(&name).await?.data.unwrap_or_default().remove("journal").expect("a journal");
         let write = async |journal: &ByteString| {
             let patch = serde_json::json!({ "data": { "journal": journal } });

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::network::port;
 use countersign_e2e::{
     World,
     cluster::SYSTEM,
@@ -105,8 +106,8 @@ async fn a_thief_at_another_replica_than_the_agent_is_seen() {
         .await?;
 
         // A connection forwarded by the kubelet comes from the replica's own loopback address.
-        let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[8443]).await?;
-        let forwarded = forwarder.take_stream(8443).context("the port is not forwarded")?;
+        let mut forwarder = world.cluster.api::<Pod>(SYSTEM).portforward(&other.name_any(), &[port::ISSUER]).await?;
+        let forwarded = forwarder.take_stream(port::ISSUER).context("the port is not forwarded")?;
         let mut thief = served(&endpoint.connect_over(forwarded).await?, &token, "").await?;
         let both = says("StreamsFromSeveralAddresses", "127.0.0.1");
         world.event("victim", "that its streams come from two addresses", both).await?;

@@ -6,25 +6,16 @@ use std::{
     sync::Arc,
 };
 
+use countersign_contract::{
+    metadata::annotation::ADOPT_AUTHORITIES,
+    objects::journal::{CONTROL_PLANE_SECRET, TRUST_DOMAIN_PREFIX, trust_domain_secret},
+};
 pub use countersign_core::journal::AuthorityConfig;
 use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, Kind, RotationRequests, State};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use countersign_issuer::published::{DomainSigners, Published, PublishedBundle};
-use countersign_policy::ADOPT_ANNOTATION;
-
-/// The name of the control plane's Secret.
-pub const CONTROL_PLANE_SECRET: &str = "control-plane";
-
-/// The annotation on a journal's Secret that names the TrustDomain it was made for, by uid.
-pub const OWNER_ANNOTATION: &str = "countersign.dev/trust-domain-uid";
-
-/// The name of the Secret which holds a TrustDomain's journal.
-#[must_use]
-pub fn secret_name(domain: &str) -> String {
-    format!("trust-domain.{domain}")
-}
 
 /// A journal's Secret, as far as it matters.
 #[derive(Clone)]
@@ -61,7 +52,7 @@ pub enum Problem {
     },
     /// It was made for another TrustDomain object.
     #[error(
-        "Secret {secret} holds the authorities of an earlier TrustDomain of this name (uid {owner}){}. To go on with them: kubectl annotate --overwrite trustdomain {domain} {ADOPT_ANNOTATION}={owner}. For a new root delete the Secret",
+        "Secret {secret} holds the authorities of an earlier TrustDomain of this name (uid {owner}){}. To go on with them: kubectl annotate --overwrite trustdomain {domain} {ADOPT_AUTHORITIES}={owner}. For a new root delete the Secret",
         .adopts.as_ref().map(|other| format!(", and this one's annotation names {other:?} instead")).unwrap_or_default()
     )]
     NotAdopted {
@@ -107,7 +98,7 @@ pub fn examine(
     known_sequence: Option<u64>,
     now: Timestamp,
 ) -> Result<Option<Journal>, Problem> {
-    let name = secret_name(&facts.name);
+    let name = trust_domain_secret(&facts.name);
     let known = facts.published_sequence.max(known_sequence);
     let Some(secret) = secret else {
         return known.map_or(Ok(None), |published| Err(Problem::Missing { secret: name, published }));
@@ -263,14 +254,14 @@ impl JournalCache {
             self.load_control_plane(now);
             return Vec::new();
         }
-        let Some(domain) = name.strip_prefix("trust-domain.") else { return Vec::new() };
+        let Some(domain) = name.strip_prefix(TRUST_DOMAIN_PREFIX) else { return Vec::new() };
         self.load(domain, now);
         vec![domain.to_owned()]
     }
 
     fn load(&mut self, domain: &str, now: Timestamp) {
         let Some(facts) = self.facts.get(domain) else { return };
-        let secret = self.secrets.get(&secret_name(domain));
+        let secret = self.secrets.get(&trust_domain_secret(domain));
         if secret.is_none() && !self.complete {
             return;
         }

@@ -3,18 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use countersign_contract::{
+    metadata::annotation::TRUST_DOMAIN_UID,
+    objects::journal::{KEY, SECRET_TYPE},
+};
 use countersign_core::journal::{Format, Journal, JournalError};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::journal_cache::{OWNER_ANNOTATION, StoredSecret};
-
-/// The type of the Secrets.
-pub const SECRET_TYPE: &str = "countersign.dev/journal";
-
-/// The key under which the journal stands in its Secret.
-const KEY: &str = "journal";
+use super::journal_cache::StoredSecret;
 
 /// Why a journal could not be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +87,7 @@ impl JournalStore {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
                 resource_version: over.map(|secret| secret.resource_version.clone()),
-                annotations: owner.map(|uid| BTreeMap::from([(OWNER_ANNOTATION.to_owned(), uid.to_owned())])),
+                annotations: owner.map(|uid| BTreeMap::from([(TRUST_DOMAIN_UID.to_owned(), uid.to_owned())])),
                 ..ObjectMeta::default()
             },
             type_: Some(SECRET_TYPE.to_owned()),
@@ -119,7 +117,7 @@ impl From<Secret> for StoredSecret {
         wipe(&mut secret);
         Self {
             resource_version: secret.metadata.resource_version.unwrap_or_default(),
-            owner: annotations.get(OWNER_ANNOTATION).cloned(),
+            owner: annotations.get(TRUST_DOMAIN_UID).cloned(),
             journal: journal.map(|bytes| Zeroizing::new(bytes.0)),
         }
     }

@@ -3,6 +3,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use countersign_contract::{
+    network::port,
+    objects::{
+        ISSUER_SERVICE, OPERATOR,
+        control_plane::{AUDIENCE, CONFIG_MAP, ISSUER, ISSUER_NAME, ROOTS},
+        journal::CONTROL_PLANE_SECRET,
+    },
+};
 use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Plan, Receipts};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -18,17 +26,13 @@ use serde_json::json;
 use crate::{
     authorities::{
         Authorities,
-        journal_cache::{CONTROL_PLANE_SECRET, NO_REQUESTS, StoredSecret, control_plane_policy, examine_control_plane},
+        journal_cache::{NO_REQUESTS, StoredSecret, control_plane_policy, examine_control_plane},
         store::{JournalStore, StoreError},
     },
-    config::{FIELD_MANAGER, ISSUER_PORT, ISSUER_SERVICE},
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_runtime::clock::Clock;
 use countersign_runtime::leader::{Leadership, NotLeading, gained};
-
-/// The ConfigMap's name.
-pub const CONFIG_MAP: &str = "countersign-control-plane";
 
 const RETRY: Duration = Duration::from_secs(2);
 /// Two objects are read by name; the right to watch is not needed for that.
@@ -130,7 +134,7 @@ async fn reconcile(context: &Context) -> Result<Option<Timestamp>, ControlPlaneE
 
     let secret = context.journals.read(CONTROL_PLANE_SECRET).await?;
     let known = context.authorities.read(|cache| cache.control_plane().map(|journal| journal.sequence(now)));
-    let roots_published = current.get("roots.pem").is_some_and(|roots| !roots.is_empty());
+    let roots_published = current.get(ROOTS).is_some_and(|roots| !roots.is_empty());
     let (policy, maker) = (control_plane_policy(), &*context.maker);
     let journal = match decide(secret.as_ref(), &context.cluster, known, roots_published, now)? {
         Due::Nothing(journal) => journal,
@@ -173,11 +177,11 @@ async fn write(
     let metadata = ObjectMeta { name: Some(CONFIG_MAP.to_owned()), resource_version: version, ..ObjectMeta::default() };
     if metadata.resource_version.is_none() {
         let map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams { field_manager: Some(OPERATOR.to_owned()), ..PostParams::default() };
         return config_maps.create(&parameters, &map).await.map(drop);
     }
     let patch = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data });
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let parameters = PatchParams::apply(OPERATOR).force();
     config_maps.patch(CONFIG_MAP, &parameters, &Patch::Apply(patch)).await.map(drop)
 }
 
@@ -210,10 +214,10 @@ fn decide(
 fn data(journal: &Journal, address: String, context: &Context, now: Timestamp) -> BTreeMap<String, String> {
     let roots: String = journal.roots(now).iter().map(|root| root.pem()).collect();
     BTreeMap::from([
-        ("roots.pem".to_owned(), roots),
-        ("issuer".to_owned(), address),
-        ("issuer-name".to_owned(), context.issuer_name.clone()),
-        ("audience".to_owned(), context.audience.clone()),
+        (ROOTS.to_owned(), roots),
+        (ISSUER.to_owned(), address),
+        (ISSUER_NAME.to_owned(), context.issuer_name.clone()),
+        (AUDIENCE.to_owned(), context.audience.clone()),
     ])
 }
 
@@ -221,7 +225,7 @@ fn data(journal: &Journal, address: String, context: &Context, now: Timestamp) -
 fn address(service: &Service) -> Option<String> {
     let ip = service.spec.as_ref()?.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None")?;
     let ip: std::net::IpAddr = ip.parse().ok()?;
-    Some(std::net::SocketAddr::new(ip, ISSUER_PORT).to_string())
+    Some(std::net::SocketAddr::new(ip, port::ISSUER).to_string())
 }
 
 #[cfg(test)]

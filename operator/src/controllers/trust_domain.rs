@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countersign_contract::objects::{OPERATOR, journal::trust_domain_secret};
 use countersign_core::entitlement::DomainKind;
 use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Receipts, State, Times, X509Entry};
 use countersign_crds::{AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
@@ -26,10 +27,9 @@ use super::{
 use crate::{
     authorities::{
         Authorities,
-        journal_cache::{AuthorityConfig, Problem, examine, secret_name},
+        journal_cache::{AuthorityConfig, Problem, examine},
         store::{JournalStore, StoreError},
     },
-    config::FIELD_MANAGER,
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{DomainVerdict, SharedIndex};
@@ -206,7 +206,7 @@ async fn keep_journal(
     context: &Context,
     now: Timestamp,
 ) -> Result<Result<Journal, Problem>, ReconcileError> {
-    let name = secret_name(&facts.name);
+    let name = trust_domain_secret(&facts.name);
     let secret = context.journals.read(&name).await?;
     let known = context.authorities.read(|cache| cache.journal(&facts.name).map(|journal| journal.sequence(now)));
     let adopting = secret.as_ref().is_some_and(|secret| secret.owner.as_ref() != Some(&facts.uid));
@@ -345,7 +345,7 @@ async fn write_status(
     });
     context.leadership.ensure()?;
     let api: Api<TrustDomain> = Api::all(context.client.clone());
-    match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
+    match api.patch_status(&name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(patch)).await {
         Ok(_) => Ok(()),
         // Deleted meanwhile: its watch event tells.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

@@ -7,6 +7,7 @@ mod stream_stats;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use countersign_contract::objects::OPERATOR;
 use countersign_core::entitlement::{DomainSpec, GrantError, Judged, Refusal};
 use countersign_crds::{ClaimRecord, PodCounts, WorkloadIdentity, WorkloadIdentityStatus};
 use futures::{Stream, StreamExt, stream};
@@ -32,7 +33,6 @@ use crate::{
         Authorities,
         readiness::{AuthorityReadiness, AuthorityReadinessMap, changes},
     },
-    config::FIELD_MANAGER,
     inspect::{aggregate::Counted, identity_counts::Totals},
     metrics::{Controller, Metrics, Outcome},
 };
@@ -306,7 +306,7 @@ async fn write_status(
     });
     context.leadership.ensure()?;
     let api: Api<WorkloadIdentity> = Api::namespaced(context.client.clone(), &namespace);
-    match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
+    match api.patch_status(&name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(patch)).await {
         Ok(_) => Ok(()),
         // Deleted meanwhile: its watch event tells.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

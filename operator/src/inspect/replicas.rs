@@ -2,11 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use countersign_contract::{metadata::label, objects::OPERATOR};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
-
-/// The label by which the operator's pods are found.
-const SELECTOR: &str = "app.kubernetes.io/name=countersign-operator";
 
 /// The operator's container.
 const CONTAINER: &str = "operator";
@@ -28,7 +26,7 @@ pub struct Replica {
 /// When the API server does not list them.
 pub async fn others(client: &Client, namespace: &str, own: &str, port: u16) -> Result<Vec<Replica>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pods = pods.list(&ListParams::default().labels(SELECTOR)).await?;
+    let pods = pods.list(&ListParams::default().labels(&format!("{}={OPERATOR}", label::NAME))).await?;
     Ok(pods.items.iter().filter(|pod| pod.name_any() != own).filter_map(|pod| replica(pod, port)).collect())
 }
 

@@ -7,14 +7,12 @@ use std::{
     time::Duration,
 };
 
+use countersign_contract::objects::journal::SECRET_TYPE;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow};
-use crate::{
-    authorities::{Authorities, store::SECRET_TYPE},
-    metrics::Metrics,
-};
+use crate::{authorities::Authorities, metrics::Metrics};
 use countersign_issuer::freshness::{Freshness, Moment, View};
 use countersign_runtime::readiness::ReadinessCheck;
 

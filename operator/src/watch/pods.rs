@@ -3,8 +3,8 @@
 
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
+use countersign_contract::metadata::annotation;
 use countersign_core::entitlement::PodFacts;
-use countersign_crds::annotation;
 use kube::{
     Api, Client, Resource,
     core::{NamespaceResourceScope, ObjectMeta},

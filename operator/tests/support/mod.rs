@@ -14,6 +14,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_contract::objects::journal::{CONTROL_PLANE_SECRET, trust_domain_secret};
 use countersign_core::{
     journal::{AuthorityPolicy, Journal, LocalMaker, RotationRequests},
     key::{KeyType, PrivateKey},
@@ -32,7 +33,7 @@ use countersign_issuer::{
 use countersign_operator::{
     authorities::{
         Authorities,
-        journal_cache::{AuthorityConfig, CONTROL_PLANE_SECRET, StoredSecret, control_plane_policy, secret_name},
+        journal_cache::{AuthorityConfig, StoredSecret, control_plane_policy},
     },
     checks::Checks,
     config::MAX_TOKEN_LIFE,
@@ -356,7 +357,7 @@ impl World {
         let policy = policy();
         let journal = Journal::create(CLUSTER, Some(&trust_domain), &policy, &LocalMaker, self.clock.now());
         let journal = journal.now_or_never().unwrap().unwrap();
-        self.authorities.apply_secret(&secret_name("example.org"), stored(&journal, "2"));
+        self.authorities.apply_secret(&trust_domain_secret("example.org"), stored(&journal, "2"));
         let config = AuthorityConfig {
             name: "example.org".to_owned(),
             uid: "td-uid".to_owned(),

@@ -19,7 +19,7 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::serving::ServingCertificate;
+use crate::serving::StoredCertificate;
 
 pub use authority::Authority;
 pub use plan::{Plan, next, next_event};
@@ -142,7 +142,7 @@ impl CaState {
 
     /// Authority and renewal time of a stored certificate. One that no authority of this CA signed is due at once.
     #[must_use]
-    pub fn served(&self, stored: &ServingCertificate, now: Timestamp) -> ServedCertificate {
+    pub fn served(&self, stored: &StoredCertificate, now: Timestamp) -> ServedCertificate {
         let signed_by = |authority: &&Authority| verify(stored.leaf(), &authority.certificate, None, now).is_ok();
         let authority = self.authorities.iter().find(signed_by).map(|authority| authority.certificate.clone());
         let issued_at = stored.not_before() + authority::BACKDATE;

@@ -180,7 +180,7 @@ fn of_a_stored_certificate_is_known_what_was_when_it_was_issued() {
     let state = settled(made(long()), long(), start() + DAY * 45);
     let now = start() + DAY * 46;
     let issued = issued(&state, now);
-    let stored = ServingCertificate::read(issued.certificate.as_bytes(), issued.key.as_bytes()).unwrap();
+    let stored = StoredCertificate::read(issued.certificate.as_bytes(), issued.key.as_bytes()).unwrap();
     assert_eq!(state.served(&stored, now + HOUR), issued.served);
     let without = state.after(&Plan::Drop { indices: vec![1] }, long(), now).unwrap();
     assert!(without.is_due(&without.served(&stored, now), now), "its authority is gone");

@@ -1,21 +1,17 @@
 //! The agent's container. It satisfies the Pod Security Standard *restricted*.
 
+use countersign_contract::{
+    environment::{self, agent as variable},
+    files,
+    pod::{AGENT, NO_API_TOKEN_VOLUME, PRIVATE_VOLUME, TOKEN_VOLUME},
+};
 use serde_json::{Value, json};
 
-use super::{
-    names::{AGENT, NO_API_TOKEN, PRIVATE, TOKEN},
-    options::AgentOptions,
-    resources,
-    run_as::RunAs,
-};
+use super::{options::AgentOptions, resources, run_as::RunAs};
 use crate::control_plane::Settings;
 
-/// The mount path of the agent's token; the file is `token`.
-const TOKEN_PATH: &str = "/var/run/secrets/countersign.dev";
 /// The path at which the ServiceAccount admission plugin mounts the API token unless the container mounts something there.
 const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// The agent's own directory.
-const PRIVATE_PATH: &str = "/private";
 /// Size limit of each memory volume, in MiB. Its contents count towards the memory limit of the container that writes them.
 const MEMORY_VOLUME_MIB: u32 = 1;
 
@@ -72,25 +68,25 @@ fn env(sessions: &[Session], run_as: RunAs, options: &AgentOptions, settings: &S
     let sessions: Vec<String> =
         sessions.iter().map(|session| format!("{}={}", session.name, session.directory)).collect();
     let mut env = json!([
-        { "name": "COUNTERSIGN_ISSUER", "value": settings.issuer },
-        { "name": "COUNTERSIGN_ISSUER_NAME", "value": settings.issuer_name },
-        { "name": "COUNTERSIGN_ROOTS", "value": settings.roots },
-        { "name": "COUNTERSIGN_TOKEN_FILE", "value": format!("{TOKEN_PATH}/token") },
-        { "name": "COUNTERSIGN_SESSIONS", "value": sessions.join(",") },
-        { "name": "COUNTERSIGN_PRIVATE", "value": PRIVATE_PATH },
-        { "name": "COUNTERSIGN_FILE_MODE", "value": run_as.file_mode },
+        { "name": variable::ISSUER, "value": settings.issuer },
+        { "name": variable::ISSUER_NAME, "value": settings.issuer_name },
+        { "name": variable::ROOTS, "value": settings.roots },
+        { "name": variable::TOKEN_FILE, "value": files::TOKEN_FILE },
+        { "name": variable::SESSIONS, "value": sessions.join(",") },
+        { "name": variable::PRIVATE, "value": files::PRIVATE },
+        { "name": variable::FILE_MODE, "value": run_as.file_mode },
     ]);
     if let (Some(filter), Some(env)) = (&options.log, env.as_array_mut()) {
-        env.push(json!({ "name": "COUNTERSIGN_LOG", "value": filter }));
+        env.push(json!({ "name": environment::LOG, "value": filter }));
     }
     env
 }
 
 fn mounts(sessions: &[Session]) -> Vec<Value> {
     let mut mounts = vec![
-        json!({ "name": TOKEN, "mountPath": TOKEN_PATH, "readOnly": true }),
-        json!({ "name": NO_API_TOKEN, "mountPath": API_TOKEN_PATH, "readOnly": true }),
-        json!({ "name": PRIVATE, "mountPath": PRIVATE_PATH }),
+        json!({ "name": TOKEN_VOLUME, "mountPath": files::TOKEN_DIRECTORY, "readOnly": true }),
+        json!({ "name": NO_API_TOKEN_VOLUME, "mountPath": API_TOKEN_PATH, "readOnly": true }),
+        json!({ "name": PRIVATE_VOLUME, "mountPath": files::PRIVATE }),
     ];
     mounts.extend(sessions.iter().map(|session| json!({ "name": session.volume, "mountPath": session.directory })));
     mounts

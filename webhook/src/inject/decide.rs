@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use countersign_contract::{
+    metadata::{
+        annotation::{CONTAINERS, HOLD, PER_CONTAINER},
+        label::INJECT,
+    },
+    pod::{AGENT, LONGEST_SESSION_NAME},
+};
 use serde_json::Value;
 
 use super::{
-    names::{AGENT, INJECT_LABEL, LONGEST_SESSION_NAME},
     pod_fields::{annotation, label, list, name, text},
     refusal::Refusal,
 };
-
-const PER_CONTAINER: &str = "countersign.dev/per-container";
-const CONTAINERS: &str = "countersign.dev/containers";
-const HOLD: &str = "countersign.dev/hold";
 
 /// The webhook entry that matched the pod. Each entry has its own URL, because an admission request does not contain the
 /// labels of the namespace.
@@ -99,7 +101,7 @@ pub(super) fn decide(pod: &Value, trigger: Trigger) -> Result<Decision, Refusal>
     if let Some(reason) = skip(pod) {
         return Ok(Decision::Skip(reason));
     }
-    match (label(pod, INJECT_LABEL), trigger) {
+    match (label(pod, INJECT), trigger) {
         (Some("auto" | "sidecar"), _) | (None, Trigger::NamespaceLabel) => {}
         (Some("false"), _) => return Ok(Decision::Skip(Skip::OptedOut)),
         (Some(mode @ ("node" | "native")), _) => return Err(Refusal::ModeNotOffered { mode: mode.to_owned() }),
@@ -203,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_pods_label_wins_over_the_namespaces() {
-        let labelled = |value: &str| pod(json!({ INJECT_LABEL: value }), json!({}));
+        let labelled = |value: &str| pod(json!({ INJECT: value }), json!({}));
         assert_eq!(skipped(&labelled("false"), Trigger::NamespaceLabel), Skip::OptedOut);
         assert_eq!(names(decide(&labelled("sidecar"), Trigger::UnsupportedNamespaceLabel)).len(), 3);
         assert_eq!(names(decide(&labelled("auto"), Trigger::PodLabel)).len(), 3);
@@ -218,10 +220,10 @@ mod tests {
     #[test]
     fn modes_that_are_not_offered_are_refused() {
         for mode in ["node", "native"] {
-            let refusal = decide(&pod(json!({ INJECT_LABEL: mode }), json!({})), Trigger::PodLabel).unwrap_err();
+            let refusal = decide(&pod(json!({ INJECT: mode }), json!({})), Trigger::PodLabel).unwrap_err();
             assert_eq!(refusal, Refusal::ModeNotOffered { mode: mode.into() });
         }
-        let refusal = decide(&pod(json!({ INJECT_LABEL: "yes" }), json!({})), Trigger::PodLabel).unwrap_err();
+        let refusal = decide(&pod(json!({ INJECT: "yes" }), json!({})), Trigger::PodLabel).unwrap_err();
         assert_eq!(refusal, Refusal::UnknownMode { value: "yes".into() });
         assert_eq!(
             decide(&pod(json!({}), json!({})), Trigger::UnsupportedNamespaceLabel).unwrap_err(),

@@ -2,12 +2,13 @@
 //! plus what the API server and other mutators add to any container. Anything else that uses the injected names, such as
 //! parts written by hand, is refused.
 
+use countersign_contract::{files, pod::AGENT};
 use serde_json::{Map, Value};
 
 use super::{
     decide::{ContainerRef, InjectionRequest},
     injected_pod::InjectedPod,
-    names::{AGENT, IDENTITY_PATH, is_injected_volume},
+    names::is_injected_volume,
     options::AgentOptions,
     pod_fields::{field, list, name, named},
     refusal::Refusal,
@@ -124,7 +125,7 @@ fn check_mounts(container: &Value, expected: Option<Value>) -> Result<(), Refusa
                 Some(expected) => mount_difference(expected, mount, at),
             };
             taken(difference, || format!("volume `{}`, mounted in container `{}`", name(mount), name(container)))?;
-        } else if expected.is_some() && overlap(at, IDENTITY_PATH) {
+        } else if expected.is_some() && overlap(at, files::IDENTITY) {
             return Err(Refusal::MountTaken {
                 container: name(container).to_owned(),
                 volume: name(mount).to_owned(),
@@ -140,7 +141,7 @@ fn check_mounts(container: &Value, expected: Option<Value>) -> Result<(), Refusa
 fn mount_difference(expected: &Value, mount: &Value, at: &str) -> Option<String> {
     match sub_path_field(mount) {
         None => missing(expected, mount),
-        Some(field) if overlap(at, IDENTITY_PATH) => Some(format!("{field}: there the whole volume is mounted")),
+        Some(field) if overlap(at, files::IDENTITY) => Some(format!("{field}: there the whole volume is mounted")),
         Some(_) if name(mount) != name(expected) => Some("name".to_owned()),
         Some(_) => (mount.get("readOnly") != Some(&Value::Bool(true))).then(|| "readOnly".to_owned()),
     }
@@ -148,7 +149,7 @@ fn mount_difference(expected: &Value, mount: &Value, at: &str) -> Option<String>
 
 /// Whether a mount is at the path of the identity, or below it.
 pub(super) fn overlaps_identity(mount: &Value) -> bool {
-    overlap(field(mount, "mountPath").unwrap_or_default(), IDENTITY_PATH)
+    overlap(field(mount, "mountPath").unwrap_or_default(), files::IDENTITY)
 }
 
 /// Whether `path` is `directory`, or below it. Mounts above `directory` are allowed: they do not hide it.

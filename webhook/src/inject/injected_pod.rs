@@ -1,18 +1,18 @@
 //! The desired result of an injection: the agent's container, its volumes, and the mount of each application container.
 
+use countersign_contract::{
+    files,
+    pod::{IDENTITY_VOLUME, NO_API_TOKEN_VOLUME, PRIVATE_VOLUME, TOKEN_LIFE, TOKEN_VOLUME},
+};
 use serde_json::{Value, json};
 
 use super::{
     agent::{self, Session},
     decide::{ContainerRef, InjectionRequest},
-    names::{IDENTITY, IDENTITY_PATH, NO_API_TOKEN, PRIVATE, TOKEN},
     options::AgentOptions,
     run_as::RunAs,
 };
 use crate::control_plane::Settings;
-
-/// Lifetime of a projected token, in seconds; the kubelet renews it at 80 %.
-const TOKEN_SECONDS: u32 = 3600;
 
 /// Everything that is injected into one pod.
 #[derive(Debug)]
@@ -33,27 +33,35 @@ impl InjectedPod {
         let sessions = sessions(request);
         let mut volumes = vec![token(settings)];
         volumes.extend(sessions.iter().map(|session| memory(&session.volume)));
-        volumes.push(memory(PRIVATE));
-        volumes.push(json!({ "name": NO_API_TOKEN, "emptyDir": { "sizeLimit": "1Mi" } }));
+        volumes.push(memory(PRIVATE_VOLUME));
+        volumes.push(json!({ "name": NO_API_TOKEN_VOLUME, "emptyDir": { "sizeLimit": "1Mi" } }));
         let agent = agent::container(pod, &sessions, request.hold, run_as, options, settings);
         Self { agent, volumes, per_container: request.per_container }
     }
 
     /// The mount of the identity in `container`.
     pub(super) fn mount(&self, container: &ContainerRef) -> Value {
-        let name = if self.per_container { format!("{IDENTITY}-{}", container.name) } else { IDENTITY.to_owned() };
-        json!({ "name": name, "mountPath": IDENTITY_PATH, "readOnly": true })
+        let name = if self.per_container {
+            format!("{IDENTITY_VOLUME}-{}", container.name)
+        } else {
+            IDENTITY_VOLUME.to_owned()
+        };
+        json!({ "name": name, "mountPath": files::IDENTITY, "readOnly": true })
     }
 }
 
 fn sessions(request: &InjectionRequest) -> Vec<Session> {
     if !request.per_container {
-        return vec![Session { name: String::new(), volume: IDENTITY.to_owned(), directory: IDENTITY_PATH.to_owned() }];
+        return vec![Session {
+            name: String::new(),
+            volume: IDENTITY_VOLUME.to_owned(),
+            directory: files::IDENTITY.to_owned(),
+        }];
     }
     let session = |container: &ContainerRef| Session {
         name: container.name.clone(),
-        volume: format!("{IDENTITY}-{}", container.name),
-        directory: format!("/sessions/{}", container.name),
+        volume: format!("{IDENTITY_VOLUME}-{}", container.name),
+        directory: format!("{}/{}", files::SESSIONS, container.name),
     };
     request.containers.iter().map(session).collect()
 }
@@ -63,11 +71,12 @@ fn memory(name: &str) -> Value {
 }
 
 fn token(settings: &Settings) -> Value {
-    json!({ "name": TOKEN, "projected": {
+    json!({ "name": TOKEN_VOLUME, "projected": {
         // The kubelet tightens this to the agent's user, or to the pod's group, if either is set.
         "defaultMode": 0o444,
+        // The kubelet renews it at 80 % of its life.
         "sources": [{ "serviceAccountToken": {
-            "audience": settings.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token",
+            "audience": settings.audience, "expirationSeconds": TOKEN_LIFE.as_secs(), "path": files::TOKEN,
         } }],
     } })
 }

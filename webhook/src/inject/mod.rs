@@ -16,12 +16,11 @@ mod resources;
 mod run_as;
 mod warnings;
 
-use countersign_crds::annotation;
+use countersign_contract::metadata::annotation;
 use serde_json::Value;
 
 pub use decide::{Skip, Trigger};
 pub use mesh::Mesh;
-pub use names::INJECT_LABEL;
 pub use options::{AgentOptions, PullPolicy};
 pub(crate) use pod_projection::POD;
 pub use refusal::Refusal;

@@ -1,31 +1,19 @@
-//! Names, paths and variables of everything that is injected. They are part of the contract in `docs/reference.md`.
+//! Names that follow from those of the contract.
 
-/// The label on pods and namespaces that requests injection.
-pub const INJECT_LABEL: &str = "countersign.dev/inject";
-
-/// The agent's container.
-pub(super) const AGENT: &str = "countersign-agent";
-/// The volume of the projected token.
-pub(super) const TOKEN: &str = "countersign-token";
-/// The volume of the pod's session.
-pub(super) const IDENTITY: &str = "countersign-identity";
-/// The agent's own volume.
-pub(super) const PRIVATE: &str = "countersign-private";
-/// The volume that hides the API token.
-pub(super) const NO_API_TOKEN: &str = "countersign-no-api-token";
-/// The mount path of the identity in application containers.
-pub(super) const IDENTITY_PATH: &str = "/run/countersign";
-/// The longest name of a container with its own session: a volume's name has at most 63 characters.
-pub(super) const LONGEST_SESSION_NAME: usize = 63 - IDENTITY.len() - 1;
+use countersign_contract::{
+    environment::application,
+    files,
+    pod::{IDENTITY_VOLUME, NO_API_TOKEN_VOLUME, PRIVATE_VOLUME, TOKEN_VOLUME},
+};
 
 /// Environment variables added to each application container that does not set them itself: names and values.
 pub(super) const APPLICATION_ENV: [(&str, &str); 2] = [
-    ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/countersign/workload.sock"),
-    ("SPIFFE_CREDENTIAL_FOLDER", "/run/countersign/credentials"),
+    (application::ENDPOINT_SOCKET, files::ENDPOINT_SOCKET),
+    (application::CREDENTIAL_FOLDER, files::CREDENTIAL_FOLDER),
 ];
 
 /// Whether a volume's name is one that injection uses.
 pub(super) fn is_injected_volume(volume: &str) -> bool {
-    let identity = volume.strip_prefix(IDENTITY).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    identity || [TOKEN, PRIVATE, NO_API_TOKEN].contains(&volume)
+    let identity = volume.strip_prefix(IDENTITY_VOLUME).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    identity || [TOKEN_VOLUME, PRIVATE_VOLUME, NO_API_TOKEN_VOLUME].contains(&volume)
 }

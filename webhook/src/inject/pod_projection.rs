@@ -1,10 +1,11 @@
 //! The fields of a pod that are read. A field that injection depends on must be listed here; all others are skipped.
 
+use countersign_contract::pod::AGENT;
 use serde_json::Value;
 
 use super::{
     existing_injection::overlaps_identity,
-    names::{AGENT, APPLICATION_ENV, is_injected_volume},
+    names::{APPLICATION_ENV, is_injected_volume},
     pod_fields::{is_read, name},
 };
 use crate::projection::{LONGEST_NAME, LONGEST_PATH, List, Part};

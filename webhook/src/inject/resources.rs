@@ -5,12 +5,10 @@
 
 use std::{fmt, str::FromStr};
 
+use countersign_contract::pod::AGENT;
 use serde_json::{Value, json};
 
-use super::{
-    names::AGENT,
-    pod_fields::{list, name},
-};
+use super::pod_fields::{list, name};
 
 /// JSON pointer of a container's CPU limit.
 const CPU_LIMIT: &str = "/resources/limits/cpu";

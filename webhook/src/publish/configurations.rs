@@ -1,5 +1,6 @@
 //! Reads `caBundle` of both webhook configurations and sets it where it differs. Nothing else in them is changed.
 
+use countersign_contract::objects::WEBHOOK_CONFIGURATION as CONFIGURATION;
 use futures::{Stream, stream};
 use k8s_openapi::{
     ByteString,
@@ -11,7 +12,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{CONFIGURATION, FIELD_MANAGER, PublishError, changes_of};
+use super::{FIELD_MANAGER, PublishError, changes_of};
 
 const MUTATING: &str = "MutatingWebhookConfiguration";
 const VALIDATING: &str = "ValidatingWebhookConfiguration";

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::to_bytes;
 use axum::http::{Method, Request, Response, StatusCode};
+use countersign_contract::objects::WEBHOOK_CONFIGURATION as CONFIGURATION;
 use kube::client::Body;
 use serde_json::{Value, json};
 
@@ -131,7 +132,7 @@ impl Server {
 
     /// Whether an API server accepts the stored serving certificate.
     fn is_trusted(&self, now: Timestamp) -> bool {
-        let serving = ServingCertificate::stored(&self.secret(serving::SECRET)).unwrap();
+        let serving = StoredCertificate::stored(&self.secret(SERVING_SECRET)).unwrap();
         let served = CaState::default().served(&serving, now);
         let name = &names("countersign-system", "countersign-webhook")[0];
         ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
@@ -163,7 +164,7 @@ async fn a_bundle_is_in_place_before_its_certificate_is_stored_and_what_is_in_pl
     assert_eq!(server.writes(), ALL);
     assert!(server.is_trusted(start()));
     assert_eq!(server.secret(SECRET).type_.as_deref(), Some(SECRET_TYPE));
-    assert_eq!(server.secret(serving::SECRET).type_.as_deref(), Some(serving::TYPE));
+    assert_eq!(server.secret(SERVING_SECRET).type_.as_deref(), Some(serving::TYPE));
 
     // Another replica, or this one after a restart, uses the existing objects.
     assert_eq!(server.publisher(periods()).reconcile(start() + HOUR).await.unwrap(), INTERVAL);
@@ -197,14 +198,14 @@ async fn what_somebody_took_away_is_put_back() {
     assert_eq!(server.writes(), ALL[2..3]);
     assert_eq!(server.bundle("validatingwebhookconfigurations"), bundle);
 
-    take(&|stored| drop(stored.objects.remove(&secret(serving::SECRET))));
+    take(&|stored| drop(stored.objects.remove(&secret(SERVING_SECRET))));
     publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
 
     take(&|stored| {
-        let mut damaged = stored.objects[&secret(serving::SECRET)].clone();
+        let mut damaged = stored.objects[&secret(SERVING_SECRET)].clone();
         damaged["data"]["tls.key"] = json!("");
-        stored.write(&secret(serving::SECRET), damaged);
+        stored.write(&secret(SERVING_SECRET), damaged);
     });
     publisher.reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
@@ -223,7 +224,7 @@ async fn the_ca_of_an_earlier_release_is_taken_over() {
     let server = Server::new();
     server.publisher(periods()).reconcile(start()).await.unwrap();
     let bundle = server.bundle("mutatingwebhookconfigurations");
-    server.stored(|stored| drop(stored.objects.remove(&format!("{SECRETS}/{}", serving::SECRET))));
+    server.stored(|stored| drop(stored.objects.remove(&format!("{SECRETS}/{}", SERVING_SECRET))));
     server.writes();
     server.publisher(periods()).reconcile(start() + HOUR).await.unwrap();
     assert_eq!(server.writes(), ALL[3..]);
@@ -237,7 +238,7 @@ async fn what_another_replica_wrote_meanwhile_is_not_written_over() {
     const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/countersign";
     let cases: [(&str, Timestamp, Write); 3] = [
         ("the CA", start() + DAY * 45, |stored| touch(stored, &format!("{SECRETS}/{SECRET}"))),
-        ("the certificate", start() + DAY * 15, |stored| touch(stored, &format!("{SECRETS}/{}", serving::SECRET))),
+        ("the certificate", start() + DAY * 15, |stored| touch(stored, &format!("{SECRETS}/{}", SERVING_SECRET))),
         ("a configuration", start() + HOUR, |stored| touch(stored, MUTATING)),
     ];
     for (what, at, write) in cases {

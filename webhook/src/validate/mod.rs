@@ -1,14 +1,13 @@
-//! Validation of single objects beyond their schema. What depends on other objects is reported as a condition in the status, so
-//! that objects may be applied in any order.
+//! Validation of single objects beyond what their definitions hold (`crds/`): every field must be one that the operator can use,
+//! as [`countersign_policy`] reads it. What depends on other objects is reported as a condition in the status, so that objects may
+//! be applied in any order.
 
 mod resource_projection;
 mod separation;
 mod trust_domain;
 mod workload_identity;
 
-use std::{collections::HashSet, fmt::Display};
-
-use countersign_core::entitlement::AudiencePattern;
+use countersign_core::entitlement::{AudiencePattern, FieldErrors};
 pub(crate) use resource_projection::{RESOURCE, too_large};
 
 pub use trust_domain::trust_domain;
@@ -24,8 +23,8 @@ pub struct Verdict {
 }
 
 /// Warns of audience prefixes that may cover more than intended.
-fn warn_of_open_prefixes(field: &str, audiences: &[(usize, AudiencePattern)], verdict: &mut Verdict) {
-    for (index, audience) in audiences.iter().filter(|(_, audience)| !audience.ends_at_boundary()) {
+fn warn_of_open_prefixes(field: &str, audiences: &[AudiencePattern], verdict: &mut Verdict) {
+    for (index, audience) in audiences.iter().enumerate().filter(|(_, audience)| !audience.ends_at_boundary()) {
         verdict.warnings.push(format!(
             "{field}[{index}]: the prefix {audience} does not end at a boundary: as https://a.org* covers https://a.org.evil.com, it may cover audiences of others; end it with / or :, after the host and port of a URL"
         ));
@@ -40,24 +39,7 @@ impl Verdict {
         }
     }
 
-    /// Parses each of `texts`; those that fail are problems of `field`.
-    fn parse<T, E: Display>(
-        &mut self,
-        field: &str,
-        texts: &[String],
-        parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Vec<(usize, T)> {
-        let mut parsed = Vec::with_capacity(texts.len());
-        let mut seen = HashSet::new();
-        for (index, text) in texts.iter().enumerate() {
-            if !seen.insert(text) {
-                self.problems.push(format!("{field}[{index}]: it is there twice; remove one"));
-            }
-            match parse(text) {
-                Ok(value) => parsed.push((index, value)),
-                Err(error) => self.problems.push(format!("{field}[{index}]: {error}")),
-            }
-        }
-        parsed
+    fn refuse(&mut self, errors: &FieldErrors) {
+        self.problems.extend(errors.iter().map(ToString::to_string));
     }
 }

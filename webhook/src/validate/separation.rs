@@ -1,28 +1,38 @@
 //! Checks that the grants of a TrustDomain separate namespaces. Stored grants that do not cause only a warning, so that the rest
 //! of the object can be edited; the operator honours them and reports them in the status.
 
-use countersign_core::entitlement::{GrantedPath, UnseparatedName, path_overlaps};
+use countersign_core::entitlement::{Grant as ReadGrant, GrantedPath, UnseparatedName, path_overlaps};
 use countersign_crds::Grant;
 
-use super::{Verdict, trust_domain::Patterns};
+use super::Verdict;
 
 /// The most overlaps of each kind in messages.
 const MOST_OVERLAPS: usize = 8;
 
-/// Checks the `grants` against each other. `patterns` are the valid patterns of each grant, `stored` the grants of the
-/// object that is replaced.
-pub(super) fn separation(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
-    dns_names(grants, patterns, stored, verdict);
-    paths(grants, patterns, stored, verdict);
+/// Checks the `grants` against each other. `read` are the same without the patterns that cannot be used, `stored` the
+/// grants of the object that is replaced.
+pub(super) fn separation(grants: &[Grant], read: &[ReadGrant], stored: &[Grant], verdict: &mut Verdict) {
+    dns_names(grants, read, stored, verdict);
+    paths(grants, read, stored, verdict);
+}
+
+/// The patterns with their positions among the texts that they were read from.
+fn positions<'a, P: ToString>(texts: &[String], patterns: &'a [P]) -> impl Iterator<Item = (usize, &'a P)> {
+    let mut texts = texts.iter().enumerate();
+    patterns.iter().filter_map(move |pattern| {
+        let written = pattern.to_string();
+        texts.by_ref().find(|(_, text)| **text == written).map(|(index, _)| (index, pattern))
+    })
 }
 
 /// A DNS name for several namespaces must contain their name, unless the grant is shared.
-fn dns_names(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
-    let unshared = grants.iter().zip(patterns).enumerate().filter(|(_, (granted, _))| !granted.shared);
-    for (grant, (granted, Patterns { dns_names, .. })) in unshared {
+fn dns_names(grants: &[Grant], read: &[ReadGrant], stored: &[Grant], verdict: &mut Verdict) {
+    let unshared = grants.iter().zip(read).enumerate().filter(|(_, (granted, _))| !granted.shared);
+    for (grant, (granted, read)) in unshared {
         let names = &granted.namespaces.match_names;
-        for (index, pattern) in dns_names.iter().filter(|(_, pattern)| !pattern.keeps_namespaces_apart(names)) {
-            let message = UnseparatedName { grant, index: *index, pattern }.to_string();
+        let patterns = positions(&granted.dns_names, &read.dns_names);
+        for (index, pattern) in patterns.filter(|(_, pattern)| !pattern.keeps_namespaces_apart(names)) {
+            let message = UnseparatedName { grant, index, pattern }.to_string();
             let text = pattern.to_string();
             let is_stored = unshared_for(stored, granted).any(|stored| stored.dns_names.contains(&text));
             if is_stored { &mut verdict.warnings } else { &mut verdict.problems }.push(message);
@@ -32,14 +42,14 @@ fn dns_names(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict:
 
 /// Checks that no two namespaces can claim the same path. Whether two patterns overlap depends only on their texts and
 /// namespaces, so a pair that is stored already is not new.
-fn paths(grants: &[Grant], patterns: &[Patterns], stored: &[Grant], verdict: &mut Verdict) {
+fn paths(grants: &[Grant], read: &[ReadGrant], stored: &[Grant], verdict: &mut Verdict) {
     let mut paths = Vec::new();
     let mut kinds = Vec::new();
-    for (grant, (granted, patterns)) in grants.iter().zip(patterns).enumerate() {
-        let readable = patterns.paths.iter();
-        for (index, pattern) in readable.filter(|(_, pattern)| granted.shared || pattern.is_namespaced()) {
+    for (grant, (granted, read)) in grants.iter().zip(read).enumerate() {
+        let patterns = positions(&granted.paths, &read.paths);
+        for (index, pattern) in patterns.filter(|(_, pattern)| granted.shared || pattern.is_namespaced()) {
             let text = pattern.to_string();
-            paths.push(GrantedPath { grant, index: *index, pattern, names: &granted.namespaces.match_names });
+            paths.push(GrantedPath { grant, index, pattern, names: &granted.namespaces.match_names });
             kinds.push(match granted.shared {
                 true => Kind::Shared,
                 false if unshared_for(stored, granted).any(|stored| stored.paths.contains(&text)) => Kind::Stored,

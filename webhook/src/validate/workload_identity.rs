@@ -1,14 +1,11 @@
 //! Validation of a WorkloadIdentity.
 
-use countersign_core::{
-    entitlement::{AudiencePattern, NameTemplate, PathTemplate, Placeholder},
-    id::TrustDomain as Name,
-};
+use countersign_core::entitlement::Placeholder;
 use countersign_crds::WorkloadIdentity;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Verdict, trust_domain::SHORTEST_SVID_TTL, warn_of_open_prefixes};
+use super::{Verdict, warn_of_open_prefixes};
 
 /// Validates the raw JSON of a WorkloadIdentity.
 #[must_use]
@@ -17,37 +14,16 @@ pub fn workload_identity(object: &Value) -> Verdict {
         Ok(object) => object,
         Err(error) => return Verdict::malformed("WorkloadIdentity", &error),
     };
-    let (spec, mut verdict) = (object.spec, Verdict::default());
-    match PathTemplate::parse(&spec.path) {
-        Err(error) => verdict.problems.push(format!("spec.path: {error}")),
-        Ok(path) if path.uses(Placeholder::PodName) => {
-            verdict
-                .warnings
-                .push("spec.path has {podName}: each pod has another id, which is gone with the pod".to_owned());
+    let mut verdict = Verdict::default();
+    match countersign_policy::workload_identity(&object).spec {
+        Ok(spec) => {
+            if spec.path.uses(Placeholder::PodName) {
+                let warning = "spec.path has {podName}: each pod has another id, which is gone with the pod";
+                verdict.warnings.push(warning.to_owned());
+            }
+            warn_of_open_prefixes("spec.jwt.audiences", &spec.jwt.audiences, &mut verdict);
         }
-        Ok(_) => {}
-    }
-    let x509 = spec.x509.unwrap_or_default();
-    let jwt = spec.jwt.unwrap_or_default();
-    verdict.parse("spec.x509.dnsNames", &x509.dns_names, NameTemplate::parse);
-    let audiences = verdict.parse("spec.jwt.audiences", &jwt.audiences, AudiencePattern::parse);
-    warn_of_open_prefixes("spec.jwt.audiences", &audiences, &mut verdict);
-    verdict.parse("spec.federatesWith", &spec.federates_with, str::parse::<Name>);
-    for (kind, ttl) in [("x509", x509.ttl), ("jwt", jwt.ttl)] {
-        if let Some(ttl) = ttl.filter(|ttl| ttl.duration() < SHORTEST_SVID_TTL) {
-            verdict.problems.push(format!("spec.{kind}.ttl: it is {ttl}; an SVID lives at least 10s"));
-        }
-    }
-    let selector = &spec.selector;
-    if selector.service_accounts.is_empty() && selector.match_labels.is_empty() && selector.match_expressions.is_empty()
-    {
-        verdict.problems.push(
-            "spec.selector: it selects every pod; name serviceAccounts, or labels where the grant has allowLabelOnly"
-                .to_owned(),
-        );
-    }
-    if spec.hint.as_deref() == Some("jwt") {
-        verdict.problems.push("spec.hint: `jwt` is taken by the folder of the tokens; choose another".to_owned());
+        Err(errors) => verdict.refuse(&errors),
     }
     verdict
 }
@@ -100,16 +76,21 @@ mod tests {
     fn what_cannot_be_parsed_names_its_field() {
         for (spec, field) in [
             (json!({ "x509": { "dnsNames": ["*.a"] } }), "spec.x509.dnsNames[0]"),
-            (json!({ "x509": { "dnsNames": ["a.b", "a.b"] } }), "spec.x509.dnsNames[1]"),
-            (json!({ "x509": { "ttl": "9s" } }), "spec.x509.ttl"),
-            (json!({ "jwt": { "ttl": "9s" } }), "spec.jwt.ttl"),
             (json!({ "jwt": { "audiences": ["a b"] } }), "spec.jwt.audiences[0]"),
             (json!({ "federatesWith": ["A"] }), "spec.federatesWith[0]"),
-            (json!({ "selector": {} }), "spec.selector"),
-            (json!({ "hint": "jwt" }), "spec.hint"),
+            (json!({ "selector": { "matchExpressions": [{ "key": "a", "operator": "In" }] } }), "spec.selector"),
             (json!({ "x509": { "ttl": "soon" } }), "not a duration"),
         ] {
             assert!(problems(spec.clone()).contains(field), "{spec}");
+        }
+    }
+
+    #[test]
+    fn every_field_that_cannot_be_used_is_named_at_once() {
+        let spec = json!({ "path": "/a//b", "x509": { "dnsNames": ["*.a", "a..b"] }, "jwt": { "audiences": ["a b"] } });
+        let found = problems(spec);
+        for field in ["spec.path: ", "spec.x509.dnsNames[0]: ", "spec.x509.dnsNames[1]: ", "spec.jwt.audiences[0]: "] {
+            assert!(found.contains(field), "{field}: {found}");
         }
     }
 

@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use countersign_contract::environment::test::LOAD;
+
 use crate::image;
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
@@ -37,9 +39,6 @@ pub(crate) use state::Extent;
 
 /// The name of the cluster of `cargo xtask up`.
 pub(crate) const DEFAULT: &str = "countersign";
-
-/// The command that loads an image archive into the cluster of `KUBECONFIG`; the archive's path is appended.
-const LOAD: &str = "COUNTERSIGN_LOAD";
 
 /// A running cluster.
 #[derive(Debug, Clone)]

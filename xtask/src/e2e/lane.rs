@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use countersign_contract::environment::test::{AUDIT_LOG, COUNTS, FAULT};
 use serde_json::Value;
 
 use super::{Program, Programs, Test};
@@ -96,7 +97,7 @@ impl<'a> Lane<'a> {
         fs::write(&counts, "").with_context(|| format!("writing {}", counts.display()))?;
         let mut command = program.command();
         command.args(args).stdout(output.try_clone()?).stderr(output);
-        environment(&mut command, self.root, &self.cluster)?.env("COUNTERSIGN_COUNTS", &counts);
+        environment(&mut command, self.root, &self.cluster)?.env(COUNTS, &counts);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let begun = Instant::now();
         let passed = command.status().with_context(|| format!("starting {name}"))?.success();
@@ -140,10 +141,10 @@ pub(crate) fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &C
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
         .env("PATH", format!("{}:{search}", build::bin(root).display()));
     if let Some(log) = cluster.audit_log() {
-        command.env("COUNTERSIGN_AUDIT_LOG", log);
+        command.env(AUDIT_LOG, log);
     }
     if let Some(fault) = cluster.fault_command()? {
-        command.env("COUNTERSIGN_FAULT", fault);
+        command.env(FAULT, fault);
     }
     Ok(command)
 }

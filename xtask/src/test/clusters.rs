@@ -20,11 +20,12 @@ const CLUSTERS: [&str; 2] = ["test", "test-2"];
 const THREADS: usize = 4;
 
 /// The longest tests, started first, so that no cluster waits for the other at the end.
-const LONGEST: [&str; 4] = [
+const LONGEST: [&str; 5] = [
     "webhook::no_admission_fails_while_authorities_rotate_replicas_go_and_manifests_come_again",
     "product::agents_that_are_cut_off_from_the_operator_come_back_by_themselves",
     "api::identities_are_renewed_while_the_api_server_is_gone",
     "kills::random_kills_under_load_cost_nothing",
+    "hostile::a_thousand_hostile_connections_keep_no_honest_one_out",
 ];
 
 /// Builds images, starts clusters, installs the product and runs the tests.

@@ -161,8 +161,8 @@ impl State {
 enum Stage {
     /// Its peer's bytes are waited for.
     Waiting(u64),
-    /// It waits for us.
-    Guarded,
+    /// This many steps wait for us: streams of one connection may at the same time.
+    Guarded(usize),
     Authenticated,
 }
 
@@ -196,9 +196,13 @@ impl ConnectionPermit {
     pub fn guard_from_eviction(&self) -> EvictionGuard<'_> {
         let mut state = self.limiter.0.state.lock();
         let mut stage = self.stage.lock();
-        if let (Stage::Waiting(number), false) = (*stage, self.evicted.is_cancelled()) {
-            state.stop_waiting(self.address, number);
-            *stage = Stage::Guarded;
+        match *stage {
+            Stage::Waiting(number) if !self.evicted.is_cancelled() => {
+                state.stop_waiting(self.address, number);
+                *stage = Stage::Guarded(1);
+            }
+            Stage::Guarded(steps) => *stage = Stage::Guarded(steps.saturating_add(1)),
+            Stage::Waiting(_) | Stage::Authenticated => {}
         }
         EvictionGuard(self)
     }
@@ -223,9 +227,11 @@ impl Drop for EvictionGuard<'_> {
         let permit = self.0;
         let mut state = permit.limiter.0.state.lock();
         let mut stage = permit.stage.lock();
-        if *stage == Stage::Guarded {
-            *stage = Stage::Waiting(state.wait(permit.address, &permit.evicted));
-        }
+        *stage = match *stage {
+            Stage::Guarded(steps) if steps > 1 => Stage::Guarded(steps - 1),
+            Stage::Guarded(_) => Stage::Waiting(state.wait(permit.address, &permit.evicted)),
+            other => other,
+        };
     }
 }
 
@@ -287,6 +293,18 @@ mod tests {
         assert!(second.evicted.is_cancelled() && !first.evicted.is_cancelled(), "whose turn came back first");
         drop((first, second));
         assert_eq!(limiter.0.state.lock().unauthenticated, 1);
+    }
+
+    #[test]
+    fn a_connection_of_several_streams_is_guarded_until_the_last_of_them_waits_for_its_peer() {
+        let limiter = limiter(ConnectionLimits { waiting_per_address: 1, ..ConnectionLimits::default() });
+        let first = limiter.try_admit(address(1)).expect("room");
+        let (one, other) = (first.guard_from_eviction(), first.guard_from_eviction());
+        drop(one);
+        assert!(limiter.try_admit(address(1)).is_none(), "the other stream is still answered");
+        drop(other);
+        assert!(limiter.try_admit(address(1)).is_some() && first.evicted.is_cancelled());
+        assert_eq!(limiter.0.state.lock().unauthenticated, 0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! HandshakeLimiter at the processor for handshakes: so many compute at the same time, and the addresses that wait take limiter, however
-//! many connections each has. A crowd from one address delays itself.
+//! Limits how many handshakes compute at the same time. Addresses that wait take turns, however many connections each has, so a
+//! crowd from one address delays only itself.
 
 use std::{
     collections::{HashMap, VecDeque},

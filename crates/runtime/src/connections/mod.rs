@@ -3,6 +3,7 @@
 
 mod connection_limits;
 mod handshake_limiter;
+mod tcp_listener;
 mod throttled_io;
 mod tls_listener;
 
@@ -12,6 +13,7 @@ use prometheus_client::{
 };
 
 pub use connection_limits::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, EvictionGuard};
+pub(crate) use tcp_listener::next_admitted;
 pub use throttled_io::{ReadRate, ThrottledIo};
 pub use tls_listener::{Connection, Peer, accept, incoming};
 
@@ -27,9 +29,9 @@ pub struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    /// Registers them.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("connections", "Open connections to the issuer", self.open.clone());
+    /// Registers them; `listener` says in words what they are connected to.
+    pub fn register(&self, registry: &mut Registry, listener: &str) {
+        registry.register("connections", format!("Open connections to {listener}"), self.open.clone());
         registry.register(
             "connections_evicted",
             "Connections that had proven nothing and made room for newer ones",

@@ -7,7 +7,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::Stream;
@@ -20,10 +19,11 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use super::{
-    ConnectionLimiter, ConnectionLimits, ConnectionMetrics, ConnectionPermit, handshake_limiter::HandshakeLimiter,
+    ConnectionLimiter, ConnectionLimits, ConnectionMetrics, ConnectionPermit, EvictionGuard,
+    handshake_limiter::HandshakeLimiter, next_admitted,
 };
 
-/// Accepts, shakes hands and hands connections over until a moment after `shutdown` ([`drain::closed`]).
+/// Accepts, shakes hands and hands connections over until `closed` resolves.
 pub async fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -35,24 +35,7 @@ pub async fn accept(
     let (limiter, handshakes) =
         (ConnectionLimiter::new(limits, metrics.clone()), HandshakeLimiter::new(limits.handshakes));
     let mut closed = std::pin::pin!(closed);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut closed => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: give those who leave the time to.
-                tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(permit) = limiter.try_admit(peer.ip()) else {
-            tracing::debug!(%peer, "connection refused: too many");
-            continue;
-        };
+    while let Some((stream, peer, permit)) = next_admitted(&listener, &limiter, closed.as_mut()).await {
         let (tls, handshakes, ready, metrics) = (tls.clone(), handshakes.clone(), ready.clone(), metrics.clone());
         tokio::spawn(async move {
             let shaken = tokio::select! {
@@ -63,8 +46,7 @@ pub async fn accept(
             match shaken {
                 Ok(Ok(stream)) => {
                     // A send fails only while the server shuts down; the connection then simply closes.
-                    let _ =
-                        ready.send(Connection { stream, peer: Peer { address: peer, permit: Arc::new(permit) } }).await;
+                    let _ = ready.send(Connection { stream, peer: Peer::new(peer, permit) }).await;
                 }
                 Ok(Err(error)) => {
                     metrics.handshakes_failed.inc();
@@ -107,6 +89,13 @@ pub struct Connection {
     peer: Peer,
 }
 
+impl Connection {
+    /// From where it came.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}
+
 /// From where a request came, and its connection's place among all.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -115,6 +104,12 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Of a connection from `address` that holds `permit`.
+    #[must_use]
+    pub fn new(address: SocketAddr, permit: ConnectionPermit) -> Self {
+        Self { address, permit: Arc::new(permit) }
+    }
+
     /// The peer's address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -126,7 +121,13 @@ impl Peer {
         self.permit.evicted().await;
     }
 
-    /// See [`ConnectionPermit::prove`].
+    /// See [`ConnectionPermit::guard_from_eviction`].
+    #[must_use]
+    pub fn guard_from_eviction(&self) -> EvictionGuard<'_> {
+        self.permit.guard_from_eviction()
+    }
+
+    /// See [`ConnectionPermit::mark_authenticated`].
     pub fn mark_authenticated(&self) {
         self.permit.mark_authenticated();
     }

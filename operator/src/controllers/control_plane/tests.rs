@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countersign_contract::objects::journal::SECRET_TYPE;
 use countersign_core::journal::{Format, Journal, Kind, LocalMaker};
 use futures::FutureExt as _;
 use http::Method;
@@ -12,10 +13,7 @@ use serde_json::json;
 
 use super::{Context, ControlPlaneError, Due, StoredSecret, address, control_plane_policy, decide, reconcile};
 use crate::{
-    authorities::{
-        Authorities,
-        store::{JournalStore, SECRET_TYPE},
-    },
+    authorities::{Authorities, store::JournalStore},
     fake_api_server::{Questions, answering, leading},
     metrics::Metrics,
 };

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_contract::objects::journal::SECRET_TYPE;
 use countersign_core::journal::{
     AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, Kind, LocalMaker, Making, Receipts,
     RotationRequests, next,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     authorities::{
         Authorities,
-        store::{JournalStore, SECRET_TYPE, StoreError},
+        store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
     metrics::Metrics,

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::{Buf as _, Bytes};
+use countersign_contract::metadata::PREFIX;
 use jiff::Timestamp;
 use prost::Message as _;
 use serde::Serialize;
@@ -16,7 +17,7 @@ use super::{
 const MAGIC: &[u8] = b"k8s\0";
 
 /// The annotations that anybody reads: ours, and the mark at the end of a streamed list.
-const ANNOTATIONS: [&str; 2] = ["countersign.dev/", "k8s.io/initial-events-end"];
+const ANNOTATIONS: [&str; 2] = [PREFIX, "k8s.io/initial-events-end"];
 
 /// A list of pods, a pod, or the status that came instead; as JSON.
 pub(super) fn object(bytes: Bytes) -> Result<Vec<u8>, ProtobufError> {

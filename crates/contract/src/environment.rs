@@ -1,0 +1,72 @@
+//! Environment variables.
+
+/// The log filter of every component.
+pub const LOG: &str = "COUNTERSIGN_LOG";
+
+/// Variables of application containers, set by the webhook.
+pub mod application {
+    /// The address of the SPIFFE Workload API (SPIFFE Workload Endpoint, section 4).
+    pub const ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
+    /// The directory of the default identity's files.
+    pub const CREDENTIAL_FOLDER: &str = "SPIFFE_CREDENTIAL_FOLDER";
+}
+
+/// Variables of the agent, set by the webhook.
+pub mod agent {
+    /// The issuer's `host:port`.
+    pub const ISSUER: &str = "COUNTERSIGN_ISSUER";
+    /// The name in the issuer's certificate.
+    pub const ISSUER_NAME: &str = "COUNTERSIGN_ISSUER_NAME";
+    /// The control plane's roots, PEM.
+    pub const ROOTS: &str = "COUNTERSIGN_ROOTS";
+    /// The file of the service account token.
+    pub const TOKEN_FILE: &str = "COUNTERSIGN_TOKEN_FILE";
+    /// `name=directory` of each session, separated by commas; the session of the whole pod has the empty name.
+    pub const SESSIONS: &str = "COUNTERSIGN_SESSIONS";
+    /// The agent's own directory.
+    pub const PRIVATE: &str = "COUNTERSIGN_PRIVATE";
+    /// The mode of the credential files, octal.
+    pub const FILE_MODE: &str = "COUNTERSIGN_FILE_MODE";
+}
+
+/// Variables of the operator and the webhook, for flags.
+pub mod component {
+    /// Their namespace.
+    pub const NAMESPACE: &str = "COUNTERSIGN_NAMESPACE";
+    /// The namespace of the journals.
+    pub const AUTHORITIES_NAMESPACE: &str = "COUNTERSIGN_AUTHORITIES_NAMESPACE";
+    /// The value of `{cluster}` in paths.
+    pub const CLUSTER_NAME: &str = "COUNTERSIGN_CLUSTER_NAME";
+    /// The longest accepted life of a service account token.
+    pub const MAX_TOKEN_LIFE: &str = "COUNTERSIGN_MAX_TOKEN_LIFE";
+    /// The format in which journals are written.
+    pub const JOURNAL_FORMAT: &str = "COUNTERSIGN_JOURNAL_FORMAT";
+    /// The address of the Issuer API.
+    pub const LISTEN_ISSUER: &str = "COUNTERSIGN_LISTEN_ISSUER";
+    /// The address of the Inspect API.
+    pub const LISTEN_INSPECT: &str = "COUNTERSIGN_LISTEN_INSPECT";
+    /// The address of metrics and probes.
+    pub const LISTEN_HTTP: &str = "COUNTERSIGN_LISTEN_HTTP";
+    /// The name of a replica's pod.
+    pub const POD_NAME: &str = "POD_NAME";
+    /// The image of the agent.
+    pub const AGENT_IMAGE: &str = "COUNTERSIGN_AGENT_IMAGE";
+    /// The log filter of agents.
+    pub const AGENT_LOG: &str = "COUNTERSIGN_AGENT_LOG";
+}
+
+/// Variables by which `cargo xtask` and the end-to-end tests know a cluster.
+pub mod test {
+    /// The command that loads an image archive into a cluster that `cargo xtask` did not make.
+    pub const LOAD: &str = "COUNTERSIGN_LOAD";
+    /// The command that breaks the cluster.
+    pub const FAULT: &str = "COUNTERSIGN_FAULT";
+    /// The API server's audit log.
+    pub const AUDIT_LOG: &str = "COUNTERSIGN_AUDIT_LOG";
+    /// The file for the counts of faults.
+    pub const COUNTS: &str = "COUNTERSIGN_COUNTS";
+    /// The length of the long tests.
+    pub const SOAK_MINUTES: &str = "COUNTERSIGN_SOAK_MINUTES";
+    /// If set, the namespace of a failed test stays.
+    pub const KEEP: &str = "COUNTERSIGN_E2E_KEEP";
+}

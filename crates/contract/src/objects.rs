@@ -1,0 +1,63 @@
+//! Objects of an installation: their names, types and keys.
+
+/// The namespace of operator, webhook and the controller of the webhook's CA, unless the installer chooses another.
+pub const SYSTEM_NAMESPACE: &str = "countersign-system";
+/// The namespace of the authorities' journals, which holds nothing else.
+pub const AUTHORITIES_NAMESPACE: &str = "countersign-authorities";
+
+/// The operator: its Deployment, ServiceAccount and Lease, its label [`NAME`](crate::metadata::label::NAME), and the field
+/// manager of what it writes.
+pub const OPERATOR: &str = "countersign-operator";
+/// The webhook: its Deployment, ServiceAccount and Service.
+pub const WEBHOOK: &str = "countersign-webhook";
+/// The controller of the webhook's CA: its Deployment and ServiceAccount.
+pub const WEBHOOK_CA: &str = "countersign-webhook-ca";
+
+/// The Lease whose holder is the leader of the operator's replicas.
+pub const LEASE: &str = OPERATOR;
+/// The Service of the Issuer API.
+pub const ISSUER_SERVICE: &str = "countersign-issuer";
+/// The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration.
+pub const WEBHOOK_CONFIGURATION: &str = "countersign";
+
+/// The ConfigMap in which the operator publishes what agents need to find and authenticate the issuer.
+pub mod control_plane {
+    /// Its name.
+    pub const CONFIG_MAP: &str = "countersign-control-plane";
+    /// The key of the control plane's roots, current and next, PEM.
+    pub const ROOTS: &str = "roots.pem";
+    /// The key of the issuer's address, `host:port`.
+    pub const ISSUER: &str = "issuer";
+    /// The key of the name in the issuer's certificate.
+    pub const ISSUER_NAME: &str = "issuer-name";
+    /// The key of the audience of agents' tokens.
+    pub const AUDIENCE: &str = "audience";
+}
+
+/// Secrets with journals, in the namespace of the authorities.
+pub mod journal {
+    /// Their type.
+    pub const SECRET_TYPE: &str = "countersign.dev/journal";
+    /// The key of the journal.
+    pub const KEY: &str = "journal";
+    /// The Secret of the control plane's roots.
+    pub const CONTROL_PLANE_SECRET: &str = "control-plane";
+    /// What the name of a trust domain's Secret begins with; the name of its TrustDomain follows.
+    pub const TRUST_DOMAIN_PREFIX: &str = "trust-domain.";
+
+    /// The Secret of a TrustDomain's authorities.
+    #[must_use]
+    pub fn trust_domain_secret(domain: &str) -> String {
+        format!("{TRUST_DOMAIN_PREFIX}{domain}")
+    }
+}
+
+/// Secrets of the webhook, in its namespace.
+pub mod webhook_secret {
+    /// The webhook's CA.
+    pub const CA: &str = "countersign-webhook-ca";
+    /// The type of [`CA`].
+    pub const CA_TYPE: &str = "countersign.dev/webhook-ca";
+    /// The serving certificate.
+    pub const SERVING: &str = "countersign-webhook-tls";
+}
