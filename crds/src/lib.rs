@@ -36,6 +36,8 @@ pub mod condition {
     pub const NAMESPACES_SEPARATED: &str = "NamespacesSeparated";
     /// Whatever was prepared before the time in `authority.rotation.after` signs no longer.
     pub const ROTATION_COMPLETE: &str = "RotationComplete";
+    /// Every workload that is expected to has acknowledged the bundle as it is now.
+    pub const BUNDLE_ACKNOWLEDGED: &str = "BundleAcknowledged";
     /// Every name in `authority.tainted` and `authority.revoked` is that of an authority, or was.
     pub const REQUESTED_AUTHORITIES_KNOWN: &str = "RequestedAuthoritiesKnown";
     /// The credentials of every pod of a WorkloadIdentity are where they can be renewed.

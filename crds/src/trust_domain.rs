@@ -259,7 +259,7 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustDomainStatus {
-    /// `Ready`, `Reconciling`, `Stalled`; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
+    /// `Ready`, `Reconciling`, `Stalled`; `BundleAcknowledged`; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
     /// authorities are tainted or revoked; `NamespacesSeparated`, which is false while grants that were stored before this was
     /// checked let two namespaces claim the same path or DNS name. They are honoured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -313,6 +313,13 @@ pub struct BundleStatus {
     pub sequence: i64,
     /// What the bundle says about how often to look for a new one.
     pub refresh_hint: Lifetime,
+    /// How many workloads have acknowledged it, of those that are expected to: such as `998/1000`. Absent unless every replica
+    /// of the operator has reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<String>,
+    /// How many more workloads have it from agents that cannot acknowledge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unable: Option<i64>,
 }
 
 /// One authority.
@@ -337,6 +344,9 @@ pub struct AuthorityStatus {
     /// Of its certificate, if it has one: hexadecimal, as in `openssl x509 -text` without colons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_key_id: Option<String>,
+    /// Of one that is prepared: how many workloads have acknowledged the bundle that holds it, such as `998/1000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<String>,
 }
 
 /// What an authority signs.

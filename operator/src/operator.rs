@@ -205,12 +205,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics.leader.clone(),
     );
     let election = tokio::spawn(election.run(checks.caches_complete().passes(), resign.clone()));
+    let (counts, counted) = published::channel(None);
     let maker: Arc<dyn AuthorityMaker> = Arc::new(LocalMaker);
     let domain_context = trust_domain::Context {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
         journals: journals.clone(),
+        counted: counted.clone(),
         maker: maker.clone(),
         cluster: cluster.clone(),
         leadership: leadership.clone(),
@@ -218,7 +220,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics.clone(),
     };
     part!("controller of TrustDomains", trust_domain::run(Arc::new(domain_context), domains));
-    let (counts, counted) = published::channel(None);
     let identity_context = workload_identity::Context {
         client: client.clone(),
         index: index.clone(),
@@ -262,8 +263,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("the issuer cannot listen on {}", config.listen_issuer))?;
     let registry = Registry::new(StreamLimits::default());
     let support = SupportPolicy::default();
-    let source =
-        Source { replica: config.replica.clone(), registry: registry.clone(), readiness: readiness.clone(), support };
+    let source = Source {
+        replica: config.replica.clone(),
+        registry: registry.clone(),
+        readiness: readiness.clone(),
+        support,
+        index: index.clone(),
+        published: authorities.subscribe(),
+        clock: clock.clone(),
+    };
     let replica_name = replica_name(&config.namespace).try_into().context("--namespace makes no DNS name")?;
     let credential = Credential::new(replica_name);
     part!(

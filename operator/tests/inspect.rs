@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_core::{key::KeyType, x509::X509Authority};
+use countersign_index::SharedIndex;
 use countersign_issuer::published::Published;
 use countersign_issuer::{
     agent_versions::SupportPolicy,
@@ -18,12 +19,13 @@ use countersign_operator::inspect::{
     server,
 };
 use countersign_proto::inspect::v1::PodAddresses;
-use countersign_runtime::readiness::Readiness;
+use countersign_runtime::{clock::Clock, readiness::Readiness};
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_rustls::TlsConnector;
 
@@ -51,6 +53,9 @@ async fn replica(credential: Arc<Credential>) -> (SocketAddr, Registry) {
         registry: registry.clone(),
         readiness: Readiness::default(),
         support: SupportPolicy::default(),
+        index: SharedIndex::default(),
+        published: watch::channel(Arc::default()).1,
+        clock: Clock::system(),
     };
     tokio::spawn(server::serve(listener, credential, source));
     (address, registry)

@@ -137,6 +137,9 @@ async fn an_outdated_agent_is_served_counted_and_told_of() {
             registry: context.registry.clone(),
             readiness: world.readiness.clone(),
             support: context.support,
+            index: context.index.clone(),
+            published: context.published.clone(),
+            clock: context.clock.clone(),
         };
         let outdated = || {
             let identities = source.report().identities;

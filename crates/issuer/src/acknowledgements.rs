@@ -125,6 +125,14 @@ impl AckRecord {
         self.state.lock().acknowledgement.clone()
     }
 
+    /// The bundles that it was sent, each with the sequence that is in effect at its agent, as far as that is known.
+    #[must_use]
+    pub fn sequences(&self) -> Vec<(TrustDomain, Option<u64>)> {
+        let state = self.state.lock();
+        let in_effect = |trust_domain| sequence_of(&state.acknowledgement.as_ref()?.in_effect, trust_domain);
+        state.sent.iter().map(|sent| (sent.trust_domain.clone(), in_effect(&sent.trust_domain))).collect()
+    }
+
     /// How the stream stands to `sequence`; `None` if it was not sent the bundle of `trust_domain`.
     #[must_use]
     pub fn status(&self, trust_domain: &TrustDomain, sequence: u64) -> Option<AckStatus> {

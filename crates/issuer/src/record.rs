@@ -7,6 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 use countersign_core::entitlement::IdentitySpec;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{
     acknowledgements::AckRecord,
@@ -70,6 +71,10 @@ pub struct Served {
 pub struct StreamRecord {
     /// The uid of its pod.
     pub pod_uid: String,
+    /// Its session within the pod.
+    pub session: String,
+    /// When it was opened.
+    pub opened: Instant,
     /// From where it came, as far as that is known.
     pub address: Option<IpAddr>,
     /// Its agent.
@@ -77,14 +82,37 @@ pub struct StreamRecord {
     /// The bundles it was sent, and what its agent acknowledged.
     pub acks: AckRecord,
     served: Mutex<Vec<Served>>,
+    /// Until when its agent may use what it was issued.
+    in_use_until: Mutex<Option<Timestamp>>,
 }
 
 impl StreamRecord {
     /// Of a stream that was sent nothing yet.
     #[must_use]
-    pub fn new(pod_uid: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
+    pub fn new(pod_uid: &str, session: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
         let acks = AckRecord::new(agent.can(countersign_proto::issuer::ACK));
-        Self { pod_uid: pod_uid.to_owned(), address, agent, acks, served: Mutex::default() }
+        Self {
+            pod_uid: pod_uid.to_owned(),
+            session: session.to_owned(),
+            opened: Instant::now(),
+            address,
+            agent,
+            acks,
+            served: Mutex::default(),
+            in_use_until: Mutex::default(),
+        }
+    }
+
+    /// Its agent may use something until then that it had before, or that it is issued now.
+    pub fn set_in_use_until(&self, until: Timestamp) {
+        let mut known = self.in_use_until.lock();
+        *known = Some(known.map_or(until, |known| known.max(until)));
+    }
+
+    /// Until when its agent may use what it was issued; `None`: it was issued nothing.
+    #[must_use]
+    pub fn in_use_until(&self) -> Option<Timestamp> {
+        *self.in_use_until.lock()
     }
 
     /// The stream was sent these identities, and no others. What was issued for those that stay is kept.
@@ -99,6 +127,7 @@ impl StreamRecord {
 
     /// A credential was issued. Of X509-SVIDs the newest of each identity is kept.
     pub fn issued(&self, record: &IssuanceRecord<'_>) {
+        self.set_in_use_until(record.expires_at);
         if record.kind != CredentialKind::X509 {
             return;
         }

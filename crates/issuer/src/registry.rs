@@ -12,6 +12,7 @@ use std::{
 };
 
 use countersign_core::id::TrustDomain;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +104,8 @@ struct State {
     begun_by_address: HashMap<IpAddr, ReservingLimiter>,
     by_pod: HashMap<String, HashMap<String, Holder>>,
     ended: EndedStreams,
+    /// The last stream of each session that has none here now, while its agent may use what it was issued.
+    departed: HashMap<(String, String), Arc<StreamRecord>>,
 }
 
 #[derive(Debug)]
@@ -193,7 +196,8 @@ impl Registry {
     ) -> Result<Registered, Full> {
         let address = address.map(|address| address.to_canonical());
         let mut state = self.0.state.lock();
-        let State { next, by_pod, ended, .. } = &mut *state;
+        let State { next, by_pod, ended, departed, .. } = &mut *state;
+        departed.remove(&(pod_uid.to_owned(), session.to_owned()));
         *next += 1;
         let stream = *next;
         let sessions = by_pod.entry(pod_uid.to_owned()).or_default();
@@ -216,7 +220,7 @@ impl Registry {
             })
             .collect();
         let token = CancellationToken::new();
-        let record = Arc::new(StreamRecord::new(pod_uid, address, agent));
+        let record = Arc::new(StreamRecord::new(pod_uid, session, address, agent));
         let holder = Holder { stream, superseded: token.clone(), record: Arc::clone(&record) };
         sessions.insert(session.to_owned(), holder);
         let registration =
@@ -242,6 +246,15 @@ impl Registry {
     pub fn snapshot(&self) -> Vec<Arc<StreamRecord>> {
         let state = self.0.state.lock();
         state.by_pod.values().flat_map(HashMap::values).map(|holder| Arc::clone(&holder.record)).collect()
+    }
+
+    /// The last streams of sessions that have none here any more, and whose agents may still use what they were issued. Those of
+    /// pods that have ended are forgotten.
+    #[must_use]
+    pub fn departed(&self, now: Timestamp, is_alive: impl Fn(&str) -> bool) -> Vec<Arc<StreamRecord>> {
+        let mut state = self.0.state.lock();
+        state.departed.retain(|(uid, _), record| record.in_use_until() > Some(now) && is_alive(uid));
+        state.departed.values().cloned().collect()
     }
 
     /// How many of these streams have acknowledged `sequence` of the bundle of `trust_domain`.
@@ -337,11 +350,16 @@ impl Drop for Registration {
             state.ended.remember(&self.record.pod_uid, address, Instant::now());
         }
         let Some(sessions) = state.by_pod.get_mut(&self.record.pod_uid) else { return };
-        if sessions.get(&self.session).is_some_and(|holder| holder.stream == self.stream) {
+        let was_last = sessions.get(&self.session).is_some_and(|holder| holder.stream == self.stream);
+        if was_last {
             sessions.remove(&self.session);
         }
         if sessions.is_empty() {
             state.by_pod.remove(&self.record.pod_uid);
+        }
+        if was_last && self.record.in_use_until().is_some() && state.departed.len() < self.registry.0.limits.total {
+            let key = (self.record.pod_uid.clone(), self.session.clone());
+            state.departed.insert(key, Arc::clone(&self.record));
         }
     }
 }

@@ -68,7 +68,11 @@ async fn serves(world: &World, client: &PodSpec<'_>) -> Result<Vec<Value>> {
     let of = |event: &str| said.iter().filter(|line| is_event(line, event)).collect::<Vec<_>>();
     let bundle = of("bundle");
     assert_eq!(bundle[0]["trust_domain"], world.trust_domain, "{said:?}");
-    assert_eq!((&bundle[0]["x509_authorities"], &bundle[0]["jwt_authorities"]), (&2.into(), &2.into()), "one signs, one is its spare");
+    assert_eq!(
+        (&bundle[0]["x509_authorities"], &bundle[0]["jwt_authorities"]),
+        (&2.into(), &2.into()),
+        "one signs, one is its spare"
+    );
     let jwt = of("jwt");
     assert_eq!(jwt[0]["id"], world.id("client"), "{said:?}");
     assert_eq!(jwt[0]["validated"], world.id("client"));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use countersign_contract::objects::{OPERATOR, journal::trust_domain_secret};
 use countersign_core::entitlement::DomainKind;
-use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Receipts, State, Times, X509Entry};
+use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Kind, Receipts, State, Times, X509Entry};
 use countersign_crds::{AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ use crate::{
         journal_cache::{AuthorityConfig, Problem, examine},
         store::{JournalStore, StoreError},
     },
+    inspect::{aggregate::Counted, identity_counts::Totals, receipts::AckSummary},
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{DomainVerdict, SharedIndex};
@@ -49,6 +50,8 @@ pub struct Context {
     pub authorities: Authorities,
     /// Where journals are kept.
     pub journals: JournalStore,
+    /// What agents acknowledged.
+    pub counted: Counted,
     /// What makes authorities.
     pub maker: Arc<dyn AuthorityMaker>,
     /// The uid of the namespace kube-system.
@@ -104,7 +107,8 @@ pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
         let store = store.clone();
         move || store.state().iter().map(|domain| ObjectRef::from_obj(&**domain)).collect()
     };
-    let queue = stream::select(dirty, on_gain(&context.leadership, all))
+    let acknowledged = acknowledged_anew(context.counted.clone(), store.clone());
+    let queue = stream::select(stream::select(dirty, acknowledged), on_gain(&context.leadership, all))
         .flat_map(|references: Vec<_>| stream::iter(references.into_iter().map(Ok::<_, std::convert::Infallible>)));
     let timed = |domain, context: Arc<Context>| {
         Box::pin(async move {
@@ -123,6 +127,21 @@ pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
             }
         })
         .await;
+}
+
+/// All TrustDomains, whenever something else is known of what agents acknowledged.
+fn acknowledged_anew(
+    counted: Counted,
+    store: Store<TrustDomain>,
+) -> impl futures::Stream<Item = Vec<ObjectRef<TrustDomain>>> {
+    stream::unfold((counted, store, None::<Arc<Totals>>), |(mut counted, store, before)| async move {
+        counted.changed().await.ok()?;
+        let now = counted.borrow_and_update().clone();
+        let changed = now.as_ref().is_some_and(|now| now.receipts_changed(before.as_deref()));
+        let all = store.state();
+        let references = all.iter().filter(|_| changed).map(|domain| ObjectRef::from_obj(&**domain)).collect();
+        Some((references, (counted, store, now)))
+    })
 }
 
 fn on_error(domain: Arc<TrustDomain>, error: &ReconcileError, context: Arc<Context>) -> Action {
@@ -153,7 +172,8 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
             match keep_journal(&facts, context, now).await? {
                 Ok(journal) => {
                     let next = journal.next_change(&facts.policy, &facts.requests, now);
-                    (Assessment::Signing { journal, facts }, next)
+                    let acks = summary(&journal, &facts, context, now);
+                    (Assessment::Signing { journal, facts, acks }, next)
                 }
                 Err(problem) => (Assessment::Problem { problem, facts }, None),
             }
@@ -166,8 +186,13 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
     };
     let mut status = status(&domain, &assessment, now);
     status.conditions.extend(accepted.map(|spec| separation::condition(spec, &domain, now)));
-    if let Assessment::Signing { journal, facts } = &assessment {
+    if let Assessment::Signing { journal, facts, acks } = &assessment {
         status.conditions.extend(requests::conditions(&domain, journal, facts, &status.removed, now));
+        let name = |uid: &str| {
+            let pod = context.index.read(|index| index.pod(uid));
+            pod.map_or_else(|| uid.to_owned(), |pod| format!("{}/{}", pod.facts.namespace, pod.facts.name))
+        };
+        status.conditions.push(acknowledgements::condition(&domain, acks.as_ref(), name, now));
     }
     write_status(&domain, status, context).await?;
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
@@ -201,6 +226,22 @@ fn decide(
     }
 }
 
+/// How agents stand to the bundle of a journal; `None` unless every replica has told.
+fn summary(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<AckSummary> {
+    let counted = context.counted.borrow().clone()?;
+    let receipts = counted.receipts.as_ref()?.get(facts.trust_domain.as_str())?;
+    let is_alive =
+        |uid: &str, session: &str| context.index.read(|index| index.alive(uid, now) && index.has_session(uid, session));
+    Some(receipts.summary(journal.sequence(now), is_alive))
+}
+
+fn receipts(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Receipts {
+    let slots = journal.slots(Kind::X509).iter().filter(|slot| slot.state(now) == State::Tainted);
+    let tainted = slots.map(|slot| slot.id.clone());
+    let summary = summary(journal, facts, context, now);
+    summary.map(|summary| summary.receipts(journal.sequence(now), tainted)).unwrap_or_default()
+}
+
 async fn keep_journal(
     facts: &AuthorityConfig,
     context: &Context,
@@ -210,13 +251,12 @@ async fn keep_journal(
     let secret = context.journals.read(&name).await?;
     let known = context.authorities.read(|cache| cache.journal(&facts.name).map(|journal| journal.sequence(now)));
     let adopting = secret.as_ref().is_some_and(|secret| secret.owner.as_ref() != Some(&facts.uid));
-    let due = decide(
-        examine(secret.as_ref(), facts, &context.cluster, known, now),
-        adopting,
-        facts,
-        &Receipts::default(),
-        now,
-    );
+    let examined = examine(secret.as_ref(), facts, &context.cluster, known, now);
+    let receipts = match &examined {
+        Ok(Some(journal)) => receipts(journal, facts, context, now),
+        Ok(None) | Err(_) => Receipts::default(),
+    };
+    let due = decide(examined, adopting, facts, &receipts, now);
     let journal = match due {
         Due::Problem(problem) => return Ok(Err(problem)),
         Due::Nothing(journal) => return Ok(Ok(journal)),
@@ -241,7 +281,7 @@ async fn keep_journal(
 /// What the status speaks of.
 #[derive(Debug)]
 enum Assessment {
-    Signing { journal: Journal, facts: AuthorityConfig },
+    Signing { journal: Journal, facts: AuthorityConfig, acks: Option<AckSummary> },
     Problem { problem: Problem, facts: AuthorityConfig },
     Invalid(String),
     Duplicate { of: String, trust_domain: String },
@@ -269,14 +309,16 @@ fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> Trus
     let conditions = health.conditions(generation, &old.conditions, now);
     let status = TrustDomainStatus { conditions, observed_generation: generation, ..old };
     match assessment {
-        Assessment::Signing { journal, facts } => TrustDomainStatus {
+        Assessment::Signing { journal, facts, acks } => TrustDomainStatus {
             trust_domain: Some(facts.trust_domain.to_string()),
             bundle: Some(BundleStatus {
                 sequence: i64::try_from(journal.sequence(now)).unwrap_or(i64::MAX),
                 refresh_hint: facts.policy.refresh_hint.into(),
+                acknowledged: acks.as_ref().map(acknowledgements::of_expected),
+                unable: acks.as_ref().map(|acks| i64::try_from(acks.unable).unwrap_or(i64::MAX)),
             }),
             removed: requests::removed(&status, journal, facts, now),
-            authorities: authorities(journal, now),
+            authorities: authorities(journal, acks.as_ref(), now),
             next_switch: next_switch(journal, now),
             ..status
         },
@@ -288,12 +330,13 @@ fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> Trus
     }
 }
 
-fn authorities(journal: &Journal, now: Timestamp) -> Vec<AuthorityStatus> {
+fn authorities(journal: &Journal, acks: Option<&AckSummary>, now: Timestamp) -> Vec<AuthorityStatus> {
     let slots =
         requests::KINDS.into_iter().flat_map(|(kind, shown)| journal.slots(kind).iter().map(move |slot| (shown, slot)));
     let mut all: Vec<_> = slots
         .filter_map(|(kind, slot)| {
             let Times { activate_at, retire_at, remove_at, .. } = slot.times;
+            let awaited = slot.state(now) == State::Prepared;
             Some(AuthorityStatus {
                 kind,
                 id: slot.id.clone(),
@@ -303,6 +346,7 @@ fn authorities(journal: &Journal, now: Timestamp) -> Vec<AuthorityStatus> {
                 remove_at: Time(remove_at),
                 not_after: slot.authority.x509().map(|authority| Time(authority.certificate().not_after())),
                 subject_key_id: slot.authority.x509().map(X509Entry::subject_key_id_hex),
+                acknowledged: acks.filter(|_| awaited).map(acknowledgements::of_expected),
             })
         })
         .collect();
@@ -354,6 +398,7 @@ async fn write_status(
     }
 }
 
+mod acknowledgements;
 mod requests;
 mod separation;
 #[cfg(test)]

@@ -17,10 +17,14 @@ use super::{
 };
 use countersign_index::SharedIndex;
 use countersign_issuer::events::{EventSink, PodEvent, PodRef};
+use countersign_issuer::published::Published;
 use countersign_runtime::leader::{Leadership, gained};
 
 /// The time between rounds.
 pub const EACH: Duration = Duration::from_secs(30);
+
+/// How long after a change of what is published it is asked for besides.
+pub const AFTER_CHANGE: Duration = Duration::from_secs(2);
 
 /// What was counted last; none while this replica does not lead.
 pub type Counted = watch::Receiver<Option<Arc<Totals>>>;
@@ -62,10 +66,16 @@ pub async fn run(context: Context, counted: watch::Sender<Option<Arc<Totals>>>) 
 
 async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>) {
     let mut reports = ReplicaReports::default();
+    let mut published = context.source.published.clone();
+    published.mark_unchanged();
     let mut tick = tokio::time::interval(EACH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            // Soon after a bundle changed its agents have acknowledged it.
+            () = changed(&mut published) => tokio::time::sleep(AFTER_CHANGE).await,
+        }
         let listed = replicas::others(&context.client, &context.namespace, &context.source.replica, context.port).await;
         match listed {
             Ok(others) => {
@@ -76,6 +86,15 @@ async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>)
             }
             Err(error) => tracing::warn!(%error, "the operator's replicas cannot be listed; they are asked later"),
         }
+    }
+}
+
+/// Resolves when something else is published.
+async fn changed(published: &mut watch::Receiver<Arc<Published>>) {
+    match published.changed().await {
+        Ok(()) => published.mark_unchanged(),
+        // Nothing will be published any more.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -141,6 +160,9 @@ mod tests {
             registry: Registry::new(StreamLimits::default()),
             readiness: Readiness::default(),
             support: SupportPolicy::default(),
+            index: SharedIndex::default(),
+            published: watch::channel(Arc::default()).1,
+            clock: Clock::system(),
         };
         let (events, notices) = EventSink::new(Arc::default());
         let context = Context {
@@ -220,6 +242,23 @@ mod tests {
             assert_eq!(counted.borrow_and_update().as_ref().unwrap().sight, Coverage::Whole);
         }
         assert_eq!(seconds(&questions, begin), [0, 30, 60, 90]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn soon_after_a_bundle_changed_the_leader_counts_besides() {
+        let begin = Instant::now();
+        let clock = Clock::new(move || Timestamp::UNIX_EPOCH + begin.elapsed());
+        let (client, questions) = answering(|_| nobody_else());
+        let (mut context, _) = context(client, leading(&clock));
+        let (publisher, published) = watch::channel(Arc::default());
+        context.source.published = published;
+        let (counts, mut counted) = watch::channel(None);
+        tokio::spawn(run(context, counts));
+        counted.changed().await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        publisher.send_replace(Arc::default());
+        counted.changed().await.unwrap();
+        assert_eq!(seconds(&questions, begin), [0, 12]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use countersign_proto::inspect::v1::{IdentityReport, ReportResponse};
 use jiff::Timestamp;
 
+use super::receipts::{self, DomainReceipts};
 use countersign_index::IdentityKey;
 
 /// How often in a row a replica fails to answer before it is named: one that starts or is busy is not worth it.
@@ -37,6 +38,8 @@ pub enum Coverage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
     identities: HashMap<IdentityKey, IdentityCounts>,
+    /// What agents acknowledged, by trust domain; `None` unless every replica answered this round.
+    pub receipts: Option<HashMap<String, DomainReceipts>>,
     /// Whether every replica is in it.
     pub sight: Coverage,
 }
@@ -46,6 +49,12 @@ impl Totals {
     #[must_use]
     pub fn of(&self, key: &IdentityKey) -> IdentityCounts {
         self.identities.get(key).copied().unwrap_or_default()
+    }
+
+    /// Whether it says something else of acknowledgements than `before` did.
+    #[must_use]
+    pub fn receipts_changed(&self, before: Option<&Self>) -> bool {
+        before.is_none_or(|before| before.receipts != self.receipts)
     }
 
     /// The identities of which this says something else than `before` did; `None`: of any.
@@ -92,7 +101,12 @@ impl ReplicaReports {
             }
             self.known.insert(replica, known);
         }
-        Totals { identities: self.sums(), sight: self.sight() }
+        Totals { identities: self.sums(), receipts: self.receipts(), sight: self.sight() }
+    }
+
+    fn receipts(&self) -> Option<HashMap<String, DomainReceipts>> {
+        let answered = |known: &'_ Known| known.failures == 0;
+        receipts::merged(self.known.values().map(|known| known.report.as_ref().filter(|_| answered(known))))
     }
 
     fn sight(&self) -> Coverage {

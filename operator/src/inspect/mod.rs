@@ -6,6 +6,7 @@ pub mod client;
 pub mod credential;
 pub mod elsewhere;
 pub mod identity_counts;
+pub mod receipts;
 pub mod replicas;
 pub mod report;
 pub mod server;

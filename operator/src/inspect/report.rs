@@ -4,19 +4,22 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
-use countersign_core::entitlement::IdentitySpec;
+use countersign_core::{entitlement::IdentitySpec, id::TrustDomain};
+use countersign_index::SharedIndex;
 use countersign_proto::inspect::v1;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use countersign_issuer::{
     agent_versions::{SupportPolicy, SupportStatus},
+    published::Published,
     record::StreamRecord,
     registry::Registry,
 };
-use countersign_runtime::readiness::Readiness;
+use countersign_runtime::{clock::Clock, readiness::Readiness};
 
 /// What a report is made from.
 #[derive(Clone, Debug)]
@@ -29,7 +32,16 @@ pub struct Source {
     pub readiness: Readiness,
     /// Which of their agents are outdated.
     pub support: SupportPolicy,
+    /// Which pods are alive.
+    pub index: SharedIndex,
+    /// What this replica publishes.
+    pub published: watch::Receiver<Arc<Published>>,
+    /// The time.
+    pub clock: Clock,
 }
+
+/// A stream that has been open for less than this may still be about to acknowledge its first State.
+const ABOUT_TO_ACKNOWLEDGE: Duration = Duration::from_secs(10);
 
 impl Source {
     /// The report at this moment.
@@ -39,8 +51,51 @@ impl Source {
         response.pods = pods(&self.registry, Instant::now());
         response.replica.clone_from(&self.replica);
         env!("CARGO_PKG_VERSION").clone_into(&mut response.version);
+        response.domains = self.domains();
+        response.tells_domains = true;
         response.missing = self.readiness.missing().into_iter().map(str::to_owned).collect();
         response
+    }
+
+    /// What agents acknowledged, by trust domain.
+    fn domains(&self) -> Vec<v1::DomainReport> {
+        let (published, now) = (self.published.borrow().clone(), self.clock.now());
+        let mut domains = Domains::default();
+        domains.0.extend(published.bundles.keys().map(|name| (name.clone(), Vec::new())));
+        self.registry.snapshot().iter().for_each(|record| domains.add(record, 0));
+        let is_alive = |uid: &str| self.index.read(|index| index.alive(uid, now));
+        for record in self.registry.departed(now, is_alive) {
+            // At least 1: 0 is an open stream.
+            domains.add(&record, record.in_use_until().map_or(1, |until| until.as_second().max(1)));
+        }
+        let report = |(trust_domain, sessions): (TrustDomain, Vec<_>)| v1::DomainReport {
+            published_sequence: published.bundles.get(&trust_domain).map_or(0, |bundle| bundle.sequence),
+            trust_domain: trust_domain.to_string(),
+            sessions,
+        };
+        domains.0.into_iter().map(report).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Domains(BTreeMap<TrustDomain, Vec<v1::SessionReport>>);
+
+impl Domains {
+    fn add(&mut self, record: &StreamRecord, departed_until: i64) {
+        let able = record.acks.is_able();
+        for (trust_domain, sequence) in record.acks.sequences() {
+            let is_new = departed_until == 0 && record.opened.elapsed() < ABOUT_TO_ACKNOWLEDGE;
+            if able && is_new && sequence.is_none() {
+                continue;
+            }
+            self.0.entry(trust_domain).or_default().push(v1::SessionReport {
+                pod_uid: record.pod_uid.clone(),
+                session: record.session.clone(),
+                sequence: sequence.unwrap_or(0),
+                unable: !able,
+                departed_until,
+            });
+        }
     }
 }
 
@@ -119,10 +174,11 @@ fn identity_report(identity: &IdentitySpec, count: &Count<'_>) -> v1::IdentityRe
 
 #[cfg(test)]
 mod tests {
-    use super::{Source, v1};
+    use super::{Clock, SharedIndex, Source, TrustDomain, v1, watch};
     use countersign_core::entitlement::IdentitySpec;
-    use countersign_index::{IdentityKey, Index};
+    use countersign_index::{IdentityKey, Index, PodRecord};
     use countersign_issuer::{
+        acknowledgements::{Acknowledgement, BundleSequence},
         agent_versions::{SupportPolicy, Version},
         issuance::{CredentialKind, IssuanceRecord},
         record::AgentInfo,
@@ -184,6 +240,9 @@ mod tests {
             registry: Registry::new(StreamLimits::default()),
             readiness,
             support: SupportPolicy { own: Version { major: 0, minor: 5 }, required: &[] },
+            index: SharedIndex::default(),
+            published: watch::channel(Arc::default()).1,
+            clock: Clock::new(|| Timestamp::UNIX_EPOCH),
         };
         let (cart, other) = (identity("cart"), identity("other"));
         let registry = &source.registry;
@@ -226,5 +285,53 @@ mod tests {
         let served = hold.record().served();
         assert_eq!(served.len(), 1);
         assert!(served[0].issued.is_some(), "what was issued for an identity that stays is kept");
+    }
+
+    // What the leader adds up: open streams and those that have ended, by trust domain.
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_reported_with_what_is_in_effect_at_their_agents() {
+        let registry = Registry::new(StreamLimits::default());
+        let index = SharedIndex::default();
+        let mut pod = PodRecord::default();
+        pod.facts.uid = "p2".to_owned();
+        index.update(|index| index.apply_pod(pod));
+        let source = Source {
+            replica: "operator-a".to_owned(),
+            registry: registry.clone(),
+            readiness: Readiness::default(),
+            support: SupportPolicy { own: Version { major: 0, minor: 5 }, required: &[] },
+            index,
+            published: watch::channel(Arc::default()).1,
+            clock: Clock::new(|| Timestamp::UNIX_EPOCH),
+        };
+        let trust_domain: TrustDomain = "example.org".parse().unwrap();
+        let hold = |pod: &str, capabilities: &[String]| {
+            let agent = AgentInfo::new("0.1.0", capabilities);
+            let held = registry.register(pod, "", None, agent, tokio::time::Instant::now()).unwrap().registration;
+            let sent = BundleSequence { trust_domain: trust_domain.clone(), sequence: 7 };
+            held.record().acks.set_sent([sent].into());
+            held
+        };
+        let able = ["ack".to_owned()];
+        let (_open, unable, gone) = (hold("p1", &able), hold("p3", &[]), hold("p2", &able));
+        let in_effect = vec![BundleSequence { trust_domain: trust_domain.clone(), sequence: 6 }];
+        let ack = Acknowledgement { generation: 1, at: Timestamp::UNIX_EPOCH, in_effect, ahead: Vec::new() };
+        gone.record().acks.set_acknowledged(ack);
+        gone.record().set_in_use_until(Timestamp::from_second(60).unwrap());
+        drop(gone);
+        let sessions = || {
+            let mut domains = source.report().domains;
+            assert_eq!((domains.len(), domains[0].trust_domain.as_str()), (1, "example.org"));
+            let mut sessions = std::mem::take(&mut domains[0].sessions);
+            sessions.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
+            let told = |one: &v1::SessionReport| (one.pod_uid.clone(), one.sequence, one.unable, one.departed_until);
+            sessions.iter().map(told).collect::<Vec<_>>()
+        };
+        let (left, old) = (("p2".to_owned(), 6, false, 60), ("p3".to_owned(), 0, true, 0));
+        assert_eq!(sessions(), [left.clone(), old.clone()], "the first is about to acknowledge");
+        tokio::time::advance(super::ABOUT_TO_ACKNOWLEDGE).await;
+        assert_eq!(sessions(), [("p1".to_owned(), 0, false, 0), left, old]);
+        drop(unable);
+        assert!(source.report().tells_domains);
     }
 }

@@ -36,7 +36,7 @@ fn acknowledged(pushed: &mut PushedStates, ack: &v1::Ack) -> Acknowledgement {
 
 fn record(capabilities: &[&str], sent: &[(&str, u64)], acknowledged: &[(&str, u64)]) -> Arc<StreamRecord> {
     let capabilities: Vec<_> = capabilities.iter().map(|&name| name.to_owned()).collect();
-    let record = StreamRecord::new("uid", None, AgentInfo::new("0.1.0", &capabilities));
+    let record = StreamRecord::new("uid", "", None, AgentInfo::new("0.1.0", &capabilities));
     record.acks.set_sent(bundles(sent));
     if !acknowledged.is_empty() {
         let in_effect = bundles(acknowledged).to_vec();

@@ -4,6 +4,7 @@ use super::{AgentInfo, Full, Registered, Registry, StreamLimits, Superseded};
 use crate::acknowledgements::{AckCounts, BundleSequence};
 use crate::addresses::MEMORY;
 use countersign_runtime::rate::Rate;
+use jiff::Timestamp;
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -180,4 +181,31 @@ fn new_streams_come_at_a_rate_and_no_address_uses_up_the_others_share() {
     assert!(registry.admit(other, now).is_ok());
     assert_eq!(registry.admit(other, now).err(), Some(Full::TooSoon(Duration::from_secs(1))));
     assert!(registry.admit(other, now + Duration::from_secs(1)).is_ok());
+}
+
+// Whoever is cut off may go on with what it has, and is not forgotten meanwhile.
+#[test]
+fn who_has_left_is_remembered_while_its_agent_may_use_what_it_was_issued_and_its_pod_lives() {
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    let registry = Registry::new(StreamLimits::default());
+    let (issued, nothing) = (hold(&registry, "uid", "app"), hold(&registry, "uid", "proxy"));
+    issued.registration.record().set_in_use_until(at(100));
+    issued.registration.record().set_in_use_until(at(60));
+    assert!(registry.departed(at(0), |_| true).is_empty(), "its stream is open");
+    drop((issued, nothing));
+    let names = |now, alive| {
+        let departed = registry.departed(at(now), |_| alive);
+        departed.iter().map(|record| record.session.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(99, true), ["app"]);
+    let back = hold(&registry, "uid", "app");
+    assert!(names(99, true).is_empty(), "it is back");
+    back.registration.record().set_in_use_until(at(100));
+    drop(back);
+    assert!(names(99, false).is_empty(), "its pod has ended");
+    assert!(names(99, true).is_empty(), "and is forgotten");
+    let again = hold(&registry, "uid", "app");
+    again.registration.record().set_in_use_until(at(100));
+    drop(again);
+    assert!(names(100, true).is_empty(), "what it had has expired");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_core::entitlement::{Entitled, MAX_IDENTITIES};
 use countersign_index::Entitlement;
 use countersign_proto::issuer::v1;
+use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::{Session, pod_ref};
@@ -53,6 +54,12 @@ impl Session<'_> {
         self.context.events.send(pod_ref(&self.pod), &self.name, event);
         self.report_left_out();
         self.record_served(&state);
+        // An agent that comes from another stream may have something that was issued a moment ago.
+        let longest = state.identities.iter().map(|identity| identity.x509_ttl.max(identity.jwt_ttl)).max();
+        if let (Some(longest), None) = (longest, &self.last_sent) {
+            let until = self.context.clock.now().saturating_add(SignedDuration::from_secs(longest.into()));
+            until.into_iter().for_each(|until| self.registration.record().set_in_use_until(until));
+        }
         self.record_bundles(&state);
         self.last_sent = Some(state.clone());
         if let Some(request) = self.initial_request.take() {

@@ -21,6 +21,43 @@ pub struct ReportResponse {
     /// Pods that have an open stream, or had one within the last minute, by the addresses these came from.
     #[prost(message, repeated, tag = "6")]
     pub pods: ::prost::alloc::vec::Vec<PodAddresses>,
+    /// Of each trust domain whose bundle a stream was sent.
+    #[prost(message, repeated, tag = "7")]
+    pub domains: ::prost::alloc::vec::Vec<DomainReport>,
+    /// Whether `domains` is told: builds before it do not.
+    #[prost(bool, tag = "8")]
+    pub tells_domains: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DomainReport {
+    /// Name, without scheme.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Of the bundle that the replica publishes; 0: none.
+    #[prost(uint64, tag = "2")]
+    pub published_sequence: u64,
+    /// Sessions that were sent it, except those that began a moment ago.
+    #[prost(message, repeated, tag = "3")]
+    pub sessions: ::prost::alloc::vec::Vec<SessionReport>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionReport {
+    /// Of the pod.
+    #[prost(string, tag = "1")]
+    pub pod_uid: ::prost::alloc::string::String,
+    /// Empty for the pod as a whole, or the name of the container.
+    #[prost(string, tag = "2")]
+    pub session: ::prost::alloc::string::String,
+    /// Of the bundle that is in effect at the agent, as it acknowledged; 0: it has acknowledged none.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    /// Its agent does not acknowledge.
+    #[prost(bool, tag = "4")]
+    pub unable: bool,
+    /// 0 while the stream is open. Else, for a session whose stream has ended: until when its agent may use what it was issued, Unix
+    /// seconds.
+    #[prost(int64, tag = "5")]
+    pub departed_until: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PodAddresses {

@@ -98,7 +98,7 @@ fn a_journal_is_made_once_advanced_in_time_and_never_replaced() {
 #[test]
 fn the_status_of_a_signing_domain() {
     let facts = facts_of(&domain());
-    let mut status = status(&domain(), &Assessment::Signing { journal: journal(at(0)), facts }, at(60));
+    let mut status = status(&domain(), &Assessment::Signing { journal: journal(at(0)), facts, acks: None }, at(60));
     // Each journal here has new keys.
     for authority in &mut status.authorities {
         assert_eq!(authority.subject_key_id.is_some(), authority.kind == AuthorityKind::X509);
@@ -110,7 +110,7 @@ fn the_status_of_a_signing_domain() {
 #[test]
 fn the_status_of_a_damaged_journal_is_stalled_and_keeps_what_was_published() {
     let mut domain = domain();
-    let signing = Assessment::Signing { journal: journal(at(0)), facts: facts_of(&domain) };
+    let signing = Assessment::Signing { journal: journal(at(0)), facts: facts_of(&domain), acks: None };
     domain.status = Some(status(&domain, &signing, at(60)));
     let damaged = JournalError::Damaged { what: "the checksum does not fit".to_owned() };
     let problem = Problem::Unusable { secret: "trust-domain.example.org".to_owned(), error: damaged };
@@ -134,7 +134,8 @@ fn the_status_of_a_duplicate_and_of_an_invalid_domain_is_stalled() {
 fn a_status_is_written_only_when_it_means_something_else() {
     let mut domain = domain();
     let journal = journal(at(0));
-    let assessment = |domain: &TrustDomain| Assessment::Signing { journal: journal.clone(), facts: facts_of(domain) };
+    let assessment =
+        |domain: &TrustDomain| Assessment::Signing { journal: journal.clone(), facts: facts_of(domain), acks: None };
     let first = status(&domain, &assessment(&domain), at(60));
     domain.status = Some(first.clone());
     let again = status(&domain, &assessment(&domain), at(3_000));
@@ -232,6 +233,7 @@ impl Server {
             authorities: Authorities::new("cluster".to_owned(), clock.clone()),
             index,
             journals: JournalStore::new(client.clone(), "countersign-authorities", Format::V1),
+            counted: tokio::sync::watch::channel(None).1,
             maker: Arc::new(LocalMaker),
             client,
             cluster: "cluster".to_owned(),
@@ -320,7 +322,8 @@ fn requested(authority: Value, old: TrustDomainStatus, journal: &Journal, now: T
     domain.spec.authority = Some(serde_json::from_value(authority).unwrap());
     domain.status = Some(old);
     let facts = facts_of(&domain);
-    let mut status = status(&domain, &Assessment::Signing { journal: journal.clone(), facts: facts.clone() }, now);
+    let mut status =
+        status(&domain, &Assessment::Signing { journal: journal.clone(), facts: facts.clone(), acks: None }, now);
     status.conditions = requests::conditions(&domain, journal, &facts, &status.removed, now);
     status
 }
