@@ -11,7 +11,9 @@ use countersign_contract::{
     objects::journal::{CONTROL_PLANE_SECRET, TRUST_DOMAIN_PREFIX, trust_domain_secret},
 };
 pub use countersign_core::journal::AuthorityConfig;
-use countersign_core::journal::{AuthorityPolicy, Expected, Journal, JournalError, Kind, RotationRequests, State};
+use countersign_core::journal::{
+    AuthorityPolicy, AuthoritySlot, Expected, Journal, JournalError, Kind, RotationRequests, State,
+};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -332,6 +334,12 @@ impl JournalCache {
         }
     }
 
+    /// Whether an X.509 authority of a TrustDomain signs at `now`, as its journal says.
+    #[must_use]
+    pub fn is_signing(&self, domain: &str, now: Timestamp) -> bool {
+        self.journal(domain).is_some_and(|journal| journal.active_x509(now).is_some())
+    }
+
     /// The next moment at which time alone changes what is published.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
@@ -348,10 +356,16 @@ impl JournalCache {
 
 fn signers(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> DomainSigners {
     let tainted = |kind| journal.slots(kind).iter().filter(|slot| slot.state(now) == State::Tainted);
+    let (active_x509, active_jwt) = (journal.active_x509(now), journal.active_jwt(now));
+    let distrusted = |slot: &AuthoritySlot| facts.requests.distrust(slot);
     let tainted_x509 = tainted(Kind::X509).filter_map(|slot| slot.authority.x509());
     DomainSigners {
-        x509: journal.active_x509(now).map(|active| active.signer().clone()),
-        jwt: journal.active_jwt(now).map(|active| (active.signer().clone(), active.ends_at())),
+        // What was tainted or revoked a moment ago signs nothing, even where the leader has not written so yet: after a restore
+        // of an old journal it would sign again until then.
+        x509: active_x509.filter(|active| !distrusted(active.slot())).map(|active| active.signer().clone()),
+        jwt: active_jwt
+            .filter(|active| !distrusted(active.slot()))
+            .map(|active| (active.signer().clone(), active.ends_at())),
         jwt_issuer: facts.jwt_issuer.clone(),
         tainted: tainted_x509.map(|authority| authority.certificate().subject_key_id().to_vec()).collect(),
         tainted_key_ids: tainted(Kind::Jwt).map(|slot| slot.id.clone()).collect(),

@@ -133,8 +133,9 @@ impl Authorities {
     }
 
     fn publish(&self, cache: &JournalCache) {
-        let next = cache.published(self.0.clock.now());
-        let readiness = readiness::of_all(cache, &next);
+        let now = self.0.clock.now();
+        let next = cache.published(now);
+        let readiness = readiness::of_all(cache, now);
         self.0.published.send_if_modified(|current| {
             let changed = !current.same(&next);
             if changed {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_issuer::published::Published;
+use jiff::Timestamp;
 
 use super::journal_cache::JournalCache;
 
@@ -20,17 +20,17 @@ pub enum AuthorityReadiness {
 /// The state of each authority, by its TrustDomain's name.
 pub type AuthorityReadinessMap = BTreeMap<String, AuthorityReadiness>;
 
-/// The state of all configured authorities, of which `published` is published.
-pub(super) fn of_all(cache: &JournalCache, published: &Published) -> AuthorityReadinessMap {
-    let of = |name: &str, trust_domain| {
+/// The state of all configured authorities at `now`. One that signs nothing for a moment, since it was tainted or revoked and its
+/// successor has not been written, is as ready as its journal says: nothing is to be written to every object for that.
+pub(super) fn of_all(cache: &JournalCache, now: Timestamp) -> AuthorityReadinessMap {
+    let of = |name: &str| {
         // Replicas that had loaded the journal before sign on; others, and this one after a restart, cannot.
         if let Some(problem) = cache.problem(name) {
             return AuthorityReadiness::Stalled(problem.to_string());
         }
-        let signs = published.signers.get(trust_domain).is_some_and(|signers| signers.x509.is_some());
-        if signs { AuthorityReadiness::Ready } else { AuthorityReadiness::NotYet }
+        if cache.is_signing(name, now) { AuthorityReadiness::Ready } else { AuthorityReadiness::NotYet }
     };
-    cache.configured().map(|config| (config.name.clone(), of(&config.name, &config.trust_domain))).collect()
+    cache.configured().map(|config| (config.name.clone(), of(&config.name))).collect()
 }
 
 /// The names of which the state differs.

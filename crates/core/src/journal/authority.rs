@@ -227,6 +227,11 @@ impl<'a, A> Active<'a, A> {
         self.signer
     }
 
+    /// Its slot.
+    pub fn slot(&self) -> &'a AuthoritySlot {
+        self.slot
+    }
+
     /// When it leaves the bundle.
     pub fn ends_at(&self) -> Timestamp {
         self.slot.times.remove_at

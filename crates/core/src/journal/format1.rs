@@ -43,7 +43,9 @@ impl StoredJournal {
     /// `None` where the format cannot hold the journal.
     pub(super) fn of(journal: &Journal) -> Option<Self> {
         let slots = |kind| journal.slots(kind).iter().map(StoredSlot::of).collect::<Option<_>>();
-        journal.unknown.is_empty().then_some(())?;
+        let known = |kind: &Kind| matches!(kind, Kind::X509 | Kind::Jwt);
+        let others = journal.authorities.iter().filter(|(kind, _)| !known(kind)).all(|(_, slots)| slots.is_empty());
+        (others && journal.unknown.is_empty()).then_some(())?;
         Some(Self {
             cluster: journal.cluster.clone(),
             trust_domain: journal.trust_domain.clone(),

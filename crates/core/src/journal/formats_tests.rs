@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::tests::{CLUSTER, HOUR, at, created, done, due, issue, kept, policy, read, trust_domain, verifies};
 use super::{
     Authority, AuthorityMaker, AuthorityRequest, Format, Journal, JournalError, JwtEntry, Kind, LocalMaker,
-    MadeAuthority, Making, RotationRequests, X509Entry,
+    MadeAuthority, Making, Receipts, RotationRequests, X509Entry, next,
 };
 use crate::bundle::BundleSet;
 use crate::key::{KeyRef, PrivateKey};
@@ -219,6 +219,38 @@ fn an_authority_whose_certificate_ends_too_early_is_not_taken() {
     let error = made.unwrap_err();
     assert_eq!(error.reason(), "AuthorityNotMade");
     assert!(error.to_string().contains("ends before the slot"), "{error}");
+}
+
+/// Makes nothing: a service that is away.
+struct Away;
+
+impl AuthorityMaker for Away {
+    fn make(&self, _: AuthorityRequest) -> Making<'_> {
+        Box::pin(ready(Err(JournalError::Made { kind: Kind::X509, what: "nobody answers".to_owned() })))
+    }
+}
+
+// An upstream CA that is down must not keep a key that has leaked trusted, nor let the only authority retire.
+#[test]
+fn whoever_makes_authorities_cannot_keep_one_from_being_revoked() {
+    let journal = created();
+    let ids: Vec<String> = journal.slots(Kind::X509).iter().map(|slot| slot.id.clone()).collect();
+    let revoke = |ids: &[String]| {
+        let requests = RotationRequests { revoked: ids.iter().cloned().collect(), ..RotationRequests::default() };
+        let plan = next(&journal, &policy(), &requests, &Receipts::default(), at(HOUR));
+        done(journal.apply(&plan, &policy(), &Away, at(HOUR))).unwrap()
+    };
+    let one = revoke(&ids[..1]);
+    assert_eq!(one.slots(Kind::X509).len(), 1, "the spare signs");
+    let slot = &one.slots(Kind::X509)[0];
+    assert_eq!((slot.times.activate_at, slot.times.retire_at), (at(HOUR), slot.times.remove_at), "to its end");
+    let none = read(&revoke(&ids).to_bytes().unwrap()).unwrap();
+    assert!(none.slots(Kind::X509).is_empty() && none.roots(at(HOUR)).is_empty());
+    assert!(none.active_jwt(at(HOUR)).is_some(), "the other kind goes on");
+    let later = kept(&none, at(2 * HOUR));
+    assert_eq!(later.slots(Kind::X509).len(), 2, "and it is made good as soon as somebody answers");
+    let due = due(&none, at(2 * HOUR));
+    assert!(done(none.apply(&due, &policy(), &Away, at(2 * HOUR))).is_err(), "nothing else is due");
 }
 
 fn bundles(journal: &Journal, now: Timestamp) -> BundleSet {

@@ -26,11 +26,19 @@ impl Kind {
         }
     }
 
-    /// Whether a journal has authorities of it: that of a trust domain, or the control plane's.
+    /// Whether a journal may have authorities of it: that of a trust domain, or the control plane's.
     pub(super) const fn belongs(self, to_trust_domain: bool) -> bool {
         match self {
             Self::X509 => true,
             Self::Jwt => to_trust_domain,
+        }
+    }
+
+    /// Whether every journal of format 1 has authorities of it where it belongs. A kind that came later is not in those that
+    /// were written before.
+    pub(super) const fn is_in_every_first_format(self) -> bool {
+        match self {
+            Self::X509 | Self::Jwt => true,
         }
     }
 }

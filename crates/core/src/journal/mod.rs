@@ -72,7 +72,7 @@ pub fn next(
         let actions = rotation::next_actions(kind, journal.slots(kind), policy, &orders, now);
         actions.into_iter().map(move |action| Step { kind, action })
     };
-    Plan { steps: journal.kinds().flat_map(of).collect() }
+    Plan { steps: journal.kinds(policy).flat_map(of).collect() }
 }
 
 impl Journal {
@@ -101,10 +101,13 @@ impl Journal {
         empty.apply(&plan, policy, maker, now).await
     }
 
-    /// The journal after `plan`, which [`next`] made from this journal. An empty plan changes nothing.
+    /// The journal after `plan`, which [`next`] made from this journal. An empty plan changes nothing. An authority that cannot be
+    /// made is left out, with what would make room for it, so that nobody who makes authorities can keep a key from being
+    /// revoked; it is due again.
     ///
     /// # Errors
-    /// [`JournalError::StalePlan`] when the plan names a slot that is not there; when an authority cannot be made.
+    /// [`JournalError::StalePlan`] when the plan names a slot that is not there; when authorities cannot be made and nothing else
+    /// is due.
     pub async fn apply(
         &self,
         plan: &Plan,
@@ -119,15 +122,36 @@ impl Journal {
             return Err(JournalError::StalePlan { at: now });
         }
         let mut authorities = self.authorities.clone();
+        let (mut failed, mut is_changed) = (BTreeMap::new(), false);
         for Step { kind, action } in &plan.steps {
             let slots = authorities.entry(*kind).or_default();
             match action {
-                Action::Prepare { times, .. } => slots.push(self.prepare(*kind, *times, policy, maker).await?),
+                Action::Prepare { times, .. } => match self.prepare(*kind, *times, policy, maker).await {
+                    Ok(slot) => slots.push(slot),
+                    Err(error) => {
+                        failed.insert(*kind, error);
+                        continue;
+                    }
+                },
+                // Its successor is missing.
+                Action::RetireAt { .. } if failed.contains_key(kind) => continue,
                 other => plan::change(slots, other),
             }
+            is_changed = true;
         }
+        match failed.into_values().next() {
+            // A first journal is made as a whole.
+            Some(error) if !is_changed || self.authorities.is_empty() => return Err(error),
+            _ => {}
+        }
+        // A format 1 journal has every kind.
+        let of_trust_domain = self.trust_domain.is_some();
+        let has_every_kind = Kind::ALL.into_iter().filter(|kind| kind.belongs(of_trust_domain)).all(|kind| {
+            !kind.is_in_every_first_format() || authorities.get(&kind).is_some_and(|slots| !slots.is_empty())
+        });
+        let format = if has_every_kind { self.format } else { Format::V2 };
         let sequence = succeeding(self.sequence(now), now);
-        Ok(Self { generation: self.generation.saturating_add(1), sequence, authorities, ..self.clone() })
+        Ok(Self { generation: self.generation.saturating_add(1), sequence, format, authorities, ..self.clone() })
     }
 
     /// The next moment after `now` at which a state changes or something is due; look again then. `None`: never.
@@ -138,7 +162,7 @@ impl Journal {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let known =
-            self.kinds().filter_map(|kind| rotation::next_change(self.slots(kind), policy, requests.after, now));
+            self.kinds(policy).filter_map(|kind| rotation::next_change(self.slots(kind), policy, requests.after, now));
         let unknown = self.unknown.values().flatten().map(UnknownSlot::remove_at).filter(|at| *at > now);
         known.chain(unknown).min()
     }
@@ -231,10 +255,11 @@ impl Journal {
         }
     }
 
-    /// The kinds of which it has authorities.
-    fn kinds(&self) -> impl Iterator<Item = Kind> {
+    /// The kinds of which it has authorities, or is to have.
+    fn kinds(&self, policy: &AuthorityPolicy) -> impl Iterator<Item = Kind> {
         let of_trust_domain = self.trust_domain.is_some();
-        Kind::ALL.into_iter().filter(move |kind| kind.belongs(of_trust_domain))
+        let wanted = move |kind: &Kind| policy.enables(*kind) || !self.slots(*kind).is_empty();
+        Kind::ALL.into_iter().filter(move |kind| kind.belongs(of_trust_domain)).filter(wanted)
     }
 
     fn trusted(&self, kind: Kind, now: Timestamp) -> impl Iterator<Item = &Authority> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Kind;
+use super::authority::AuthoritySlot;
 use super::slot::{Slot, Times};
 use crate::key::KeyType;
 
@@ -45,6 +46,14 @@ impl AuthorityPolicy {
         }
     }
 
+    /// Whether authorities of a kind are made. One that the release before does not know is off until it is enabled, since
+    /// replicas of both would publish other bundles under one sequence.
+    pub const fn enables(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::X509 | Kind::Jwt => true,
+        }
+    }
+
     /// How long before it signs a key is in the bundle, so that every relying party has polled: 3 × hint (SPIFFE
     /// Federation, 5.2.1, asks for 3 to 5). Whole seconds, rounded up.
     pub fn time_to_learn(&self) -> Duration {
@@ -61,6 +70,14 @@ pub struct RotationRequests {
     pub tainted: BTreeSet<String>,
     /// Authorities whose keys have leaked: out of the bundle at once. Named likewise.
     pub revoked: BTreeSet<String>,
+}
+
+impl RotationRequests {
+    /// Whether the slot is one of those that are tainted or revoked: it signs nothing where that is known, also before the leader
+    /// has written so.
+    pub fn distrust(&self, slot: &AuthoritySlot) -> bool {
+        self.tainted.iter().chain(&self.revoked).any(|name| slot.is_named(name))
+    }
 }
 
 /// What agents have reported, over all replicas.

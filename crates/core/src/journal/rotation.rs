@@ -139,9 +139,9 @@ fn prepare(draft: &mut Draft, policy: &AuthorityPolicy, orders: &Orders, now: Ti
     let Some(spare) = spare else {
         let prepared_at = whole(now);
         let at = latest_switch(&signer.times, prepared_at, has_room && is_stale(&signer), policy);
-        draft.retire(&signer, at);
         let known = plus(prepared_at, signed(policy.time_to_learn()));
-        draft.push(Action::Prepare { times: times(prepared_at, at, policy), unannounced: at < known });
+        let prepared = Action::Prepare { times: times(prepared_at, at, policy), unannounced: at < known };
+        draft.prepare_successor(&signer, prepared, at);
         return;
     };
     // One that was published before the request still serves it: it was prepared after.
@@ -223,9 +223,10 @@ impl Draft {
         (Some(signer), others.min_by_key(|slot| slot.times.activate_at))
     }
 
-    /// Lets `signer` sign until its successor does.
-    fn retire(&mut self, signer: &Slot<()>, at: Timestamp) {
+    /// Prepares the successor of `signer`, and then lets `signer` sign until that one does.
+    fn prepare_successor(&mut self, signer: &Slot<()>, prepared: Action, at: Timestamp) {
         if !signer.id.is_empty() {
+            self.push(prepared);
             if signer.times.retire_at != at {
                 self.push(Action::RetireAt { slot: signer.id.clone(), at });
             }
@@ -238,6 +239,7 @@ impl Draft {
             }
         }
         self.slots.iter_mut().filter(|slot| slot.id.is_empty()).for_each(|slot| slot.times.retire_at = at);
+        self.push(prepared);
     }
 }
 

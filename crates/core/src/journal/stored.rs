@@ -89,7 +89,12 @@ impl Journal {
 
     fn check_slots(&self) -> Result<(), JournalError> {
         let of_trust_domain = self.trust_domain.is_some();
-        if Kind::ALL.into_iter().any(|kind| self.slots(kind).is_empty() == kind.belongs(of_trust_domain)) {
+        let is_missing = |kind: Kind| {
+            let is_required = self.format == Format::V1 && kind.is_in_every_first_format();
+            is_required && kind.belongs(of_trust_domain) && self.slots(kind).is_empty()
+        };
+        let is_foreign = |kind: Kind| !kind.belongs(of_trust_domain) && !self.slots(kind).is_empty();
+        if Kind::ALL.into_iter().any(|kind| is_missing(kind) || is_foreign(kind)) {
             return Err(JournalError::damaged(
                 "a kind of authority that belongs in it is missing, or one that does not is there",
             ));

@@ -148,6 +148,27 @@ fn svids_verify_until_they_expire_across_switches_and_with_the_bundle_of_one_pol
     assert!(journal.slots(Kind::X509).len() <= 3);
 }
 
+// A live domain goes from one type of keys to another by a rotation.
+#[test]
+fn a_requested_rotation_changes_the_type_of_keys_and_what_was_signed_before_verifies_on() {
+    for key_type in [KeyType::EcP384, KeyType::Rsa2048] {
+        let (journal, now) = (created(), at(HOUR));
+        let before = issue(&journal, now);
+        let policy = AuthorityPolicy { x509_key_type: key_type, jwt_key_type: key_type, ..policy() };
+        let requests = RotationRequests { after: Some(now), ..RotationRequests::default() };
+        let plan = next(&journal, &policy, &requests, &Receipts::default(), now);
+        let journal = done(journal.apply(&plan, &policy, &LocalMaker, now)).unwrap();
+        let switch = journal.slots(Kind::X509)[0].times.retire_at;
+        let journal = read(&journal.to_bytes().unwrap()).unwrap();
+        let after = issue(&journal, switch);
+        let token = |svids: &(IssuedX509, IssuedJwt)| svids.1.token.split('.').next().unwrap().to_owned();
+        assert_ne!(token(&before), token(&after), "another key and algorithm");
+        for svids in [&before, &after] {
+            assert!(verifies(svids, &bundles(&journal, switch), switch), "{key_type}");
+        }
+    }
+}
+
 #[test]
 fn the_sequence_grows_with_every_change_of_the_bundle() {
     let mut journal = created();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use countersign_core::journal::{AuthorityPolicy, Journal, JournalError, LocalMaker, Plan, Receipts, next};
+use countersign_core::journal::{
+    AuthorityPolicy, Journal, JournalError, Kind, LocalMaker, Plan, Receipts, RotationRequests, next,
+};
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 
@@ -219,4 +221,30 @@ fn time_alone_switches_authorities_and_removes_them() {
     assert_eq!((before.2, after.2), (2, 2), "both are trusted on either side of the switch");
     let end = cache.next_change(switch).unwrap();
     assert_eq!(signer(end).2, 1);
+}
+
+// After a restore of last week's journal a key that was revoked since would sign until the leader has written.
+#[test]
+fn what_is_tainted_or_revoked_signs_nothing_even_before_that_is_written() {
+    let journal = journal(CLUSTER, at(0));
+    let names = Kind::ALL.map(|kind| journal.slots(kind)[0].id.clone());
+    let mut cache = JournalCache::new(CLUSTER.to_owned());
+    cache.configure(facts(), at(0));
+    cache.apply_secret(SECRET, stored(&journal, "1"), at(0));
+    let signs = |cache: &JournalCache| {
+        let published = cache.published(at(10));
+        let signers = &published.signers[&facts().trust_domain];
+        (signers.x509.is_some(), signers.jwt.is_some())
+    };
+    assert_eq!(signs(&cache), (true, true));
+    for (tainted, revoked) in [(names.to_vec(), vec![]), (vec![], names.to_vec())] {
+        let requests = RotationRequests {
+            tainted: tainted.into_iter().collect(),
+            revoked: revoked.into_iter().collect(),
+            ..super::NO_REQUESTS
+        };
+        cache.configure(AuthorityConfig { requests, ..facts() }, at(1));
+        assert_eq!(signs(&cache), (false, false));
+        assert!(cache.is_signing("example.org", at(10)), "no object is written anew for that");
+    }
 }
