@@ -221,12 +221,13 @@ async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
 
         let shown = columns(&world.namespace, "td", &world.trust_domain)?;
         let names: Vec<_> = shown.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["NAME", "TRUST DOMAIN", "READY", "REASON", "SEQUENCE", "AGE"]);
+        assert_eq!(names, ["NAME", "TRUST DOMAIN", "READY", "REASON", "NEXT SWITCH", "SEQUENCE", "AGE"]);
         for (name, value) in &shown {
             let fits = match name.as_str() {
                 "NAME" | "TRUST DOMAIN" => *value == world.trust_domain,
                 "READY" => value == "True",
                 "REASON" => value == "Signing",
+                "NEXT SWITCH" => value.parse::<Timestamp>().is_ok_and(|at| at > Timestamp::now()),
                 "SEQUENCE" => value.parse::<u64>().is_ok(),
                 _ => is_age(value),
             };

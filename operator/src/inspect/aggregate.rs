@@ -1,6 +1,6 @@
 //! The leader's round: asks every replica, adds up, publishes for the status. Others ask nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use countersign_proto::inspect::v1::ReportResponse;
 use futures::future::join_all;
@@ -65,7 +65,7 @@ pub async fn run(context: Context, counted: watch::Sender<Option<Arc<Totals>>>) 
 }
 
 async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>) {
-    let mut reports = ReplicaReports::default();
+    let (mut reports, mut lagged) = (ReplicaReports::default(), HashSet::new());
     let mut published = context.source.published.clone();
     published.mark_unchanged();
     let mut tick = tokio::time::interval(EACH);
@@ -82,11 +82,43 @@ async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>)
                 let answers = answers(context, others).await;
                 tell_of_addresses(context, &answers);
                 let totals = reports.enter(answers);
+                lagged = tell_of_laggards(context, &totals, &lagged);
                 counted.send_replace(Some(Arc::new(totals)));
             }
             Err(error) => tracing::warn!(%error, "the operator's replicas cannot be listed; they are asked later"),
         }
     }
+}
+
+/// Has an event on pods that have not acknowledged a bundle for two rounds; returns those of this round, by trust domain and uid.
+fn tell_of_laggards(context: &Context, totals: &Totals, before: &HashSet<Laggard>) -> HashSet<Laggard> {
+    let now = context.source.clock.now();
+    let is_alive =
+        |uid: &str, session: &str| context.index.read(|index| index.alive(uid, now) && index.has_session(uid, session));
+    let mut lagging = HashSet::new();
+    for (trust_domain, receipts) in totals.receipts.iter().flatten() {
+        let Some(sequence) = receipts.published_everywhere() else { continue };
+        for uid in receipts.summary(sequence, is_alive).laggards {
+            let laggard = Laggard { trust_domain: trust_domain.clone(), sequence, uid };
+            if before.contains(&laggard)
+                && let Some(pod) = context.index.read(|index| index.pod(&laggard.uid))
+            {
+                let (namespace, name, uid) = (pod.facts.namespace, pod.facts.name, laggard.uid.clone());
+                let event = PodEvent::bundle_not_acknowledged(trust_domain, sequence);
+                context.events.send(PodRef { namespace, name, uid }, "", event);
+            }
+            lagging.insert(laggard);
+        }
+    }
+    lagging
+}
+
+/// A pod that has not acknowledged a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Laggard {
+    trust_domain: String,
+    sequence: u64,
+    uid: String,
 }
 
 /// Resolves when something else is published.
@@ -132,7 +164,10 @@ async fn answer(replica: Replica, credential: &Credential) -> Option<Answer> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Context, Counted, PodEvent, ReportResponse, SharedIndex, run, tell_of_addresses};
+    use super::{
+        Answer, Context, Counted, HashSet, PodEvent, ReplicaReports, ReportResponse, SharedIndex, run,
+        tell_of_addresses, tell_of_laggards,
+    };
     use crate::{
         fake_api_server::{Questions, answering, leading, refusal},
         inspect::{credential::Credential, identity_counts::Coverage, report::Source},
@@ -143,7 +178,7 @@ mod tests {
         agent_versions::SupportPolicy,
         registry::{Registry, StreamLimits},
     };
-    use countersign_proto::inspect::v1::PodAddresses;
+    use countersign_proto::inspect::v1::{DomainReport, PodAddresses, SessionReport};
     use countersign_runtime::clock::Clock;
     use countersign_runtime::leader::Leadership;
     use countersign_runtime::readiness::Readiness;
@@ -205,6 +240,32 @@ mod tests {
         tell_of_addresses(&context, &[answer("a", &[("p1", 1)]), answer("b", &[("p1", 1)])]);
         drop(context);
         assert!(notices.next().await.is_none(), "one address is that of the pod");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_lags_behind_for_two_rounds_gets_an_event() {
+        let clock = Clock::system();
+        let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
+        let mut pod = PodRecord::default();
+        (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
+            ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
+        context.index.update(|index| index.apply_pod(pod));
+        let session = |sequence| SessionReport { pod_uid: "p1".to_owned(), sequence, ..SessionReport::default() };
+        let totals = |sequence| {
+            let trust_domain = "example.org".to_owned();
+            let domains = vec![DomainReport { trust_domain, published_sequence: 7, sessions: vec![session(sequence)] }];
+            let report = ReportResponse { domains, tells_domains: true, ..ReportResponse::default() };
+            ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }])
+        };
+        let first = tell_of_laggards(&context, &totals(6), &HashSet::new());
+        assert_eq!(first.len(), 1);
+        assert!(tell_of_laggards(&context, &totals(7), &first).is_empty(), "it has caught up");
+        tell_of_laggards(&context, &totals(6), &first);
+        drop(context);
+        let (pod, _, notice) = notices.next().await.unwrap();
+        assert_eq!((pod.name.as_str(), notice.reason()), ("cart-0", "BundleNotAcknowledged"));
+        assert!(notice.text().contains("example.org with sequence 7"), "{notice:?}");
+        assert!(notices.next().await.is_none(), "one round may be too early");
     }
 
     /// The rounds of a replica that leads, whose API server lists the others so.

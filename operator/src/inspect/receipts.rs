@@ -61,6 +61,12 @@ impl AckSummary {
 }
 
 impl DomainReceipts {
+    /// Of the bundle that every replica publishes; `None` if one publishes none.
+    #[must_use]
+    pub fn published_everywhere(&self) -> Option<u64> {
+        (self.published > 0).then_some(self.published)
+    }
+
     /// How the sessions of pods that are alive stand to `sequence`.
     #[must_use]
     pub fn summary(&self, sequence: u64, is_alive: impl Fn(&str, &str) -> bool) -> AckSummary {

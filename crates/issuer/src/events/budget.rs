@@ -55,6 +55,8 @@ enum Subject {
     Identity,
     TooManyIdentities,
     Agent,
+    /// Whether its agent has the newest bundle.
+    Bundle,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,9 @@ impl Pods {
     fn is_news(&self, pod: &PodRef, session: &str, notice: &PodEvent) -> bool {
         let last = key(pod, session, notice).and_then(|key| self.last.get(&key));
         match notice {
-            PodEvent::NoIdentity(_) | PodEvent::TooManyIdentities(_) => last != Some(notice),
+            PodEvent::NoIdentity(_) | PodEvent::TooManyIdentities(_) | PodEvent::BundleNotAcknowledged(_) => {
+                last != Some(notice)
+            }
             // Only worth telling after the opposite was told.
             PodEvent::Identity(_) => matches!(last, Some(PodEvent::NoIdentity(_))),
             PodEvent::Outdated(_) => last.is_none(),
@@ -121,6 +125,7 @@ fn key(pod: &PodRef, session: &str, notice: &PodEvent) -> Option<(String, String
         PodEvent::TooManyIdentities(_) => (session, Subject::TooManyIdentities),
         // A pod has one agent.
         PodEvent::Outdated(_) => ("", Subject::Agent),
+        PodEvent::BundleNotAcknowledged(_) => (session, Subject::Bundle),
         PodEvent::Superseded(_) | PodEvent::SeveralAddresses(_) => return None,
     };
     Some((pod.uid.clone(), session.to_owned(), subject))

@@ -51,6 +51,8 @@ pub enum PodEvent {
     TooManyIdentities(String),
     /// The pod's agent is of a build that is supported no longer.
     Outdated(String),
+    /// The pod's agent has not acknowledged the newest bundle of a trust domain.
+    BundleNotAcknowledged(String),
 }
 
 /// How soon a notice must be written.
@@ -112,6 +114,15 @@ impl PodEvent {
         ))
     }
 
+    /// The agent lacks the bundle of `trust_domain` with this sequence.
+    #[must_use]
+    pub fn bundle_not_acknowledged(trust_domain: &str, sequence: u64) -> Self {
+        Self::BundleNotAcknowledged(format!(
+            "the agent has not acknowledged the bundle of trust domain {trust_domain} with sequence {sequence}: see whether the pod \
+             reaches the operator. Authorities switch without it at the latest time in the TrustDomain's status"
+        ))
+    }
+
     /// CamelCase, of a closed set.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -122,6 +133,7 @@ impl PodEvent {
             Self::SeveralAddresses(_) => "StreamsFromSeveralAddresses",
             Self::TooManyIdentities(_) => "TooManyIdentities",
             Self::Outdated(_) => "AgentOutdated",
+            Self::BundleNotAcknowledged(_) => "BundleNotAcknowledged",
         }
     }
 
@@ -140,16 +152,19 @@ impl PodEvent {
             | Self::Superseded(text)
             | Self::SeveralAddresses(text)
             | Self::TooManyIdentities(text)
-            | Self::Outdated(text) => text,
+            | Self::Outdated(text)
+            | Self::BundleNotAcknowledged(text) => text,
         }
     }
 
     fn urgency(&self) -> Urgency {
         match self {
             Self::Superseded(_) | Self::SeveralAddresses(_) => Urgency::Suspicion,
-            Self::NoIdentity(_) | Self::Identity(_) | Self::TooManyIdentities(_) | Self::Outdated(_) => {
-                Urgency::Ordinary
-            }
+            Self::NoIdentity(_)
+            | Self::Identity(_)
+            | Self::TooManyIdentities(_)
+            | Self::Outdated(_)
+            | Self::BundleNotAcknowledged(_) => Urgency::Ordinary,
         }
     }
 }
