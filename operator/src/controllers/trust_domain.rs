@@ -30,7 +30,11 @@ use crate::{
         journal_cache::{AuthorityConfig, Problem, examine},
         store::{JournalStore, StoreError},
     },
-    inspect::{aggregate::Counted, identity_counts::Totals, receipts::AckSummary},
+    inspect::{
+        aggregate::Counted,
+        identity_counts::Totals,
+        receipts::{AckSummary, is_entitled},
+    },
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{DomainVerdict, SharedIndex};
@@ -129,7 +133,7 @@ pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
         .await;
 }
 
-/// All TrustDomains, whenever something else is known of what agents acknowledged.
+/// The TrustDomains whose workloads acknowledged something else, whenever that has been counted.
 fn acknowledged_anew(
     counted: Counted,
     store: Store<TrustDomain>,
@@ -137,9 +141,12 @@ fn acknowledged_anew(
     stream::unfold((counted, store, None::<Arc<Totals>>), |(mut counted, store, before)| async move {
         counted.changed().await.ok()?;
         let now = counted.borrow_and_update().clone();
-        let changed = now.as_ref().is_some_and(|now| now.receipts_changed(before.as_deref()));
+        let is_changed = |domain: &TrustDomain| {
+            now.as_ref().is_some_and(|now| now.has_other_receipts(before.as_deref(), domain.trust_domain_name()))
+        };
         let all = store.state();
-        let references = all.iter().filter(|_| changed).map(|domain| ObjectRef::from_obj(&**domain)).collect();
+        let references = all.iter().filter(|domain| is_changed(domain)).map(|domain| ObjectRef::from_obj(&**domain));
+        let references = references.collect();
         Some((references, (counted, store, now)))
     })
 }
@@ -230,9 +237,7 @@ fn decide(
 fn summary(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<AckSummary> {
     let counted = context.counted.borrow().clone()?;
     let receipts = counted.receipts.as_ref()?.get(facts.trust_domain.as_str())?;
-    let is_alive =
-        |uid: &str, session: &str| context.index.read(|index| index.alive(uid, now) && index.has_session(uid, session));
-    Some(receipts.summary(journal.sequence(now), is_alive))
+    Some(receipts.summary(journal.sequence(now), is_entitled(&context.index, now)))
 }
 
 fn receipts(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Receipts {

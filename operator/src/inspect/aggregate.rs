@@ -12,6 +12,7 @@ use super::{
     credential::Credential,
     elsewhere::seen_apart,
     identity_counts::{Answer, ReplicaReports, Totals},
+    receipts::is_entitled,
     replicas::{self, Replica},
     report::Source,
 };
@@ -93,12 +94,11 @@ async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>)
 /// Has an event on pods that have not acknowledged a bundle for two rounds; returns those of this round, by trust domain and uid.
 fn tell_of_laggards(context: &Context, totals: &Totals, before: &HashSet<Laggard>) -> HashSet<Laggard> {
     let now = context.source.clock.now();
-    let is_alive =
-        |uid: &str, session: &str| context.index.read(|index| index.alive(uid, now) && index.has_session(uid, session));
+    let is_alive = is_entitled(&context.index, now);
     let mut lagging = HashSet::new();
     for (trust_domain, receipts) in totals.receipts.iter().flatten() {
         let Some(sequence) = receipts.published_everywhere() else { continue };
-        for uid in receipts.summary(sequence, is_alive).laggards {
+        for uid in receipts.summary(sequence, &is_alive).laggards {
             let laggard = Laggard { trust_domain: trust_domain.clone(), sequence, uid };
             if before.contains(&laggard)
                 && let Some(pod) = context.index.read(|index| index.pod(&laggard.uid))
@@ -213,14 +213,19 @@ mod tests {
         (context, notices)
     }
 
-    #[tokio::test]
-    async fn a_pod_with_streams_at_two_replicas_from_two_addresses_gets_an_event() {
-        let clock = Clock::system();
-        let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
+    /// Pod `shop/cart-0` of uid `p1`.
+    fn add_pod(context: &Context) {
         let mut pod = PodRecord::default();
         (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
             ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
         context.index.update(|index| index.apply_pod(pod));
+    }
+
+    #[tokio::test]
+    async fn a_pod_with_streams_at_two_replicas_from_two_addresses_gets_an_event() {
+        let clock = Clock::system();
+        let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
+        add_pod(&context);
         let answer = |replica: &str, pods: &[(&str, u8)]| {
             let pods = pods
                 .iter()
@@ -246,10 +251,7 @@ mod tests {
     async fn a_pod_that_lags_behind_for_two_rounds_gets_an_event() {
         let clock = Clock::system();
         let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
-        let mut pod = PodRecord::default();
-        (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
-            ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
-        context.index.update(|index| index.apply_pod(pod));
+        add_pod(&context);
         let session = |sequence| SessionReport { pod_uid: "p1".to_owned(), sequence, ..SessionReport::default() };
         let totals = |sequence| {
             let trust_domain = "example.org".to_owned();

@@ -51,10 +51,15 @@ impl Totals {
         self.identities.get(key).copied().unwrap_or_default()
     }
 
-    /// Whether it says something else of acknowledgements than `before` did.
+    /// `None`: it is not known; `Some(None)`: no replica names the trust domain.
+    fn receipts_of(&self, trust_domain: &str) -> Option<Option<&DomainReceipts>> {
+        self.receipts.as_ref().map(|receipts| receipts.get(trust_domain))
+    }
+
+    /// Whether this says something else of what the workloads of a trust domain acknowledged than `before` did.
     #[must_use]
-    pub fn receipts_changed(&self, before: Option<&Self>) -> bool {
-        before.is_none_or(|before| before.receipts != self.receipts)
+    pub fn has_other_receipts(&self, before: Option<&Self>, trust_domain: &str) -> bool {
+        before.is_none_or(|before| before.receipts_of(trust_domain) != self.receipts_of(trust_domain))
     }
 
     /// The identities of which this says something else than `before` did; `None`: of any.
@@ -155,6 +160,8 @@ pub fn expiry(written: Option<Timestamp>, found: Option<Timestamp>, served: i64,
 
 #[cfg(test)]
 mod tests {
+    use countersign_proto::inspect::v1::DomainReport;
+
     use super::{
         Answer, Coverage, IdentityCounts, IdentityKey, IdentityReport, ReplicaReports, ReportResponse, expiry,
     };
@@ -229,6 +236,26 @@ mod tests {
         let before = reports.enter(vec![answer("a", &[("x", 3, 70), ("y", 1, 60), ("gone", 1, 60)])]);
         let after = reports.enter(vec![answer("a", &[("x", 4, 70), ("y", 1, 60), ("new", 1, 60)])]);
         assert_eq!(after.changed(&before), Some([key("x"), key("gone"), key("new")].into()));
+    }
+
+    #[test]
+    fn only_a_trust_domain_of_which_something_else_was_acknowledged_has_other_receipts() {
+        let of = |sequences: &[(&str, u64)]| {
+            let domain = |(name, published_sequence): &(&str, u64)| DomainReport {
+                trust_domain: (*name).to_owned(),
+                published_sequence: *published_sequence,
+                sessions: Vec::new(),
+            };
+            let domains = sequences.iter().map(domain).collect();
+            let report = ReportResponse { domains, tells_domains: true, ..Default::default() };
+            ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }])
+        };
+        let (before, after) = (of(&[("a", 1), ("b", 1), ("gone", 1)]), of(&[("a", 2), ("b", 1), ("new", 1)]));
+        let differs = |name| after.has_other_receipts(Some(&before), name);
+        assert_eq!(["a", "b", "gone", "new", "never"].map(differs), [true, false, true, true, false]);
+        assert!(after.has_other_receipts(None, "b"), "nothing was known before");
+        let unknown = ReplicaReports::default().enter(vec![silence("a")]);
+        assert!(unknown.has_other_receipts(Some(&after), "b"), "and it is not known now");
     }
 
     #[test]

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 
 use countersign_core::journal::Receipts;
+use countersign_index::SharedIndex;
 use countersign_proto::inspect::v1::{ReportResponse, SessionReport};
+use jiff::Timestamp;
 
 /// What all replicas report of a trust domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +89,11 @@ impl DomainReceipts {
     }
 }
 
+/// Whether a session, by the uid of its pod and its name, is one of a pod that is alive at `now`.
+pub fn is_entitled(index: &SharedIndex, now: Timestamp) -> impl Fn(&str, &str) -> bool {
+    move |uid, session| index.read(|index| index.alive(uid, now) && index.has_session(uid, session))
+}
+
 /// The reports of all replicas, by trust domain. `None` if one did not answer, or is of a build that does not tell.
 #[must_use]
 pub fn merged<'a>(
@@ -97,7 +104,9 @@ pub fn merged<'a>(
         return None;
     }
     let mut sessions: HashMap<&str, HashMap<(&str, &str), &SessionReport>> = HashMap::new();
+    let mut published: HashMap<&str, Vec<u64>> = HashMap::new();
     for report in reports.iter().flat_map(|report| &report.domains) {
+        published.entry(&report.trust_domain).or_default().push(report.published_sequence);
         let of_domain = sessions.entry(&report.trust_domain).or_default();
         for session in &report.sessions {
             of_domain
@@ -106,15 +115,10 @@ pub fn merged<'a>(
                 .or_insert(session);
         }
     }
+    // A replica that does not name the trust domain publishes none of it.
     let published = |name: &str| {
-        let of = |report: &&ReportResponse| {
-            report
-                .domains
-                .iter()
-                .find(|domain| domain.trust_domain == name)
-                .map_or(0, |domain| domain.published_sequence)
-        };
-        reports.iter().map(of).min().unwrap_or(0)
+        let everywhere = published.get(name).filter(|sequences| sequences.len() == reports.len());
+        everywhere.and_then(|sequences| sequences.iter().min().copied()).unwrap_or(0)
     };
     let receipt = |one: &SessionReport| SessionReceipt {
         pod_uid: one.pod_uid.clone(),

@@ -96,11 +96,8 @@ impl RenewalPlanner {
                 }
             }
         }
-        for ((id, _), credential) in &mut self.jwt {
-            let tainted = entitlements.identity(id).map(|identity| &identity.tainted_key_ids);
-            if tainted.zip(credential.key_id.as_ref()).is_some_and(|(tainted, key_id)| tainted.contains(key_id)) {
-                credential.renew_at = now;
-            }
+        for credential in self.jwt.values_mut().filter(|credential| is_token_tainted(credential, &entitlements)) {
+            credential.renew_at = now;
         }
         self.failed.clear();
         self.connection_error.clear();
@@ -195,12 +192,8 @@ impl RenewalPlanner {
             let identity = entitlements.identity(id);
             identity.is_some_and(|identity| is_signed_by(credential, &identity.tainted_authorities))
         });
-        let jwt = |((id, audiences), credential): (&(SpiffeId, Vec<String>), &JwtCredential)| {
-            let tainted = entitlements.identity(id).map(|identity| &identity.tainted_key_ids);
-            let is_tainted = tainted.zip(credential.key_id.as_ref()).is_some_and(|(all, one)| all.contains(one));
-            is_tainted && self.is_for_file(id, audiences)
-        };
-        x509 || self.jwt.iter().any(jwt)
+        let mut tokens = self.jwt.iter().filter(|(_, credential)| is_token_tainted(credential, entitlements));
+        x509 || tokens.any(|((id, audiences), _)| self.is_for_file(id, audiences))
     }
 
     /// Every credential the session should have, with the time from which it is to be requested; without pending ones.
@@ -268,6 +261,12 @@ fn is_outdated(credential: &X509Credential, identity: &Identity) -> bool {
 /// Whether one of these authorities signed a certificate of the chain.
 fn is_signed_by(credential: &X509Credential, authorities: &[Vec<u8>]) -> bool {
     credential.authority_key_ids.iter().any(|signer| authorities.contains(signer))
+}
+
+/// Whether a tainted authority signed the token.
+fn is_token_tainted(credential: &JwtCredential, entitlements: &Entitlements) -> bool {
+    let tainted = entitlements.identity(&credential.id).map(|identity| &identity.tainted_key_ids);
+    tainted.zip(credential.key_id.as_ref()).is_some_and(|(tainted, key_id)| tainted.contains(key_id))
 }
 
 /// Every credential that a session with these entitlements should have.

@@ -211,10 +211,13 @@ impl AuthoritySlot {
         if name == self.id {
             return true;
         }
-        let Some(entry) = self.authority.x509() else { return false };
-        let name: String = name.chars().filter(|each| *each != ':').collect();
-        name.eq_ignore_ascii_case(&entry.subject_key_id_hex())
+        self.authority.x509().is_some_and(|entry| names_key_id(name, &entry.subject_key_id_hex()))
     }
+}
+
+/// Whether `name`, as a person writes it, is the key id `hex`: in any case, with or without colons.
+pub fn names_key_id(name: &str, hex: &str) -> bool {
+    name.chars().filter(|each| *each != ':').collect::<String>().eq_ignore_ascii_case(hex)
 }
 
 impl<'a, A> Active<'a, A> {

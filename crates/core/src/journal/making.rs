@@ -1,5 +1,5 @@
-//! How authorities are made: by whoever has the keys, which may be a service elsewhere and take its time. Signing leaves does
-//! not wait for it.
+//! How authorities are made. The keys may be in a remote service, so making one is asynchronous; signing leaves never waits for
+//! such a service.
 
 use std::future::{Future, ready};
 use std::pin::Pin;

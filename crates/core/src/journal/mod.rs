@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use authority::{Active, Authority, AuthoritySlot, JwtEntry, X509Entry};
+pub use authority::{Active, Authority, AuthoritySlot, JwtEntry, X509Entry, names_key_id};
 pub use config::AuthorityConfig;
 pub use envelope::{Format, MAX_LENGTH};
 pub use error::JournalError;

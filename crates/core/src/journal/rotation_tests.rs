@@ -2,25 +2,12 @@
 
 use super::*;
 use crate::journal::plan::Step;
-use crate::key::KeyType;
+use crate::journal::tests::policy;
 
 const HOUR: i64 = 3600;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
-}
-
-/// CA 24 h, SVID 1 h, hint 5 min, and a switch may wait for 30 min.
-fn policy() -> AuthorityPolicy {
-    AuthorityPolicy {
-        ca_life: Duration::from_secs(86_400),
-        longest_svid_life: Duration::from_secs(3_600),
-        refresh_hint: Duration::from_secs(300),
-        max_delay: Duration::from_secs(1_800),
-        taint_max_delay: Duration::from_secs(600),
-        x509_key_type: KeyType::EcP256,
-        jwt_key_type: KeyType::EcP256,
-    }
 }
 
 fn no_orders() -> Orders {

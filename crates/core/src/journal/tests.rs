@@ -31,6 +31,7 @@ pub(super) fn trust_domain() -> TrustDomain {
     "example.org".parse().unwrap()
 }
 
+/// CA 24 h, SVID 1 h, hint 5 min, and a switch may wait for 30 min.
 pub(super) fn policy() -> AuthorityPolicy {
     AuthorityPolicy {
         ca_life: Duration::from_secs(86_400),

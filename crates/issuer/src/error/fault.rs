@@ -11,7 +11,7 @@ impl IssuerError {
     #[must_use]
     pub fn is_peers_fault(&self) -> bool {
         match self {
-            // The keys may have been rotated, and the API server not have told yet.
+            // The API server may have rotated its keys, and this replica not have fetched the new ones yet.
             Self::Token(
                 VerifyError::NoKeys | VerifyError::Stale(_) | VerifyError::Token(TokenError::UnknownKey { .. }),
             ) => false,

@@ -108,14 +108,14 @@ mod tests {
     #[test]
     fn who_is_refused_together_is_told_different_times_none_too_early() {
         let refused = IssuerError::Full(Full::TooSoon(Duration::from_secs(2)));
-        let told: BTreeSet<u64> = (0..100)
+        let waits: BTreeSet<u64> = (0..100)
             .map(|_| {
                 let status = Status::from(&refused);
                 assert_eq!(status.code(), Code::Unavailable);
                 status.metadata().get(RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap()
             })
             .collect();
-        assert!(told.len() > 10, "{told:?}");
-        assert!(told.iter().all(|wait| (2000..=2500).contains(wait)), "{told:?}");
+        assert!(waits.len() > 10, "{waits:?}");
+        assert!(waits.iter().all(|wait| (2000..=2500).contains(wait)), "{waits:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! What the status says of requested rotations, taints and revocations: how far they are, and which names mean no authority.
 
-use countersign_core::journal::{AuthorityConfig, AuthoritySlot, Journal, Kind, State};
+use countersign_core::journal::{AuthorityConfig, AuthoritySlot, Journal, Kind, State, names_key_id};
 use countersign_crds::{
     AuthorityKind, RemovedAuthority, TrustDomain, TrustDomainStatus,
     condition::{REQUESTED_AUTHORITIES_KNOWN, ROTATION_COMPLETE},
@@ -23,9 +23,6 @@ pub(super) fn removed(
 ) -> Vec<RemovedAuthority> {
     let requested = || facts.requests.tainted.iter().chain(&facts.requests.revoked);
     let unknown = journal.unknown_names(requested());
-    let is_meant = |id: &str, subject_key_id: Option<&str>| {
-        unknown.iter().any(|name| *name == id || subject_key_id.is_some_and(|hex| is_same_hex(name, hex)))
-    };
     let hint = SignedDuration::try_from(facts.policy.refresh_hint).unwrap_or(SignedDuration::MAX);
     let gone = old.authorities.iter().map(|one| RemovedAuthority {
         kind: one.kind,
@@ -35,7 +32,7 @@ pub(super) fn removed(
         accepted_until: Time(now.saturating_add(hint).unwrap_or(now)),
     });
     let known = old.removed.iter().cloned();
-    known.chain(gone).filter(|one| is_meant(&one.id, one.subject_key_id.as_deref())).collect()
+    known.chain(gone).filter(|one| unknown.iter().any(|name| is_named(one, name))).collect()
 }
 
 /// How far the requests are; none for what nobody asks for.
@@ -82,10 +79,7 @@ fn rotation(journal: &Journal, after: Timestamp, now: Timestamp) -> (bool, &'sta
 }
 
 fn names(unknown: &[&str], removed: &[RemovedAuthority]) -> (bool, &'static str, String) {
-    let was_removed = |name: &str| {
-        let hex = |one: &RemovedAuthority| one.subject_key_id.as_deref().is_some_and(|hex| is_same_hex(name, hex));
-        removed.iter().any(|one| one.id == name || hex(one))
-    };
+    let was_removed = |name: &str| removed.iter().any(|one| is_named(one, name));
     let strangers: Vec<&str> = unknown.iter().copied().filter(|name| !was_removed(name)).collect();
     if !strangers.is_empty() {
         let message = format!(
@@ -103,7 +97,6 @@ fn names(unknown: &[&str], removed: &[RemovedAuthority]) -> (bool, &'static str,
     (true, "Known", message)
 }
 
-/// Whether both are the same number in hexadecimal, of which one may be in capitals and have colons.
-fn is_same_hex(written: &str, hex: &str) -> bool {
-    written.chars().filter(|each| *each != ':').collect::<String>().eq_ignore_ascii_case(hex)
+fn is_named(one: &RemovedAuthority, name: &str) -> bool {
+    one.id == name || one.subject_key_id.as_deref().is_some_and(|hex| names_key_id(name, hex))
 }
