@@ -7,10 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use countersign_core::id::TrustDomain;
-use countersign_issuer::{
-    acknowledgements::{AckCounts, BundleSequence},
-    published::Published,
-};
+use countersign_issuer::{acknowledgements::BundleSequence, published::Published};
 use countersign_proto::issuer::{
     MAX_ACK_SEQUENCES,
     v1::{self, session_request::Kind},
@@ -44,8 +41,17 @@ async fn settle(world: &World, stream: &mut Stream) {
 
 /// Acknowledged, pending and unable.
 fn counts(world: &World, sequence: u64) -> (usize, usize, usize) {
-    let AckCounts { acknowledged, pending, unable } = world.context.registry.ack_counts(&domain(), sequence);
-    (acknowledged, pending, unable)
+    let mut counts = (0, 0, 0);
+    for record in world.context.registry.snapshot() {
+        let acks = &record.acks;
+        let Some((_, in_effect)) = acks.sequences().into_iter().find(|(sent, _)| *sent == domain()) else { continue };
+        match acks.is_able() {
+            false => counts.2 += 1,
+            true if in_effect >= Some(sequence) => counts.0 += 1,
+            true => counts.1 += 1,
+        }
+    }
+    counts
 }
 
 /// Publishes the bundle under this sequence.

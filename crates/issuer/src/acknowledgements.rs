@@ -9,8 +9,6 @@ use countersign_proto::issuer::{MAX_ACK_SEQUENCES, v1};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::record::StreamRecord;
-
 /// States that a stream may acknowledge. An agent that lags behind by more acknowledges a later one.
 const MAX_PUSHED: usize = 32;
 
@@ -35,44 +33,6 @@ pub struct Acknowledgement {
     /// Higher sequences than the State had, as the agent claims them. They count for nothing, but may be a sign that this
     /// replica lags behind, or that a journal was restored.
     pub ahead: Vec<BundleSequence>,
-}
-
-/// How a stream stands to a sequence of a bundle that it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckStatus {
-    /// Its agent has acknowledged this sequence or a later one.
-    Acknowledged,
-    /// Its agent has not acknowledged it yet.
-    Pending,
-    /// Its agent cannot acknowledge.
-    Unable,
-}
-
-/// Open streams that were sent a trust domain's bundle, by [`AckStatus`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AckCounts {
-    /// Have acknowledged the sequence or a later one.
-    pub acknowledged: usize,
-    /// Have not yet.
-    pub pending: usize,
-    /// Cannot.
-    pub unable: usize,
-}
-
-impl AckCounts {
-    /// Counts `records` by how they stand to `sequence` of the bundle of `trust_domain`.
-    #[must_use]
-    pub fn of(records: &[Arc<StreamRecord>], trust_domain: &TrustDomain, sequence: u64) -> Self {
-        let mut counts = Self::default();
-        for status in records.iter().filter_map(|record| record.acks.status(trust_domain, sequence)) {
-            match status {
-                AckStatus::Acknowledged => counts.acknowledged += 1,
-                AckStatus::Pending => counts.pending += 1,
-                AckStatus::Unable => counts.unable += 1,
-            }
-        }
-        counts
-    }
 }
 
 /// The bundles that a stream was sent, and what its agent acknowledged.
@@ -131,18 +91,6 @@ impl AckRecord {
         let state = self.state.lock();
         let in_effect = |trust_domain| sequence_of(&state.acknowledgement.as_ref()?.in_effect, trust_domain);
         state.sent.iter().map(|sent| (sent.trust_domain.clone(), in_effect(&sent.trust_domain))).collect()
-    }
-
-    /// How the stream stands to `sequence`; `None` if it was not sent the bundle of `trust_domain`.
-    #[must_use]
-    pub fn status(&self, trust_domain: &TrustDomain, sequence: u64) -> Option<AckStatus> {
-        let state = self.state.lock();
-        sequence_of(&state.sent, trust_domain)?;
-        if !self.able {
-            return Some(AckStatus::Unable);
-        }
-        let in_effect = state.acknowledgement.as_ref().and_then(|ack| sequence_of(&ack.in_effect, trust_domain));
-        Some(if in_effect >= Some(sequence) { AckStatus::Acknowledged } else { AckStatus::Pending })
     }
 }
 
@@ -231,4 +179,4 @@ fn sequence_of(bundles: &[BundleSequence], trust_domain: &TrustDomain) -> Option
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,14 +11,12 @@ use std::{
     time::Duration,
 };
 
-use countersign_core::id::TrustDomain;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    acknowledgements::AckCounts,
     addresses::EndedStreams,
     record::{AgentInfo, StreamRecord},
 };
@@ -255,12 +253,6 @@ impl Registry {
         let mut state = self.0.state.lock();
         state.departed.retain(|(uid, _), record| record.in_use_until() > Some(now) && is_alive(uid));
         state.departed.values().cloned().collect()
-    }
-
-    /// How many of these streams have acknowledged `sequence` of the bundle of `trust_domain`.
-    #[must_use]
-    pub fn ack_counts(&self, trust_domain: &TrustDomain, sequence: u64) -> AckCounts {
-        AckCounts::of(&self.snapshot(), trust_domain, sequence)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who gets in, who gives way, and what is kept of whoever has left.
 
 use super::{AgentInfo, Full, Registered, Registry, StreamLimits, Superseded};
-use crate::acknowledgements::{AckCounts, BundleSequence};
+use crate::acknowledgements::{BundleSequence, tests::counts};
 use crate::addresses::MEMORY;
 use countersign_runtime::rate::Rate;
 use jiff::Timestamp;
@@ -124,10 +124,9 @@ fn only_the_newest_stream_of_each_session_is_awaited() {
     };
     let _superseded = hold("uid", "ack");
     let (newer, other) = (hold("uid", "ack"), hold("other", "move"));
-    let counts = |pending, unable| AckCounts { acknowledged: 0, pending, unable };
-    assert_eq!(registry.ack_counts(&domain, 7), counts(1, 1));
+    assert_eq!(counts(&registry.snapshot(), &domain, 7), (0, 1, 1));
     drop((newer, other));
-    assert_eq!(registry.ack_counts(&domain, 7), counts(0, 0));
+    assert_eq!(counts(&registry.snapshot(), &domain, 7), (0, 0, 0));
 }
 
 #[test]
