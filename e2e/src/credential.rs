@@ -67,6 +67,17 @@ impl Credential {
     }
 }
 
+impl Credential {
+    /// The signature algorithm of the leaf, as a dotted object identifier.
+    ///
+    /// # Errors
+    /// There is no leaf.
+    pub fn signature_algorithm(&self) -> Result<String> {
+        let (_, leaf) = X509Certificate::from_der(self.chain.first().context("no leaf")?).context("the leaf")?;
+        Ok(leaf.signature_algorithm.algorithm.to_id_string())
+    }
+}
+
 /// The authority key id of a certificate, hexadecimal; empty if it has none.
 fn authority(certificate: &X509Certificate<'_>) -> String {
     let key_id = certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod authorities;
 pub mod cluster;
 pub mod components;
 pub mod credential;
@@ -20,6 +21,7 @@ pub mod replicas;
 pub mod scenario;
 pub mod secret_patterns;
 pub mod secrets;
+pub mod stolen_credential;
 pub mod tokens;
 pub mod traffic;
 pub mod wait;

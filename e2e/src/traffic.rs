@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     World,
-    fixture::PodSpec,
+    fixture::{AUDIENCE, PodSpec},
     pods::is_event,
     replicas::address,
     wait::{DEFAULT_TIMEOUT, until},
@@ -29,6 +29,10 @@ pub struct Sums {
     pub serials: u64,
     /// Distinct leaf certificates of the server.
     pub peer_serials: u64,
+    /// Tokens that the server validated; part of the handshakes.
+    pub validations: u64,
+    /// Distinct keys that signed those tokens.
+    pub key_ids: u64,
 }
 
 impl Sums {
@@ -40,6 +44,8 @@ impl Sums {
             failed: self.failed - then.failed,
             serials: self.serials - then.serials,
             peer_serials: self.peer_serials - then.peer_serials,
+            validations: self.validations - then.validations,
+            key_ids: self.key_ids - then.key_ids,
         }
     }
 
@@ -53,6 +59,10 @@ impl Sums {
             "renewals_of_server": self.peer_serials,
         });
         if let (Some(counts), Some(more)) = (counts.as_object_mut(), more.as_object()) {
+            if self.validations > 0 {
+                counts.insert("validations".to_owned(), self.validations.into());
+                counts.insert("new_token_keys".to_owned(), self.key_ids.into());
+            }
             counts.extend(more.clone());
         }
         counts
@@ -66,13 +76,27 @@ impl World {
     /// # Errors
     /// It does not flow in time.
     pub async fn traffic(&self, every: &str) -> Result<()> {
+        self.start_traffic(every, &[]).await
+    }
+
+    /// As [`Self::traffic`]; with each call the client also sends a token, which the server validates.
+    ///
+    /// # Errors
+    /// It does not flow in time.
+    pub async fn traffic_with_tokens(&self, every: &str) -> Result<()> {
+        self.start_traffic(every, &["--audience", AUDIENCE]).await
+    }
+
+    async fn start_traffic(&self, every: &str, tokens: &[&str]) -> Result<()> {
+        let jwt = format!("jwt: {{audiences: [{AUDIENCE}]}}");
         for account in [SERVER, CLIENT] {
-            self.cluster.apply(&self.identity_yaml(account, "")).await?;
+            self.cluster.apply(&self.identity_yaml(account, if tokens.is_empty() { "" } else { &jwt })).await?;
         }
-        let serve = PodSpec::demo(SERVER, &["serve", "--listen", "0.0.0.0:8443", "--allow", &self.id(CLIENT)]);
-        self.cluster.apply(&serve.pod(&self.namespace)).await?;
+        let (server, client) = (self.id(SERVER), self.id(CLIENT));
+        let serve = [&["serve", "--listen", "0.0.0.0:8443", "--allow", &client], tokens].concat();
+        self.cluster.apply(&PodSpec::demo(SERVER, &serve).pod(&self.namespace)).await?;
         let target = format!("{}:8443", address(&self.ready(SERVER).await?)?);
-        let call = ["call", "--target", &target, "--expect", &self.id(SERVER), "--every", every];
+        let call = [&["call", "--target", &target, "--expect", &server, "--every", every], tokens].concat();
         self.cluster.apply(&PodSpec::demo(CLIENT, &call).pod(&self.namespace)).await?;
         self.ready(CLIENT).await?;
         self.traffic_continues(1).await.map(drop)
@@ -125,6 +149,8 @@ impl World {
                 failed: number("failed").max(failures),
                 serials: length("serials"),
                 peer_serials: length("peer_serials"),
+                validations: number("validations"),
+                key_ids: length("key_ids"),
             }
         }))
     }

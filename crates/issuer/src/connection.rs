@@ -78,9 +78,9 @@ struct Budgets {
 /// Why a connection takes no further stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOpened {
-    /// Too many were opened of late.
+    /// Too many were opened recently.
     TooMany(Duration),
-    /// Too many failed of late.
+    /// Too many failed recently.
     Failing(Duration),
 }
 
@@ -108,7 +108,7 @@ impl ConnectionHandle {
     /// A stream begins.
     ///
     /// # Errors
-    /// There were too many of late, or too many failed. A connection of which no stream has proven a pod then ends; those that
+    /// There were too many recently, or too many failed. A connection of which no stream has proven a pod then ends; those that
     /// have one go on as they are.
     pub fn open(&self, now: Instant) -> Result<OpenStream, NotOpened> {
         let opened = {

@@ -1,7 +1,5 @@
 //! The previous build of the operator beside the current one: during an upgrade both read and write the same journals.
 
-#![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
-
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,7 +16,7 @@ use kube::{
     ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The stored operator (`e2e/operators/`).
 const PREVIOUS: &str = "countersign.local/operator:0.1.0";
@@ -47,12 +45,12 @@ async fn the_previous_build_and_this_one_keep_the_same_journals_under_traffic() 
         let other = replicas.iter().map(|pod| pod.name_any()).find(|name| *name != leader);
         let previous = other.context("all replicas lead")?;
         run_previous(world, &previous).await?;
-        let [at_first, _] = authorities(world).await?;
+        let at_first = world.authorities().await?.all();
         until("this build changes the authorities", CHANGE, async || changed(world, &at_first).await).await?;
         let mut sums = world.traffic_continues(HANDSHAKES).await?;
 
         lead(world, &previous).await?;
-        let [then, _] = authorities(world).await?;
+        let then = world.authorities().await?.all();
         until("the previous build changes the authorities", CHANGE, async || changed(world, &then).await).await?;
         ensure!(self::leader(world).await? == previous, "the previous build no longer leads");
         sums = world.traffic_since(sums, HANDSHAKES, DEFAULT_TIMEOUT * 2).await?;
@@ -60,10 +58,10 @@ async fn the_previous_build_and_this_one_keep_the_same_journals_under_traffic() 
         let pods = world.cluster.api::<Pod>(SYSTEM);
         pods.delete(&previous, &DeleteParams::default()).await?;
         world.settled().await?;
-        let [then, _] = authorities(world).await?;
+        let then = world.authorities().await?.all();
         until("this build goes on with the authorities", CHANGE, async || changed(world, &then).await).await?;
         sums = world.traffic_since(sums, HANDSHAKES, DEFAULT_TIMEOUT * 2).await?;
-        let [_, active] = authorities(world).await?;
+        let active = world.authorities().await?.ids("active");
         ensure!(!active.is_empty() && active.is_disjoint(&at_first), "other authorities sign than at first");
         report_counts("upgrade", &sums.counts(&json!({ "previous": PREVIOUS })))
     })
@@ -105,18 +103,7 @@ async fn run_previous(world: &World, replica: &str) -> Result<()> {
     .await
 }
 
-/// The ids of all authorities, and of those that sign.
-async fn authorities(world: &World) -> Result<[BTreeSet<String>; 2]> {
-    let object = world.cluster.trust_domains().await?.get(&world.trust_domain).await?;
-    let all = object.data.pointer("/status/authorities").and_then(Value::as_array).cloned().unwrap_or_default();
-    let ids = |wanted: &dyn Fn(&Value) -> bool| {
-        all.iter().filter(|one| wanted(one)).filter_map(|one| Some(one["id"].as_str()?.to_owned())).collect()
-    };
-    Ok([ids(&|_| true), ids(&|one| one["state"] == "active")])
-}
-
 /// Whether there are authorities that did not exist then: the leader has written the journal.
 async fn changed(world: &World, then: &BTreeSet<String>) -> Result<Option<()>> {
-    let [all, _] = authorities(world).await?;
-    Ok((!all.is_subset(then)).then_some(()))
+    Ok((!world.authorities().await?.all().is_subset(then)).then_some(()))
 }

@@ -2,18 +2,14 @@
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use std::collections::BTreeSet;
-
-use anyhow::{Context as _, Result, ensure};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use anyhow::ensure;
 use countersign_e2e::{
-    World,
+    authorities::key_id,
     fixture::{AUDIENCE, PodSpec},
     scenario,
     wait::{DEFAULT_TIMEOUT, until},
 };
 use jiff::Timestamp;
-use serde_json::Value;
 
 /// Leaves live for an hour: whoever has another one within a test got it by push.
 const AUTHORITY: &str = "bundleRefreshHint: 1s";
@@ -27,30 +23,30 @@ async fn a_requested_rotation_replaces_all_authorities_under_traffic_once() {
         world.cluster.apply(&world.trust_domain_yaml(&authority("maxDelay: 1h"))).await?;
         world.traffic("50ms").await?;
         let before = world.traffic_continues(1).await?;
-        let then = Authorities::of(world).await?;
+        let then = world.authorities().await?;
         ensure!(then.ids("prepared").len() == 2, "a spare of each kind exists from the first day: {then:?}");
 
         let request = authority(&format!("maxDelay: 1h, after: '{}'", Timestamp::now()));
         world.cluster.apply(&world.trust_domain_yaml(&request)).await?;
         until("the rotation is complete", DEFAULT_TIMEOUT, async || {
-            Ok(condition(world, "RotationComplete").await?.filter(|(status, _)| status == "True"))
+            Ok(world.trust_domain_condition("RotationComplete").await?.filter(|(status, _)| status == "True"))
         })
         .await?;
-        let now = Authorities::of(world).await?;
+        let now = world.authorities().await?;
         ensure!(now.ids("active").is_disjoint(&then.all()), "{then:?}\n{now:?}");
         ensure!(now.ids("retiring") == then.ids("active"), "{then:?}\n{now:?}");
 
         let sums = world.both_renewed(before, DEFAULT_TIMEOUT * 2).await?;
         ensure!(sums.failed == 0, "{sums:?}");
         let acknowledged = until("everyone has acknowledged the bundle", DEFAULT_TIMEOUT, async || {
-            let found = condition(world, "BundleAcknowledged").await?;
+            let found = world.trust_domain_condition("BundleAcknowledged").await?;
             Ok(found.filter(|(status, _)| status == "True").map(|(_, message)| message))
         });
         let acknowledged = acknowledged.await?;
         ensure!(acknowledged.contains("2/2"), "{acknowledged}");
         world.cluster.apply(&world.trust_domain_yaml(&request)).await?;
         world.traffic_since(sums, 50, DEFAULT_TIMEOUT).await?;
-        ensure!(Authorities::of(world).await?.ids("active") == now.ids("active"), "it is done once");
+        ensure!(world.authorities().await?.ids("active") == now.ids("active"), "it is done once");
         Ok(())
     })
     .await;
@@ -82,7 +78,7 @@ async fn of_a_tainted_authority_everything_is_renewed_by_push_before_it_leaves_t
         until(
             "the status has the key as tainted: tokens that were handed out verify on",
             DEFAULT_TIMEOUT,
-            async || Ok(Authorities::of(world).await?.ids("tainted").contains(&tainted).then_some(())),
+            async || Ok(world.authorities().await?.ids("tainted").contains(&tainted).then_some(())),
         )
         .await?;
 
@@ -94,7 +90,7 @@ async fn of_a_tainted_authority_everything_is_renewed_by_push_before_it_leaves_t
         let sums = world.traffic_since(sums, 50, DEFAULT_TIMEOUT).await?;
         ensure!(sums.failed == 0, "{sums:?}");
         until("the status says that it is gone", DEFAULT_TIMEOUT, async || {
-            let removed = status(world).await?["removed"].as_array().cloned().unwrap_or_default();
+            let removed = world.trust_domain_status().await?["removed"].as_array().cloned().unwrap_or_default();
             Ok(removed.iter().any(|one| one["subjectKeyId"] == leaf.authority.as_str()).then_some(()))
         })
         .await
@@ -111,7 +107,7 @@ async fn of_revoked_authorities_nothing_is_trusted_any_more_and_a_new_root_serve
         world.cluster.apply(&PodSpec::hold("holder").pod(&world.namespace)).await?;
         world.ready("holder").await?;
         let (leaf, token) = (world.credential("holder").await?, world.jwt_file("holder", AUDIENCE).await?);
-        let then = Authorities::of(world).await?;
+        let then = world.authorities().await?;
 
         let revoked: Vec<String> = then.all().iter().map(|id| format!("'{id}'")).collect();
         let revoked = revoked.join(", ");
@@ -125,12 +121,12 @@ async fn of_revoked_authorities_nothing_is_trusted_any_more_and_a_new_root_serve
         .await?;
         ensure!(!world.trusted_authorities("holder").await?.contains(&leaf.authority), "it left the bundle at once");
         let now = until("the status has other authorities", DEFAULT_TIMEOUT, async || {
-            let now = Authorities::of(world).await?;
+            let now = world.authorities().await?;
             Ok((!now.all().is_empty() && now.all().is_disjoint(&then.all())).then_some(now))
         })
         .await?;
         let (status, message) = until("the status judges the names", DEFAULT_TIMEOUT, async || {
-            condition(world, "RequestedAuthoritiesKnown").await
+            world.trust_domain_condition("RequestedAuthoritiesKnown").await
         })
         .await?;
         ensure!(status == "False" && message.contains("00ff"), "a name that means nothing is told: {status} {message}");
@@ -139,50 +135,8 @@ async fn of_revoked_authorities_nothing_is_trusted_any_more_and_a_new_root_serve
         world.cluster.apply(&world.trust_domain_yaml(AUTHORITY)).await?;
         world.traffic("50ms").await?;
         world.traffic_continues(20).await?;
-        ensure!(Authorities::of(world).await?.all() == now.all(), "removing the entries undoes nothing");
+        ensure!(world.authorities().await?.all() == now.all(), "removing the entries undoes nothing");
         Ok(())
     })
     .await;
-}
-
-/// Ids and states of a TrustDomain's authorities.
-#[derive(Debug)]
-struct Authorities(Vec<(String, String)>);
-
-impl Authorities {
-    async fn of(world: &World) -> Result<Self> {
-        let all = status(world).await?["authorities"].as_array().cloned().unwrap_or_default();
-        let text = |one: &Value, member: &str| one[member].as_str().unwrap_or_default().to_owned();
-        Ok(Self(all.iter().map(|one| (text(one, "id"), text(one, "state"))).collect()))
-    }
-
-    fn ids(&self, wanted: &str) -> BTreeSet<String> {
-        self.0.iter().filter(|(_, state)| state == wanted).map(|(id, _)| id.clone()).collect()
-    }
-
-    fn all(&self) -> BTreeSet<String> {
-        self.0.iter().map(|(id, _)| id.clone()).collect()
-    }
-}
-
-async fn status(world: &World) -> Result<Value> {
-    let object = world.cluster.trust_domains().await?.get(&world.trust_domain).await?;
-    Ok(object.data["status"].clone())
-}
-
-/// Status and message of a condition that speaks of the spec as it is now.
-async fn condition(world: &World, type_: &str) -> Result<Option<(String, String)>> {
-    let object = world.cluster.trust_domains().await?.get(&world.trust_domain).await?;
-    let all = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let found = all.into_iter().find(|one| one["type"] == type_);
-    let current = found.filter(|one| one["observedGeneration"].as_i64() == object.metadata.generation);
-    let text = |one: &Value, member: &str| one[member].as_str().unwrap_or_default().to_owned();
-    Ok(current.map(|one| (text(&one, "status"), text(&one, "message"))))
-}
-
-/// The `kid` of a token.
-fn key_id(token: &str) -> Result<String> {
-    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap_or_default()).context("a token's header")?;
-    let header: Value = serde_json::from_slice(&header).context("a token's header")?;
-    Ok(header["kid"].as_str().context("a token without kid")?.to_owned())
 }

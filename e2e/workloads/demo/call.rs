@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use serde_json::json;
 use spiffe::SpiffeId;
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     report::{Handshake, Report, say},
     tls::Tls,
+    tokens::Tokens,
 };
 
 /// Timeout of a call.
@@ -39,17 +40,25 @@ pub(crate) struct Calls {
     pub(crate) every: Duration,
     pub(crate) count: Option<u64>,
     pub(crate) concurrency: u32,
+    /// The audience of a token to send with each call.
+    pub(crate) audience: Option<String>,
 }
 
 pub(crate) async fn run(calls: Calls) -> Result<()> {
-    let tls = Arc::new(Tls::new(vec![calls.expect.clone()]).await?);
+    let tls = Tls::new(vec![calls.expect.clone()]).await?;
+    let tokens = match calls.audience {
+        Some(audience) => Some(Tokens::new(audience).await?),
+        None => None,
+    };
+    let caller = Arc::new(Caller { tls, tokens, target: calls.target, every: calls.every });
     let report = Report::default();
     let callers = async {
-        reachable(&calls.target).await?;
+        reachable(&caller.target).await?;
         let left = Arc::new(AtomicU64::new(calls.count.unwrap_or(u64::MAX)));
         let mut callers = JoinSet::new();
         for _ in 0..calls.concurrency {
-            callers.spawn(caller(tls.clone(), calls.target.clone(), calls.every, left.clone(), report.clone()));
+            let (caller, left, report) = (caller.clone(), left.clone(), report.clone());
+            callers.spawn(async move { caller.call(&left, &report).await });
         }
         while let Some(caller) = callers.join_next().await {
             caller.context("a caller broke down")?;
@@ -86,33 +95,49 @@ async fn reachable(target: &str) -> Result<()> {
     }
 }
 
-async fn caller(tls: Arc<Tls>, target: String, every: Duration, left: Arc<AtomicU64>, report: Report) {
-    let mut tick = interval(every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-        tick.tick().await;
-        match timeout(CALL_TIMEOUT, once(&tls, &target)).await.context("the call took too long").flatten() {
-            Ok(handshake) => report.handshake(handshake),
-            Err(error) => report.failed(&error),
-        }
-    }
+/// What every caller needs.
+struct Caller {
+    tls: Tls,
+    tokens: Option<Tokens>,
+    target: String,
+    every: Duration,
 }
 
-async fn once(tls: &Tls, target: &str) -> Result<Handshake> {
-    let stream = TcpStream::connect(target).await.with_context(|| format!("connect to {target}"))?;
-    let configs = tls.now()?;
-    // SPIFFE identities are not host names: the verifier ignores this name, and it is not sent.
-    let name = ServerName::try_from("spiffe.invalid")?;
-    let mut stream = TlsConnector::from(configs.client.clone()).connect(name, stream).await.context("shake hands")?;
-    let handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
+impl Caller {
+    async fn call(&self, left: &AtomicU64, report: &Report) {
+        let mut tick = interval(self.every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            tick.tick().await;
+            match timeout(CALL_TIMEOUT, self.once()).await.context("the call took too long").flatten() {
+                Ok(handshake) => report.handshake(handshake),
+                Err(error) => report.failed(&error),
+            }
+        }
+    }
 
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.context("read the answer")?;
-    let answer: serde_json::Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
-    ensure!(
-        answer.get("peer").and_then(serde_json::Value::as_str) == Some(&handshake.local),
-        "the server saw somebody else than {}",
-        handshake.local
-    );
-    Ok(handshake)
+    async fn once(&self) -> Result<Handshake> {
+        let target = &self.target;
+        let stream = TcpStream::connect(target).await.with_context(|| format!("connect to {target}"))?;
+        let configs = self.tls.now()?;
+        // SPIFFE identities are not host names: the verifier ignores this name, and it is not sent.
+        let name = ServerName::try_from("spiffe.invalid")?;
+        let mut stream =
+            TlsConnector::from(configs.client.clone()).connect(name, stream).await.context("shake hands")?;
+        let mut handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
+        if let Some(tokens) = &self.tokens {
+            let token = tokens.fetch().await?;
+            let line = format!("{}\n", token.token());
+            stream.write_all(line.as_bytes()).await.context("send a token")?;
+            handshake.key_id = Some(token.key_id().to_owned());
+        }
+
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.context("read the answer")?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
+        let seen = |member: &str| answer.get(member).and_then(serde_json::Value::as_str);
+        ensure!(seen("peer") == Some(&handshake.local), "the server saw somebody else than {}", handshake.local);
+        ensure!(seen("key_id") == handshake.key_id.as_deref(), "the server validated another token, or none");
+        Ok(handshake)
+    }
 }

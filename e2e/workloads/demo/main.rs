@@ -18,6 +18,7 @@ mod proc;
 mod report;
 mod serve;
 mod tls;
+mod tokens;
 mod watch;
 mod workload_api;
 
@@ -38,6 +39,9 @@ enum Command {
         /// A SPIFFE ID that may call; may be repeated.
         #[arg(long, required = true)]
         allow: Vec<SpiffeId>,
+        /// Require a JWT-SVID for this audience from each caller, and validate it.
+        #[arg(long)]
+        audience: Option<String>,
     },
     /// Call a server repeatedly, each time over a new connection with a full handshake.
     Call {
@@ -56,6 +60,9 @@ enum Command {
         /// Concurrent callers.
         #[arg(long, default_value_t = 1)]
         concurrency: u32,
+        /// Send a JWT-SVID for this audience with each call.
+        #[arg(long)]
+        audience: Option<String>,
         /// After the calls, wait for termination instead of exiting.
         #[arg(long)]
         stay: bool,
@@ -138,9 +145,9 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(command: Command, first: Option<first::Sight>) -> Result<()> {
     match command {
-        Command::Serve { listen, allow } => serve::run(listen, allow).await,
-        Command::Call { target, expect, every, count, concurrency, stay } => {
-            call::run(call::Calls { target, expect, every, count, concurrency }).await?;
+        Command::Serve { listen, allow, audience } => serve::run(listen, allow, audience).await,
+        Command::Call { target, expect, every, count, concurrency, audience, stay } => {
+            call::run(call::Calls { target, expect, every, count, concurrency, audience }).await?;
             if stay { ended().await } else { Ok(()) }
         }
         Command::Watch { audience, updates } => watch::run(audience.as_deref(), updates).await,

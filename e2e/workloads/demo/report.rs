@@ -28,6 +28,9 @@ pub(crate) struct Handshake {
     pub(crate) issuer: String,
     /// The expiry of our leaf, RFC 3339.
     pub(crate) not_after: String,
+    /// The `kid` of the token that the client sent and the server validated, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_id: Option<String>,
 }
 
 impl Handshake {
@@ -51,6 +54,8 @@ struct Sums {
     failed: u64,
     serials: BTreeSet<String>,
     peer_serials: BTreeSet<String>,
+    validations: u64,
+    key_ids: BTreeSet<String>,
     latest: Option<Handshake>,
 }
 
@@ -58,6 +63,10 @@ impl Report {
     pub(crate) fn handshake(&self, handshake: Handshake) {
         let mut sums = self.0.lock();
         sums.handshakes += 1;
+        if let Some(key_id) = &handshake.key_id {
+            sums.validations += 1;
+            sums.key_ids.insert(key_id.clone());
+        }
         // Without short-circuit evaluation: both sets must record their serial.
         if sums.serials.insert(handshake.serial.clone()) | sums.peer_serials.insert(handshake.peer_serial.clone()) {
             handshake.say();
@@ -99,6 +108,8 @@ impl Sums {
             "failed": self.failed,
             "serials": self.serials,
             "peer_serials": self.peer_serials,
+            "validations": self.validations,
+            "key_ids": self.key_ids,
         })
     }
 }

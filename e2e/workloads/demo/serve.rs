@@ -15,13 +15,20 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     report::{Handshake, Report, say},
     tls::Tls,
+    tokens::Tokens,
 };
 
 /// Timeout of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> {
-    let tls = Arc::new(Tls::new(allow).await?);
+/// With an `audience`, each client must send a token for it, which is validated.
+pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>, audience: Option<String>) -> Result<()> {
+    let tls = Tls::new(allow).await?;
+    let tokens = match audience {
+        Some(audience) => Some(Tokens::new(audience).await?),
+        None => None,
+    };
+    let server = Arc::new(Server { tls, tokens });
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listen at {listen}"))?;
     say(&json!({ "event": "listening", "address": listen.to_string() }));
 
@@ -29,9 +36,9 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
     let accept = async {
         loop {
             let (stream, _) = listener.accept().await.context("accept a connection")?;
-            let (tls, report) = (tls.clone(), report.clone());
+            let (server, report) = (server.clone(), report.clone());
             tokio::spawn(async move {
-                match timeout(HANDSHAKE_TIMEOUT, answer(&tls, stream))
+                match timeout(HANDSHAKE_TIMEOUT, server.answer(stream))
                     .await
                     .context("the handshake took too long")
                     .flatten()
@@ -52,16 +59,28 @@ pub(crate) async fn run(listen: SocketAddr, allow: Vec<SpiffeId>) -> Result<()> 
     ended
 }
 
-/// Returns `None` if the caller only checked that the port is open.
-async fn answer(tls: &Tls, stream: TcpStream) -> Result<Option<Handshake>> {
-    if stream.peek(&mut [0]).await.context("wait for a first byte")? == 0 {
-        return Ok(None);
+struct Server {
+    tls: Tls,
+    tokens: Option<Tokens>,
+}
+
+impl Server {
+    /// Returns `None` if the caller only checked that the port is open.
+    async fn answer(&self, stream: TcpStream) -> Result<Option<Handshake>> {
+        if stream.peek(&mut [0]).await.context("wait for a first byte")? == 0 {
+            return Ok(None);
+        }
+        let configs = self.tls.now()?;
+        let mut stream =
+            TlsAcceptor::from(configs.server.clone()).accept(stream).await.context("accept a handshake")?;
+        let mut handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
+        if let Some(tokens) = &self.tokens {
+            handshake.key_id = Some(tokens.receive(&mut stream, &handshake.peer).await?);
+        }
+        let Handshake { local, peer, key_id, .. } = &handshake;
+        let line = format!("{}\n", json!({ "local": local, "peer": peer, "key_id": key_id }));
+        stream.write_all(line.as_bytes()).await.context("answer")?;
+        stream.shutdown().await.context("end the connection")?;
+        Ok(Some(handshake))
     }
-    let configs = tls.now()?;
-    let mut stream = TlsAcceptor::from(configs.server.clone()).accept(stream).await.context("accept a handshake")?;
-    let handshake = configs.handshake(stream.get_ref().1.peer_certificates())?;
-    let line = format!("{}\n", json!({ "local": handshake.local, "peer": handshake.peer }));
-    stream.write_all(line.as_bytes()).await.context("answer")?;
-    stream.shutdown().await.context("end the connection")?;
-    Ok(Some(handshake))
 }

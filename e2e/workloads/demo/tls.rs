@@ -85,6 +85,7 @@ impl Configs {
             peer_serial: peer.serial,
             issuer: self.leaf.issuer.clone(),
             not_after: self.leaf.not_after.clone(),
+            key_id: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 // Command client-go proves that go-spiffe, unmodified, gets what it asks of the Workload API: it fetches and watches X.509
 // and JWT material, validates a JWT-SVID both here and by the Workload API, and calls a server over mTLS. It prints one JSON
-// object a line and never a key or a token; it exits 0 after the wanted number of X.509 updates.
+// object a line and never a key or a token; it exits 0 after the wanted number of X.509 updates. With -listen it is a server
+// over mTLS instead, until it is terminated.
 package main
 
 import (
@@ -29,10 +30,19 @@ func main() {
 	updates := flag.Int("updates", 1, "X.509 updates to see before exiting")
 	call := flag.String("call", "", "HOST:PORT of an mTLS server to call once")
 	expect := flag.String("expect", "", "SPIFFE ID which that server must have")
+	listen := flag.String("listen", "", "address to serve mTLS at, instead of all else")
+	allow := flag.String("allow", "", "SPIFFE ID that may call that server")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	if *listen != "" {
+		if err := serve(ctx, *listen, *allow); err != nil {
+			say(map[string]any{"event": "error", "error": err.Error()})
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, *audience, *updates, *call, *expect); err != nil {
 		say(map[string]any{"event": "error", "error": err.Error()})
 		os.Exit(1)
@@ -152,6 +162,54 @@ func mtls(ctx context.Context, client *workloadapi.Client, target, expect string
 	}
 	say(map[string]any{"event": "handshake", "local": seen.Peer, "peer": peer.String()})
 	return nil
+}
+
+// serve accepts mTLS from one SPIFFE ID, and answers with a line that says whom it saw.
+func serve(ctx context.Context, address, allow string) error {
+	peer, err := spiffeid.FromString(allow)
+	if err != nil {
+		return fmt.Errorf("-allow: %w", err)
+	}
+	source, err := workloadapi.NewX509Source(ctx)
+	if err != nil {
+		return fmt.Errorf("X.509 source: %w", err)
+	}
+	defer source.Close()
+	config := tlsconfig.MTLSServerConfig(source, source, tlsconfig.AuthorizeID(peer))
+	config.SessionTicketsDisabled = true
+	listener, err := tls.Listen("tcp", address, config)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	go func() {
+		<-ctx.Done()
+		listener.Close()
+	}()
+	say(map[string]any{"event": "listening", "address": address})
+	for {
+		conn, err := listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept: %w", err)
+		}
+		go answer(conn.(*tls.Conn), peer)
+	}
+}
+
+func answer(conn *tls.Conn, peer spiffeid.ID) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if err := conn.Handshake(); err != nil {
+		say(map[string]any{"event": "failed", "error": err.Error()})
+		return
+	}
+	line, err := json.Marshal(map[string]any{"peer": peer.String()})
+	if err != nil {
+		panic(err)
+	}
+	conn.Write(append(line, '\n'))
 }
 
 // watch reports every X.509 context until there were enough, with the JWT bundles watched beside it.

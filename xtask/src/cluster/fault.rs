@@ -106,14 +106,28 @@ impl Node {
 
     /// Allows a held component to restart, and waits until the cluster's API is ready.
     pub(crate) fn release(&self, component: Component) -> Result<()> {
-        let marker = self.layout.held(component.name());
-        if marker.exists() {
-            fs::remove_file(&marker).with_context(|| format!("removing {}", marker.display()))?;
+        self.release_all(&[component])
+    }
+
+    /// As [`Self::release`], for several, which may need each other.
+    pub(crate) fn release_all(&self, components: &[Component]) -> Result<()> {
+        for component in components {
+            let marker = self.layout.held(component.name());
+            if marker.exists() {
+                fs::remove_file(&marker).with_context(|| format!("removing {}", marker.display()))?;
+            }
         }
-        wait_for(&format!("{} runs", component.name()), Duration::from_secs(20), || {
-            Ok((!self.processes(component).is_empty()).then_some(()))
-        })?;
+        for component in components {
+            wait_for(&format!("{} runs", component.name()), Duration::from_secs(20), || {
+                Ok((!self.processes(*component).is_empty()).then_some(()))
+            })?;
+        }
         self.well()
+    }
+
+    /// The folder of etcd's data.
+    pub(crate) fn etcd_data(&self) -> PathBuf {
+        self.layout.lib().join("etcd")
     }
 
     /// Waits until the cluster's API is ready.

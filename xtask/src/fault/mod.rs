@@ -4,6 +4,7 @@
 //! has one JSON object a line: one when the fault is in effect, one for each line read, and one when the fault is over and
 //! the cluster responds again.
 
+mod backup;
 mod clock;
 mod etcd;
 mod filter;
@@ -62,6 +63,8 @@ enum Fault {
     },
     /// Compact etcd's history to the newest revision.
     Compact,
+    /// Back etcd up. The line `restore` on standard input puts the backup back, and starts all that reads from it anew.
+    Backup,
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,6 +122,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             node.enter_network()?;
             etcd::compact()?;
         }
+        Fault::Backup => backup::run(&node)?,
     }
     tell(&json!({ "state": "over" }));
     Ok(())

@@ -269,6 +269,63 @@ fn when_all_are_revoked_a_new_one_is_pushed_shortly_and_signs_unannounced() {
     assert_eq!(actions(&slots, &orders, HOUR + 5), []);
 }
 
+/// The leader looks every ten seconds from shortly before `from`. The one that dies at `dies_at` has written what was due
+/// then, or not; the next comes when its lease has expired.
+fn with_a_leader_that_dies(
+    from: i64,
+    until: i64,
+    dies_at: (i64, bool),
+    orders: impl Fn(i64) -> Orders,
+) -> Vec<Slot<()>> {
+    let (dies_at, has_written) = dies_at;
+    let mut slots = first();
+    for now in from - 20..until {
+        let signing = states(&slots, now).iter().filter(|state| **state == State::Active).count();
+        assert_eq!(signing, 1, "at {now} of a leader that died at {dies_at}, written: {has_written}");
+        let leads = !(dies_at + 1..dies_at + 40).contains(&now) && (now != dies_at || has_written);
+        if leads && now % 10 == 0 {
+            slots = advance(slots, &orders(now), now);
+        }
+    }
+    slots
+}
+
+// R25
+#[test]
+fn a_leader_that_dies_at_any_step_of_a_rotation_leaves_it_to_the_next_which_ends_it() {
+    let (from, until) = (2 * HOUR, 2 * HOUR + 1_200);
+    let orders = |now| match now {
+        _ if now < from => no_orders(),
+        _ => Orders { acknowledged: now >= from + 1_000, ..rotate_after(from) },
+    };
+    for dies_at in (from - 20..until).step_by(10).flat_map(|at| [(at, false), (at, true)]) {
+        let slots = with_a_leader_that_dies(from, until, dies_at, orders);
+        let slots: Vec<_> = slots.iter().filter(|slot| slot.state(at(until)) != State::Gone).collect();
+        let [old, signer, spare] = slots.as_slice() else { panic!("{dies_at:?}: {slots:?}") };
+        assert_eq!(old.state(at(until)), State::Retiring, "{dies_at:?}");
+        assert_eq!((signer.state(at(until)), spare.state(at(until))), (State::Active, State::Prepared), "{dies_at:?}");
+        let known_for = signer.times.activate_at.duration_since(signer.times.prepared_at).as_secs();
+        assert!(signer.times.prepared_at >= at(from) && known_for >= 900, "{dies_at:?}: {signer:?}");
+    }
+}
+
+// R25
+#[test]
+fn a_leader_that_dies_at_any_step_of_a_taint_leaves_it_to_the_next_which_ends_it() {
+    let (from, until) = (2 * HOUR, 2 * HOUR + 400);
+    let first_one = first()[0].id.clone();
+    let orders = |now| match now {
+        _ if now < from => no_orders(),
+        _ if now < from + 200 => tainted(&first()[..1]),
+        _ => Orders { replaced: [first_one.clone()].into(), ..tainted(&first()[..1]) },
+    };
+    for dies_at in (from - 20..until).step_by(10).flat_map(|at| [(at, false), (at, true)]) {
+        let slots = with_a_leader_that_dies(from, until, dies_at, orders);
+        assert_eq!(states(&slots, until), [State::Active, State::Prepared], "{dies_at:?}");
+        assert!(slots.iter().all(|slot| slot.id != first_one), "{dies_at:?}");
+    }
+}
+
 #[test]
 fn a_clock_behind_waits_for_the_first_authority() {
     let slots = advance(Vec::new(), &no_orders(), 100);

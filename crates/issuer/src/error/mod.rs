@@ -26,8 +26,8 @@ pub enum IssuerError {
     NotHello,
     /// The connection takes no further stream for now.
     #[error("{}", match .0 {
-        NotOpened::TooMany(_) => "too many streams were opened on this connection of late",
-        NotOpened::Failing(_) => "too many streams of this connection failed of late; the reasons are in their status",
+        NotOpened::TooMany(_) => "too many streams were opened on this connection recently",
+        NotOpened::Failing(_) => "too many streams of this connection failed recently; the reasons are in their status",
     })]
     NotOpened(NotOpened),
     /// A message that has no meaning where it came.
@@ -129,7 +129,7 @@ pub enum IssuerError {
     #[error("the issuer is starting: {0}")]
     Starting(String),
     /// It cannot be said now whether the pod is alive.
-    #[error("it cannot be told now whether the pod is alive: the API server does not answer or too many ask")]
+    #[error("it is not known at present whether the pod is alive: the API server does not answer or too many ask")]
     Undecided,
     /// A cap.
     #[error(transparent)]
