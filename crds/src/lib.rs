@@ -38,6 +38,8 @@ pub mod condition {
     pub const ROTATION_COMPLETE: &str = "RotationComplete";
     /// Every workload that is expected to has acknowledged the bundle as it is now.
     pub const BUNDLE_ACKNOWLEDGED: &str = "BundleAcknowledged";
+    /// No agent claims to have a newer bundle than the one that is published.
+    pub const BUNDLE_SEQUENCE_CONSISTENT: &str = "BundleSequenceConsistent";
     /// Every name in `authority.tainted` and `authority.revoked` is that of an authority, or was.
     pub const REQUESTED_AUTHORITIES_KNOWN: &str = "RequestedAuthoritiesKnown";
     /// The credentials of every pod of a WorkloadIdentity are where they can be renewed.

@@ -259,7 +259,8 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustDomainStatus {
-    /// `Ready`, `Reconciling`, `Stalled`; `BundleAcknowledged`; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
+    /// `Ready`, `Reconciling`, `Stalled`; `BundleAcknowledged`; `BundleSequenceConsistent`, which is false while agents report a
+    /// newer bundle than there is; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
     /// authorities are tainted or revoked; `NamespacesSeparated`, which is false while grants that were stored before this was
     /// checked let two namespaces claim the same path or DNS name. They are honoured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

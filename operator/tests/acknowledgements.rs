@@ -44,10 +44,10 @@ fn counts(world: &World, sequence: u64) -> (usize, usize, usize) {
     let mut counts = (0, 0, 0);
     for record in world.context.registry.snapshot() {
         let acks = &record.acks;
-        let Some((_, in_effect)) = acks.sequences().into_iter().find(|(sent, _)| *sent == domain()) else { continue };
+        let Some(sent) = acks.sent().into_iter().find(|sent| sent.trust_domain == domain()) else { continue };
         match acks.is_able() {
             false => counts.2 += 1,
-            true if in_effect >= Some(sequence) => counts.0 += 1,
+            true if sent.in_effect >= Some(sequence) => counts.0 += 1,
             true => counts.1 += 1,
         }
     }
@@ -150,6 +150,11 @@ async fn a_higher_sequence_than_was_sent_counts_as_the_one_that_was_sent() {
     let record = world.context.registry.snapshot().pop().unwrap();
     let ahead = record.acks.acknowledgement().unwrap().ahead;
     assert_eq!(ahead, [BundleSequence { trust_domain: domain(), sequence: u64::MAX }]);
+    let claimed = || record.acks.sent()[0].claimed;
+    assert_eq!(claimed(), Some(u64::MAX), "and is reported apart");
+    stream.send(ack(state.generation, &[("example.org", sequence)])).await;
+    settle(&world, &mut stream).await;
+    assert_eq!(claimed(), None, "it claims nothing any more");
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,16 +182,17 @@ pub fn check(request: &Request<'_>) -> Answer {
     if request.operation == "DELETE" {
         return Answer::Allow { operations: vec![], warnings: vec![], audit: None };
     }
-    let read =
-        |object: Option<&RawValue>| object.map_or(Ok(Value::Null), |object| project(object, &validate::RESOURCE));
-    let (object, old_object) = match read(request.object).and_then(|object| Ok((object, read(request.old_object)?))) {
+    let read = |object: Option<&RawValue>, part| object.map_or(Ok(Value::Null), |object| project(object, part));
+    let both = read(request.object, &validate::RESOURCE)
+        .and_then(|object| Ok((object, read(request.old_object, &validate::STORED)?)));
+    let (object, stored) = match both {
         Ok(both) => both,
         Err(unreadable) => {
             return Answer::Deny { code: 403, reason: unreadable.reason(), messages: vec![unreadable.to_string()] };
         }
     };
     let verdict = match (&*request.kind.group, &*request.kind.kind) {
-        (API_GROUP, "TrustDomain") => validate::trust_domain(&object, &old_object),
+        (API_GROUP, "TrustDomain") => validate::trust_domain(&object, &stored),
         (API_GROUP, "WorkloadIdentity") => {
             let mut verdict = validate::workload_identity(&object);
             verdict.problems.extend(request.object.and_then(|raw| validate::too_large(raw, &object)));
@@ -374,6 +375,28 @@ mod tests {
     #[test]
     fn a_resource_of_others_is_refused() {
         assert_eq!(checked(&pod_kind(), &json!({})).outcome().0, "denied");
+    }
+
+    #[test]
+    fn an_update_is_compared_with_the_authorities_of_the_stored_object() {
+        let domain = |authority: Value| {
+            let grant = json!({ "namespaces": { "matchNames": ["shop"] }, "paths": ["/ns/{namespace}/**"] });
+            let metadata = json!({ "name": "example.org" });
+            json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": metadata,
+                "spec": { "authority": authority, "grants": [grant] }, "status": { "authorities": [{ "id": "known" }] },
+            })
+        };
+        let updated = |name: &str| {
+            let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+                "uid": "u", "kind": { "group": API_GROUP, "version": "v1alpha1", "kind": "TrustDomain" },
+                "operation": "UPDATE", "object": domain(json!({ "revoked": [name] })), "oldObject": domain(json!({})),
+            } });
+            check(&read(review.to_string().as_bytes()).unwrap()).review("u")["response"].clone()
+        };
+        assert_eq!(updated("known"), json!({ "uid": "u", "allowed": true }));
+        let warning = "spec.authority.revoked[0]: no authority has the id other: compare with status.authorities";
+        assert_eq!(updated("other"), json!({ "uid": "u", "allowed": true, "warnings": [warning] }));
     }
 
     #[test]

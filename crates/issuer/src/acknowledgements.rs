@@ -1,5 +1,5 @@
 //! Acknowledgements: which bundles are in effect at the agents. An agent is believed only about what its stream was sent: a
-//! higher sequence counts as the one that was sent, so that a claim about the future counts for nothing
+//! higher sequence counts as the one that was sent, so that no rotation depends on a claim; the claim is reported apart
 //! (`docs/adr/0025-acknowledgements.md`).
 
 use std::{collections::VecDeque, sync::Arc};
@@ -21,6 +21,17 @@ pub struct BundleSequence {
     pub sequence: u64,
 }
 
+/// A bundle that a stream was sent, and what its agent says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentBundle {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// The sequence that is in effect at the agent, as far as that is known.
+    pub in_effect: Option<u64>,
+    /// A higher sequence than was sent, if the agent claims one.
+    pub claimed: Option<u64>,
+}
+
 /// What an agent acknowledged last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
@@ -30,8 +41,8 @@ pub struct Acknowledgement {
     pub at: Timestamp,
     /// The bundles that are in effect at the agent, at most with the sequence that the State had.
     pub in_effect: Vec<BundleSequence>,
-    /// Higher sequences than the State had, as the agent claims them. They count for nothing, but may be a sign that this
-    /// replica lags behind, or that a journal was restored.
+    /// Higher sequences than the State had, as the agent claims them. No rotation depends on them, but they may be a sign that
+    /// this replica lags behind, or that a journal was restored.
     pub ahead: Vec<BundleSequence>,
 }
 
@@ -85,12 +96,17 @@ impl AckRecord {
         self.state.lock().acknowledgement.clone()
     }
 
-    /// The bundles that it was sent, each with the sequence that is in effect at its agent, as far as that is known.
+    /// The bundles that it was sent.
     #[must_use]
-    pub fn sequences(&self) -> Vec<(TrustDomain, Option<u64>)> {
+    pub fn sent(&self) -> Vec<SentBundle> {
         let state = self.state.lock();
-        let in_effect = |trust_domain| sequence_of(&state.acknowledgement.as_ref()?.in_effect, trust_domain);
-        state.sent.iter().map(|sent| (sent.trust_domain.clone(), in_effect(&sent.trust_domain))).collect()
+        let acknowledgement = state.acknowledgement.as_ref();
+        let told = |BundleSequence { trust_domain, .. }: &BundleSequence| SentBundle {
+            trust_domain: trust_domain.clone(),
+            in_effect: acknowledgement.and_then(|told| sequence_of(&told.in_effect, trust_domain)),
+            claimed: acknowledgement.and_then(|told| sequence_of(&told.ahead, trust_domain)),
+        };
+        state.sent.iter().map(told).collect()
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
     inspect::{
         aggregate::Counted,
         identity_counts::Totals,
-        receipts::{AckSummary, is_entitled},
+        receipts::{AckSummary, NewerClaims, is_entitled},
     },
     metrics::{Controller, Metrics, Outcome},
 };
@@ -200,6 +200,8 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
             pod.map_or_else(|| uid.to_owned(), |pod| format!("{}/{}", pod.facts.namespace, pod.facts.name))
         };
         status.conditions.push(acknowledgements::condition(&domain, acks.as_ref(), name, now));
+        let claims = newer_claims(journal, facts, context, now);
+        status.conditions.push(sequence::condition(&domain, journal.sequence(now), claims.as_ref(), name, now));
     }
     write_status(&domain, status, context).await?;
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
@@ -238,6 +240,14 @@ fn summary(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: T
     let counted = context.counted.borrow().clone()?;
     let receipts = counted.receipts.as_ref()?.get(facts.trust_domain.as_str())?;
     Some(receipts.summary(journal.sequence(now), is_entitled(&context.index, now)))
+}
+
+/// The agents that report a newer bundle than this journal has, which was read after they did; `None` unless every replica has
+/// told.
+fn newer_claims(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<NewerClaims> {
+    let counted = context.counted.borrow().clone()?;
+    let receipts = counted.receipts.as_ref()?.get(facts.trust_domain.as_str())?;
+    Some(receipts.newer_claims(sequence::highest_published(journal, now), is_entitled(&context.index, now)))
 }
 
 fn receipts(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Receipts {
@@ -406,5 +416,6 @@ async fn write_status(
 mod acknowledgements;
 mod requests;
 mod separation;
+mod sequence;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Acknowledgements of all replicas taken together: whether everyone who is expected to has the bundle as it is now, and who has
 //! not. *Expected* are the sessions of live pods whose agents may use something that they were issued, connected or not, and can
-//! acknowledge. What a replica does not tell is unknown, not zero.
+//! acknowledge. What a replica does not tell is unknown, not zero. Besides, which agents claim a newer bundle than there is.
 
 use std::collections::HashMap;
 
@@ -24,6 +24,19 @@ struct SessionReceipt {
     session: String,
     sequence: u64,
     unable: bool,
+    /// A higher sequence than it was sent, as its agent claims; 0: none.
+    claimed: u64,
+}
+
+/// Agents that claim to have a newer bundle than there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewerClaims {
+    /// How many agents: one in each pod.
+    pub agents: usize,
+    /// The highest sequence that one of them claims; 0: none does.
+    pub highest: u64,
+    /// The uids of their pods, at most [`AckSummary::NAMED`].
+    pub pods: Vec<String>,
 }
 
 /// How a trust domain's sessions stand to a sequence of its bundle.
@@ -42,7 +55,7 @@ pub struct AckSummary {
 }
 
 impl AckSummary {
-    /// How many laggards are named.
+    /// How many pods are named.
     pub const NAMED: usize = 3;
 
     /// Whether everyone has it.
@@ -87,6 +100,19 @@ impl DomainReceipts {
         }
         summary
     }
+
+    /// Of the pods that are alive, those whose agents claim a higher sequence than `newest`.
+    #[must_use]
+    pub fn newer_claims(&self, newest: u64, is_alive: impl Fn(&str, &str) -> bool) -> NewerClaims {
+        let claims = self.sessions.iter().filter(|one| one.claimed > newest && is_alive(&one.pod_uid, &one.session));
+        let highest = claims.clone().map(|one| one.claimed).max().unwrap_or(0);
+        let mut pods: Vec<String> = claims.map(|one| one.pod_uid.clone()).collect();
+        // The sessions of one pod follow each other.
+        pods.dedup();
+        let agents = pods.len();
+        pods.truncate(AckSummary::NAMED);
+        NewerClaims { agents, highest, pods }
+    }
 }
 
 /// Whether a session, by the uid of its pod and its name, is one of a pod that is alive at `now`.
@@ -125,6 +151,7 @@ pub fn merged<'a>(
         session: one.session.clone(),
         sequence: one.sequence,
         unable: one.unable,
+        claimed: one.claimed_sequence,
     };
     let merge = |(name, sessions): (&str, HashMap<_, &SessionReport>)| {
         let mut sessions: Vec<_> = sessions.into_values().map(receipt).collect();
@@ -143,7 +170,7 @@ fn newer<'a>(one: &'a SessionReport, other: &'a SessionReport) -> &'a SessionRep
 
 #[cfg(test)]
 mod tests {
-    use super::{AckSummary, ReportResponse, SessionReport, merged};
+    use super::{AckSummary, NewerClaims, ReportResponse, SessionReport, merged};
     use countersign_core::journal::Receipts;
     use countersign_proto::inspect::v1::DomainReport;
 
@@ -223,6 +250,34 @@ mod tests {
     fn at_most_three_laggards_are_named() {
         let sessions: Vec<_> = ["a", "b", "c", "d"].map(|pod| session(pod, 6)).into();
         assert_eq!(summary(&[report(7, &sessions)], 7).laggards, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn whoever_claims_more_than_there_is_is_counted_by_pod_and_three_are_named() {
+        let claim = |pod: &str, session: &str, claimed_sequence| SessionReport {
+            claimed_sequence,
+            session: session.to_owned(),
+            ..self::session(pod, 7)
+        };
+        let one = report(7, &[claim("a", "app", 9), claim("b", "", 7), claim("c", "", 0), claim("dead", "", 9)]);
+        let other = report(7, &[claim("a", "proxy", 8), claim("d", "", 8), claim("e", "", 8), claim("f", "", 8)]);
+        let receipts = &merged([Some(&one), Some(&other)].into_iter()).unwrap()[DOMAIN];
+        let found = receipts.newer_claims(7, |pod, _| pod != "dead");
+        assert_eq!((found.agents, found.highest), (4, 9));
+        assert_eq!(found.pods, ["a", "d", "e"]);
+        assert_eq!(receipts.newer_claims(9, |_, _| true), NewerClaims::default(), "as much as there is");
+        assert!(receipts.summary(8, |_, _| true).laggards.contains(&"a".to_owned()), "a claim is no acknowledgement");
+    }
+
+    // It has reconnected elsewhere, and says there what it has.
+    #[test]
+    fn what_an_agent_claimed_on_an_earlier_stream_counts_no_longer() {
+        let claimed = SessionReport { claimed_sequence: 9, ..departed("a", 7) };
+        let of = |reports: &[ReportResponse]| {
+            merged(reports.iter().map(Some)).unwrap()[DOMAIN].newer_claims(7, |_, _| true).agents
+        };
+        assert_eq!(of(&[report(7, std::slice::from_ref(&claimed)), report(7, &[])]), 1);
+        assert_eq!(of(&[report(7, &[claimed]), report(7, &[session("a", 7)])]), 0);
     }
 
     #[test]

@@ -83,17 +83,18 @@ struct Domains(BTreeMap<TrustDomain, Vec<v1::SessionReport>>);
 impl Domains {
     fn add(&mut self, record: &StreamRecord, departed_until: i64) {
         let able = record.acks.is_able();
-        for (trust_domain, sequence) in record.acks.sequences() {
+        for sent in record.acks.sent() {
             let is_new = departed_until == 0 && record.opened.elapsed() < ABOUT_TO_ACKNOWLEDGE;
-            if able && is_new && sequence.is_none() {
+            if able && is_new && sent.in_effect.is_none() {
                 continue;
             }
-            self.0.entry(trust_domain).or_default().push(v1::SessionReport {
+            self.0.entry(sent.trust_domain).or_default().push(v1::SessionReport {
                 pod_uid: record.pod_uid.clone(),
                 session: record.session.clone(),
-                sequence: sequence.unwrap_or(0),
+                sequence: sent.in_effect.unwrap_or(0),
                 unable: !able,
                 departed_until,
+                claimed_sequence: sent.claimed.unwrap_or(0),
             });
         }
     }
@@ -314,8 +315,8 @@ mod tests {
         };
         let able = ["ack".to_owned()];
         let (_open, unable, gone) = (hold("p1", &able), hold("p3", &[]), hold("p2", &able));
-        let in_effect = vec![BundleSequence { trust_domain: trust_domain.clone(), sequence: 6 }];
-        let ack = Acknowledgement { generation: 1, at: Timestamp::UNIX_EPOCH, in_effect, ahead: Vec::new() };
+        let of = |sequence| vec![BundleSequence { trust_domain: trust_domain.clone(), sequence }];
+        let ack = Acknowledgement { generation: 1, at: Timestamp::UNIX_EPOCH, in_effect: of(6), ahead: of(9) };
         gone.record().acks.set_acknowledged(ack);
         gone.record().set_in_use_until(Timestamp::from_second(60).unwrap());
         drop(gone);
@@ -324,13 +325,15 @@ mod tests {
             assert_eq!((domains.len(), domains[0].trust_domain.as_str()), (1, "example.org"));
             let mut sessions = std::mem::take(&mut domains[0].sessions);
             sessions.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
-            let told = |one: &v1::SessionReport| (one.pod_uid.clone(), one.sequence, one.unable, one.departed_until);
+            let told = |one: &v1::SessionReport| {
+                (one.pod_uid.clone(), (one.sequence, one.claimed_sequence), one.unable, one.departed_until)
+            };
             sessions.iter().map(told).collect::<Vec<_>>()
         };
-        let (left, old) = (("p2".to_owned(), 6, false, 60), ("p3".to_owned(), 0, true, 0));
+        let (left, old) = (("p2".to_owned(), (6, 9), false, 60), ("p3".to_owned(), (0, 0), true, 0));
         assert_eq!(sessions(), [left.clone(), old.clone()], "the first is about to acknowledge");
         tokio::time::advance(super::ABOUT_TO_ACKNOWLEDGE).await;
-        assert_eq!(sessions(), [("p1".to_owned(), 0, false, 0), left, old]);
+        assert_eq!(sessions(), [("p1".to_owned(), (0, 0), false, 0), left, old]);
         drop(unable);
         assert!(source.report().tells_domains);
     }

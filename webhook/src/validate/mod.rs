@@ -5,10 +5,11 @@
 mod resource_projection;
 mod separation;
 mod trust_domain;
+mod unknown_authorities;
 mod workload_identity;
 
 use countersign_core::entitlement::{AudiencePattern, FieldErrors};
-pub(crate) use resource_projection::{RESOURCE, too_large};
+pub(crate) use resource_projection::{RESOURCE, STORED, too_large};
 
 pub use trust_domain::trust_domain;
 pub use workload_identity::workload_identity;

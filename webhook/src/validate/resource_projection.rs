@@ -1,5 +1,5 @@
 //! The fields of a resource that are read: its spec, and its metadata except `managedFields`, which may be large and affects no
-//! decision.
+//! decision. Of the stored object also the authorities in the status, for warnings.
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -12,6 +12,12 @@ pub(crate) static RESOURCE: Part = Part::Fields(&[
     ("kind", Part::Whole),
     ("metadata", Part::Entries(|key| key != "managedFields", &Part::Whole)),
     ("spec", Part::Whole),
+]);
+
+/// The fields of the stored object that are read. The authorities are those of a TrustDomain, and few.
+pub(crate) static STORED: Part = Part::Fields(&[
+    ("spec", Part::Whole),
+    ("status", Part::Fields(&[("authorities", Part::Whole), ("removed", Part::Whole)])),
 ]);
 
 /// The most bytes of a WorkloadIdentity's metadata and spec as JSON. Its status, which records the ages of its claims, must
@@ -43,7 +49,7 @@ pub(crate) fn too_large(raw: &RawValue, object: &Value) -> Option<String> {
 mod tests {
     use serde_json::{json, value::to_raw_value};
 
-    use super::{LARGEST_IDENTITY, RESOURCE, too_large};
+    use super::{LARGEST_IDENTITY, RESOURCE, STORED, too_large};
     use crate::projection::project;
 
     #[test]
@@ -54,6 +60,16 @@ mod tests {
         large["metadata"]["managedFields"] = json!(vec![json!({ "fieldsV1": { "f:a": {} } }); 10_000]);
         large["status"] = json!(vec![json!({}); 10_000]);
         assert_eq!(project(&to_raw_value(&large).expect("JSON"), &RESOURCE), Ok(plain));
+    }
+
+    #[test]
+    fn of_a_stored_object_its_spec_and_its_authorities_are_built() {
+        let (spec, authorities) = (json!({ "d": [1] }), json!({ "authorities": [{ "id": "a" }], "removed": [] }));
+        let mut stored =
+            json!({ "kind": "TrustDomain", "metadata": { "name": "a" }, "spec": spec, "status": authorities });
+        stored["status"]["claims"] = json!(vec![json!({}); 10_000]);
+        let expected = json!({ "spec": spec, "status": authorities });
+        assert_eq!(project(&to_raw_value(&stored).expect("JSON"), &STORED), Ok(expected));
     }
 
     #[test]

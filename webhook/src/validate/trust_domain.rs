@@ -1,14 +1,15 @@
 //! Validation of a TrustDomain.
 
 use countersign_core::entitlement::DomainSpec;
-use countersign_crds::TrustDomain;
+use countersign_crds::{Grant, TrustDomain};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Verdict, separation::separation, warn_of_open_prefixes};
+use super::{Verdict, separation::separation, unknown_authorities, warn_of_open_prefixes};
 
 /// Validates the raw JSON of a TrustDomain. `stored` is the object that it replaces, null on creation: a stored grant that
-/// would be refused today causes a warning, so that the rest of the object can be edited.
+/// would be refused today causes a warning, so that the rest of the object can be edited. Of its status only the authorities are
+/// read, since a release of the operator may write what another one's webhook cannot read.
 #[must_use]
 pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
     let object = match TrustDomain::deserialize(object) {
@@ -22,8 +23,9 @@ pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
         Err(errors) => verdict.refuse(&errors),
     }
     federation(&object, &mut verdict);
-    let stored = TrustDomain::deserialize(stored).map(|stored| stored.spec.grants).unwrap_or_default();
-    separation(&object.spec.grants, &countersign_policy::grants(&object), &stored, &mut verdict);
+    let grants = stored.pointer("/spec/grants").and_then(|grants| Vec::<Grant>::deserialize(grants).ok());
+    separation(&object.spec.grants, &countersign_policy::grants(&object), &grants.unwrap_or_default(), &mut verdict);
+    verdict.warnings.extend(unknown_authorities::warnings(&object.spec, stored));
     verdict
 }
 

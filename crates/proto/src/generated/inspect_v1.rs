@@ -58,6 +58,9 @@ pub struct SessionReport {
     /// seconds.
     #[prost(int64, tag = "5")]
     pub departed_until: i64,
+    /// A higher sequence than the stream was sent, as its agent claims to have it in effect; 0: it claims none. Builds before it send 0.
+    #[prost(uint64, tag = "6")]
+    pub claimed_sequence: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PodAddresses {

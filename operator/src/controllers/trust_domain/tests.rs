@@ -17,6 +17,7 @@ use countersign_core::journal::{
 };
 use countersign_core::key::PrivateKey;
 use countersign_crds::{AuthorityKind, TrustDomain, TrustDomainStatus};
+use countersign_proto::inspect::v1::{DomainReport, ReportResponse, SessionReport};
 use futures::FutureExt as _;
 use http::Method;
 use jiff::Timestamp;
@@ -33,9 +34,10 @@ use crate::{
         store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
+    inspect::identity_counts::{Answer, ReplicaReports},
     metrics::Metrics,
 };
-use countersign_index::{DomainVerdict, Index, SharedIndex};
+use countersign_index::{DomainVerdict, Index, PodRecord, SharedIndex};
 use countersign_runtime::clock::Clock;
 use countersign_runtime::leader::Leadership;
 
@@ -244,6 +246,23 @@ impl Server {
         Self { context: Arc::new(context), questions }
     }
 
+    /// The agent of pod `shop/cart-0` reports this sequence, which is higher than it was sent.
+    fn with_claim(mut self, claimed_sequence: u64) -> Self {
+        let mut pod = PodRecord::default();
+        (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
+            ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
+        self.context.index.update(|index| index.apply_pod(pod));
+        let session =
+            SessionReport { pod_uid: "p1".to_owned(), sequence: 5, claimed_sequence, ..SessionReport::default() };
+        let trust_domain = "example.org".to_owned();
+        let domains = vec![DomainReport { trust_domain, published_sequence: 5, sessions: vec![session] }];
+        let report = ReportResponse { domains, tells_domains: true, ..ReportResponse::default() };
+        let totals = ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }]);
+        let context = Arc::get_mut(&mut self.context).unwrap();
+        context.counted = tokio::sync::watch::channel(Some(Arc::new(totals))).1;
+        self
+    }
+
     async fn reconcile(&self) -> Result<Action, ReconcileError> {
         let domain: TrustDomain = serde_json::from_value(stored_domain()).unwrap();
         reconcile(Arc::new(domain), &self.context).await
@@ -313,6 +332,25 @@ async fn a_replica_that_leads_no_longer_writes_neither_journal_nor_status() {
         let error = server.reconcile().await.unwrap_err();
         assert!(matches!(error, ReconcileError::NotLeading(_)), "{ends:?}: {error}");
         assert_eq!(server.questions.methods(), sent, "{ends:?}");
+    }
+}
+
+// After a restore from an old backup. The agent may also lie, or have got what another replica published a moment ago.
+#[tokio::test]
+async fn an_agent_that_reports_a_newer_bundle_than_the_journal_has_leads_to_a_condition_and_nothing_else() {
+    let newest = u64::try_from(at(23 * 3600).as_millisecond()).unwrap();
+    for (claimed, status) in [(newest, "True"), (u64::MAX, "False")] {
+        let server = Server::new(|_, _| None).with_claim(claimed);
+        server.reconcile().await.unwrap();
+        assert_eq!(server.questions.methods(), [Method::GET, Method::PUT, Method::PATCH], "the successor was due");
+        let written = server.questions.all()[2].body["status"].clone();
+        let conditions = written["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|one| one["type"] == "BundleSequenceConsistent").unwrap();
+        assert_eq!(found["status"], status, "{found}");
+        let names_it = found["message"].as_str().unwrap().contains("18446744073709551615: shop/cart-0.");
+        assert_eq!(names_it, status == "False", "{found}");
+        assert_eq!(written["bundle"]["sequence"], newest);
+        assert_eq!(written["bundle"]["acknowledged"], "0/1");
     }
 }
 
