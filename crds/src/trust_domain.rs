@@ -136,7 +136,8 @@ pub struct Rotation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Time>,
     /// How long a switch may wait for agents to acknowledge the bundle that holds the successor. A tenth of `x509.caTTL` if
-    /// absent, at most 1h, or less where `caTTL` leaves less.
+    /// absent, at most 1h, or less where `caTTL` leaves less. Whoever has not got the successor of a requested rotation by then
+    /// refuses what it signs, until it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("a switch may wait for at most 24h"))]
     pub max_delay: Option<Lifetime>,

@@ -1,6 +1,10 @@
 //! `kubectl`, for what users do with it.
 
-use std::{path::Path, process::Command};
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -19,4 +23,27 @@ pub fn on_manifests(arguments: &[&str], manifests: &str) -> Result<()> {
     let output = command().args(arguments).arg(path).output().context("run kubectl")?;
     ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// Runs it with this input.
+///
+/// # Errors
+/// It fails.
+pub fn with_input(arguments: &[&str], input: &str) -> Result<Output> {
+    let mut command = command();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("run kubectl")?;
+    child.stdin.take().context("kubectl's input")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}
+
+/// The warnings on applying this as a dry run.
+///
+/// # Errors
+/// It would be refused.
+pub fn warnings(yaml: &str) -> Result<String> {
+    let output = with_input(&["apply", "--server-side", "--dry-run=server", "-f", "-"], yaml)?;
+    Ok(String::from_utf8(output.stderr)?)
 }

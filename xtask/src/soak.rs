@@ -27,9 +27,9 @@ pub(crate) struct Options {
     /// Duration of random kills, in minutes.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// Run only tests whose names contain this; the report is printed and not written.
+    /// Run only tests whose names contain this, or one of several; the report is printed and not written.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Keep the clusters running, and reuse them next time.
     #[arg(long)]
     keep: bool,
@@ -41,7 +41,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         bail!("KUBECONFIG is set: a soak breaks its cluster, and so runs on one of its own only; unset it");
     }
     deps::for_tests()?;
-    let only = options.only.as_deref().unwrap_or_default();
     let programs = Programs::build(root)?;
     let mut tests = [UNDISTURBED, DISTURBING]
         .map(|program| programs.list(program, true))
@@ -51,9 +50,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if tests.iter().all(|test| test.name != LAST) {
         bail!("`{LAST}`, which is to be run last, is no test");
     }
-    tests.retain(|test| test.name.contains(only));
+    tests.retain(|test| options.only.is_empty() || options.only.iter().any(|only| test.name.contains(only)));
     if tests.is_empty() {
-        bail!("no test's name contains `{only}`");
+        bail!("no test's name contains `{}`", options.only.join("` or `"));
     }
     tests.sort_by_key(|test| test.name == LAST);
     let names = CLUSTERS.get(..tests.len()).unwrap_or(&CLUSTERS);
@@ -62,7 +61,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let outcomes = outcome?;
     let report = report(root, options, &outcomes)?;
     say(&report);
-    if options.only.is_none() {
+    if options.only.is_empty() {
         let path = root.join("docs/reports/soak.md");
         fs::write(&path, report).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -76,7 +75,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// Each cluster takes the next test when it is free.
 fn soak(root: &Path, options: &Options, names: &[&str], programs: &Programs, tests: Vec<Test>) -> Result<Vec<Outcome>> {
-    let archives = images::make(root, &[Group::Product, Group::Demo], Build::Release)?;
+    let archives = images::make(root, &[Group::Product, Group::Demo, Group::Test], Build::Release)?;
     let mut lanes = Vec::new();
     for name in names {
         if !options.keep {

@@ -188,7 +188,10 @@ async fn soak_a_copy_of_a_leaf_of_a_revoked_authority_is_refused_within_the_wind
 async fn soak_key_types_are_changed_on_a_live_domain_by_rotations() {
     alone("key-types", async |world| {
         let authority = |keys: &str, after: &str| {
-            format!("bundleRefreshHint: 1s, x509: {{{keys}}}, jwt: {{{keys}}}, rotation: {{maxDelay: 20s{after}}}")
+            format!(
+                "bundleRefreshHint: 1s, x509: {{svidTTL: 20s, {keys}}}, jwt: {{svidTTL: 20s, {keys}}}, \
+                 rotation: {{maxDelay: 20s{after}}}"
+            )
         };
         world.cluster.apply(&world.trust_domain_yaml(&authority("keyType: ec-p256", ""))).await?;
         world.cluster.apply(&world.identity_yaml(HOLDER, &format!("jwt: {{audiences: [{AUDIENCE}]}}"))).await?;

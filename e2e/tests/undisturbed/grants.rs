@@ -2,32 +2,16 @@
 
 #![allow(clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use std::{
-    io::Write as _,
-    process::{Output, Stdio},
+use anyhow::{Context as _, Result};
+use countersign_e2e::{
+    World,
+    fixture::PodSpec,
+    kubectl::{warnings, with_input},
+    scenario,
+    wait::watch,
 };
-
-use anyhow::{Context as _, Result, ensure};
-use countersign_e2e::{World, fixture::PodSpec, kubectl, scenario, wait::watch};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
-
-/// Runs `kubectl` with this input.
-fn kubectl(arguments: &[&str], input: &str) -> Result<Output> {
-    let mut command = kubectl::command();
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("run kubectl")?;
-    child.stdin.take().context("kubectl's input")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output)
-}
-
-/// The warnings on applying this as a dry run.
-fn warnings(yaml: &str) -> Result<String> {
-    let output = kubectl(&["apply", "--server-side", "--dry-run=server", "-f", "-"], yaml)?;
-    Ok(String::from_utf8(output.stderr)?)
-}
 
 /// The test's TrustDomain with these grants: the content of a YAML flow sequence.
 fn domain(world: &World, grants: &str) -> String {
@@ -148,7 +132,7 @@ async fn grants_of_audience_prefixes_give_no_tokens_for_odd_audiences() {
 
 /// A line of `kubectl get -o wide`, by the names of its columns.
 fn columns(namespace: &str, kind: &str, name: &str) -> Result<Vec<(String, String)>> {
-    let printed = kubectl(&["--namespace", namespace, "get", kind, name, "-o", "wide"], "")?;
+    let printed = with_input(&["--namespace", namespace, "get", kind, name, "-o", "wide"], "")?;
     let printed = String::from_utf8(printed.stdout)?;
     let (header, line) = printed.trim_end().split_once('\n').context("a header and a line")?;
     let mut names = header.split("  ").map(str::trim).filter(|name| !name.is_empty()).peekable();

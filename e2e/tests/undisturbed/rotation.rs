@@ -6,6 +6,7 @@ use anyhow::ensure;
 use countersign_e2e::{
     authorities::key_id,
     fixture::{AUDIENCE, PodSpec},
+    kubectl::warnings,
     scenario,
     wait::{DEFAULT_TIMEOUT, until},
 };
@@ -108,6 +109,11 @@ async fn of_revoked_authorities_nothing_is_trusted_any_more_and_a_new_root_serve
         world.ready("holder").await?;
         let (leaf, token) = (world.credential("holder").await?, world.jwt_file("holder", AUDIENCE).await?);
         let then = world.authorities().await?;
+
+        let misspelt = format!("{AUTHORITY}, tainted: ['{}', '00FF']", leaf.authority.to_uppercase());
+        let told = warnings(&world.trust_domain_yaml(&misspelt))?;
+        ensure!(told.contains("Warning: spec.authority.tainted[1]: no authority has the id 00FF"), "{told}");
+        ensure!(!told.contains("tainted[0]"), "an authority of now was warned of: {told}");
 
         let revoked: Vec<String> = then.all().iter().map(|id| format!("'{id}'")).collect();
         let revoked = revoked.join(", ");
