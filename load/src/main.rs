@@ -8,6 +8,8 @@
 
 mod baseline;
 mod cluster;
+mod counts;
+mod cpu_cost;
 mod crowd;
 mod dataset;
 mod figures;
@@ -16,9 +18,11 @@ mod hostile;
 mod install;
 mod machine;
 mod measure;
+mod metrics;
 mod operator;
 mod pod;
 mod relay;
+mod rotation;
 mod run;
 mod sessions;
 mod streams;
