@@ -56,7 +56,7 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
         return Crowd { cluster: &cluster, figures, installed: &installed, dir, parallel, size }.measure().await;
     }
     let run = Run { options, figures, cluster, dataset, installed, dir: dir.path() };
-    if !options.full_only {
+    if !options.full_only && !options.agents_only {
         fill::fill(&run.cluster, dataset.first(STREAMS), options.parallel).await?;
         if !options.fill_only {
             run.few().await?;
@@ -110,14 +110,18 @@ impl Run<'_> {
 
         let agents = self.options.agents.clamp(1, self.dataset.pods);
         let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.dataset.pods))).await?;
-        let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
-        let streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
-        let streams = self.issue(&operator, streams, "all pods").await?;
-        self.changes(&control_plane, &operator).await?;
-
+        let mut streams = Vec::new();
+        if !self.options.agents_only {
+            let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
+            streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
+            streams = self.issue(&operator, streams, "all pods").await?;
+            self.changes(&control_plane, &operator).await?;
+        }
         let other = self.installed.start("other").await?;
         other.settle().await?;
-        self.two(&control_plane, &operator, &other, streams).await?;
+        if !self.options.agents_only {
+            self.two(&control_plane, &operator, &other, streams).await?;
+        }
         self.agents(&control_plane, proven.get(..agents).unwrap_or_default(), operator, &other).await
     }
 
