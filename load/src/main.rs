@@ -8,6 +8,8 @@
 
 mod baseline;
 mod cluster;
+mod counts;
+mod cpu_cost;
 mod crowd;
 mod dataset;
 mod figures;
@@ -16,9 +18,11 @@ mod hostile;
 mod install;
 mod machine;
 mod measure;
+mod metrics;
 mod operator;
 mod pod;
 mod relay;
+mod rotation;
 mod run;
 mod sessions;
 mod streams;
@@ -67,8 +71,11 @@ struct Options {
     /// Skip the measurement with few pods: for a repeated run on a filled cluster.
     #[arg(long)]
     full_only: bool,
+    /// Measure only real agents: their connection, a roll-out, and rotation.
+    #[arg(long, conflicts_with = "fill_only")]
+    agents_only: bool,
     /// Measure only the cost of a namespace with this many overlapping WorkloadIdentities to a pod of another.
-    #[arg(long, value_name = "IDENTITIES", conflicts_with_all = ["fill_only", "full_only"])]
+    #[arg(long, value_name = "IDENTITIES", conflicts_with_all = ["fill_only", "full_only", "agents_only"])]
     crowd: Option<usize>,
     /// Run as a relay between agents and issuer; used only by this program itself.
     #[arg(long, hide = true, value_name = "NUMBER")]

@@ -10,12 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use countersign_contract::environment::LOG;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
-use crate::{figures::say, install::SYSTEM, machine::cpu_of};
+use crate::{figures::say, install::SYSTEM, machine::cpu_of, metrics::HttpPort};
 
 /// Timeout for a start.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,7 +30,7 @@ pub(crate) struct Installed {
 pub(crate) struct Operator {
     child: Child,
     pub(crate) issuer: SocketAddr,
-    http: SocketAddr,
+    pub(crate) http: HttpPort,
     log: PathBuf,
     /// The time from the start of the process until it reported ready.
     pub(crate) ready_after: Duration,
@@ -68,18 +64,18 @@ impl Installed {
             .stderr(Stdio::inherit());
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("starting {}", self.binary.display()))?;
-        let mut operator = Operator { child, issuer, http, log, ready_after: Duration::ZERO };
+        let mut operator = Operator { child, issuer, http: HttpPort(http), log, ready_after: Duration::ZERO };
         let mut look = tokio::time::interval(Duration::from_millis(20));
         loop {
             look.tick().await;
-            if operator.get("/readyz").await.is_ok_and(|(status, _)| status == 200) {
+            if operator.http.get("/readyz").await.is_ok_and(|(status, _)| status == 200) {
                 break;
             }
             if let Some(status) = operator.child.try_wait()? {
                 bail!("the operator ended ({status}); its log ends with\n{}", tail(&operator.log));
             }
             if begun.elapsed() > TIMEOUT {
-                let (_, missing) = operator.get("/readyz").await?;
+                let (_, missing) = operator.http.get("/readyz").await?;
                 bail!("the operator is not ready after {TIMEOUT:?}: {missing}\n{}", tail(&operator.log));
             }
         }
@@ -103,9 +99,7 @@ impl Operator {
 
     /// The value of a metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
-        let (_, text) = self.get("/metrics").await?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
-        value.with_context(|| format!("the operator has no metric {name}"))
+        self.http.metrics().await?.value(name)
     }
 
     /// Waits until the operator has been idle for two seconds, so that work caused by its start has ended.
@@ -137,16 +131,16 @@ impl Operator {
         kill(id, Signal::SIGTERM).context("telling the operator to stop")
     }
 
-    /// The status and body of an HTTP request.
-    async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.http).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let status = answer.split_ascii_whitespace().nth(1).and_then(|status| status.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        Ok((status.context("no status")?, body.unwrap_or_default()))
+    /// Waits until it has stopped by itself.
+    pub(crate) async fn stopped(mut self) -> Result<()> {
+        let (begun, mut look) = (Instant::now(), tokio::time::interval(Duration::from_millis(100)));
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > TIMEOUT {
+                bail!("the operator still runs {TIMEOUT:?} later; its log ends with\n{}", tail(&self.log));
+            }
+            look.tick().await;
+        }
+        Ok(())
     }
 }
 

@@ -47,6 +47,11 @@ impl Relay {
         Ok(relay)
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends new connections to another target; existing connections stay.
     pub(crate) fn lead_to(&mut self, target: SocketAddr) -> Result<()> {
         writeln!(self.orders, "{target}").context("ordering a relay")

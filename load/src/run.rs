@@ -18,6 +18,7 @@ use crate::{
     measure::{self, Issued},
     operator::{Installed, Operator},
     relay::Relay,
+    rotation::Rotation,
     sessions::Agents,
     streams::{ControlPlane, OpenStream},
     tokens::{self, Proven},
@@ -55,7 +56,7 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
         return Crowd { cluster: &cluster, figures, installed: &installed, dir, parallel, size }.measure().await;
     }
     let run = Run { options, figures, cluster, dataset, installed, dir: dir.path() };
-    if !options.full_only {
+    if !options.full_only && !options.agents_only {
         fill::fill(&run.cluster, dataset.first(STREAMS), options.parallel).await?;
         if !options.fill_only {
             run.few().await?;
@@ -109,14 +110,18 @@ impl Run<'_> {
 
         let agents = self.options.agents.clamp(1, self.dataset.pods);
         let proven = self.proven(&control_plane, 0..agents.max(STREAMS.min(self.dataset.pods))).await?;
-        let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
-        let streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
-        let streams = self.issue(&operator, streams, "all pods").await?;
-        self.changes(&control_plane, &operator).await?;
-
+        let mut streams = Vec::new();
+        if !self.options.agents_only {
+            let few: Vec<Proven> = proven.iter().take(STREAMS).cloned().collect();
+            streams = OpenStream::open_all(&control_plane, operator.issuer, few, self.dir).await?;
+            streams = self.issue(&operator, streams, "all pods").await?;
+            self.changes(&control_plane, &operator).await?;
+        }
         let other = self.installed.start("other").await?;
         other.settle().await?;
-        self.two(&control_plane, &operator, &other, streams).await?;
+        if !self.options.agents_only {
+            self.two(&control_plane, &operator, &other, streams).await?;
+        }
         self.agents(&control_plane, proven.get(..agents).unwrap_or_default(), operator, &other).await
     }
 
@@ -126,7 +131,7 @@ impl Run<'_> {
         machine::rest().await?;
         let span = Duration::from_secs(self.options.seconds);
         (_, streams) = measure::issue(&[operator], streams, 8, Duration::from_secs(1)).await?;
-        let before = baseline_for(span).await?;
+        let before = baseline::measure(span).await?;
         for callers in CALLERS {
             let issued;
             (issued, streams) = measure::issue(&[operator], streams, callers, span).await?;
@@ -136,7 +141,7 @@ impl Run<'_> {
             issued.print(self.figures, &name);
             if callers == 8 {
                 // The speed of the machine just before and just after.
-                let baseline = f64::midpoint(before, baseline_for(span).await?);
+                let baseline = f64::midpoint(before, baseline::measure(span).await?);
                 self.figures.print(&format!("floor on all processors, {among}"), baseline, "us");
                 let time = 1e6 / issued.rate();
                 self.figures.print(&format!("{name}, time an issue"), time, "us");
@@ -190,7 +195,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Real agents: the operator's cost of each, and the time in which all of them move to another operator.
+    /// Real agents: the operator's cost of each, the time in which all of them move to another operator, and rotation there.
     async fn agents(
         &self,
         control_plane: &ControlPlane,
@@ -231,17 +236,15 @@ impl Run<'_> {
         self.figures.print("re-connection of all agents after a roll-out", begun.elapsed().as_secs_f64(), "s");
         let without = pods.len() - agents.ready_now();
         self.figures.print("agents without an identity during a roll-out", without as f64, "agents");
-        Ok(())
+        operator.stopped().await?;
+        let (cluster, figures, span) = (&self.cluster, self.figures, Duration::from_secs(self.options.seconds));
+        Rotation { cluster, figures, operator: other, relays: &relays, span }.measure(agents).await
     }
 
     async fn proven(&self, control_plane: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<Vec<Proven>> {
         let pods = numbers.map(|number| self.dataset.pod(number)).collect();
         tokens::tokens(&self.cluster, &control_plane.audience, pods, self.options.parallel).await
     }
-}
-
-async fn baseline_for(span: Duration) -> Result<f64> {
-    tokio::task::spawn_blocking(move || baseline::microseconds(span)).await?
 }
 
 /// Each agent has a socket in this process. The operator and the relays inherit the limit.

@@ -16,7 +16,11 @@ use countersign_agent::{
     token::TokenFile,
     wait::Readiness,
 };
-use tokio::{sync::watch, task::JoinSet};
+use countersign_core::id::TrustDomain;
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::{figures::Progress, relay::Relay, streams::ControlPlane, tokens::Proven};
 
@@ -27,19 +31,21 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Agents {
     published: Vec<watch::Receiver<Published>>,
+    /// In the same order.
+    sessions: Vec<AbortHandle>,
     _running: JoinSet<()>,
 }
 
 impl Agents {
     /// Starts an agent for each pod. Their files are below `dir`, which should be in memory as in a pod.
     pub(crate) fn start(control_plane: &ControlPlane, relays: &[Relay], pods: &[Proven], dir: &Path) -> Result<Self> {
-        let (mut running, mut published) = (JoinSet::new(), Vec::new());
+        let (mut running, mut sessions, mut published) = (JoinSet::new(), Vec::new(), Vec::new());
         for ((number, proven), relay) in pods.iter().enumerate().zip(relays.iter().cycle()) {
             let (session, receiver) = session(control_plane, relay, proven, &dir.join(number.to_string()))?;
             published.push(receiver);
-            running.spawn(session.run());
+            sessions.push(running.spawn(session.run()));
         }
-        Ok(Self { published, _running: running })
+        Ok(Self { published, sessions, _running: running })
     }
 
     /// Waits until every agent has its identity; returns how long that took.
@@ -58,6 +64,26 @@ impl Agents {
         }
         progress.done(self.published.len());
         Ok(begun.elapsed())
+    }
+
+    /// Stops all but the first `count`.
+    pub(crate) fn keep(&mut self, count: usize) {
+        self.published.truncate(count);
+        self.sessions.drain(count.min(self.sessions.len())..).for_each(|session| session.abort());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.published.len()
+    }
+
+    /// The lowest and the highest sequence of a trust domain's bundle that an agent publishes; 0 for an agent without it.
+    pub(crate) fn bundle_sequences(&self, trust_domain: &TrustDomain) -> (u64, u64) {
+        let sequence = |published: &watch::Receiver<Published>| match &*published.borrow() {
+            Published::Ready(credentials) => credentials.trust.get(trust_domain).map_or(0, |bundle| bundle.sequence),
+            Published::NotReady(_) | Published::NoIdentity(_) => 0,
+        };
+        let sequences = || self.published.iter().map(sequence);
+        (sequences().min().unwrap_or(0), sequences().max().unwrap_or(0))
     }
 
     /// The number of agents that have their identity now.

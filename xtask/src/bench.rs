@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// Leave out the workspace's benches, which take many minutes to compile; needs another part.
     #[arg(long)]
     skip_core: bool,
-    /// Also fill an API server and measure the operator under load: takes a quarter of an hour on two cores.
+    /// Also fill an API server and measure the operator under load: takes half an hour on two cores.
     #[arg(long)]
     load: bool,
     #[command(flatten)]

@@ -121,6 +121,13 @@ const LOAD: &[Threshold] = &[
     value("operator memory a stream", 32.0),
     value("change of a pod to the push on its stream, p99", 10.0),
     value("re-connection of all agents after a roll-out", 30.0),
+    value("bundle change, 1000 agents: acknowledged, last", 1.0),
+    value("bundle change, 10000 agents: acknowledged, last", 3.0),
+    Threshold {
+        figure: "taint, 1000 agents: leaf issued, last, time a leaf",
+        yardstick: Some("floor on all processors, taint"),
+        aim: None,
+    },
 ];
 
 const CROWD: &[Threshold] = &[
