@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "keys", run: targets::keys::keys },
     Target { name: "messages", run: targets::messages::messages },
     Target { name: "patterns", run: targets::patterns::patterns },
+    Target { name: "remote", run: targets::remote::remote },
     Target { name: "service-account-token", run: targets::tokens::service_account_token },
     Target { name: "uds-authority-rewrite", run: targets::uds_authority_rewrite::rewrite },
     Target { name: "watched-pods", run: targets::watched_pods::pods },

@@ -1,13 +1,16 @@
 //! Seeds of the corpus: one accepted input for each variant of a target. `cargo test --package countersign-fuzz --test
 //! corpus -- --ignored` writes them; findings of the fuzzer are stored beside them.
 
+use std::collections::BTreeSet;
 use std::future::ready;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_core::bundle::Bundle;
 use countersign_core::csr::Csr;
+use countersign_core::federation::{FetchError, Remote, Stored, StoredRemote, decide};
 use countersign_core::id::TrustDomain;
 use countersign_core::journal::{AuthorityMaker, AuthorityRequest, Expected, Format, Journal, Making};
 use countersign_core::jwt::JwtRequest;
@@ -18,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::der;
 use crate::known::{AUDIENCE, DOMAIN, KNOWN, ROOT, key, now, token, trust_domain};
+use crate::targets;
 use crate::targets::journal::{CLUSTER, POLICY};
 
 /// The header of a genuine token.
@@ -59,6 +63,7 @@ pub fn seeds() -> Vec<Seed> {
         resources(),
         calls(),
         watched_pods(),
+        remotes(),
     ]
     .concat()
 }
@@ -91,6 +96,8 @@ fn refused() -> Vec<Seed> {
         let length = u8::try_from(block.len()).unwrap();
         [&[0x80 + 40, 0, 0, length, 1, 4, 0, 0, 0, 1][..], block].concat()
     };
+    let stored = known_remote(0).to_bytes();
+    let remote = |kind: u8, sequence: u64| [&[kind], &stored[..], b"\n", &remote_document(sequence, 300)].concat();
     let lifecycle = json!({ "metadata": {}, "spec": { "containers": [{
         "name": "a", "lifecycle": { "preStop": { "exec": { "command": ["x"] } } }, "livenessProbe": { "httpGet": { "port": 1 } },
         "resources": { "limits": { "cpu": "1" } }, "env": [{ "name": "SPIFFE_ENDPOINT_SOCKET", "value": "mine" }],
@@ -106,6 +113,9 @@ fn refused() -> Vec<Seed> {
         // Eleven bits of padding after 0; and a table of 8 KiB.
         named("uds-authority-rewrite", "padding-too-long", frames(&[0x00, 0x01, b'a', 0x82, 0x07, 0xff])),
         named("uds-authority-rewrite", "table-too-large", frames(&[0x3f, 0xe1, 0x3f, 0x82])),
+        // An endpoint, and a TrustDomain that was reverted, fall behind what was accepted.
+        named("remote", "older-document", remote(0, 6)),
+        named("remote", "reverted-trust-domain", remote(targets::remote::BOOTSTRAP, 6)),
         named("admission-mutate", "one-field-twice", ONE_FIELD_TWICE.to_vec()),
         named("admission-mutate", "busy-container", [&[0x80][..], lifecycle.to_string().as_bytes()].concat()),
     ]
@@ -386,6 +396,39 @@ fn watched_pods() -> Vec<Seed> {
         [vec![0x80], enveloped("Status", &gone.concat())].concat(),
     ];
     numbered("watched-pods", inputs)
+}
+
+/// What is stored of the known trust domain, if anything, and documents: of a higher sequence, without one, and without keys.
+fn remotes() -> Vec<Seed> {
+    use targets::remote::{BOOTSTRAP, REPLACE, SPIFFE};
+    let input = |kind: u8, stored: &[u8], document: Vec<u8>| [&[kind], stored, b"\n", &document].concat();
+    let web = known_remote(0);
+    let failing =
+        targets::remote::poll(&targets::remote::spec(0, &[]), Some(&web), Err(FetchError::Status(503))).unwrap();
+    let (web, spiffe) = (web.to_bytes(), known_remote(SPIFFE).to_bytes());
+    let inputs = [
+        input(0, b"", remote_document(8, 300)),
+        input(SPIFFE, b"", remote_document(8, 300)),
+        input(0, &web, remote_document(8, 3_000_000)),
+        input(SPIFFE, &spiffe, json!({ "keys": [], "spiffe_refresh_hint": 60 }).to_string().into_bytes()),
+        input(BOOTSTRAP, &failing.stored.to_bytes(), remote_document(9, 300)),
+        input(SPIFFE | BOOTSTRAP | REPLACE, &spiffe, remote_document(3, 1)),
+    ];
+    numbered("remote", inputs)
+}
+
+/// What is stored of the known trust domain after a poll that brought its known bundle.
+fn known_remote(kind: u8) -> StoredRemote {
+    let spec = targets::remote::spec(kind, &[]);
+    let begun = Remote { spec: &spec, own: &BTreeSet::new(), stored: Stored::Absent };
+    let begun = decide(&begun, None, now(), 0.5).stored;
+    targets::remote::poll(&spec, Some(&begun), Ok(KNOWN.bundle.to_json())).unwrap().stored
+}
+
+/// The known bundle without its JWT key; `hint` in seconds.
+fn remote_document(sequence: u64, hint: u64) -> Vec<u8> {
+    let refresh_hint = Duration::from_secs(hint);
+    Bundle { jwt_authorities: Vec::new(), sequence, refresh_hint, ..KNOWN.bundle.clone() }.to_json()
 }
 
 fn numbered(target: &'static str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Vec<Seed> {

@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod csr;
 pub mod entitlement;
+pub mod federation;
 pub mod id;
 pub mod journal;
 mod jws;

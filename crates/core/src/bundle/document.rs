@@ -19,6 +19,8 @@ pub const MAX_BUNDLE_LENGTH: usize = 1024 * 1024;
 
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
+/// Between two keys.
+const COMMA: usize = 1;
 
 /// Why a document is not a bundle. Positions of keys are counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +100,15 @@ struct JwkSet {
     keys: Vec<Map<String, Value>>,
 }
 
+/// A bundle document as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BundleDocument {
+    /// Its bundle; without a sequence in the document, that of the bundle is 0.
+    pub(crate) bundle: Bundle,
+    /// The sequence, where the document has one: a bundle should (Trust Domain and Bundle, section 4.1.1).
+    pub(crate) sequence: Option<u64>,
+}
+
 impl Bundle {
     /// The bundle document, JSON; the same bytes for the same bundle.
     pub fn to_json(&self) -> Vec<u8> {
@@ -108,6 +119,13 @@ impl Bundle {
             spiffe_sequence: self.sequence,
             spiffe_refresh_hint: self.refresh_hint.as_secs(),
         })
+    }
+
+    /// The most bytes that [`Self::to_json`] has for these keys, whatever sequence and hint are.
+    pub(crate) fn longest_json(&self) -> usize {
+        let x509 = self.x509_authorities.iter().map(x509_key_length);
+        let jwt = self.jwt_authorities.iter().map(jwt_key_length);
+        longest_json_without_keys() + x509.chain(jwt).sum::<usize>()
     }
 
     /// The JWT authorities alone as a JWK set, JSON: what the Workload API's JWT bundles carry.
@@ -123,15 +141,23 @@ impl Bundle {
     /// When it is too long, not a JWK set, or a key in it that is for SVIDs is not as it must be:
     /// then nothing of it is trusted.
     pub fn parse(trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
+        BundleDocument::parse(trust_domain, document).map(|document| document.bundle)
+    }
+}
+
+impl BundleDocument {
+    /// As [`Bundle::parse`].
+    pub(crate) fn parse(trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
         if document.len() > MAX_BUNDLE_LENGTH {
             return Err(BundleError::TooLong { length: document.len() });
         }
         let document: Document = read_object(document).ok_or(BundleError::Malformed)?;
-        let mut bundle = Self {
+        let sequence = document.spiffe_sequence;
+        let mut bundle = Bundle {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),
             jwt_authorities: Vec::new(),
-            sequence: document.spiffe_sequence.unwrap_or_default(),
+            sequence: sequence.unwrap_or_default(),
             refresh_hint: document.spiffe_refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
         };
         let mut key_ids = BTreeSet::new();
@@ -150,8 +176,23 @@ impl Bundle {
                 _ => {}
             }
         }
-        Ok(bundle)
+        Ok(Self { bundle, sequence })
     }
+}
+
+/// What an X.509 authority adds to the length of a document at most, in bytes.
+pub(crate) fn x509_key_length(authority: &CaCertificate) -> usize {
+    json(&x509_jwk(authority)).len() + COMMA
+}
+
+/// What a JWT authority adds to the length of a document at most, in bytes.
+pub(crate) fn jwt_key_length(authority: &JwtVerificationKey) -> usize {
+    json(&authority.jwk()).len() + COMMA
+}
+
+/// The length of a document without keys whose numbers are as long as can be, in bytes.
+pub(crate) fn longest_json_without_keys() -> usize {
+    json(&Written { keys: Vec::new(), spiffe_sequence: u64::MAX, spiffe_refresh_hint: u64::MAX }).len()
 }
 
 fn x509_jwk(authority: &CaCertificate) -> Map<String, Value> {

@@ -5,6 +5,9 @@ mod set;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+pub(crate) use document::{BundleDocument, jwt_key_length, longest_json_without_keys, x509_key_length};
 pub use document::{BundleError, MAX_BUNDLE_LENGTH};
 pub use set::{BundleSet, DuplicateBundle};
 
@@ -41,4 +44,10 @@ impl Bundle {
     pub fn x509_pem(&self) -> String {
         self.x509_authorities.iter().map(CaCertificate::pem).collect()
     }
+}
+
+/// The sequence of a bundle that follows one of sequence `previous` by a change of content: max(previous + 1, unix milliseconds
+/// of the change). So one that begins anew is higher than the one before too.
+pub(crate) fn succeeding(previous: u64, change: Timestamp) -> u64 {
+    previous.saturating_add(1).max(u64::try_from(change.as_millisecond()).unwrap_or(0))
 }

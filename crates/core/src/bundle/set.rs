@@ -1,6 +1,6 @@
 //! The bundles a verifier trusts, by trust domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Bundle;
@@ -48,6 +48,12 @@ impl BundleSet {
     /// All bundles, by trust domain in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Bundle>> {
         self.0.values()
+    }
+
+    /// The set without the bundles of those trust domains.
+    pub(crate) fn without(&self, trust_domains: &BTreeSet<TrustDomain>) -> Self {
+        let kept = self.0.iter().filter(|(name, _)| !trust_domains.contains(*name));
+        Self(kept.map(|(name, bundle)| (name.clone(), Arc::clone(bundle))).collect())
     }
 
     /// How many there are.

@@ -38,7 +38,7 @@ pub use rotation::{MAX_AUTHORITIES, NOTICE, UNANNOUNCED_NOTICE};
 pub use slot::{Slot, State, Times};
 pub use stored::Expected;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, succeeding};
 use crate::id::TrustDomain;
 use crate::jwt::JwtAuthority;
 use crate::x509::{CaCertificate, X509Authority};
@@ -298,9 +298,4 @@ impl Journal {
         self.check_slot(kind, &slot).map_err(|what| JournalError::Made { kind, what })?;
         Ok(slot)
     }
-}
-
-/// max(previous + 1, unix milliseconds of the change).
-fn succeeding(previous: u64, change: Timestamp) -> u64 {
-    previous.saturating_add(1).max(u64::try_from(change.as_millisecond()).unwrap_or(0))
 }

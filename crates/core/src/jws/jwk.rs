@@ -1,5 +1,6 @@
 //! Public keys as JSON Web Keys (RFC 7517; RFC 7518, sections 6.2 and 6.3).
 
+use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -28,13 +29,13 @@ pub(crate) struct JwkMembers {
 
 /// A public key that can be written as a JWK. Numbers are big-endian; those of RSA have no leading
 /// zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PublicJwk {
     Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
     Rsa { n: Vec<u8>, e: Vec<u8> },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Curve {
     P256,
     P384,
@@ -107,6 +108,18 @@ impl PublicJwk {
         };
         members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+
+    /// The thumbprint by SHA-256, base64url (RFC 7638, section 3): the same for the same key, whatever holds it.
+    pub(crate) fn thumbprint(&self) -> String {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let required = match self {
+            Self::Ec { curve, x, y } => {
+                format!(r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#, curve.name(), text(x), text(y))
+            }
+            Self::Rsa { n, e } => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, text(e), text(n)),
+        };
+        text(digest::digest(&digest::SHA256, required.as_bytes()).as_ref())
+    }
 }
 
 impl Curve {
@@ -135,4 +148,18 @@ fn decode(text: Option<&str>) -> Result<Vec<u8>, MalformedJwk> {
 fn magnitude(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JwkMembers, PublicJwk};
+
+    /// RFC 7638, section 3.1.
+    #[test]
+    fn the_thumbprint_is_that_of_the_standards_example() {
+        let key = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}"#;
+        let members: JwkMembers = serde_json::from_str(key).unwrap();
+        let key = PublicJwk::from_members(&members).unwrap().unwrap();
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
 }

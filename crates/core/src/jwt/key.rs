@@ -66,6 +66,10 @@ impl JwtVerificationKey {
         Self::prepare(kid, jwk, members.alg.clone()).map(Some)
     }
 
+    pub(crate) fn public_jwk(&self) -> &PublicJwk {
+        &self.jwk
+    }
+
     pub(crate) fn verifier(&self) -> &VerificationKey {
         &self.verifier
     }
