@@ -5,7 +5,7 @@ use countersign_crds::{
     AuthorityKind, RemovedAuthority, TrustDomain, TrustDomainStatus,
     condition::{REQUESTED_AUTHORITIES_KNOWN, ROTATION_COMPLETE},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::controllers::conditions::since;
@@ -29,10 +29,15 @@ pub(super) fn removed(
         id: one.id.clone(),
         subject_key_id: one.subject_key_id.clone(),
         removed_at: Time(now),
-        accepted_until: Time(now.saturating_add(hint).unwrap_or(now)),
+        accepted_until: Time(whole_after(now.saturating_add(hint).unwrap_or(now))),
     });
     let known = old.removed.iter().cloned();
     known.chain(gone).filter(|one| unknown.iter().any(|name| is_named(one, name))).collect()
+}
+
+/// A status has whole seconds: the end of a window is never shown too early.
+fn whole_after(time: Timestamp) -> Timestamp {
+    time.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil)).unwrap_or(time)
 }
 
 /// How far the requests are; none for what nobody asks for.

@@ -20,7 +20,7 @@ use countersign_crds::{AuthorityKind, TrustDomain, TrustDomainStatus};
 use countersign_proto::inspect::v1::{DomainReport, ReportResponse, SessionReport};
 use futures::FutureExt as _;
 use http::Method;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
@@ -398,6 +398,9 @@ fn names_of_no_authority_are_told_and_those_that_have_left_the_bundle_are_rememb
     let facts = facts_of(&domain());
     let plan = next(&full, &facts.policy, &requests, &Receipts::default(), at(2));
     let without = full.apply(&plan, &facts.policy, &LocalMaker, at(2)).now_or_never().unwrap().unwrap();
+    let in_between = at(2) + SignedDuration::from_millis(300);
+    let rounded = requested(named(&[&hex]), first.clone(), &without, in_between).removed;
+    assert_eq!(rounded[0].accepted_until.0, at(303), "a window is not shown too short");
     let gone = requested(named(&[&hex.to_uppercase()]), first, &without, at(2));
     assert_eq!(told(&gone), [("RequestedAuthoritiesKnown", "True", "Known")]);
     let [one] = gone.removed.as_slice() else { panic!("{:?}", gone.removed) };
