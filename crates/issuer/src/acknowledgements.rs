@@ -101,12 +101,12 @@ impl AckRecord {
     pub fn sent(&self) -> Vec<SentBundle> {
         let state = self.state.lock();
         let acknowledgement = state.acknowledgement.as_ref();
-        let told = |BundleSequence { trust_domain, .. }: &BundleSequence| SentBundle {
+        let sent_bundle = |BundleSequence { trust_domain, .. }: &BundleSequence| SentBundle {
             trust_domain: trust_domain.clone(),
-            in_effect: acknowledgement.and_then(|told| sequence_of(&told.in_effect, trust_domain)),
-            claimed: acknowledgement.and_then(|told| sequence_of(&told.ahead, trust_domain)),
+            in_effect: acknowledgement.and_then(|ack| sequence_of(&ack.in_effect, trust_domain)),
+            claimed: acknowledgement.and_then(|ack| sequence_of(&ack.ahead, trust_domain)),
         };
-        state.sent.iter().map(told).collect()
+        state.sent.iter().map(sent_bundle).collect()
     }
 }
 

@@ -64,19 +64,32 @@ impl Health {
         let status = if holds { "True" } else { "False" };
         // An abnormal condition that does not hold has nothing to say; Ready says why it does not.
         let silent = !holds && kind != HealthKind::Ready;
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: if silent { format!("Not{type_}") } else { self.reason.clone() },
-            message: if silent { String::new() } else { self.message.clone() },
-            observed_generation: generation,
-            last_transition_time: since(type_, status, old, now),
-        }
+        let reason = if silent { format!("Not{type_}") } else { self.reason.clone() };
+        let message = if silent { String::new() } else { self.message.clone() };
+        condition(type_, (status, &reason, message), generation, old, now)
+    }
+}
+
+/// A condition with this status, reason and message; one whose status stays keeps its transition time.
+pub fn condition(
+    type_: &str,
+    (status, reason, message): (&str, &str, String),
+    generation: Option<i64>,
+    old: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: since(type_, status, old, now),
     }
 }
 
 /// Since when a condition has this status: as long as it had it already, else from this whole second on.
-pub fn since(type_: &str, status: &str, old: &[Condition], now: Timestamp) -> Time {
+fn since(type_: &str, status: &str, old: &[Condition], now: Timestamp) -> Time {
     let unchanged = old.iter().find(|old| old.type_ == type_ && old.status == status);
     let whole_second = Timestamp::from_second(now.as_second()).unwrap_or(now);
     unchanged.map_or(Time(whole_second), |old| old.last_transition_time.clone())

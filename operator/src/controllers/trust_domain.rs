@@ -33,7 +33,7 @@ use crate::{
     inspect::{
         aggregate::Counted,
         identity_counts::Totals,
-        receipts::{AckSummary, NewerClaims, is_entitled},
+        receipts::{AckSummary, DomainReceipts, NewerClaims, is_entitled},
     },
     metrics::{Controller, Metrics, Outcome},
 };
@@ -235,19 +235,22 @@ fn decide(
     }
 }
 
-/// How agents stand to the bundle of a journal; `None` unless every replica has told.
-fn summary(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<AckSummary> {
+/// Asks what agents acknowledged of a trust domain; `None` unless every replica has told.
+fn acknowledged<T>(facts: &AuthorityConfig, context: &Context, ask: impl FnOnce(&DomainReceipts) -> T) -> Option<T> {
     let counted = context.counted.borrow().clone()?;
-    let receipts = counted.receipts.as_ref()?.get(facts.trust_domain.as_str())?;
-    Some(receipts.summary(journal.sequence(now), is_entitled(&context.index, now)))
+    counted.receipts.as_ref()?.get(facts.trust_domain.as_str()).map(ask)
 }
 
-/// The agents that report a newer bundle than this journal has, which was read after they did; `None` unless every replica has
-/// told.
+/// How agents stand to the bundle of a journal.
+fn summary(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<AckSummary> {
+    let entitled = is_entitled(&context.index, now);
+    acknowledged(facts, context, |receipts| receipts.summary(journal.sequence(now), entitled))
+}
+
+/// The agents that report a newer bundle than this journal has, which was read after they did.
 fn newer_claims(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<NewerClaims> {
-    let counted = context.counted.borrow().clone()?;
-    let receipts = counted.receipts.as_ref()?.get(facts.trust_domain.as_str())?;
-    Some(receipts.newer_claims(sequence::highest_published(journal, now), is_entitled(&context.index, now)))
+    let (published, entitled) = (sequence::highest_published(journal, now), is_entitled(&context.index, now));
+    acknowledged(facts, context, |receipts| receipts.newer_claims(published, entitled))
 }
 
 fn receipts(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Receipts {

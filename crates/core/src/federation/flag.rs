@@ -50,7 +50,7 @@ pub enum Flag {
     },
     /// The last polls brought nothing that was taken.
     PollFailing(Failure),
-    /// The document has no sequence, so that an older one cannot be told from a newer one.
+    /// The document has no sequence, so that which of two is older cannot be known.
     SequenceMissing,
     /// The document has other keys than an earlier one of the same sequence.
     SequenceReused,

@@ -34,7 +34,7 @@ pub use error::JournalError;
 pub use kind::Kind;
 pub use making::{AuthorityMaker, AuthorityRequest, LocalMaker, MadeAuthority, Making};
 pub use plan::{Action, AuthorityPolicy, Plan, Receipts, RotationRequests, Step, SwitchReason};
-pub use rotation::{MAX_AUTHORITIES, NOTICE, UNANNOUNCED_NOTICE};
+pub use rotation::{MAX_AUTHORITIES, NOTICE, UNANNOUNCED_NOTICE, whole_after};
 pub use slot::{Slot, State, Times};
 pub use stored::Expected;
 

@@ -255,7 +255,7 @@ fn whole(time: Timestamp) -> Timestamp {
 }
 
 /// The first whole second that is not before `time`.
-fn whole_after(time: Timestamp) -> Timestamp {
+pub fn whole_after(time: Timestamp) -> Timestamp {
     let floor = whole(time);
     if floor == time { floor } else { plus(floor, SignedDuration::from_secs(1)) }
 }

@@ -4,7 +4,7 @@ use countersign_crds::{TrustDomain, condition::BUNDLE_ACKNOWLEDGED};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::{controllers::conditions::since, inspect::receipts::AckSummary};
+use crate::{controllers::conditions, inspect::receipts::AckSummary};
 
 /// Such as `998/1000`.
 pub(super) fn of_expected(acks: &AckSummary) -> String {
@@ -33,14 +33,7 @@ pub(super) fn condition(
         }
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    Condition {
-        type_: BUNDLE_ACKNOWLEDGED.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: object.metadata.generation,
-        last_transition_time: since(BUNDLE_ACKNOWLEDGED, status, old, now),
-    }
+    conditions::condition(BUNDLE_ACKNOWLEDGED, (status, reason, message), object.metadata.generation, old, now)
 }
 
 fn unable(acks: &AckSummary) -> String {

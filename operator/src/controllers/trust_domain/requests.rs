@@ -1,14 +1,14 @@
 //! What the status says of requested rotations, taints and revocations: how far they are, and which names mean no authority.
 
-use countersign_core::journal::{AuthorityConfig, AuthoritySlot, Journal, Kind, State, names_key_id};
+use countersign_core::journal::{AuthorityConfig, AuthoritySlot, Journal, Kind, State, names_key_id, whole_after};
 use countersign_crds::{
     AuthorityKind, RemovedAuthority, TrustDomain, TrustDomainStatus,
     condition::{REQUESTED_AUTHORITIES_KNOWN, ROTATION_COMPLETE},
 };
-use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::controllers::conditions::since;
+use crate::controllers::conditions;
 
 /// The kinds as the journal and as the status name them.
 pub(super) const KINDS: [(Kind, AuthorityKind); 2] =
@@ -29,15 +29,11 @@ pub(super) fn removed(
         id: one.id.clone(),
         subject_key_id: one.subject_key_id.clone(),
         removed_at: Time(now),
+        // A status has whole seconds, and a window must not be shown too short.
         accepted_until: Time(whole_after(now.saturating_add(hint).unwrap_or(now))),
     });
     let known = old.removed.iter().cloned();
     known.chain(gone).filter(|one| unknown.iter().any(|name| is_named(one, name))).collect()
-}
-
-/// A status has whole seconds: the end of a window is never shown too early.
-fn whole_after(time: Timestamp) -> Timestamp {
-    time.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil)).unwrap_or(time)
 }
 
 /// How far the requests are; none for what nobody asks for.
@@ -51,14 +47,7 @@ pub(super) fn conditions(
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let condition = |type_: &str, (holds, reason, message): (bool, &str, String)| {
         let status = if holds { "True" } else { "False" };
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message,
-            observed_generation: object.metadata.generation,
-            last_transition_time: since(type_, status, old, now),
-        }
+        conditions::condition(type_, (status, reason, message), object.metadata.generation, old, now)
     };
     let rotation = facts.requests.after.map(|after| rotation(journal, after, now));
     let named = facts.requests.tainted.iter().chain(&facts.requests.revoked);

@@ -6,7 +6,7 @@ use countersign_crds::{TrustDomain, condition::NAMESPACES_SEPARATED};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::controllers::conditions::since;
+use crate::controllers::conditions;
 
 /// How many overlaps and DNS names a message tells.
 const TOLD: usize = 4;
@@ -24,14 +24,13 @@ pub(super) fn condition(spec: &DomainSpec, object: &TrustDomain, now: Timestamp)
         (true, false) => ("False", "UnseparatedDNSNames"),
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    Condition {
-        type_: NAMESPACES_SEPARATED.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message(&overlaps, &names),
-        observed_generation: object.metadata.generation,
-        last_transition_time: since(NAMESPACES_SEPARATED, status, old, now),
-    }
+    conditions::condition(
+        NAMESPACES_SEPARATED,
+        (status, reason, message(&overlaps, &names)),
+        object.metadata.generation,
+        old,
+        now,
+    )
 }
 
 fn message(overlaps: &[String], names: &[String]) -> String {

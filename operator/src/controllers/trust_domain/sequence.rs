@@ -6,7 +6,7 @@ use countersign_crds::{TrustDomain, condition::BUNDLE_SEQUENCE_CONSISTENT};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::{controllers::conditions::since, inspect::receipts::NewerClaims};
+use crate::{controllers::conditions, inspect::receipts::NewerClaims};
 
 /// The highest sequence that a replica may publish of `journal`, which is the newest: the leader alone writes it. Another's clock
 /// may be ahead of ours by twice as much as a clock may be off (ADR 12), so that it has removed an authority already.
@@ -31,14 +31,7 @@ pub(super) fn condition(
         Some(claims) => ("False", "NewerSequenceReported", message(published, claims, name)),
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    Condition {
-        type_: BUNDLE_SEQUENCE_CONSISTENT.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: object.metadata.generation,
-        last_transition_time: since(BUNDLE_SEQUENCE_CONSISTENT, status, old, now),
-    }
+    conditions::condition(BUNDLE_SEQUENCE_CONSISTENT, (status, reason, message), object.metadata.generation, old, now)
 }
 
 fn message(published: u64, claims: &NewerClaims, name: impl Fn(&str) -> String) -> String {

@@ -8,7 +8,7 @@ use countersign_crds::{self as crds, ClaimRecord, condition::CONFLICTING};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use crate::controllers::conditions::since;
+use crate::controllers::conditions;
 use countersign_index::IdentityView;
 
 /// How many lost claims are named.
@@ -35,14 +35,7 @@ pub(super) fn condition(
     now: Timestamp,
 ) -> Option<Condition> {
     let judged = view.outcome.as_ref().ok().filter(|judged| judged.is_admitted() && !judged.lost().is_empty())?;
-    Some(Condition {
-        type_: CONFLICTING.to_owned(),
-        status: "True".to_owned(),
-        reason: "ClaimedByAnother".to_owned(),
-        message: message(judged),
-        observed_generation: generation,
-        last_transition_time: since(CONFLICTING, "True", old, now),
-    })
+    Some(conditions::condition(CONFLICTING, ("True", "ClaimedByAnother", message(judged)), generation, old, now))
 }
 
 fn message(judged: &Judged) -> String {

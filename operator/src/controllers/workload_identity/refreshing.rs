@@ -5,7 +5,7 @@ use countersign_crds::condition::CREDENTIALS_REFRESHABLE;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::controllers::conditions::since;
+use crate::controllers::conditions;
 use countersign_index::IdentityView;
 
 /// The condition `CredentialsRefreshable`; none while no pod may get the identity: then there is nothing to renew.
@@ -21,14 +21,7 @@ pub(super) fn condition(
     } else {
         ("False", "SubPathMount", sub_path_mount(view))
     };
-    Some(Condition {
-        type_: CREDENTIALS_REFRESHABLE.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: generation,
-        last_transition_time: since(CREDENTIALS_REFRESHABLE, status, old, now),
-    })
+    Some(conditions::condition(CREDENTIALS_REFRESHABLE, (status, reason, message), generation, old, now))
 }
 
 fn sub_path_mount(view: &IdentityView) -> String {

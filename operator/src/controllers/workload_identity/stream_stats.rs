@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    controllers::conditions::since,
+    controllers::conditions,
     inspect::identity_counts::{Coverage, Totals, expiry},
 };
 use countersign_index::IdentityKey;
@@ -84,14 +84,7 @@ pub(super) fn condition(
             ),
         ),
     };
-    Some(Condition {
-        type_: STATS_COMPLETE.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: generation,
-        last_transition_time: since(STATS_COMPLETE, status, old, now),
-    })
+    Some(conditions::condition(STATS_COMPLETE, (status, reason, message), generation, old, now))
 }
 
 #[cfg(test)]
