@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign_core::bundle::{Bundle, BundleSet};
@@ -45,7 +45,8 @@ fn belongs_together(bundle: &str) -> bool {
     leaf.public_key().raw == key.public_key_spki_der()
 }
 
-/// R71
+/// The set before the current one stays, so a reader that takes longer than one change of sets is not served; each change
+/// therefore waits until a read has ended since the last one. R71
 #[test]
 fn a_reader_never_sees_a_mixed_pair_nor_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -53,24 +54,30 @@ fn a_reader_never_sees_a_mixed_pair_nor_nothing() {
     let sets: Vec<Credentials> = (0..8).map(|_| credentials(&authority, vec![svid(&authority, "a")])).collect();
     let mut folder = Folder::new(directory.path(), 0o444);
     folder.write(&sets[0]).unwrap();
-    let done = Arc::new(AtomicBool::new(false));
+    let (done, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let reader = std::thread::spawn({
-        let (done, path) = (Arc::clone(&done), directory.path().join("credentials").join(CREDENTIAL_BUNDLE));
+        let (done, reads) = (Arc::clone(&done), Arc::clone(&reads));
+        let path = directory.path().join("credentials").join(CREDENTIAL_BUNDLE);
         move || {
             let mut seen = std::collections::HashSet::new();
             while !done.load(Ordering::Relaxed) {
                 let bundle = std::fs::read_to_string(&path).expect("there is always one");
                 assert!(belongs_together(&bundle));
                 seen.insert(bundle);
+                reads.fetch_add(1, Ordering::Release);
             }
             seen.len()
         }
     });
     for n in 0..200 {
         folder.write(&sets[n % sets.len()]).unwrap();
+        let before = reads.load(Ordering::Acquire);
+        while reads.load(Ordering::Acquire) == before && !reader.is_finished() {
+            std::thread::yield_now();
+        }
     }
     done.store(true, Ordering::Relaxed);
-    assert!(reader.join().unwrap() >= 1);
+    assert!(reader.join().unwrap() > 1);
     let entries = std::fs::read_dir(directory.path()).unwrap().count();
     assert_eq!(entries, 3, "the link, the current set and the one before");
 }

@@ -108,7 +108,10 @@ impl<'a> Lane<'a> {
         for line in text.lines().filter(|line| line.contains(NOT_RUN)) {
             report.push_str(&format!("\n         {line}"));
         }
-        if !passed {
+        if passed {
+            report
+                .extend(text.lines().filter(|line| line.starts_with("test result: ")).map(|line| format!("\n{line}")));
+        } else {
             report.push_str(&format!("\n{text}"));
         }
         say(report);

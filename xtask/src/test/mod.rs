@@ -75,7 +75,7 @@ fn without_cluster(programs: &Programs) -> Result<()> {
         let outcome = program.command().read();
         let took = begun.elapsed().as_secs_f64();
         match outcome {
-            Ok(text) => say(format!("  ok     {program}: {} ({took:.1} s)", tests_passed(&text))),
+            Ok(text) => say(format!("  ok     {program} ({took:.1} s)\n{}", result(&text))),
             Err(error) => {
                 say(format!("  FAILED {program} ({took:.1} s)\n{error:#}"));
                 failed.push(program.to_string());
@@ -88,10 +88,9 @@ fn without_cluster(programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// The number of passed tests, from the last lines of a test program.
-fn tests_passed(text: &str) -> &str {
-    let result = text.lines().rev().find_map(|line| line.strip_prefix("test result: ok. "));
-    result.and_then(|rest| rest.split(';').next()).unwrap_or("no tests")
+/// The line with the result, as every test program ends its output.
+fn result(text: &str) -> &str {
+    text.lines().rev().find(|line| line.starts_with("test result: ok. ")).unwrap_or("no tests")
 }
 
 #[cfg(test)]
@@ -99,9 +98,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_tests_is_read() {
+    fn the_result_of_a_test_program_is_found() {
         let text = "running 2 tests\n..\ntest result: ok. 2 passed; 0 failed; 0 ignored; finished in 0.00s\n";
-        assert_eq!(tests_passed(text), "2 passed");
-        assert_eq!(tests_passed("bench"), "no tests");
+        assert_eq!(result(text), "test result: ok. 2 passed; 0 failed; 0 ignored; finished in 0.00s");
+        assert_eq!(result("bench"), "no tests");
     }
 }

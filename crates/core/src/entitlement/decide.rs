@@ -8,11 +8,14 @@ use thiserror::Error;
 use super::claim::{ClaimKey, name_claim, path_claim};
 use super::conflict::LostClaim;
 use super::dns::NameTemplate;
+use super::endpoint::{RESERVED, is_reserved};
 use super::facts::PodFacts;
+use super::foreign::Foreign;
 use super::judge::{Judged, Refusal};
+use super::pattern::PathPattern;
 use super::spec::{DomainSpec, IdentitySpec};
 use super::template::RenderError;
-use crate::id::{IdError, SpiffeId};
+use crate::id::{IdError, SpiffeId, TrustDomain};
 
 /// An identity to which a session is entitled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Entitled {
     pub dns_names: Vec<String>,
     /// The hint; absent where an identity before this one has the same.
     pub hint: Option<String>,
+    /// The foreign trust domains that its WorkloadIdentity names.
+    pub foreign: Arc<[Foreign]>,
 }
 
 impl Entitled {
@@ -38,6 +43,11 @@ impl Entitled {
     /// Life of its JWT-SVIDs.
     pub fn jwt_ttl(&self) -> Duration {
         self.domain.jwt_ttl(&self.identity)
+    }
+
+    /// The foreign trust domains whose bundles it gets, and the paths of their ids that are accepted; empty: all.
+    pub fn federates_with(&self) -> impl Iterator<Item = (&TrustDomain, &Arc<[PathPattern]>)> {
+        self.foreign.iter().filter_map(|one| Some((&one.trust_domain, one.consent.as_ref().ok()?)))
     }
 
     /// Whether it may have a token for `audience`.
@@ -140,6 +150,7 @@ impl NoIdentity {
             Self::Labels { .. } => "LabelsDiffer",
             Self::Container { .. } => "ContainerNotSelected",
             Self::Refused { reason, .. } => reason,
+            Self::Unrenderable { problem: Unrenderable::Reserved, .. } => "Reserved",
             Self::Unrenderable { .. } => "Unrenderable",
         }
     }
@@ -147,12 +158,16 @@ impl NoIdentity {
 
 /// Why something cannot be rendered for a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(transparent)]
 pub enum Unrenderable {
     /// A fact does not fit the template.
+    #[error(transparent)]
     Template(#[from] RenderError),
     /// What results is no SPIFFE ID.
+    #[error(transparent)]
     Id(#[from] IdError),
+    /// What results is kept for this system.
+    #[error("the path begins with /{RESERVED}/, which is reserved; choose another first segment")]
+    Reserved,
 }
 
 /// The most identities of one session. Each is a certificate to renew, and a place in every push.
@@ -243,6 +258,9 @@ fn render(judged: &Judged, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<E
     }
     let failed = |field, problem| NoIdentity::Unrenderable { identity: identity.full_name(), field, problem };
     let path = identity.path.render(pod, &domain.cluster).map_err(|error| failed("path", error.into()))?;
+    if is_reserved(&path) {
+        return Err(failed("path", Unrenderable::Reserved));
+    }
     let id = SpiffeId::new(&domain.trust_domain, &path).map_err(|error| failed("path", error.into()))?;
     let held = |name: &&NameTemplate| find_lost(judged, || name_claim(identity, &name.to_string(), account)).is_none();
     let names = identity.x509.dns_names.iter().filter(held).map(|name| name.render(pod, &domain.cluster));
@@ -253,6 +271,7 @@ fn render(judged: &Judged, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<E
         id,
         dns_names,
         hint: identity.hint.clone(),
+        foreign: Arc::clone(judged.foreign()),
     })
 }
 

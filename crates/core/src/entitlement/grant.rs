@@ -2,33 +2,70 @@
 //! that what was meant for one path is not combined with another. Every refusal names claim, rule and remedy.
 
 use std::fmt::{self, Display};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::audience::AudiencePattern;
+use super::endpoint::RESERVED;
 use super::facts::Labels;
-use super::segment::{Placeholder, check_path_segment};
+use super::foreign::{Foreign, MissingConsent, consent};
+use super::segment::{Placeholder, Segment, check_path_segment};
 use super::spec::{DomainSpec, Grant, IdentitySpec};
 use crate::id::TrustDomain;
 
 /// Checks every claim of `identity` against the grants of `domain` for the identity's namespace, which has
 /// `namespace_labels`; absent: the namespace is not known, and granted nothing, as its labels may be any. The first claim
-/// that no remaining grant admits is told.
+/// that no remaining grant admits is told. Foreign trust domains are no part of that: see [`Admitted::foreign`].
 pub fn admit(
     identity: &IdentitySpec,
     domain: &DomainSpec,
     namespace_labels: Option<&Labels>,
-) -> Result<(), GrantError> {
+) -> Result<Admitted, GrantError> {
     admit_selector(identity)?;
     let unknown = || GrantError::UnknownNamespace { namespace: identity.namespace.clone() };
     let rules = Rules::for_namespace(identity, domain, namespace_labels.ok_or_else(unknown)?)?;
     let rules = admit_path(identity, rules)?;
     let rules = admit_dns_names(identity, rules)?;
     let rules = admit_audiences(identity, rules)?;
-    admit_federation(identity, rules)?;
     admit_cluster(identity, domain)?;
-    admit_lives(identity, domain)
+    admit_lives(identity, domain)?;
+    Ok(Admitted(rules.list()))
+}
+
+/// That an identity's claims are granted, and by which grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted(RuleList);
+
+impl Admitted {
+    /// What becomes of the foreign trust domains that `identity` names, in its order: of each, whether a grant of `domain` that
+    /// admits the identity names it, and whether its own TrustDomain, which `find` has, admits the namespace. One grant names
+    /// all that are granted. The own domain's bundle comes with every identity: naming it claims nothing.
+    pub(super) fn foreign(
+        &self,
+        identity: &IdentitySpec,
+        domain: &DomainSpec,
+        labels: &Labels,
+        find: &dyn Fn(&TrustDomain) -> Option<Arc<DomainSpec>>,
+    ) -> Arc<[Foreign]> {
+        let mut rules = self.0.clone();
+        let named = identity.federates_with.iter().filter(|named| **named != domain.trust_domain);
+        let foreign = named.map(|named| {
+            let grants =
+                |index: &&usize| domain.grants.get(**index).is_some_and(|one| one.federates_with.contains(named));
+            let granting: Box<[usize]> = rules.0.iter().filter(grants).copied().collect();
+            let consent = if granting.is_empty() {
+                let (domain, namespace) = (domain.name.clone(), identity.namespace.clone());
+                Err(MissingConsent::NotGranted { domain, namespace, rules: rules.clone() })
+            } else {
+                rules = RuleList(granting);
+                consent(find(named).as_deref(), identity, labels)
+            };
+            Foreign { trust_domain: named.clone(), consent }
+        });
+        foreign.collect()
+    }
 }
 
 /// Why a WorkloadIdentity's claims are not granted.
@@ -86,6 +123,12 @@ pub enum GrantError {
         /// The grants that admit the path.
         rules: RuleList,
     },
+    /// The path is kept for this system.
+    #[error("path {path:?} begins with /{RESERVED}, which is reserved: choose another first segment")]
+    Reserved {
+        /// The path claimed.
+        path: String,
+    },
     /// Neither accounts nor labels.
     #[error("it selects every pod of namespace {namespace}: name service accounts or labels in spec.selector")]
     SelectsEverything {
@@ -130,6 +173,7 @@ impl GrantError {
             Self::UnknownNamespace { .. } => "NamespaceUnknown",
             Self::NoGrant { .. } | Self::NotGranted { .. } => "NotGranted",
             Self::LabelOnly { .. } => "LabelOnlyNotGranted",
+            Self::Reserved { .. } => "Reserved",
             Self::SelectsEverything { .. } => "SelectsEverything",
             Self::NoCluster { .. } => "NoClusterName",
             Self::LifetimeTooLong { .. } => "LifetimeTooLong",
@@ -148,8 +192,6 @@ pub enum Claim {
     DnsName,
     /// A JWT audience.
     Audience,
-    /// A foreign domain.
-    FederatesWith,
     /// The life of X509-SVIDs.
     X509Life,
     /// The life of JWT-SVIDs.
@@ -162,7 +204,6 @@ impl Display for Claim {
             Self::Path => "path",
             Self::DnsName => "DNS name",
             Self::Audience => "audience",
-            Self::FederatesWith => "federation with",
             Self::X509Life => "the life of X509-SVIDs",
             Self::JwtLife => "the life of JWT-SVIDs",
         })
@@ -255,6 +296,9 @@ fn admit_selector(identity: &IdentitySpec) -> Result<(), GrantError> {
 }
 
 fn admit_path<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rules<'a>, GrantError> {
+    if matches!(identity.path.segments().first(), Some(Segment::Literal(first)) if **first == *RESERVED) {
+        return Err(GrantError::Reserved { path: identity.path.to_string() });
+    }
     let scope = identity.scope(&rules.domain.cluster);
     let effective = |grant: &'a Grant| grant.effective_paths().collect();
     let rules =
@@ -293,22 +337,6 @@ fn admit_audiences<'a>(identity: &IdentitySpec, rules: Rules<'a>) -> Result<Rule
             AudiencePattern::admits,
         )
     })
-}
-
-/// The own domain's bundle comes with every identity: naming it claims nothing.
-fn admit_federation(identity: &IdentitySpec, rules: Rules<'_>) -> Result<(), GrantError> {
-    let own = &rules.domain.trust_domain;
-    let mut foreign = identity.federates_with.iter().filter(|domain| *domain != own);
-    foreign.try_fold(rules, |rules, domain| {
-        rules.narrow(
-            identity,
-            Claim::FederatesWith,
-            domain,
-            |grant| grant.federates_with.iter().collect(),
-            TrustDomain::eq,
-        )
-    })?;
-    Ok(())
 }
 
 fn admit_cluster(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {

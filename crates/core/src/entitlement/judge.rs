@@ -9,7 +9,8 @@ use thiserror::Error;
 use super::claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
 use super::conflict::{Claims, LostClaim};
 use super::facts::Labels;
-use super::grant::{GrantError, admit};
+use super::foreign::Foreign;
+use super::grant::{Admitted, GrantError, admit};
 use super::spec::{DomainKind, DomainSpec, IdentitySpec};
 use crate::id::TrustDomain;
 
@@ -20,6 +21,7 @@ pub struct Judged {
     identity: Arc<IdentitySpec>,
     outcome: Result<Arc<DomainSpec>, Refusal>,
     lost: Box<[LostClaim]>,
+    foreign: Arc<[Foreign]>,
 }
 
 impl Judged {
@@ -36,6 +38,11 @@ impl Judged {
     /// The claims that others hold, those of the oldest holder first: pods get neither these ids nor these DNS names.
     pub fn lost(&self) -> &[LostClaim] {
         &self.lost
+    }
+
+    /// The foreign trust domains that it names, and which of them it gets; none where it is not admitted.
+    pub fn foreign(&self) -> &Arc<[Foreign]> {
+        &self.foreign
     }
 
     /// How the grants stand to its claims, whoever else claims the same.
@@ -115,23 +122,31 @@ impl Refusal {
 }
 
 /// Judges one identity: the domain it names (if there is one), the labels of its namespace (if that is known), and the
-/// granted claims of all, its own among them.
+/// granted claims of all, its own among them. `find` has the TrustDomain of a foreign trust domain.
 pub fn judge(
     identity: Arc<IdentitySpec>,
     domain: Option<Arc<DomainSpec>>,
     namespace_labels: Option<&Labels>,
     claims: &Claims,
+    find: &dyn Fn(&TrustDomain) -> Option<Arc<DomainSpec>>,
 ) -> Judged {
-    let domain = match grantable(&identity, domain, namespace_labels) {
-        Ok(domain) => domain,
-        Err(refusal) => return Judged { identity, outcome: Err(refusal), lost: Box::default() },
+    let (domain, admitted) = match granted(&identity, domain, namespace_labels) {
+        Ok(granted) => granted,
+        Err(refusal) => {
+            return Judged { identity, outcome: Err(refusal), lost: Box::default(), foreign: Arc::default() };
+        }
+    };
+    let foreign = match namespace_labels.filter(|_| !identity.federates_with.is_empty()) {
+        Some(labels) => admitted.foreign(&identity, &domain, labels, find),
+        None => Arc::default(),
     };
     let lost = claims.lost(&identity).into_boxed_slice();
     let outcome = match conflict(&identity, &lost) {
         Some(refusal) => Err(refusal),
         None => Ok(domain),
     };
-    Judged { identity, outcome, lost }
+    let foreign = if outcome.is_ok() { foreign } else { Arc::default() };
+    Judged { identity, outcome, lost, foreign }
 }
 
 /// The refusal of an identity none of whose ids is left to it.
@@ -149,7 +164,7 @@ fn conflict(identity: &IdentitySpec, lost: &[LostClaim]) -> Option<Refusal> {
 
 /// Judges all identities there are, in the order given. `domain` finds the domain an identity names; `history` what is
 /// known of the ages of its claims; `namespace_labels` has the labels of each namespace that has any: every namespace is
-/// known here.
+/// known here. No foreign trust domain is.
 pub fn judge_all(
     identities: impl IntoIterator<Item = Arc<IdentitySpec>>,
     domain: impl Fn(&IdentitySpec) -> Option<Arc<DomainSpec>>,
@@ -172,7 +187,7 @@ pub fn judge_all(
         .into_iter()
         .map(|identity| {
             let (domain, labels) = facts(&identity);
-            judge(identity, domain, labels, &claims)
+            judge(identity, domain, labels, &claims, &|_| None)
         })
         .collect()
 }
@@ -183,13 +198,21 @@ pub fn grantable(
     domain: Option<Arc<DomainSpec>>,
     namespace_labels: Option<&Labels>,
 ) -> Result<Arc<DomainSpec>, Refusal> {
+    granted(identity, domain, namespace_labels).map(|(domain, _)| domain)
+}
+
+fn granted(
+    identity: &IdentitySpec,
+    domain: Option<Arc<DomainSpec>>,
+    namespace_labels: Option<&Labels>,
+) -> Result<(Arc<DomainSpec>, Admitted), Refusal> {
     let named = domain.filter(|domain| domain.trust_domain == identity.trust_domain);
     let domain = named.ok_or_else(|| Refusal::NoTrustDomain { domain: identity.trust_domain.clone() })?;
     if domain.kind != DomainKind::Local {
         return Err(Refusal::RemoteTrustDomain { domain: domain.name.clone() });
     }
-    admit(identity, &domain, namespace_labels)?;
-    Ok(domain)
+    let admitted = admit(identity, &domain, namespace_labels)?;
+    Ok((domain, admitted))
 }
 
 #[cfg(test)]
@@ -199,7 +222,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::super::fixtures::{domain, identity, labels, path_grant};
-    use super::super::{NamespaceSelector, PathTemplate};
+    use super::super::{NamespaceSelector, PathTemplate, RemoteTerms};
     use super::*;
 
     fn standard_domain() -> DomainSpec {
@@ -230,7 +253,7 @@ mod tests {
         let elsewhere = IdentitySpec { path: PathTemplate::parse("/admin").unwrap(), ..plain.clone() };
         let mut long = plain.clone();
         long.x509.ttl = Some(std::time::Duration::from_secs(1_000_000));
-        let remote = DomainSpec { kind: DomainKind::Remote, ..standard_domain() };
+        let remote = DomainSpec { kind: DomainKind::Remote(RemoteTerms::default()), ..standard_domain() };
         let other = DomainSpec { trust_domain: "other.org".parse().unwrap(), ..standard_domain() };
 
         assert_eq!(reasons(from_ref(&plain), Some(standard_domain())), ["Admitted"]);
@@ -249,7 +272,7 @@ mod tests {
         let late = younger(&old, "late", 5);
         let mut claims = Claims::default();
         claims.insert(&old, &ClaimHistory::Original);
-        let judged = judge(Arc::new(late), Some(Arc::new(standard_domain())), Some(&labels(&[])), &claims);
+        let judged = judge(Arc::new(late), Some(Arc::new(standard_domain())), Some(&labels(&[])), &claims, &|_| None);
         assert!(!judged.is_admitted());
         assert_eq!(
             judged.message(),

@@ -6,8 +6,10 @@ mod claim;
 mod conflict;
 mod decide;
 mod dns;
+mod endpoint;
 mod facts;
 mod field_error;
+mod foreign;
 mod grant;
 mod judge;
 mod pattern;
@@ -39,9 +41,11 @@ pub use decide::{
     Entitled, MAX_IDENTITIES, NoIdentity, Unrenderable, first_identities_for, identities_for, left_out, nearest_reason,
 };
 pub use dns::{NameError, NamePattern, NameTemplate};
+pub use endpoint::{ENDPOINT_PATH, RESERVED, endpoint_identity};
 pub use facts::{Labels, PodFacts};
 pub use field_error::{FieldError, FieldErrors, FieldReader};
-pub use grant::{Claim, GrantError, GrantedList, RuleList, admit};
+pub use foreign::{Foreign, MissingConsent, RemoteTerms};
+pub use grant::{Admitted, Claim, GrantError, GrantedList, RuleList, admit};
 pub use judge::{Judged, Refusal, grantable, judge, judge_all};
 pub use pattern::PathPattern;
 pub use segment::{Placeholder, Scope, Segment, SegmentError};

@@ -60,6 +60,22 @@ impl PathPattern {
         self.rest
     }
 
+    /// Whether it admits `path`, that of an id. A placeholder stands for a fact of a pod here and admits nothing.
+    pub fn matches(&self, path: &str) -> bool {
+        let mut segments = path.split('/').skip(1);
+        let is_matched = self.segments.iter().all(|granted| match (granted, segments.next()) {
+            (PatternSegment::Any, Some(_)) => true,
+            (PatternSegment::One(Segment::Literal(literal)), Some(segment)) => **literal == *segment,
+            (PatternSegment::One(Segment::Fact(_)), _) | (_, None) => false,
+        });
+        is_matched && segments.next().is_some() == self.rest
+    }
+
+    /// Whether it has a placeholder.
+    pub fn has_placeholder(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, PatternSegment::One(Segment::Fact(_))))
+    }
+
     /// Whether every path that `template` can render within `scope` is admitted.
     pub fn admits(&self, template: &PathTemplate, scope: &Scope<'_>) -> bool {
         let claimed = template.segments();
@@ -187,6 +203,29 @@ mod tests {
         ] {
             assert_eq!(admits(pattern, template, accounts), expected, "{pattern} over {template} for {accounts:?}");
         }
+    }
+
+    // R16: a sibling of an accepted id is not accepted.
+    #[test]
+    fn matches_paths_of_ids_segment_by_segment() {
+        for (pattern, path, expected) in [
+            ("/ns/shop/sa/api", "/ns/shop/sa/api", true),
+            ("/ns/shop/sa/api", "/ns/shop/sa/api2", false),
+            ("/ns/shop/sa/api", "/ns/shop/sa/api/x", false),
+            ("/ns/shop/sa/api", "/ns/shop/sa", false),
+            ("/ns/*/sa/api", "/ns/bank/sa/api", true),
+            ("/ns/*/sa/api", "/ns/a/b/sa/api", false),
+            ("/ns/shop/**", "/ns/shop/sa/api", true),
+            ("/ns/shop/**", "/ns/shop", false),
+            ("/ns/shop/**", "/ns/shop2/sa/api", false),
+            ("/**", "/a", true),
+            ("/**", "", false),
+            ("/ns/{namespace}/*", "/ns/shop/x", false),
+        ] {
+            assert_eq!(PathPattern::parse(pattern).unwrap().matches(path), expected, "{pattern} over {path}");
+        }
+        assert!(PathPattern::parse("/{cluster}/a").unwrap().has_placeholder());
+        assert!(!PathPattern::parse("/ns/*/**").unwrap().has_placeholder());
     }
 
     #[test]

@@ -8,10 +8,12 @@ use super::audience::AudiencePattern;
 use super::claim::ClaimHistory;
 use super::dns::{NamePattern, NameTemplate};
 use super::field_error::FieldErrors;
+use super::foreign::RemoteTerms;
 use super::pattern::PathPattern;
 use super::segment::Scope;
 use super::selector::{NamespaceSelector, Selector};
 use super::template::PathTemplate;
+use crate::federation::RemoteSpec;
 use crate::id::TrustDomain;
 use crate::journal::AuthorityConfig;
 
@@ -119,12 +121,12 @@ impl IdentitySpec {
 }
 
 /// Whose authority a TrustDomain has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainKind {
     /// This cluster's: it signs here, and its grants say what may be claimed.
     Local,
     /// Another's: nothing is signed or granted here.
-    Remote,
+    Remote(RemoteTerms),
 }
 
 /// A TrustDomain.
@@ -159,6 +161,8 @@ pub struct DeclaredDomain {
     pub spec: Result<DomainSpec, FieldErrors>,
     /// Its authorities, where this cluster is the authority.
     pub authority: Option<AuthorityConfig>,
+    /// Where its bundle comes from, where another is the authority.
+    pub remote: Option<RemoteSpec>,
 }
 
 /// How long SVIDs of a kind live.
