@@ -4,12 +4,16 @@
 //! To add a field: the struct of its resource here, `cargo xtask codegen`, then whoever reads it.
 
 mod lifetime;
+mod remote;
 mod schema;
 mod selector;
 mod trust_domain;
 mod workload_identity;
 
 pub use lifetime::{Lifetime, LifetimeError};
+pub use remote::{
+    Bootstrap, BundleEndpoint, BundleOrigin, EndpointProfile, PollError, Remote, RemoteStatus,
+};
 pub use schema::{SchemaError, all};
 pub use selector::{LabelRequirement, NamespaceSelector, Operator, PodSelector};
 pub use trust_domain::{
@@ -44,6 +48,12 @@ pub mod condition {
     pub const REQUESTED_AUTHORITIES_KNOWN: &str = "RequestedAuthoritiesKnown";
     /// The credentials of every pod of a WorkloadIdentity are where they can be renewed.
     pub const CREDENTIALS_REFRESHABLE: &str = "CredentialsRefreshable";
+    /// A WorkloadIdentity gets the bundle of every foreign trust domain that it names.
+    pub const FEDERATED: &str = "Federated";
+    /// No WorkloadIdentity that names a remote trust domain lacks a consent to its bundle.
+    pub const CONSENTS_COMPLETE: &str = "ConsentsComplete";
+    /// Another trust domain has one of the anchors of a remote trust domain, so that each can forge the other's ids.
+    pub const SHARED_ANCHOR: &str = "SharedAnchor";
     /// Others hold some of what a WorkloadIdentity claims.
     pub const CONFLICTING: &str = "Conflicting";
 }

@@ -10,14 +10,14 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Lifetime, NamespaceSelector};
+use crate::{Lifetime, NamespaceSelector, Remote, RemoteStatus};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The default of `taint.maxDelay`.
 const TAINT_DELAY: Duration = Duration::from_secs(600);
 
-/// A trust domain of which this cluster is the authority.
+/// A trust domain: of which this cluster is the authority, or which another one has.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "countersign.dev",
@@ -35,13 +35,20 @@ const TAINT_DELAY: Duration = Duration::from_secs(600);
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Next Switch", type_ = "string", json_path = ".status.nextSwitch"),
-    printcolumn(name = "Sequence", type_ = "integer", json_path = ".status.bundle.sequence", priority = 1),
+    // Of remote trust domains. A time that is to come is printed as such: a column of type `date` shows it as `<invalid>`.
+    printcolumn(name = "Confirmed", type_ = "date", json_path = ".status.remote.confirmedAt"),
+    printcolumn(name = "Next Poll", type_ = "string", json_path = ".status.remote.nextPoll"),
+    printcolumn(name = "Last Error", type_ = "string", json_path = ".status.remote.lastError.reason"),
+    printcolumn(name = "Sequence", type_ = "integer", json_path = ".status.bundle.sequence"),
+    printcolumn(name = "Used By", type_ = "integer", json_path = ".status.usedBy", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     // Each further kind of trust domain joins this list.
-    validation = Rule::new("[has(self.authority)].exists_one(kind, kind)").message("exactly one of these must be given: authority"),
+    validation = Rule::new("[has(self.authority), has(self.remote)].exists_one(kind, kind)").message("exactly one of these must be given: authority, remote"),
+    validation = Rule::new("!has(self.remote) || !has(self.grants) || size(self.grants) == 0")
+        .message("grants say what this cluster signs, and it signs nothing of a remote trust domain: remove them; remote.namespaces say who may trust it"),
     validation = Rule::new("has(self.authority) == has(oldSelf.authority)")
         .message("the kind of a trust domain is immutable: delete it and make another"),
     validation = Rule::new("has(self.trustDomain) == has(oldSelf.trustDomain) && (!has(self.trustDomain) || self.trustDomain == oldSelf.trustDomain)")
@@ -57,6 +64,9 @@ pub struct TrustDomainSpec {
     /// This cluster is the authority: `{}` takes every default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
+    /// Another authority has it: where its bundle comes from, and who may trust it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Remote>,
     /// What may be claimed, and from where. Nothing may that no grant names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -263,7 +273,11 @@ pub struct TrustDomainStatus {
     /// `Ready`, `Reconciling`, `Stalled`; `BundleAcknowledged`; `BundleSequenceConsistent`, which is false while agents report a
     /// newer bundle than there is; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
     /// authorities are tainted or revoked; `NamespacesSeparated`, which is false while grants that were stored before this was
-    /// checked let two namespaces claim the same path or DNS name. They are honoured.
+    /// checked let two namespaces claim the same path or DNS name. They are honoured. Of a remote trust domain: `ConsentsComplete`,
+    /// which is false while WorkloadIdentities name it and lack a consent, and one of each of these while it holds:
+    /// `BootstrapExpiring`, `BootstrapNotNewer`, `BootstrapRefused`, `BootstrapReplaceSet`, `BootstrapWithoutEnd`,
+    /// `EndpointNotVerifiable`, `KeysDropped`, `PollFailing`, `SequenceMissing`, `SequenceReused`, `SharedAnchor`,
+    /// `StoredUnreadable`, `TrustsNothing`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -287,6 +301,12 @@ pub struct TrustDomainStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub removed: Vec<RemovedAuthority>,
+    /// Of a remote trust domain: where its bundle is from, and what came of the polls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteStatus>,
+    /// Of a remote trust domain: how many WorkloadIdentities get its bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<i64>,
 }
 
 /// An authority that was tainted or revoked and has left the bundle.

@@ -15,6 +15,8 @@ pub struct Checks {
     pub workload_identities: ReadinessCheck,
     /// Every authority journal was listed once.
     pub journals: ReadinessCheck,
+    /// What is kept of remote trust domains was listed once.
+    pub remote_bundles: ReadinessCheck,
     /// The keys which sign service account tokens are known.
     pub token_keys: ReadinessCheck,
     /// The control plane's root is loaded and the serving certificate is signed by it.
@@ -37,6 +39,7 @@ impl Checks {
             trust_domains: readiness.check("TrustDomains are not listed yet"),
             workload_identities: readiness.check("WorkloadIdentities are not listed yet"),
             journals: readiness.check("authority journals are not listed yet"),
+            remote_bundles: readiness.check("what is kept of remote trust domains is not listed yet"),
             token_keys: readiness.check("the cluster's token keys (/openid/v1/jwks) are not known yet"),
             control_plane_root: readiness.check("the control plane's root is not loaded yet"),
             issuer: readiness.check("the issuer does not listen yet"),
@@ -46,18 +49,19 @@ impl Checks {
         }
     }
 
-    /// The index is complete once all that it is made of was listed: until then "no identity" would be a guess.
+    /// The index is complete once all that it is made of was listed: until then "no identity" would be a guess, and a State
+    /// without a foreign bundle would withdraw it.
     #[must_use]
     pub fn index_complete(&self) -> ReadinessGroup {
-        let Self { pods, namespaces, trust_domains, workload_identities, .. } = self.clone();
-        ReadinessGroup::new([pods, namespaces, trust_domains, workload_identities])
+        let Self { pods, namespaces, trust_domains, workload_identities, remote_bundles, .. } = self.clone();
+        ReadinessGroup::new([pods, namespaces, trust_domains, workload_identities, remote_bundles])
     }
 
     /// Everything was listed that the controllers decide from: a replica that led before would write what is not so.
     #[must_use]
     pub fn caches_complete(&self) -> ReadinessGroup {
-        let Self { pods, namespaces, trust_domains, workload_identities, journals, .. } = self.clone();
-        ReadinessGroup::new([pods, namespaces, trust_domains, workload_identities, journals])
+        let Self { pods, namespaces, trust_domains, workload_identities, journals, remote_bundles, .. } = self.clone();
+        ReadinessGroup::new([pods, namespaces, trust_domains, workload_identities, journals, remote_bundles])
     }
 }
 
@@ -68,7 +72,7 @@ mod tests {
     #[test]
     fn the_index_is_complete_once_all_that_it_is_made_of_was_listed() {
         let checks = Checks::new(&Readiness::default());
-        for part in [&checks.pods, &checks.namespaces, &checks.trust_domains] {
+        for part in [&checks.pods, &checks.namespaces, &checks.trust_domains, &checks.remote_bundles] {
             part.pass();
             assert!(!checks.index_complete().is_passing());
         }
@@ -79,9 +83,9 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_ready_once_all_ten_pass() {
+    fn a_replica_is_ready_once_all_eleven_pass() {
         let readiness = Readiness::default();
         let _checks = Checks::new(&readiness);
-        assert_eq!(readiness.missing().len(), 10);
+        assert_eq!(readiness.missing().len(), 11);
     }
 }

@@ -11,10 +11,11 @@ use clap::Parser;
 use countersign_contract::{
     environment::{self, component},
     network::{self, port},
-    objects::{AUTHORITIES_NAMESPACE, OPERATOR, SYSTEM_NAMESPACE},
+    objects::{AUTHORITIES_NAMESPACE, FEDERATION_NAMESPACE, OPERATOR, SYSTEM_NAMESPACE},
     pod::TOKEN_LIFE,
 };
 use countersign_core::journal::Format;
+use countersign_federation::Network;
 
 /// Options of `countersign-operator`.
 #[derive(Clone, Debug, Parser)]
@@ -27,6 +28,15 @@ pub struct Config {
     /// Namespace which holds the authorities' journals and nothing else.
     #[arg(long, env = component::AUTHORITIES_NAMESPACE, default_value = AUTHORITIES_NAMESPACE)]
     pub authorities_namespace: String,
+
+    /// Namespace which holds what is kept of remote trust domains and nothing else.
+    #[arg(long, env = component::FEDERATION_NAMESPACE, default_value = FEDERATION_NAMESPACE)]
+    pub federation_namespace: String,
+
+    /// Networks in which bundle endpoints may be beside public addresses, in CIDR form such as `10.0.0.0/8`, separated by
+    /// commas. Without it no endpoint at a private, loopback or link-local address is called, whatever its name resolves to.
+    #[arg(long, env = component::FEDERATION_NETWORKS, value_delimiter = ',')]
+    pub federation_networks: Vec<Network>,
 
     /// What `{cluster}` in paths stands for; without it such paths are not granted.
     #[arg(long, env = component::CLUSTER_NAME, default_value = "")]

@@ -7,6 +7,7 @@ pub mod checks;
 pub mod config;
 pub mod controllers;
 pub mod events;
+pub mod federation;
 #[cfg(test)]
 mod fake_api_server;
 pub mod inspect;

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::federation::metrics::FederationMetrics;
 use countersign_issuer::metrics::IssuerMetrics;
 use countersign_runtime::{
     clock_skew::ClockMetrics, connections::ConnectionMetrics, http::Encode, leader::LeaderMetrics,
@@ -73,6 +74,8 @@ pub struct Metrics {
     pub leader: LeaderMetrics,
     /// Of the clock.
     pub clock: ClockMetrics,
+    /// Of federation.
+    pub federation: FederationMetrics,
 }
 
 impl Metrics {
@@ -91,6 +94,7 @@ impl Metrics {
             connections: ConnectionMetrics::default(),
             leader: LeaderMetrics::default(),
             clock: ClockMetrics::default(),
+            federation: FederationMetrics::default(),
         };
         metrics.register();
         metrics
@@ -102,6 +106,7 @@ impl Metrics {
         self.connections.register(registry, "the issuer");
         self.leader.register(registry);
         self.clock.register(registry);
+        self.federation.register(registry);
         registry.register_with_unit("reconcile", "Time a reconcile took", Unit::Seconds, self.reconciles.clone());
         registry.register("index_objects", "Objects in the index", self.index.clone());
         registry.register("undecodable_objects", "Objects that could not be decoded", self.undecodable.clone());
@@ -172,6 +177,7 @@ mod tests {
         metrics.index_size(Object::Pods, 0);
         metrics.issuer.refused(Kind::Session, Reason::Token);
         metrics.issuer.agents(None).set(0);
+        metrics.federation.polled("confirmed");
         metrics.issuer.view_age(View::Pods, Duration::ZERO);
         let text = metrics.encode().expect("encodes");
         let mut names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();

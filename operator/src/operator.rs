@@ -20,6 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use countersign_federation::{AddressPolicy, Fetcher};
 use countersign_index::{Index, SharedIndex};
 use countersign_issuer::{
     agent_versions::SupportPolicy,
@@ -49,6 +50,7 @@ use crate::{
     config::Config,
     controllers::{control_plane, trust_domain, workload_identity},
     events,
+    federation::{RemoteBundles, poller, store::BundleStore},
     inspect::{self, credential::Credential, report::Source},
     lease_store::ApiServerLease,
     metrics::Metrics,
@@ -122,6 +124,30 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     {
         let (index, clock, clock_skew) = (index.clone(), clock.clone(), clock_skew.clone());
         part!("end of deleted pods", watch::deletions::follow(index, clock, clock_skew));
+    }
+    let remote_bundles = RemoteBundles::new(clock.clone());
+    part!(
+        "watch of remote bundles",
+        watch::remote_bundles::watch(
+            client.clone(),
+            config.federation_namespace.clone(),
+            remote_bundles.clone(),
+            freshness.clone(),
+            checks.remote_bundles.clone(),
+            metrics.clone(),
+        )
+    );
+    {
+        let (bundles, remotes) = (remote_bundles.clone(), index.remotes());
+        part!("configuration of remote bundles", async move { bundles.follow(remotes).await });
+    }
+    {
+        let bundles = remote_bundles.clone();
+        part!("publication of remote bundles", async move { bundles.keep_time().await });
+    }
+    {
+        let (authorities, foreign) = (authorities.clone(), remote_bundles.subscribe());
+        part!("publication of foreign bundles", async move { authorities.follow_foreign(foreign).await });
     }
     let (domains, domain_writer) = Stored::new();
     {
@@ -211,6 +237,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
+        remote_bundles: remote_bundles.clone(),
         journals: journals.clone(),
         counted: counted.clone(),
         maker: maker.clone(),
@@ -220,10 +247,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics.clone(),
     };
     part!("controller of TrustDomains", trust_domain::run(Arc::new(domain_context), domains));
+    let poller_context = poller::Context {
+        bundles: remote_bundles.clone(),
+        store: BundleStore::new(client.clone(), &config.federation_namespace),
+        fetcher: Arc::new(Fetcher::new(AddressPolicy::allowing(config.federation_networks.clone()))),
+        authorities: authorities.clone(),
+        leadership: leadership.clone(),
+        clock: clock.clone(),
+        metrics: metrics.federation.clone(),
+    };
+    part!("polls of bundle endpoints", poller::run(poller_context, index.remotes()));
     let identity_context = workload_identity::Context {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
+        remote_bundles,
         counted,
         leadership: leadership.clone(),
         clock: clock.clone(),

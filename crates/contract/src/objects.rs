@@ -4,6 +4,10 @@
 pub const SYSTEM_NAMESPACE: &str = "countersign-system";
 /// The namespace of the authorities' journals, which holds nothing else.
 pub const AUTHORITIES_NAMESPACE: &str = "countersign-authorities";
+/// The namespace of what is kept of remote trust domains, which holds nothing else.
+pub const FEDERATION_NAMESPACE: &str = "countersign-federation";
+/// The namespace of the bundle endpoint. It is one of workloads, not of the system: the endpoint has an agent.
+pub const ENDPOINT_NAMESPACE: &str = ENDPOINT;
 
 /// The operator: its Deployment, ServiceAccount and Lease, its label [`NAME`](crate::metadata::label::NAME), and the field
 /// manager of what it writes.
@@ -12,6 +16,8 @@ pub const OPERATOR: &str = "countersign-operator";
 pub const WEBHOOK: &str = "countersign-webhook";
 /// The controller of the webhook's CA: its Deployment and ServiceAccount.
 pub const WEBHOOK_CA: &str = "countersign-webhook-ca";
+/// The bundle endpoint: its Deployment, ServiceAccount and Service.
+pub const ENDPOINT: &str = "countersign-endpoint";
 
 /// The Lease whose holder is the leader of the operator's replicas.
 pub const LEASE: &str = OPERATOR;
@@ -49,6 +55,24 @@ pub mod journal {
     #[must_use]
     pub fn trust_domain_secret(domain: &str) -> String {
         format!("{TRUST_DOMAIN_PREFIX}{domain}")
+    }
+}
+
+/// ConfigMaps with what is kept of remote trust domains.
+pub mod remote_bundle {
+    /// The label of each.
+    pub const LABEL: &str = "countersign.dev/remote-bundle";
+    /// The value of [`LABEL`].
+    pub const LABEL_VALUE: &str = "true";
+    /// The key of what is kept.
+    pub const KEY: &str = "remote-bundle.json";
+    /// What their names begin with; the name of the TrustDomain follows.
+    pub const PREFIX: &str = "remote.";
+
+    /// The ConfigMap of a TrustDomain.
+    #[must_use]
+    pub fn config_map(domain: &str) -> String {
+        format!("{PREFIX}{domain}")
     }
 }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use countersign_core::{
-    entitlement::{DomainSpec, FieldErrors},
+    entitlement::{DomainKind, DomainSpec, FieldErrors},
+    federation::RemoteSpec,
     id::TrustDomain,
     journal::AuthorityConfig,
 };
@@ -29,10 +30,29 @@ pub enum DomainVerdict {
     },
 }
 
+/// The remote trust domains of this cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remotes {
+    /// The trust domains of which this cluster is the authority.
+    pub own: BTreeSet<TrustDomain>,
+    /// By the names of their TrustDomains.
+    pub by_name: BTreeMap<String, Remote>,
+}
+
+/// A remote TrustDomain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The object's uid.
+    pub uid: String,
+    /// Where its bundle comes from.
+    pub spec: RemoteSpec,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Domains {
     by_name: HashMap<String, Result<Arc<DomainSpec>, FieldErrors>>,
     authorities: HashMap<String, AuthorityConfig>,
+    remotes: HashMap<String, RemoteSpec>,
     /// Objects by the trust domain they name, in order of precedence: created, uid, name.
     by_trust_domain: HashMap<TrustDomain, BTreeSet<(Timestamp, String, String)>>,
 }
@@ -59,6 +79,37 @@ impl Domains {
     pub(super) fn accepted_authorities(&self) -> BTreeMap<String, AuthorityConfig> {
         let accepted = self.authorities.iter().filter(|(name, _)| self.accepted(name).is_some());
         accepted.map(|(name, authority)| (name.clone(), authority.clone())).collect()
+    }
+
+    /// Keeps where the bundle of a remote trust domain comes from; the answer is whether that is new.
+    pub(super) fn set_remote(&mut self, name: &str, remote: Option<RemoteSpec>) -> bool {
+        let old = match remote.clone() {
+            Some(remote) => self.remotes.insert(name.to_owned(), remote),
+            None => self.remotes.remove(name),
+        };
+        old != remote
+    }
+
+    /// Where the bundles of the accepted remote TrustDomains come from.
+    pub(super) fn accepted_remotes(&self) -> Remotes {
+        let accepted = |name: &String| Some(self.accepted(name)?.uid.clone());
+        let remotes = self.remotes.iter().filter_map(|(name, spec)| {
+            Some((name.clone(), Remote { uid: accepted(name)?, spec: spec.clone() }))
+        });
+        let local = self.by_name.keys().filter_map(|name| self.accepted(name));
+        let own = local.filter(|spec| spec.kind == DomainKind::Local).map(|spec| spec.trust_domain.clone());
+        Remotes { own: own.collect(), by_name: remotes.collect() }
+    }
+
+    /// The trust domain that an object names.
+    pub(super) fn trust_domain(&self, name: &str) -> Option<TrustDomain> {
+        Some(self.by_name.get(name)?.as_ref().ok()?.trust_domain.clone())
+    }
+
+    /// The object that holds a trust domain.
+    pub(super) fn holder(&self, trust_domain: &TrustDomain) -> Option<Arc<DomainSpec>> {
+        let (_, _, name) = self.by_trust_domain.get(trust_domain)?.first()?;
+        self.by_name.get(name)?.as_ref().ok().cloned()
     }
 
     pub(super) fn stored(&self, name: &str) -> Option<&Result<Arc<DomainSpec>, FieldErrors>> {

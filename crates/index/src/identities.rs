@@ -2,7 +2,9 @@
 //! and TrustDomain, so that a change touches only what it concerns.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::Hash,
     sync::Arc,
 };
 
@@ -10,6 +12,7 @@ use countersign_core::entitlement::{
     ClaimHistory, ClaimKey, Claimant, Claims, DeclaredIdentity, DomainSpec, FieldError, FieldErrors, IdentitySpec,
     Judged, Labels, Standing, grantable, judge,
 };
+use countersign_core::id::TrustDomain;
 use jiff::Timestamp;
 
 use super::{PodRecord, domains::Domains, pods::Pods};
@@ -62,6 +65,8 @@ pub(super) struct Identities {
     by_key: HashMap<IdentityKey, Record>,
     namespaces: HashMap<String, InNamespace>,
     by_domain: HashMap<String, BTreeSet<IdentityKey>>,
+    /// By the foreign trust domains that they name.
+    by_foreign: HashMap<TrustDomain, BTreeSet<IdentityKey>>,
     claims: Claims,
     /// Those who lose to somebody else than they were told, and are to be judged for that.
     unnamed: BTreeSet<IdentityKey>,
@@ -134,6 +139,16 @@ impl Identities {
 
     pub(super) fn of_domain(&self, domain: &str) -> Vec<IdentityKey> {
         self.by_domain.get(domain).map(|all| all.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Those that name a foreign trust domain.
+    pub(super) fn of_foreign(&self, trust_domain: &TrustDomain) -> impl Iterator<Item = &IdentityKey> {
+        self.by_foreign.get(trust_domain).into_iter().flatten()
+    }
+
+    /// What became of an identity.
+    pub(super) fn judged(&self, key: &IdentityKey) -> Option<&Judged> {
+        self.by_key.get(key)?.outcome.as_ref().ok()
     }
 
     /// Those that could select a pod of this account, in order of precedence.
@@ -222,6 +237,9 @@ impl Identities {
             for account in &spec.selector.service_accounts {
                 namespace.by_account.entry(account.clone()).or_default().insert(precedence.clone(), key.clone());
             }
+            for foreign in &spec.federates_with {
+                self.by_foreign.entry(foreign.clone()).or_default().insert(key.clone());
+            }
         }
         let record = match old {
             // What was counted of its pods stays until it is judged, and then changes with the outcome.
@@ -278,6 +296,9 @@ impl Identities {
 
     fn unlink(&mut self, key: &IdentityKey, record: &Record) {
         remove_from(&mut self.by_domain, &record.declared.domain, key);
+        for foreign in record.declared.spec.iter().flat_map(|spec| &spec.federates_with) {
+            remove_from(&mut self.by_foreign, foreign, key);
+        }
         let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { return };
         namespace.names.remove(key);
         if let Ok(spec) = &record.declared.spec {
@@ -338,7 +359,8 @@ impl Identities {
             let spec = specs.remove(key).or_else(|| self.spec(key).cloned().map(Ok));
             let Some(spec) = spec else { continue };
             let domain = self.domain_of(key, around);
-            let outcome = spec.map(|spec| judge(spec, domain, labels(around, key), &self.claims));
+            let find = |foreign: &TrustDomain| around.domains.holder(foreign);
+            let outcome = spec.map(|spec| judge(spec, domain, labels(around, key), &self.claims, &find));
             if let Some(record) = self.by_key.get_mut(key).filter(|record| record.outcome != outcome) {
                 changed.insert(key.clone(), is_admitted(&record.outcome) || is_admitted(&outcome));
                 record.outcome = outcome;
@@ -409,7 +431,11 @@ fn resolved(
     Ok(old.filter(|old| ***old == spec).cloned().unwrap_or_else(|| Arc::new(spec)))
 }
 
-fn remove_from(map: &mut HashMap<String, BTreeSet<IdentityKey>>, at: &str, key: &IdentityKey) {
+fn remove_from<K, Q>(map: &mut HashMap<K, BTreeSet<IdentityKey>>, at: &Q, key: &IdentityKey)
+where
+    K: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+{
     if let Some(keys) = map.get_mut(at) {
         keys.remove(key);
         if keys.is_empty() {

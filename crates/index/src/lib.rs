@@ -13,16 +13,20 @@ use std::{
     sync::Arc,
 };
 
-use countersign_contract::pod;
-use countersign_core::entitlement::{
-    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainSpec, Entitled, Labels, NoIdentity, first_identities_for,
-    left_out, nearest_reason,
+use countersign_contract::{
+    objects::{ENDPOINT, ENDPOINT_NAMESPACE},
+    pod,
 };
+use countersign_core::entitlement::{
+    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Entitled, Labels, MAX_IDENTITIES,
+    MissingConsent, NoIdentity, PodFacts, endpoint_identity, first_identities_for, left_out, nearest_reason,
+};
+use countersign_core::id::TrustDomain;
 use countersign_core::journal::AuthorityConfig;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub use domains::DomainVerdict;
+pub use domains::{DomainVerdict, Remote, Remotes};
 use domains::Domains;
 use identities::{Identities, JudgedAnew, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
@@ -147,6 +151,23 @@ impl Index {
         self.domains.names().filter_map(|name| self.domains.accepted(name)).collect()
     }
 
+    /// The remote trust domains.
+    #[must_use]
+    pub fn accepted_remotes(&self) -> Remotes {
+        self.domains.accepted_remotes()
+    }
+
+    /// The WorkloadIdentities that name a foreign trust domain: of each, what is missing, if anything is.
+    #[must_use]
+    pub fn users_of(&self, trust_domain: &TrustDomain) -> Vec<(IdentityKey, Option<MissingConsent>)> {
+        let consent = |key: &IdentityKey| {
+            let mut foreign = self.identities.judged(key)?.foreign().iter();
+            let one = foreign.find(|one| one.trust_domain == *trust_domain)?;
+            Some((key.clone(), one.consent.as_ref().err().cloned()))
+        };
+        self.identities.of_foreign(trust_domain).filter_map(consent).collect()
+    }
+
     /// The authorities that this cluster has, by the names of their TrustDomains.
     #[must_use]
     pub fn accepted_authorities(&self) -> BTreeMap<String, AuthorityConfig> {
@@ -164,6 +185,9 @@ impl Index {
     pub fn entitlement(&self, uid: &str, session: &str) -> Entitlement {
         let Some(pod) = self.pods.record(uid).filter(|pod| !pod.ended) else { return Entitlement::Gone };
         let facts = &pod.facts;
+        if is_endpoint(facts) && session.is_empty() {
+            return self.endpoint_entitlement(facts);
+        }
         let (namespace, account) = (facts.namespace.as_str(), facts.service_account.as_str());
         let found = first_identities_for(facts, session, self.identities.judged_candidates(namespace, account));
         // Why there is none depends on all identities of the namespace; the common case does not look at them.
@@ -171,6 +195,27 @@ impl Index {
             Ok(entitled) => Entitlement::Entitled(entitled),
             Err(why) => Entitlement::None(self.absence(namespace, &why)),
         }
+    }
+
+    /// What publishes bundles has one identity in each trust domain of this cluster, the oldest first, and needs no
+    /// WorkloadIdentity for it.
+    fn endpoint_entitlement(&self, pod: &PodFacts) -> Entitlement {
+        let mut domains = self.accepted_domains();
+        domains.retain(|domain| domain.kind == DomainKind::Local);
+        domains.sort_by(|one, other| (one.created, &one.uid).cmp(&(other.created, &other.uid)));
+        let entitled: Vec<_> =
+            domains.iter().take(MAX_IDENTITIES).filter_map(|domain| endpoint_identity(domain, pod).ok()).collect();
+        if entitled.is_empty() {
+            let message = "this cluster is the authority of no trust domain, so nothing is published: create a TrustDomain";
+            return Entitlement::None(Absence { reason: "NoTrustDomain", message: message.to_owned() });
+        }
+        Entitlement::Entitled(entitled)
+    }
+
+    /// Publishes to the sessions of what publishes bundles.
+    fn publish_endpoints(&mut self) {
+        let pods: Vec<_> = self.pods.of(ENDPOINT_NAMESPACE, Some(ENDPOINT)).cloned().collect();
+        pods.iter().for_each(|uid| self.publish(uid));
     }
 
     /// The WorkloadIdentities, `namespace/name`, that select a session and have no effect for it, since it has
@@ -303,21 +348,26 @@ impl Index {
 
     /// A TrustDomain came or changed.
     pub fn apply_domain(&mut self, declared: DeclaredDomain) {
-        let DeclaredDomain { name, spec, authority } = declared;
+        let DeclaredDomain { name, spec, authority, remote } = declared;
         self.dirty.domains.insert(name.clone());
         self.authorities_changed |= self.domains.set_authority(&name, authority);
+        self.authorities_changed |= self.domains.set_remote(&name, remote);
         if matches!((self.domains.stored(&name), &spec), (Some(Ok(old)), Ok(new)) if **old == *new) {
             return;
         }
+        let before = self.domains.trust_domain(&name);
         let touched = self.domains.insert(&name, spec);
-        self.domains_changed(touched);
+        let after = self.domains.trust_domain(&name);
+        self.domains_changed(touched, before.into_iter().chain(after));
     }
 
     /// A TrustDomain is gone.
     pub fn remove_domain(&mut self, name: &str) {
         self.authorities_changed |= self.domains.set_authority(name, None);
+        self.authorities_changed |= self.domains.set_remote(name, None);
+        let before = self.domains.trust_domain(name);
         let touched = self.domains.remove(name);
-        self.domains_changed(touched);
+        self.domains_changed(touched, before);
     }
 
     /// TrustDomains that are not among `present` are gone.
@@ -326,12 +376,16 @@ impl Index {
         gone.iter().for_each(|name| self.remove_domain(name));
     }
 
-    fn domains_changed(&mut self, names: Vec<String>) {
-        let concerned: Vec<_> = names.iter().flat_map(|name| self.identities.of_domain(name)).collect();
+    fn domains_changed(&mut self, names: Vec<String>, trust_domains: impl IntoIterator<Item = TrustDomain>) {
+        let mut concerned: BTreeSet<_> = names.iter().flat_map(|name| self.identities.of_domain(name)).collect();
+        for trust_domain in trust_domains {
+            concerned.extend(self.identities.of_foreign(&trust_domain).cloned());
+        }
         // Which object holds a trust domain may have changed.
         self.authorities_changed |= !names.is_empty();
         self.dirty.domains.extend(names);
-        self.judge(concerned);
+        self.judge(concerned.into_iter().collect());
+        self.publish_endpoints();
     }
 
     /// A WorkloadIdentity came or changed.
@@ -425,6 +479,9 @@ impl Index {
                 }
             }
         }
+        let foreign = judged.all.iter().filter_map(|key| self.identities.judged(key));
+        let foreign = foreign.flat_map(|one| &one.identity().federates_with);
+        self.dirty.domains.extend(foreign.filter_map(|name| self.domains.holder(name)).map(|one| one.name.clone()));
         self.dirty.identities.extend(judged.all);
         affected
     }
@@ -462,6 +519,11 @@ impl Index {
         }
         receiver
     }
+}
+
+/// Whether a pod is one that publishes bundles. Nobody else has rights in its namespace.
+fn is_endpoint(pod: &PodFacts) -> bool {
+    pod.namespace == ENDPOINT_NAMESPACE && pod.service_account == ENDPOINT
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use countersign_core::journal::AuthorityConfig;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use super::{Entitlement, IdentityKey, Index};
+use super::{Entitlement, IdentityKey, Index, Remotes};
 
 /// The index as the parts of the process share it. The lock is held for one change or one look, never across `.await`.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,7 @@ struct Shared {
     dirty_identities: Notify,
     renamed_holders: Notify,
     authorities: watch::Sender<Arc<BTreeMap<String, AuthorityConfig>>>,
+    remotes: watch::Sender<Arc<Remotes>>,
 }
 
 /// Between two times at which those are judged anew who lose a claim that many share to another than before.
@@ -42,7 +43,8 @@ impl SharedIndex {
             let answer = change(&mut index);
             if std::mem::take(&mut index.authorities_changed) {
                 // Under the lock, so that of two changes the later one is published last.
-                self.publish_authorities(index.accepted_authorities());
+                publish(&self.0.authorities, index.accepted_authorities());
+                publish(&self.0.remotes, index.accepted_remotes());
             }
             let (domains, identities) = (!index.dirty.domains.is_empty(), !index.dirty.identities.is_empty());
             (answer, domains, identities, index.has_renamed_holders())
@@ -70,14 +72,10 @@ impl SharedIndex {
         self.0.authorities.subscribe()
     }
 
-    fn publish_authorities(&self, authorities: BTreeMap<String, AuthorityConfig>) {
-        self.0.authorities.send_if_modified(|current| {
-            let changed = **current != authorities;
-            if changed {
-                *current = Arc::new(authorities);
-            }
-            changed
-        });
+    /// The remote trust domains, now and from now on.
+    #[must_use]
+    pub fn remotes(&self) -> watch::Receiver<Arc<Remotes>> {
+        self.0.remotes.subscribe()
     }
 
     /// Notifies every session of a change outside the index that its state depends on, such as a published bundle. Each session
@@ -129,6 +127,16 @@ impl SharedIndex {
         });
         Subscription { receiver, index: self.clone(), uid: uid.to_owned(), session: session.to_owned(), namespace }
     }
+}
+
+fn publish<T: PartialEq>(published: &watch::Sender<Arc<T>>, next: T) {
+    published.send_if_modified(|current| {
+        let changed = **current != next;
+        if changed {
+            *current = Arc::new(next);
+        }
+        changed
+    });
 }
 
 /// A session's view of what its pod is entitled to; ends with it.

@@ -1,8 +1,16 @@
 //! The state a session is told: who its pod is and whom it trusts, composed of what is published.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use countersign_core::{entitlement::Entitled, id::TrustDomain};
+use countersign_core::{
+    entitlement::{Entitled, PathPattern},
+    federation::fitting_stream,
+    id::TrustDomain,
+};
 use countersign_proto::issuer::v1;
 use tokio::sync::watch;
 
@@ -50,6 +58,7 @@ pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
 
 fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
     let spec = &entitled.identity;
+    let foreign = entitled.federates_with().filter(|(name, _)| published.bundles.contains_key(*name));
     let signers = published.signers.get(entitled.id.trust_domain());
     v1::Identity {
         spiffe_id: entitled.id.to_string(),
@@ -57,26 +66,39 @@ fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
         x509_ttl: seconds(entitled.x509_ttl()),
         jwt_audiences: spec.jwt.audiences.iter().map(ToString::to_string).collect(),
         jwt_ttl: seconds(entitled.jwt_ttl()),
-        federates_with: spec.federates_with.iter().map(ToString::to_string).collect(),
+        federates_with: foreign.map(|(name, _)| name.to_string()).collect(),
         tainted_authorities: signers.map(|signers| signers.tainted.clone()).unwrap_or_default(),
         tainted_key_ids: signers.map(|signers| signers.tainted_key_ids.clone()).unwrap_or_default(),
         dns_names: Some(v1::DnsNames { names: entitled.dns_names.clone() }),
     }
 }
 
-/// Of the identities' own trust domains and of those they federate with, as far as they are known here.
+/// Of the identities' own trust domains, and of the foreign ones to whose bundles all have consented, as far as they are known
+/// here and fit into one State.
 fn bundles(served: &[&Entitled], published: &Published) -> Vec<v1::Bundle> {
-    let own = served.iter().map(|entitled| entitled.id.trust_domain());
-    let foreign = served.iter().flat_map(|entitled| &entitled.identity.federates_with);
-    let wanted: BTreeSet<&TrustDomain> = own.chain(foreign).collect();
-    let known = wanted.into_iter().filter_map(|name| Some((name, published.bundles.get(name)?)));
-    known
-        .map(|(name, bundle)| v1::Bundle {
+    let own: BTreeSet<&TrustDomain> = served.iter().map(|entitled| entitled.id.trust_domain()).collect();
+    let foreign: BTreeMap<_, _> = served.iter().flat_map(|entitled| entitled.federates_with()).collect();
+    let bundle = |name: &TrustDomain, patterns: &[PathPattern]| {
+        let bundle = published.bundles.get(name)?;
+        let signers = published.signers.get(name);
+        Some(v1::Bundle {
             trust_domain: name.to_string(),
             document: bundle.document.to_vec(),
             sequence: bundle.sequence,
+            path_patterns: patterns.iter().map(ToString::to_string).collect(),
+            jwt_issuer: signers.and_then(|signers| signers.jwt_issuer.clone()).unwrap_or_default(),
         })
-        .collect()
+    };
+    let foreign = foreign.into_iter().filter(|(name, _)| !own.contains(name));
+    let (local, remote): (Vec<_>, Vec<_>) = foreign.partition(|(name, _)| published.signers.contains_key(*name));
+    let lengths = remote.iter().filter_map(|(name, _)| Some((published.bundles.get(*name)?.document.len(), *name)));
+    let fitting = fitting_stream(lengths);
+    let own = own.into_iter().map(|name| (name, &[][..]));
+    let foreign = local.into_iter().chain(remote.iter().copied().filter(|(name, _)| fitting.contains(name)));
+    let all = own.chain(foreign.map(|(name, patterns)| (name, &**patterns)));
+    let mut bundles: Vec<_> = all.filter_map(|(name, patterns)| bundle(name, patterns)).collect();
+    bundles.sort_by(|one, other| one.trust_domain.cmp(&other.trust_domain));
+    bundles
 }
 
 fn seconds(span: Duration) -> u32 {

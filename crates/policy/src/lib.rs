@@ -2,6 +2,7 @@
 //! share it, so that what is admitted is what is understood.
 
 mod claims;
+mod remote;
 mod selectors;
 mod trust_domain;
 mod workload_identity;

@@ -13,7 +13,7 @@ use countersign_core::{
 use countersign_crds as crds;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::{created, selectors};
+use super::{created, remote, selectors};
 
 /// Reads a TrustDomain; `cluster` is what `{cluster}` stands for, empty when the cluster has no name.
 #[must_use]
@@ -23,6 +23,7 @@ pub fn trust_domain(object: &crds::TrustDomain, cluster: &str) -> DeclaredDomain
     DeclaredDomain {
         name: object.meta().name.clone().unwrap_or_default(),
         authority: local.map(|spec| authority_config(object, spec.trust_domain.clone())),
+        remote: spec.as_ref().ok().and_then(|spec| remote::spec(object, &spec.trust_domain)),
         spec,
     }
 }
@@ -80,6 +81,13 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
     let trust_domain = reader.read(named_by, object.trust_domain_name().parse::<TrustDomain>());
     let authority = object.spec.authority.clone().unwrap_or_default();
     let grants = read_grants(&mut reader, object);
+    let kind = match &object.spec.remote {
+        Some(remote) => DomainKind::Remote(remote::terms(&mut reader, remote)),
+        None => DomainKind::Local,
+    };
+    if let Some(remote) = &object.spec.remote {
+        remote::check(&mut reader, remote);
+    }
     let spec = trust_domain.map(|trust_domain| DomainSpec {
         trust_domain,
         name: object.meta().name.clone().unwrap_or_default(),
@@ -94,7 +102,7 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
             default: authority.jwt.svid_ttl.duration(),
             longest: authority.jwt.longest_svid_life().duration(),
         },
-        kind: if object.spec.authority.is_some() { DomainKind::Local } else { DomainKind::Remote },
+        kind,
         cluster: cluster.to_owned(),
     });
     reader.finish(spec)

@@ -20,6 +20,7 @@ use self::{
     journal_cache::{AuthorityConfig, JournalCache, StoredSecret},
     readiness::AuthorityReadinessMap,
 };
+use crate::federation::ForeignBundles;
 use countersign_runtime::clock::Clock;
 
 /// The journals as the parts of the process share them, and what is published of them.
@@ -35,6 +36,8 @@ struct Inner {
     changed_domains: Mutex<BTreeSet<String>>,
     has_changed_domains: Notify,
     changed: Notify,
+    /// The bundles of remote trust domains.
+    foreign: Mutex<Arc<ForeignBundles>>,
     clock: Clock,
 }
 
@@ -49,6 +52,7 @@ impl Authorities {
             changed_domains: Mutex::default(),
             has_changed_domains: Notify::new(),
             changed: Notify::new(),
+            foreign: Mutex::default(),
             clock,
         }))
     }
@@ -102,6 +106,17 @@ impl Authorities {
         }
     }
 
+    /// Follows which bundles of remote trust domains are handed out, for as long as the process lives.
+    pub async fn follow_foreign(&self, mut bundles: watch::Receiver<Arc<ForeignBundles>>) {
+        loop {
+            *self.0.foreign.lock() = bundles.borrow_and_update().clone();
+            self.publish(&self.0.cache.lock());
+            if bundles.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// What all TrustDomains specify of their authorities, by name: the others have none here.
     pub fn configure(&self, configs: &BTreeMap<String, AuthorityConfig>) {
         self.change(|cache, now| {
@@ -134,7 +149,11 @@ impl Authorities {
 
     fn publish(&self, cache: &JournalCache) {
         let now = self.0.clock.now();
-        let next = cache.published(now);
+        let mut next = cache.published(now);
+        for (trust_domain, foreign) in &**self.0.foreign.lock() {
+            // A bundle of ours is never replaced by another's.
+            next.bundles.entry(trust_domain.clone()).or_insert_with(|| foreign.published.clone());
+        }
         let readiness = readiness::of_all(cache, now);
         self.0.published.send_if_modified(|current| {
             let changed = !current.same(&next);

@@ -30,6 +30,7 @@ use crate::{
         journal_cache::{AuthorityConfig, Problem, examine},
         store::{JournalStore, StoreError},
     },
+    federation::RemoteBundles,
     inspect::{
         aggregate::Counted,
         identity_counts::Totals,
@@ -50,6 +51,8 @@ pub struct Context {
     pub client: Client,
     /// What became of the objects.
     pub index: SharedIndex,
+    /// What is known of remote trust domains.
+    pub remote_bundles: RemoteBundles,
     /// Where a written journal is made known at once.
     pub authorities: Authorities,
     /// Where journals are kept.
@@ -102,6 +105,7 @@ pub async fn run(context: Arc<Context>, store: Store<TrustDomain>) {
         let names = tokio::select! {
             names = context.index.dirty_domains() => names,
             names = context.authorities.changed_domains() => names,
+            names = context.remote_bundles.changed_domains() => names,
         };
         let mine = context.leadership.last_published();
         let references: Vec<_> = names.iter().filter(|_| mine).map(|name| ObjectRef::new(name)).collect();
@@ -169,6 +173,11 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
         return Ok(Action::await_change());
     };
     let now = context.clock.now();
+    if let DomainVerdict::Accepted(spec) = &verdict
+        && matches!(spec.kind, DomainKind::Remote(_))
+    {
+        return reconcile_remote(&domain, &spec.trust_domain, context, now).await;
+    }
     let accepted = match &verdict {
         DomainVerdict::Accepted(spec) => Some(spec),
         DomainVerdict::Invalid(_) | DomainVerdict::Duplicate { .. } => None,
@@ -206,6 +215,24 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
     write_status(&domain, status, context).await?;
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
     // A moment after the switch, so that it has happened when we look.
+    Ok(Action::requeue(wait + Duration::from_millis(10)))
+}
+
+/// Its bundle is kept by the poller; here is only its status.
+async fn reconcile_remote(
+    domain: &TrustDomain,
+    trust_domain: &countersign_core::id::TrustDomain,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, ReconcileError> {
+    let Some(known) = context.remote_bundles.known(&domain.name_any()) else {
+        // Made known by its change, which wakes us again.
+        return Ok(Action::await_change());
+    };
+    let (users, shared) = (remote::users(&context.index, trust_domain), remote::shared(trust_domain, context));
+    let (status, next_change) = remote::status(domain, &known, &users, &shared, now);
+    write_status(domain, status, context).await?;
+    let wait = next_change.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
     Ok(Action::requeue(wait + Duration::from_millis(10)))
 }
 
@@ -417,6 +444,7 @@ async fn write_status(
 }
 
 mod acknowledgements;
+mod remote;
 mod requests;
 mod separation;
 mod sequence;

@@ -24,6 +24,7 @@ pub mod journals;
 pub mod namespaces;
 pub mod pods;
 pub mod protobuf;
+pub mod remote_bundles;
 pub mod stored;
 pub mod trust_domains;
 pub mod workload_identities;

@@ -122,6 +122,7 @@ impl Bundle {
     }
 
     /// The most bytes that [`Self::to_json`] has for these keys, whatever sequence and hint are.
+    #[cfg(test)]
     pub(crate) fn longest_json(&self) -> usize {
         let x509 = self.x509_authorities.iter().map(x509_key_length);
         let jwt = self.jwt_authorities.iter().map(jwt_key_length);

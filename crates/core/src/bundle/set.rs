@@ -50,12 +50,6 @@ impl BundleSet {
         self.0.values()
     }
 
-    /// The set without the bundles of those trust domains.
-    pub(crate) fn without(&self, trust_domains: &BTreeSet<TrustDomain>) -> Self {
-        let kept = self.0.iter().filter(|(name, _)| !trust_domains.contains(*name));
-        Self(kept.map(|(name, bundle)| (name.clone(), Arc::clone(bundle))).collect())
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use crate::bundle::{Bundle, BundleSet, jwt_key_length, longest_json_without_keys, x509_key_length};
+use crate::bundle::{Bundle, jwt_key_length, longest_json_without_keys, x509_key_length};
 use crate::id::TrustDomain;
 use crate::x509::CaCertificate;
 
@@ -21,15 +21,6 @@ pub struct Normalised {
     pub bundle: Bundle,
     /// How many keys exceeded the limit.
     pub dropped: usize,
-}
-
-/// The bundles that one stream receives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamBundles {
-    /// All own ones, and remote ones of at most [`MAX_STREAM_LENGTH`] bytes together.
-    pub bundles: BundleSet,
-    /// The remote trust domains that exceeded the limit.
-    pub dropped: BTreeSet<TrustDomain>,
 }
 
 /// Puts the keys of a bundle in order and limits its length. X.509 authorities come first, those that end last before the
@@ -50,17 +41,15 @@ pub fn normalise(mut bundle: Bundle) -> Normalised {
     Normalised { bundle, dropped: (x509.len() + jwt.len()).saturating_sub(x509_count + jwt_count) }
 }
 
-/// What one stream receives of `bundles`. The bundles of `own` trust domains are never dropped and do not count. Of the others
-/// the longest are dropped first, of two that are as long the one whose name comes later: so a peer with a large bundle cannot
-/// push out one with a small bundle.
-pub fn limit_stream(bundles: &BundleSet, own: &BTreeSet<TrustDomain>) -> StreamBundles {
-    let remote = bundles.iter().filter(|bundle| !own.contains(&bundle.trust_domain));
-    let mut remote: Vec<_> = remote.map(|bundle| (bundle.longest_json(), &bundle.trust_domain)).collect();
+/// Which of these remote trust domains' bundles, by the lengths of their documents in bytes, one stream receives: at most
+/// [`MAX_STREAM_LENGTH`] together. The longest are dropped first, of two that are as long the one whose name comes later: so a peer
+/// with a large bundle cannot push out one with a small bundle. Own trust domains are not among them, so they take no room.
+pub fn fitting_stream<'a>(lengths: impl IntoIterator<Item = (usize, &'a TrustDomain)>) -> BTreeSet<&'a TrustDomain> {
+    let mut remote: Vec<_> = lengths.into_iter().collect();
     remote.sort();
     let lengths: Vec<usize> = remote.iter().map(|(length, _)| *length).collect();
     let kept = fitting(&lengths, MAX_STREAM_LENGTH);
-    let dropped = remote.into_iter().skip(kept).map(|(_, trust_domain)| trust_domain.clone()).collect();
-    StreamBundles { bundles: bundles.without(&dropped), dropped }
+    remote.into_iter().take(kept).map(|(_, trust_domain)| trust_domain).collect()
 }
 
 /// The less, the longer it is kept.
@@ -85,7 +74,7 @@ mod tests {
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
     use proptest::test_runner::Config;
 
-    use super::super::fixtures::{bundle, certificate, domain, jwt_key, own};
+    use super::super::fixtures::{bundle, certificate, domain, jwt_key};
     use super::*;
     use crate::jwt::JwtVerificationKey;
 
@@ -178,41 +167,26 @@ mod tests {
         assert!(long.bundle.to_json().len() <= MAX_KEPT_LENGTH);
     }
 
-    /// As many certificates as make a bundle of about so many KiB.
-    fn of_size(name: &str, kib: usize) -> Bundle {
-        let one = certificate(name, 1, 1);
-        let count = kib * 1024 / x509_key_length(&one);
-        Bundle { x509_authorities: vec![one; count], ..bundle(name, &[], &[]) }
+    /// The names of those that fit, of bundles of so many KiB.
+    fn fitting_of(kib: &[(&str, usize)]) -> Vec<String> {
+        let all: Vec<_> = kib.iter().map(|(name, kib)| (kib * 1024, domain(name))).collect();
+        fitting_stream(all.iter().map(|(length, name)| (*length, name))).into_iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_stream_receives_everything_that_fits() {
-        let set = BundleSet::new([of_size("a", 100), of_size("b", 100), of_size("c", 300)]).unwrap();
-        assert_eq!(limit_stream(&set, &own([])), StreamBundles { bundles: set, dropped: BTreeSet::new() });
+        assert_eq!(fitting_of(&[("a", 100), ("b", 112), ("c", 300)]), ["a", "b", "c"]);
     }
 
     #[test]
     fn of_too_much_for_a_stream_the_longest_bundles_are_dropped() {
-        let set = BundleSet::new([of_size("a", 128), of_size("b", 1), of_size("c", 400), of_size("d", 100)]).unwrap();
-        let limited = limit_stream(&set, &own([]));
-        assert_eq!(limited.dropped, own(["c"]));
-        let names: Vec<&str> = limited.bundles.iter().map(|bundle| bundle.trust_domain.as_str()).collect();
-        assert_eq!(names, ["a", "b", "d"]);
+        assert_eq!(fitting_of(&[("a", 128), ("b", 1), ("c", 400), ("d", 100)]), ["a", "b", "d"]);
     }
 
     #[test]
     fn of_bundles_that_are_as_long_those_with_later_names_are_dropped() {
-        let names = ["a", "b", "c", "d", "e", "f"];
-        let set = BundleSet::new(names.map(|name| Bundle { trust_domain: domain(name), ..of_size("a", 125) })).unwrap();
-        assert_eq!(limit_stream(&set, &own([])).dropped, own(["e", "f"]));
-    }
-
-    #[test]
-    fn a_bundle_of_an_own_trust_domain_is_never_dropped_and_takes_no_room() {
-        let set = BundleSet::new([of_size("a", 600), of_size("b", 400), of_size("c", 100)]).unwrap();
-        assert_eq!(limit_stream(&set, &own(["a"])).dropped, own([]));
-        assert_eq!(limit_stream(&set, &own(["a", "b", "c"])).dropped, own([]));
-        assert_eq!(limit_stream(&set, &own([])).dropped, own(["a"]));
+        let all = ["f", "e", "d", "c", "b", "a"].map(|name| (name, 125));
+        assert_eq!(fitting_of(&all), ["a", "b", "c", "d"]);
     }
 
     proptest! {

@@ -31,13 +31,13 @@ pub use anchors::{SharedAnchor, shared_anchors};
 pub use decide::{Decision, PollOutcome, decide};
 pub use endpoint::{Endpoint, EndpointUrl, EndpointUrlError, MAX_URL_LENGTH, Profile};
 pub use flag::Flag;
-pub use limits::{MAX_KEPT_LENGTH, MAX_STREAM_LENGTH, Normalised, StreamBundles, limit_stream, normalise};
+pub use limits::{MAX_KEPT_LENGTH, MAX_STREAM_LENGTH, Normalised, fitting_stream, normalise};
 pub use poll::{Fetched, Observation, PollTarget, poll_target};
 pub use refusal::{DocumentFault, FetchError, Refusal};
 pub use schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 pub use spec::{DEFAULT_MAX_STALE, RemoteSpec};
 pub use stored::{Failure, MAX_STORED_LENGTH, Origin, StoredError, StoredRemote};
-pub use trust::{Trusted, trusted};
+pub use trust::{Trusted, trusted, trusted_until};
 
 use crate::id::TrustDomain;
 

@@ -2,6 +2,8 @@
 //! came of the last polls. Its stored form is JSON of one line, versioned and bounded; what was written is read back as it was,
 //! and anything else is refused.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -173,6 +175,25 @@ impl StoredRemote {
     /// What is wrong with the endpoint, since the last poll that was taken.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    /// The bundle that is kept. Whether it is handed out, [`super::trusted`] says.
+    pub fn kept_bundle(&self) -> Option<&Bundle> {
+        self.kept.as_ref().map(|kept| &kept.bundle)
+    }
+
+    /// Whether it is to be written where `stored` was read. What every poll changes alone (when polls were and will be, and how
+    /// many failed) is not: it is written once the last confirmation that is stored is older by an eighth of `max_stale`, so that
+    /// whoever reads it later trusts a bundle for at most so much less.
+    pub fn is_worth_writing_over(&self, stored: &Self, max_stale: Duration) -> bool {
+        let without_polls = |one: &Self| {
+            let mut one = Self { polled_at: None, next_poll: None, failure: None, ..one.clone() };
+            one.kept.iter_mut().for_each(|kept| kept.confirmed_at = kept.taken_at);
+            one
+        };
+        let lag = self.confirmed_at().zip(stored.confirmed_at()).map(|(now, then)| now.duration_since(then));
+        let is_late = lag.is_some_and(|lag| Duration::try_from(lag).is_ok_and(|lag| lag >= max_stale / 8));
+        is_late || without_polls(self) != without_polls(stored)
     }
 
     /// The stored form: JSON, at most [`MAX_STORED_LENGTH`] bytes; the same bytes for the same content.

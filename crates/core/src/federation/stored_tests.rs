@@ -210,3 +210,20 @@ fn what_is_too_long_is_not_read() {
     assert_eq!(read(&long), Err(StoredError::TooLong { length: MAX_STORED_LENGTH + 1 }));
     assert_ne!(read(&long[1..]), Err(StoredError::TooLong { length: MAX_STORED_LENGTH }));
 }
+
+/// R50: five hundred peers that change nothing cost a write each once in a while, not at each poll.
+#[test]
+fn a_poll_that_changes_nothing_is_written_once_the_last_confirmation_is_old() {
+    let spec = web_spec();
+    let first = poll(&spec, None, document(&[1], Some(1)), 0).stored;
+    let eighth = i64::try_from(spec.max_stale().as_secs() / 8).unwrap();
+    let again = poll(&spec, Some(&first), document(&[1], Some(1)), eighth - 1).stored;
+    assert_ne!(again, first);
+    assert!(!again.is_worth_writing_over(&first, spec.max_stale()));
+    assert!(!fail(&spec, Some(&first), FetchError::Connect, 300).stored.is_worth_writing_over(&first, spec.max_stale()));
+    let late = poll(&spec, Some(&again), document(&[1], Some(1)), eighth).stored;
+    assert!(late.is_worth_writing_over(&first, spec.max_stale()));
+    for changed in [document(&[1, 2], Some(2)), document(&[1], Some(2)), document(&[1], None)] {
+        assert!(poll(&spec, Some(&first), changed, 300).stored.is_worth_writing_over(&first, spec.max_stale()));
+    }
+}

@@ -35,6 +35,16 @@ pub fn trusted(remote: &Remote<'_>, now: Timestamp) -> Trusted {
     Trusted { bundle: kept.map(|kept| kept.bundle.clone()), next_change: remote.next_change(now) }
 }
 
+/// Until when what is handed out of `remote` at `now` is trusted, unless it is confirmed or replaced before. `None`: nothing is
+/// handed out, or it has no end.
+pub fn trusted_until(remote: &Remote<'_>, now: Timestamp) -> Option<Timestamp> {
+    let kept = remote.kept().filter(|_| remote.untrusted(now).is_none())?;
+    match kept.origin {
+        Origin::Polled => Some(remote.stale_at(kept)),
+        Origin::Bootstrap => Some(last_to_end(&kept.bundle)?.not_after()),
+    }
+}
+
 impl<'a> Remote<'a> {
     fn kept(&self) -> Option<&'a Kept> {
         self.record().and_then(|stored| stored.kept.as_ref())

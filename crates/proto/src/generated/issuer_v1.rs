@@ -151,7 +151,7 @@ pub struct Identity {
     /// Seconds.
     #[prost(uint32, tag = "5")]
     pub jwt_ttl: u32,
-    /// Trust domain names this identity federates with.
+    /// The foreign trust domains whose bundles this identity gets, by name.
     #[prost(string, repeated, tag = "6")]
     pub federates_with: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Subject key ids of authorities whose certificates must be renewed at once.
@@ -182,6 +182,13 @@ pub struct Bundle {
     /// not send it: then it is the document's `spiffe_sequence`.
     #[prost(uint64, tag = "3")]
     pub sequence: u64,
+    /// Of a foreign trust domain: the paths of its ids that are accepted where the agent validates (patterns: literals, `*`, and
+    /// `**` at the end). Empty: all.
+    #[prost(string, repeated, tag = "4")]
+    pub path_patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of an own trust domain: the `iss` of its JWT-SVIDs, if it has one.
+    #[prost(string, tag = "5")]
+    pub jwt_issuer: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct X509Response {
