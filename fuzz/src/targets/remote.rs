@@ -56,7 +56,8 @@ pub(crate) fn remote(input: &[u8]) {
 /// What a TrustDomain of the known trust domain says.
 pub(crate) fn spec(kind: u8, document: &[u8]) -> RemoteSpec {
     let id = format!("spiffe://{DOMAIN}/bundle-endpoint").parse().unwrap();
-    let profile = if kind & SPIFFE == 0 { Profile::HttpsWeb } else { Profile::HttpsSpiffe { id } };
+    let web = Profile::HttpsWeb { roots: Vec::new() };
+    let profile = if kind & SPIFFE == 0 { web } else { Profile::HttpsSpiffe { id } };
     let endpoint = Endpoint { url: "https://example.org/bundle".parse().unwrap(), profile };
     let known = KNOWN.bundle.to_json();
     let bootstrap = if kind & BOOTSTRAP == 0 { &known } else { document };
@@ -72,7 +73,7 @@ pub(crate) fn poll(
     let remote = Remote { spec, own: &OWN, stored: stored.map_or(Stored::Absent, Stored::Read) };
     let target = poll_target(&remote, now())?;
     let server_id = match &target.endpoint.profile {
-        Profile::HttpsWeb => None,
+        Profile::HttpsWeb { .. } => None,
         Profile::HttpsSpiffe { id } => Some(id.clone()),
     };
     let result = result.map(|document| Fetched { document, server_id });

@@ -22,8 +22,11 @@ pub struct Endpoint {
 /// How an endpoint is authenticated (SPIFFE Federation, section 5.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// By the public certificate authorities (section 5.2.1).
-    HttpsWeb,
+    /// By certificate authorities that vouch for the host in the URL (section 5.2.1).
+    HttpsWeb {
+        /// The certificates of these authorities, ASN.1 DER. Empty: the public ones.
+        roots: Vec<Vec<u8>>,
+    },
     /// By an X509-SVID (section 5.2.2).
     HttpsSpiffe {
         /// The endpoint's id. It may be of another trust domain than the bundle: then the endpoint is not self-serving, and
@@ -71,12 +74,12 @@ impl Endpoint {
 
     /// Differs as soon as anything of the endpoint does.
     pub(super) fn digest(&self) -> Digest {
-        let id = match &self.profile {
-            Profile::HttpsWeb => String::new(),
+        let verified_by = match &self.profile {
+            Profile::HttpsWeb { roots } => roots.iter().map(|root| Digest::of(root).to_string()).collect(),
             Profile::HttpsSpiffe { id } => id.to_string(),
         };
         // None of the three can hold a line feed.
-        Digest::of(format!("{}\n{}\n{id}", self.url, self.profile.name()).as_bytes())
+        Digest::of(format!("{}\n{}\n{verified_by}", self.url, self.profile.name()).as_bytes())
     }
 }
 
@@ -84,7 +87,7 @@ impl Profile {
     /// As it is written in resources and specifications: `https_web` or `https_spiffe`.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::HttpsWeb => "https_web",
+            Self::HttpsWeb { .. } => "https_web",
             Self::HttpsSpiffe { .. } => "https_spiffe",
         }
     }
@@ -190,22 +193,27 @@ mod tests {
         let domain: TrustDomain = "prod.example.com".parse().unwrap();
         assert!(spiffe("spiffe://prod.example.com/bundles").is_self_serving(&domain));
         assert!(!spiffe("spiffe://example.com/bundles").is_self_serving(&domain));
-        assert!(!endpoint(Profile::HttpsWeb).is_self_serving(&domain));
+        assert!(!endpoint(Profile::HttpsWeb { roots: Vec::new() }).is_self_serving(&domain));
     }
 
     #[test]
-    fn another_url_profile_or_id_is_another_endpoint() {
+    fn another_url_profile_id_or_root_is_another_endpoint() {
         let endpoint = |url: &str, profile| Endpoint { url: url.parse().unwrap(), profile }.digest();
         let spiffe = |id: &str| Profile::HttpsSpiffe { id: id.parse().unwrap() };
+        let web = |roots: &[&[u8]]| Profile::HttpsWeb { roots: roots.iter().map(|root| root.to_vec()).collect() };
         let all = [
-            endpoint("https://a", Profile::HttpsWeb),
-            endpoint("https://b", Profile::HttpsWeb),
+            endpoint("https://a", web(&[])),
+            endpoint("https://b", web(&[])),
+            endpoint("https://a", web(&[b"x"])),
+            endpoint("https://a", web(&[b"x", b"y"])),
+            endpoint("https://a", web(&[b"xy"])),
+            endpoint("https://a", web(&[b""])),
             endpoint("https://a", spiffe("spiffe://a/x")),
             endpoint("https://a", spiffe("spiffe://a/y")),
         ];
         for (position, one) in all.iter().enumerate() {
             assert!(all.iter().skip(position + 1).all(|other| other != one));
         }
-        assert_eq!(all[0], endpoint("https://a", Profile::HttpsWeb));
+        assert_eq!(all[0], endpoint("https://a", web(&[])));
     }
 }

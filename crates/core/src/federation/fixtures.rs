@@ -83,7 +83,8 @@ pub(super) fn document(keys: &[u8], sequence: Option<u64>) -> Vec<u8> {
 }
 
 pub(super) fn web() -> Endpoint {
-    Endpoint { url: "https://peer.example/bundle".parse().unwrap(), profile: Profile::HttpsWeb }
+    let profile = Profile::HttpsWeb { roots: Vec::new() };
+    Endpoint { url: "https://peer.example/bundle".parse().unwrap(), profile }
 }
 
 pub(super) fn spiffe() -> Endpoint {
@@ -119,7 +120,7 @@ pub(super) fn target(spec: &RemoteSpec, stored: Option<&StoredRemote>, now: Time
 /// The id of the server that serves `spec`'s endpoint.
 pub(super) fn server_id(spec: &RemoteSpec) -> Option<SpiffeId> {
     match &spec.endpoint().unwrap().profile {
-        Profile::HttpsWeb => None,
+        Profile::HttpsWeb { .. } => None,
         Profile::HttpsSpiffe { id } => Some(id.clone()),
     }
 }

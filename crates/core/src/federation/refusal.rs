@@ -42,8 +42,8 @@ pub enum FetchError {
     /// More than [`crate::bundle::MAX_BUNDLE_LENGTH`].
     #[error("the endpoint's answer is longer than 1 MiB")]
     TooLong,
-    /// The answer broke off, or was not HTTP.
-    #[error("the endpoint's answer broke off or was not HTTP")]
+    /// The answer broke off, was not HTTP, had a head that is too long, or was compressed though it was asked for as it is.
+    #[error("the endpoint's answer broke off, was not plain HTTP/1.1, or was compressed; check what serves it")]
     Interrupted,
 }
 
