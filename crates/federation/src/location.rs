@@ -11,6 +11,7 @@ use url::{Host, Url};
 pub(crate) struct Location {
     url: Url,
     host: Host,
+    server_name: ServerName<'static>,
     port: u16,
 }
 
@@ -19,8 +20,13 @@ impl Location {
     pub(crate) fn new(url: &EndpointUrl) -> Option<Self> {
         let url = Url::parse(url.as_str()).ok()?;
         let host = url.host()?.to_owned();
+        let server_name = match &host {
+            Host::Domain(name) => ServerName::try_from(name.clone()).ok()?,
+            Host::Ipv4(address) => ServerName::IpAddress((*address).into()),
+            Host::Ipv6(address) => ServerName::IpAddress((*address).into()),
+        };
         let port = url.port_or_known_default()?;
-        Some(Self { url, host, port })
+        Some(Self { url, host, server_name, port })
     }
 
     /// Where a `Location` header in an answer from here leads. `None`: nowhere, or to what could not be configured as the URL
@@ -39,12 +45,8 @@ impl Location {
     }
 
     /// What a certificate is verified for, and what is sent as SNI, if it is a name.
-    pub(crate) fn server_name(&self) -> Option<ServerName<'static>> {
-        match &self.host {
-            Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
-            Host::Ipv4(address) => Some(ServerName::IpAddress((*address).into())),
-            Host::Ipv6(address) => Some(ServerName::IpAddress((*address).into())),
-        }
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
     }
 
     /// The `Host` header: the host, and the port if it is not 443 (RFC 9110, section 7.2).
@@ -71,6 +73,8 @@ mod tests {
     fn a_request_names_host_port_and_path() {
         for (url, authority, port, target) in [
             ("https://example.com", "example.com", 443, "/"),
+            ("https://example.com.", "example.com.", 443, "/"),
+            ("https://bundle_endpoint.example", "bundle_endpoint.example", 443, "/"),
             ("https://Example.com:443/a?b=c#d", "example.com", 443, "/a?b=c"),
             ("https://example.com:8443/a/../b", "example.com:8443", 8443, "/b"),
             ("https://10.0.0.1/'!$&()*+,;=:@[]~", "10.0.0.1", 443, "/'!$&()*+,;=:@[]~"),
@@ -80,7 +84,6 @@ mod tests {
             assert_eq!(location.authority(), authority, "{url}");
             assert_eq!(location.port(), port, "{url}");
             assert_eq!(location.path_and_query().unwrap().as_str(), target, "{url}");
-            assert!(location.server_name().is_some(), "{url}");
         }
     }
 
@@ -93,7 +96,14 @@ mod tests {
 
     #[test]
     fn a_host_or_port_that_cannot_be_called_is_refused() {
-        for url in ["https://a:99999/", "https://a:b/", "https://1.2.3.256/", "https://[::/", "https://a%00b/"] {
+        for url in [
+            "https://a:99999/",
+            "https://a:b/",
+            "https://1.2.3.256/",
+            "https://[::/",
+            "https://a%00b/",
+            "https://a..b/",
+        ] {
             assert!(location(url).is_none(), "{url}");
         }
     }

@@ -106,8 +106,7 @@ pub(crate) async fn handshake(
     location: &Location,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, FetchError> {
-    let name = location.server_name().ok_or(FetchError::Resolve)?;
-    connector.connect(name, stream).await.map_err(|error| {
+    connector.connect(location.server_name(), stream).await.map_err(|error| {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
         match cause {
             Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
