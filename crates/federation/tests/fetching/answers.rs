@@ -120,7 +120,7 @@ async fn of_a_document_that_is_announced_as_too_long_nothing_is_read() {
             let answer = answer.clone();
             async move {
                 stream.write_all(answer.as_bytes()).await.unwrap();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         });
         assert_eq!(fetched_by(&fetcher(), script).await.1, Err(FetchError::TooLong), "{length}");
@@ -225,7 +225,7 @@ async fn a_connection_that_is_cut_before_its_end_was_announced_is_no_document() 
 async fn an_answer_that_never_comes_is_not_awaited() {
     let silent = script(|stream| async move {
         let _stream = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     assert_eq!(fetched_by(&impatient(), silent).await.1, Err(FetchError::Timeout));
 }
@@ -235,7 +235,7 @@ async fn a_handshake_that_never_comes_is_not_awaited() {
     let server = Server::start_tcp(|stream| {
         async move {
             let _stream = stream;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         .boxed()
     })
