@@ -18,6 +18,7 @@ fn crates_depend_on_nothing_that_they_must_not_know() {
     let kubernetes = ["kube", "kube-core", "k8s-openapi", "countersign-crds", "countersign-policy"];
     for (package, forbidden) in [
         ("countersign-core", [&kubernetes[..], &["tokio", "hyper", "tonic"]].concat()),
+        ("countersign-federation", [&kubernetes[..], &["tonic", "countersign-index", "countersign-runtime"]].concat()),
         ("countersign-index", [&kubernetes[..], &["tonic", "hyper", "countersign-issuer"]].concat()),
         ("countersign-issuer", [&kubernetes[..], &["countersign-operator"]].concat()),
         ("countersign-runtime", [&kubernetes[..], &["countersign-index", "countersign-proto"]].concat()),
