@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use countersign_contract::environment::agent::{FILE_MODE, ISSUER, ISSUER_NAME, PRIVATE, ROOTS, SESSIONS, TOKEN_FILE};
+use countersign_contract::environment::agent::{
+    BUNDLE_DOCUMENTS, FILE_MODE, ISSUER, ISSUER_NAME, PRIVATE, ROOTS, SESSIONS, TOKEN_FILE,
+};
 use countersign_contract::files;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -51,6 +53,8 @@ pub struct Config {
     pub private: PathBuf,
     /// Permission bits of the files with credentials.
     pub file_mode: u32,
+    /// Whether bundle documents and issuer URLs are written too.
+    pub bundle_documents: bool,
 }
 
 /// One session: a name the issuer knows and a directory the workload sees.
@@ -86,6 +90,7 @@ impl Config {
             sessions,
             private,
             file_mode: variable(FILE_MODE).map_or(Ok(0o444), |mode| file_mode(&mode))?,
+            bundle_documents: variable(BUNDLE_DOCUMENTS).map_or(Ok(false), |value| switch(BUNDLE_DOCUMENTS, &value))?,
         })
     }
 }
@@ -159,6 +164,16 @@ fn file_mode(value: &str) -> Result<u32, ConfigError> {
         return Err(invalid("has other bits"));
     }
     Ok(mode)
+}
+
+fn switch(variable: &'static str, value: &str) -> Result<bool, ConfigError> {
+    match value.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => {
+            Err(ConfigError::Invalid { variable, wanted: "true or false", found: "it holds something else".to_owned() })
+        }
+    }
 }
 
 fn sessions(value: &str) -> Result<Vec<SessionConfig>, ConfigError> {

@@ -1,7 +1,7 @@
 //! Credentials as files, named as the SPIFFE Filesystem Delivery draft says. A whole directory is written beside the old one
 //! and replaces it by one rename, so that a reader who opens a file by its path finds a consistent set (R71).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,8 +9,8 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use countersign_contract::files::{
-    CHAIN, CREDENTIAL_BUNDLE, CREDENTIALS as CURRENT, FORMER_CREDENTIAL_BUNDLE, FORMER_TRUST_BUNDLE_SUFFIX, KEY,
-    TRUST_ANCHORS, TRUST_BUNDLE_SUFFIX,
+    BUNDLE_DOCUMENT_SUFFIX, CHAIN, CREDENTIAL_BUNDLE, CREDENTIALS as CURRENT, FORMER_CREDENTIAL_BUNDLE,
+    FORMER_TRUST_BUNDLE_SUFFIX, JWT_ISSUER_SUFFIX, KEY, TRUST_ANCHORS, TRUST_BUNDLE_SUFFIX,
 };
 use countersign_core::id::TrustDomain;
 use zeroize::Zeroizing;
@@ -39,15 +39,24 @@ pub struct Folder {
     directory: PathBuf,
     /// Permission bits of each file; directories may also be entered.
     mode: u32,
+    /// Whether bundle documents and issuer URLs are written too.
+    documents: bool,
     next: u64,
 }
 
 impl Folder {
     /// Writes to `directory`, where a set of an earlier run stays until it is replaced.
     pub fn new(directory: impl Into<PathBuf>, mode: u32) -> Self {
-        let mut folder = Self { directory: directory.into(), mode, next: 1 };
+        let mut folder = Self { directory: directory.into(), mode, documents: false, next: 1 };
         folder.next = folder.sets().iter().filter_map(|set| number(set)).max().map_or(1, |last| last + 1);
         folder
+    }
+
+    /// Writes the bundle document of each identity's own trust domain too, and the URL of its JWT issuer, for what publishes
+    /// them.
+    #[must_use]
+    pub fn with_documents(self, documents: bool) -> Self {
+        Self { documents, ..self }
     }
 
     /// Replaces the current set with `credentials`. The set before it stays until the next one, for readers that are just
@@ -91,18 +100,26 @@ impl Folder {
 
     fn write_set(&self, set: &Path, credentials: &Credentials) -> Result<(), FileError> {
         self.make_directory(set)?;
+        let mut bundles = BTreeMap::new();
         let names = directory_names(&credentials.svids);
         for (svid, name) in credentials.svids.iter().zip(names) {
             let directory = set.join(&name);
             if !name.is_empty() {
                 self.make_directory(&directory)?;
             }
-            self.write_svid(&directory, svid, credentials)?;
+            self.write_svid(&directory, svid, credentials, &mut bundles)?;
         }
         Ok(())
     }
 
-    fn write_svid(&self, directory: &Path, svid: &Svid, credentials: &Credentials) -> Result<(), FileError> {
+    /// `bundles` are the files of trust bundles that this set has: each is written once, however many identities trust it.
+    fn write_svid(
+        &self,
+        directory: &Path,
+        svid: &Svid,
+        credentials: &Credentials,
+        bundles: &mut BTreeMap<TrustDomain, PathBuf>,
+    ) -> Result<(), FileError> {
         let key = svid.key.pkcs8_pem();
         let chain = chain_pem(&svid.chain);
         // Allocated once: growing would leave a copy of the key in freed memory.
@@ -122,7 +139,13 @@ impl Folder {
             if domain == own {
                 self.write_file(directory, TRUST_ANCHORS, roots.as_bytes())?;
             }
-            self.write_trust_bundle(directory, domain, roots.as_bytes())?;
+            self.write_trust_bundle(directory, domain, roots.as_bytes(), bundles)?;
+            if domain == own && self.documents {
+                self.write_file(directory, &format!("{domain}{BUNDLE_DOCUMENT_SUFFIX}"), &bundle.to_json())?;
+                if let Some(issuer) = credentials.terms.get(own).and_then(|terms| terms.jwt_issuer.as_ref()) {
+                    self.write_file(directory, &format!("{domain}{JWT_ISSUER_SUFFIX}"), issuer.as_bytes())?;
+                }
+            }
         }
         if svid.tokens.is_empty() {
             return Ok(());
@@ -137,13 +160,26 @@ impl Folder {
 
     /// Under the name of the draft, with a link from the former name. A domain whose name is too long for the draft's suffix
     /// keeps the former name.
-    fn write_trust_bundle(&self, directory: &Path, domain: &TrustDomain, roots: &[u8]) -> Result<(), FileError> {
+    fn write_trust_bundle(
+        &self,
+        directory: &Path,
+        domain: &TrustDomain,
+        roots: &[u8],
+        written: &mut BTreeMap<TrustDomain, PathBuf>,
+    ) -> Result<(), FileError> {
         let (name, former) =
             (format!("{domain}{TRUST_BUNDLE_SUFFIX}"), format!("{domain}{FORMER_TRUST_BUNDLE_SUFFIX}"));
         if name.len() > NAME_MAX {
             return self.write_file(directory, &former, roots);
         }
-        self.write_file(directory, &name, roots)?;
+        let path = directory.join(&name);
+        match written.get(domain) {
+            Some(file) => std::fs::hard_link(file, &path).map_err(|source| FileError { path, source })?,
+            None => {
+                self.write_file(directory, &name, roots)?;
+                written.insert(domain.clone(), path);
+            }
+        }
         link(directory, &former, &name)
     }
 

@@ -34,7 +34,7 @@ fn credentials(authority: &X509Authority, svids: Vec<Svid>) -> Credentials {
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     };
-    Credentials { revision: 1, svids, trust: Arc::new(BundleSet::new([bundle]).unwrap()) }
+    Credentials { revision: 1, svids, trust: Arc::new(BundleSet::new([bundle]).unwrap()), terms: Arc::default() }
 }
 
 /// Whether the key in a bundle file is the one its leaf certifies.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_core::bundle::BundleSet;
+use countersign_core::entitlement::PathPattern;
 use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_core::key::PrivateKey;
 use jiff::Timestamp;
@@ -31,6 +32,28 @@ pub struct Credentials {
     pub svids: Vec<Svid>,
     /// The bundles of the identities' own trust domains and of those they federate with.
     pub trust: Arc<BundleSet>,
+    /// What goes with some of these bundles.
+    pub terms: Arc<Terms>,
+}
+
+/// What goes with the bundles of trust domains, by trust domain; nothing for most.
+pub type Terms = BTreeMap<TrustDomain, DomainTerms>;
+
+/// What goes with the bundle of a trust domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DomainTerms {
+    /// The paths of its ids that are accepted; `None`: all.
+    pub paths: Option<Vec<PathPattern>>,
+    /// The `iss` of its JWT-SVIDs, where the issuer said so.
+    pub jwt_issuer: Option<String>,
+}
+
+impl Credentials {
+    /// Whether an id of a trusted trust domain is accepted: of a foreign one only some paths may be.
+    pub fn accepts(&self, id: &SpiffeId) -> bool {
+        let paths = self.terms.get(id.trust_domain()).and_then(|terms| terms.paths.as_ref());
+        paths.is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(id.path())))
+    }
 }
 
 /// One identity's credentials.
@@ -114,7 +137,7 @@ fn difference(old: &Credentials, new: &Credentials) -> Difference {
     };
     let same_svids =
         old.svids.len() == new.svids.len() && old.svids.iter().zip(&new.svids).all(|(a, b)| same_svid(a, b));
-    if !same_svids || old.trust != new.trust {
+    if !same_svids || old.trust != new.trust || old.terms != new.terms {
         return Difference::X509;
     }
     let same_tokens = old.svids.iter().zip(&new.svids).all(|(a, b)| a.tokens == b.tokens);
@@ -122,5 +145,6 @@ fn difference(old: &Credentials, new: &Credentials) -> Difference {
 }
 
 fn revised(new: &Credentials, revision: u64) -> Arc<Credentials> {
-    Arc::new(Credentials { revision, svids: new.svids.clone(), trust: Arc::clone(&new.trust) })
+    let (svids, trust, terms) = (new.svids.clone(), Arc::clone(&new.trust), Arc::clone(&new.terms));
+    Arc::new(Credentials { revision, svids, trust, terms })
 }

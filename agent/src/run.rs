@@ -71,6 +71,7 @@ pub async fn serve_sessions(config: Config) -> Result<(), RunError> {
         upstream: Arc::new(Upstream::new(config.issuer, config.issuer_name, roots)),
         token: TokenFile::new(config.token_file),
         file_mode: config.file_mode,
+        bundle_documents: config.bundle_documents,
         bundles: Arc::default(),
         readiness: Arc::new(readiness),
     });
@@ -85,6 +86,7 @@ struct Agent {
     upstream: Arc<Upstream>,
     token: TokenFile,
     file_mode: u32,
+    bundle_documents: bool,
     bundles: Arc<KnownBundles>,
     readiness: Arc<Readiness>,
 }
@@ -93,7 +95,7 @@ impl RunSession<RunError> for Agent {
     fn serve(&self, config: SessionConfig) -> impl Future<Output = RunError> + Send + 'static {
         let directory = config.directory.clone();
         let (session, published, jwt_client) = Session::new(SessionParts {
-            folder: Folder::new(&directory, self.file_mode),
+            folder: Folder::new(&directory, self.file_mode).with_documents(self.bundle_documents),
             config,
             upstream: Arc::clone(&self.upstream),
             token: self.token.clone(),

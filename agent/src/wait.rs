@@ -144,7 +144,12 @@ mod tests {
     }
 
     fn ready() -> Published {
-        Published::Ready(Arc::new(Credentials { revision: 0, svids: Vec::new(), trust: Arc::default() }))
+        Published::Ready(Arc::new(Credentials {
+            revision: 0,
+            svids: Vec::new(),
+            trust: Arc::default(),
+            terms: Arc::default(),
+        }))
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,7 +158,12 @@ async fn an_older_bundle_is_not_used_and_the_newer_one_is_acknowledged() {
 
 #[tokio::test]
 async fn of_a_bundle_that_cannot_be_read_the_sequence_in_use_is_acknowledged() {
-    let foreign = |sequence, document: Vec<u8>| v1::Bundle { trust_domain: "example.com".into(), document, sequence };
+    let foreign = |sequence, document: Vec<u8>| v1::Bundle {
+        trust_domain: "example.com".into(),
+        document,
+        sequence,
+        ..v1::Bundle::default()
+    };
     let readable = |issuer: &FakeIssuer| {
         let bundle = issuer.state.bundle();
         Bundle { trust_domain: "example.com".parse().unwrap(), ..bundle }.to_json()
@@ -182,7 +187,12 @@ async fn of_a_bundle_that_cannot_be_read_the_sequence_in_use_is_acknowledged() {
 async fn of_very_many_bundles_as_many_are_acknowledged_as_fit_and_the_own_one_first() {
     let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |issuer| {
         let document = issuer.state.bundle().to_json();
-        let foreign = |n| v1::Bundle { trust_domain: format!("a{n}"), document: document.clone(), sequence: 1 };
+        let foreign = |n| v1::Bundle {
+            trust_domain: format!("a{n}"),
+            document: document.clone(),
+            sequence: 1,
+            ..v1::Bundle::default()
+        };
         *issuer.state.foreign_bundles.lock().unwrap() = (0..MAX_ACK_SEQUENCES + 50).map(foreign).collect();
     })
     .await;

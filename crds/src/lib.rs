@@ -11,9 +11,7 @@ mod trust_domain;
 mod workload_identity;
 
 pub use lifetime::{Lifetime, LifetimeError};
-pub use remote::{
-    Bootstrap, BundleEndpoint, BundleOrigin, EndpointProfile, PollError, Remote, RemoteStatus,
-};
+pub use remote::{Bootstrap, BundleEndpoint, BundleOrigin, EndpointProfile, PollError, Remote, RemoteStatus};
 pub use schema::{SchemaError, all};
 pub use selector::{LabelRequirement, NamespaceSelector, Operator, PodSelector};
 pub use trust_domain::{

@@ -7,9 +7,9 @@ pub mod checks;
 pub mod config;
 pub mod controllers;
 pub mod events;
-pub mod federation;
 #[cfg(test)]
 mod fake_api_server;
+pub mod federation;
 pub mod inspect;
 pub mod lease_store;
 pub mod metrics;

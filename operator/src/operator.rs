@@ -13,6 +13,7 @@ use countersign_core::{
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt, client::ClientBuilder};
+use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch as published},
@@ -233,11 +234,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let election = tokio::spawn(election.run(checks.caches_complete().passes(), resign.clone()));
     let (counts, counted) = published::channel(None);
     let maker: Arc<dyn AuthorityMaker> = Arc::new(LocalMaker);
+    let bundle_store = BundleStore::new(client.clone(), &config.federation_namespace);
     let domain_context = trust_domain::Context {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
         remote_bundles: remote_bundles.clone(),
+        bundle_store: bundle_store.clone(),
+        written_bundles: Mutex::default(),
         journals: journals.clone(),
         counted: counted.clone(),
         maker: maker.clone(),
@@ -249,7 +253,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     part!("controller of TrustDomains", trust_domain::run(Arc::new(domain_context), domains));
     let poller_context = poller::Context {
         bundles: remote_bundles.clone(),
-        store: BundleStore::new(client.clone(), &config.federation_namespace),
+        store: bundle_store,
         fetcher: Arc::new(Fetcher::new(AddressPolicy::allowing(config.federation_networks.clone()))),
         authorities: authorities.clone(),
         leadership: leadership.clone(),

@@ -6,10 +6,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use countersign_core::bundle::{Bundle, BundleSet};
+use countersign_core::entitlement::PathPattern;
 use countersign_core::id::{IdError, SpiffeId, TrustDomain};
 use countersign_proto::issuer::v1;
 
 use super::known_bundles::KnownBundles;
+use crate::publish::{DomainTerms, Terms};
 
 /// Why a State cannot be used. The cause is the issuer, or its version.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,8 @@ pub(super) struct Entitlements {
     pub(super) reason: String,
     /// The bundles of the trust domains of the identities and of those they federate with.
     pub(super) trust: Arc<BundleSet>,
+    /// What goes with some of these bundles.
+    pub(super) terms: Arc<Terms>,
 }
 
 /// One identity, with what it may have.
@@ -67,6 +71,7 @@ impl Entitlements {
     /// # Errors
     /// See [`EntitlementsError`].
     pub(super) fn parse(state: v1::State, known: &KnownBundles) -> Result<Self, EntitlementsError> {
+        let terms = state.bundles.iter().filter_map(terms_of).collect();
         let trust = parse_trust(state.bundles, known);
         let mut identities: Vec<Identity> = Vec::with_capacity(state.identities.len());
         for identity in state.identities {
@@ -80,7 +85,7 @@ impl Entitlements {
             identities.push(identity);
         }
         known.record(&trust);
-        Ok(Self { identities, reason: state.reason, trust: Arc::new(trust) })
+        Ok(Self { identities, reason: state.reason, trust: Arc::new(trust), terms: Arc::new(terms) })
     }
 
     /// The first identity.
@@ -119,9 +124,27 @@ impl Identity {
     }
 }
 
+/// What goes with a bundle; `None` where nothing does. A pattern that cannot be read, of a later operator, accepts nothing.
+fn terms_of(bundle: &v1::Bundle) -> Option<(TrustDomain, DomainTerms)> {
+    let v1::Bundle { trust_domain, path_patterns, jwt_issuer, .. } = bundle;
+    if path_patterns.is_empty() && jwt_issuer.is_empty() {
+        return None;
+    }
+    let read = |pattern: &String| match pattern.parse::<PathPattern>() {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            tracing::warn!(trust_domain, %error, "a pattern of accepted paths cannot be read; it accepts nothing");
+            None
+        }
+    };
+    let paths = (!path_patterns.is_empty()).then(|| path_patterns.iter().filter_map(read).collect());
+    let jwt_issuer = Some(jwt_issuer.clone()).filter(|issuer| !issuer.is_empty());
+    Some((trust_domain.parse().ok()?, DomainTerms { paths, jwt_issuer }))
+}
+
 fn parse_trust(bundles: Vec<v1::Bundle>, known: &KnownBundles) -> BundleSet {
     let mut set = BundleSet::default();
-    for v1::Bundle { trust_domain, document, sequence } in bundles {
+    for v1::Bundle { trust_domain, document, sequence, .. } in bundles {
         let left_out =
             |error: &dyn Display| tracing::warn!(trust_domain, %error, "left out a bundle that cannot be used");
         let domain = match trust_domain.parse::<TrustDomain>() {

@@ -134,6 +134,10 @@ impl SpiffeWorkloadApi for WorkloadApi {
         let credentials = self.credentials()?;
         let verified = verify_jwt_svid(&svid, &audience, &credentials.trust, Timestamp::now())
             .map_err(|error| Status::invalid_argument(format!("the JWT-SVID is not valid: {error}")))?;
+        if !credentials.accepts(&verified.id) {
+            let message = "the JWT-SVID is not valid: its trust domain is accepted here for other paths only";
+            return Err(Status::invalid_argument(message));
+        }
         let spiffe_id = verified.id.to_string();
         Ok(Response::new(ValidateJwtsvidResponse { spiffe_id, claims: Some(claims(verified.raw)) }))
     }

@@ -254,7 +254,12 @@ impl IssuerState {
         let reason = if identities.is_empty() { reason } else { String::new() };
         let bundle = self.bundle();
         let sequence = if self.speaks_earlier_version.load(Ordering::Relaxed) { 0 } else { bundle.sequence };
-        let own = v1::Bundle { trust_domain: "example.org".into(), document: bundle.to_json(), sequence };
+        let own = v1::Bundle {
+            trust_domain: "example.org".into(),
+            document: bundle.to_json(),
+            sequence,
+            ..v1::Bundle::default()
+        };
         let foreign = self.foreign_bundles.lock().unwrap().clone();
         let bundles = if identities.is_empty() { Vec::new() } else { std::iter::once(own).chain(foreign).collect() };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;

@@ -27,6 +27,8 @@ pub mod agent {
     pub const PRIVATE: &str = "COUNTERSIGN_PRIVATE";
     /// The mode of the credential files, octal.
     pub const FILE_MODE: &str = "COUNTERSIGN_FILE_MODE";
+    /// `true`: bundle documents and issuer URLs are written too.
+    pub const BUNDLE_DOCUMENTS: &str = "COUNTERSIGN_BUNDLE_DOCUMENTS";
 }
 
 /// Variables of the operator, the webhook and the bundle endpoint, for flags.

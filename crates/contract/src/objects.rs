@@ -76,6 +76,25 @@ pub mod remote_bundle {
     }
 }
 
+/// ConfigMaps with the bundle documents of this cluster's trust domains, for whoever introduces them elsewhere by hand or by
+/// GitOps. They are in the namespace of what is kept of remote trust domains.
+pub mod own_bundle {
+    /// The label of each.
+    pub const LABEL: &str = "countersign.dev/bundle";
+    /// The value of [`LABEL`].
+    pub const LABEL_VALUE: &str = "true";
+    /// The key of the document.
+    pub const KEY: &str = "bundle.json";
+    /// What their names begin with; the name of the TrustDomain follows.
+    pub const PREFIX: &str = "bundle.";
+
+    /// The ConfigMap of a TrustDomain.
+    #[must_use]
+    pub fn config_map(domain: &str) -> String {
+        format!("{PREFIX}{domain}")
+    }
+}
+
 /// Secrets of the webhook, in its namespace.
 pub mod webhook_secret {
     /// The webhook's CA.

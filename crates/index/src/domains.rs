@@ -93,9 +93,10 @@ impl Domains {
     /// Where the bundles of the accepted remote TrustDomains come from.
     pub(super) fn accepted_remotes(&self) -> Remotes {
         let accepted = |name: &String| Some(self.accepted(name)?.uid.clone());
-        let remotes = self.remotes.iter().filter_map(|(name, spec)| {
-            Some((name.clone(), Remote { uid: accepted(name)?, spec: spec.clone() }))
-        });
+        let remotes = self
+            .remotes
+            .iter()
+            .filter_map(|(name, spec)| Some((name.clone(), Remote { uid: accepted(name)?, spec: spec.clone() })));
         let local = self.by_name.keys().filter_map(|name| self.accepted(name));
         let own = local.filter(|spec| spec.kind == DomainKind::Local).map(|spec| spec.trust_domain.clone());
         Remotes { own: own.collect(), by_name: remotes.collect() }

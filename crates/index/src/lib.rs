@@ -26,8 +26,8 @@ use countersign_core::journal::AuthorityConfig;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub use domains::{DomainVerdict, Remote, Remotes};
 use domains::Domains;
+pub use domains::{DomainVerdict, Remote, Remotes};
 use identities::{Identities, JudgedAnew, Match, Surroundings};
 pub use identities::{IdentityKey, IdentityView};
 use pods::Pods;
@@ -206,7 +206,8 @@ impl Index {
         let entitled: Vec<_> =
             domains.iter().take(MAX_IDENTITIES).filter_map(|domain| endpoint_identity(domain, pod).ok()).collect();
         if entitled.is_empty() {
-            let message = "this cluster is the authority of no trust domain, so nothing is published: create a TrustDomain";
+            let message =
+                "this cluster is the authority of no trust domain, so nothing is published: create a TrustDomain";
             return Entitlement::None(Absence { reason: "NoTrustDomain", message: message.to_owned() });
         }
         Entitlement::Entitled(entitled)

@@ -1,7 +1,7 @@
 //! TrustDomains: keeps each one's journal (first authorities, successors in time, removal of what has ended) and tells its
 //! status. A journal that cannot be used is `Stalled`, never a new root.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use countersign_contract::objects::{OPERATOR, journal::trust_domain_secret};
 use countersign_core::entitlement::DomainKind;
@@ -18,6 +18,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
         journal_cache::{AuthorityConfig, Problem, examine},
         store::{JournalStore, StoreError},
     },
-    federation::RemoteBundles,
+    federation::{self, RemoteBundles, store::BundleStore},
     inspect::{
         aggregate::Counted,
         identity_counts::Totals,
@@ -39,6 +40,7 @@ use crate::{
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{DomainVerdict, SharedIndex};
+use countersign_issuer::published::PublishedBundle;
 use countersign_runtime::clock::Clock;
 use countersign_runtime::leader::{Leadership, NotLeading};
 
@@ -53,6 +55,10 @@ pub struct Context {
     pub index: SharedIndex,
     /// What is known of remote trust domains.
     pub remote_bundles: RemoteBundles,
+    /// Where bundle documents are published for people.
+    pub bundle_store: BundleStore,
+    /// The bundles that were written there, by the uids of TrustDomains.
+    pub written_bundles: Mutex<HashMap<String, Arc<PublishedBundle>>>,
     /// Where a written journal is made known at once.
     pub authorities: Authorities,
     /// Where journals are kept.
@@ -77,6 +83,9 @@ pub enum ReconcileError {
     /// The journal was not stored or read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The bundle document was not published for people.
+    #[error(transparent)]
+    Bundle(#[from] federation::store::StoreError),
     /// No authority could be made.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -161,7 +170,10 @@ fn on_error(domain: Arc<TrustDomain>, error: &ReconcileError, context: Arc<Conte
             return Action::requeue(Duration::from_millis(200));
         }
         ReconcileError::NotLeading(_) => return elsewhere(&context.leadership),
-        ReconcileError::Store(_) | ReconcileError::Journal(_) | ReconcileError::Status { .. } => {}
+        ReconcileError::Store(_)
+        | ReconcileError::Bundle(_)
+        | ReconcileError::Journal(_)
+        | ReconcileError::Status { .. } => {}
     }
     tracing::warn!(name = domain.name_any(), %error, "TrustDomain");
     Action::requeue(Duration::from_secs(5))
@@ -213,9 +225,32 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
         status.conditions.push(sequence::condition(&domain, journal.sequence(now), claims.as_ref(), name, now));
     }
     write_status(&domain, status, context).await?;
+    if let Assessment::Signing { journal, facts, .. } = &assessment {
+        publish_bundle(journal, facts, context, now).await?;
+    }
     let wait = next_look.map_or(LOOK_AGAIN, |at| context.clock.until(at).min(LOOK_AGAIN));
     // A moment after the switch, so that it has happened when we look.
     Ok(Action::requeue(wait + Duration::from_millis(10)))
+}
+
+/// Writes the bundle document where people find it, when it has changed since this replica wrote it last.
+async fn publish_bundle(
+    journal: &Journal,
+    facts: &AuthorityConfig,
+    context: &Context,
+    now: Timestamp,
+) -> Result<(), ReconcileError> {
+    let published = context.authorities.subscribe().borrow().bundles.get(&facts.trust_domain).cloned();
+    let Some(bundle) = published.filter(|bundle| bundle.sequence == journal.sequence(now)) else {
+        return Ok(());
+    };
+    if context.written_bundles.lock().get(&facts.uid) == Some(&bundle) {
+        return Ok(());
+    }
+    context.leadership.ensure()?;
+    context.bundle_store.publish(&facts.name, &facts.uid, &bundle.document).await?;
+    context.written_bundles.lock().insert(facts.uid.clone(), bundle);
+    Ok(())
 }
 
 /// Its bundle is kept by the poller; here is only its status.

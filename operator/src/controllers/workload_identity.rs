@@ -2,10 +2,15 @@
 //! Decides nothing: the issuer acts on the same outcome from the same index.
 
 mod claims;
+mod federation;
 mod refreshing;
 mod stream_stats;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use countersign_contract::objects::OPERATOR;
 use countersign_core::entitlement::{DomainSpec, GrantError, Judged, Refusal};
@@ -33,10 +38,12 @@ use crate::{
         Authorities,
         readiness::{AuthorityReadiness, AuthorityReadinessMap, changes},
     },
+    federation::{ForeignBundles, RemoteBundles},
     inspect::{aggregate::Counted, identity_counts::Totals},
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{IdentityKey, IdentityView, SharedIndex};
+use countersign_issuer::published::Published;
 use countersign_runtime::clock::Clock;
 use countersign_runtime::leader::{Leadership, NotLeading};
 
@@ -54,6 +61,8 @@ pub struct Context {
     pub index: SharedIndex,
     /// Whether their trust domains' authorities can be used.
     pub authorities: Authorities,
+    /// The bundles of remote trust domains.
+    pub remote_bundles: RemoteBundles,
     /// What lives in streams.
     pub counted: Counted,
     /// Whether this replica writes.
@@ -107,11 +116,13 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>) {
         let of_domains = all.iter().filter(|identity| domains.contains(&identity.spec.trust_domain));
         of_domains.map(|identity| ObjectRef::from_obj(&**identity)).collect()
     });
+    let foreign = changed_foreign(context.remote_bundles.subscribe(), context.index.clone());
     let counted = counted_anew(context.counted.clone(), store.clone());
     let leadership = context.leadership.clone();
-    let queue = stream::select(stream::select(dirty, gained), stream::select(of_domain, counted))
-        .filter(move |_: &Vec<Reference>| std::future::ready(leadership.last_published()))
-        .flat_map(|references| stream::iter(references.into_iter().map(Ok::<_, std::convert::Infallible>)));
+    let queue =
+        stream::select(stream::select(dirty, gained), stream::select(stream::select(of_domain, foreign), counted))
+            .filter(move |_: &Vec<Reference>| std::future::ready(leadership.last_published()))
+            .flat_map(|references| stream::iter(references.into_iter().map(Ok::<_, std::convert::Infallible>)));
     let timed = |identity, context: Arc<Context>| {
         Box::pin(async move {
             let begin = tokio::time::Instant::now();
@@ -139,6 +150,24 @@ fn changed_authorities(readiness: watch::Receiver<Arc<AuthorityReadinessMap>>) -
         readiness.changed().await.ok()?;
         let after = readiness.borrow_and_update().clone();
         Some((changes(&before, &after), (readiness, after)))
+    })
+}
+
+/// The identities that name a foreign trust domain of which there is a bundle now, or no more, or another one.
+fn changed_foreign(
+    bundles: watch::Receiver<Arc<ForeignBundles>>,
+    index: SharedIndex,
+) -> impl Stream<Item = Vec<Reference>> {
+    let state = (bundles, index, Arc::<ForeignBundles>::default());
+    stream::unfold(state, |(mut bundles, index, before)| async move {
+        bundles.changed().await.ok()?;
+        let now = bundles.borrow_and_update().clone();
+        let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
+        let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+        let users: BTreeSet<_> =
+            changed.flat_map(|name| index.read(|index| index.users_of(name))).map(|one| one.0).collect();
+        let references = users.iter().map(reference).collect();
+        Some((references, (bundles, index, now)))
     })
 }
 
@@ -195,7 +224,9 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
     let readiness = context.authorities.readiness().borrow().clone();
     let usable =
         granting(&view).map(|domain| readiness.get(&domain.name).cloned().unwrap_or(AuthorityReadiness::NotYet));
-    let seen = Seen { usable, totals: counted.as_deref(), claims: claims.map(claims::records) };
+    let published = context.authorities.subscribe().borrow().clone();
+    let claims = claims.map(claims::records);
+    let seen = Seen { usable, totals: counted.as_deref(), claims, published: &published };
     let status = status(&identity, &view, &seen, now);
     if identity.status.as_ref() != Some(&status) {
         write_status(&identity, key, status, context).await?;
@@ -212,6 +243,8 @@ struct Seen<'a> {
     totals: Option<&'a Totals>,
     /// Since when the claims are granted; none while nothing is to be recorded.
     claims: Option<Vec<ClaimRecord>>,
+    /// The bundles there are.
+    published: &'a Published,
 }
 
 fn granting(view: &IdentityView) -> Option<&DomainSpec> {
@@ -228,6 +261,7 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     let mut conditions = health(view, seen.usable.as_ref()).conditions(generation, &old.conditions, now);
     conditions.extend(stream_stats::condition(&live.whole, generation, &old.conditions, now));
     conditions.extend(refreshing::condition(view, generation, &old.conditions, now));
+    conditions.extend(federation::condition(view, seen.published, generation, &old.conditions, now));
     conditions.extend(claims::condition(view, generation, &old.conditions, now));
     WorkloadIdentityStatus {
         conditions,

@@ -242,9 +242,7 @@ impl State {
     fn set_remotes(&mut self, remotes: Arc<Remotes>) -> Vec<String> {
         let before = std::mem::replace(&mut self.remotes, remotes);
         let now = self.remotes.clone();
-        let is_changed = |name: &&String| {
-            before.own != now.own || before.by_name.get(*name) != now.by_name.get(*name)
-        };
+        let is_changed = |name: &&String| before.own != now.own || before.by_name.get(*name) != now.by_name.get(*name);
         let all: BTreeSet<&String> = before.by_name.keys().chain(now.by_name.keys()).collect();
         let changed: Vec<String> = all.into_iter().filter(is_changed).cloned().collect();
         changed.iter().for_each(|name| self.read(name));

@@ -83,10 +83,11 @@ pub async fn run(context: Context, mut remotes: watch::Receiver<Arc<Remotes>>) {
             stays
         });
         for (name, remote) in wanted {
-            if !tasks.contains_key(&name) {
-                let task = Task { name: name.clone(), remote: remote.clone(), polls: polls.clone(), context: context.clone() };
-                tasks.insert(name, (remote, tokio::spawn(task.run()).abort_handle()));
-            }
+            tasks.entry(name.clone()).or_insert_with(|| {
+                let (polls, context) = (polls.clone(), context.clone());
+                let task = Task { name, remote: remote.clone(), polls, context };
+                (remote, tokio::spawn(task.run()).abort_handle())
+            });
         }
         let ended = tokio::select! {
             changed = leads.changed() => changed,
@@ -132,7 +133,9 @@ impl Task {
         let mut observation: Option<Observation> = None;
         loop {
             let Some(known) = bundles.known(&self.name) else {
-                return Ok(std::future::pending().await);
+                // Gone: whoever started this task ends it.
+                std::future::pending::<()>().await;
+                return Ok(());
             };
             let mut remote = known.remote();
             if let Some(latest) = &latest {

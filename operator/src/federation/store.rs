@@ -3,14 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use countersign_contract::objects::remote_bundle::{KEY, LABEL, LABEL_VALUE, config_map};
+use countersign_contract::objects::{
+    OPERATOR, own_bundle,
+    remote_bundle::{KEY, LABEL, LABEL_VALUE, config_map},
+};
 use countersign_core::federation::StoredRemote;
 use countersign_crds::TrustDomain;
 use k8s_openapi::{
     api::core::v1::ConfigMap,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{Api, Client, Resource as _, api::PostParams};
+use kube::{
+    Api, Client, Resource as _,
+    api::{Patch, PatchParams, PostParams},
+};
 
 /// Why nothing was stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -85,13 +91,7 @@ impl BundleStore {
         over: Option<&StoredBundle>,
     ) -> Result<StoredBundle, StoreError> {
         let name = config_map(domain);
-        let owner = OwnerReference {
-            api_version: TrustDomain::api_version(&()).into_owned(),
-            kind: TrustDomain::kind(&()).into_owned(),
-            name: domain.to_owned(),
-            uid: uid.to_owned(),
-            ..OwnerReference::default()
-        };
+        let owner = owner(domain, uid);
         let object = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
@@ -100,10 +100,7 @@ impl BundleStore {
                 owner_references: Some(vec![owner]),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from([(
-                KEY.to_owned(),
-                String::from_utf8_lossy(&stored.to_bytes()).into_owned(),
-            )])),
+            data: Some(BTreeMap::from([(KEY.to_owned(), String::from_utf8_lossy(&stored.to_bytes()).into_owned())])),
             ..ConfigMap::default()
         };
         let parameters = PostParams::default();
@@ -112,6 +109,39 @@ impl BundleStore {
             Some(_) => self.config_maps.replace(&name, &parameters, &object).await,
         };
         written.map(StoredBundle::from).map_err(|error| failed(&name, error))
+    }
+}
+
+impl BundleStore {
+    /// Publishes the bundle document of a trust domain of this cluster, for people: nothing here reads it.
+    ///
+    /// # Errors
+    /// When the API server does not do it.
+    pub async fn publish(&self, domain: &str, uid: &str, document: &[u8]) -> Result<(), StoreError> {
+        let name = own_bundle::config_map(domain);
+        let object = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(BTreeMap::from([(own_bundle::LABEL.to_owned(), own_bundle::LABEL_VALUE.to_owned())])),
+                owner_references: Some(vec![owner(domain, uid)]),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(own_bundle::KEY.to_owned(), String::from_utf8_lossy(document).into_owned())])),
+            ..ConfigMap::default()
+        };
+        let parameters = PatchParams::apply(OPERATOR).force();
+        let applied = self.config_maps.patch(&name, &parameters, &Patch::Apply(&object)).await;
+        applied.map(drop).map_err(|error| failed(&name, error))
+    }
+}
+
+fn owner(domain: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: TrustDomain::api_version(&()).into_owned(),
+        kind: TrustDomain::kind(&()).into_owned(),
+        name: domain.to_owned(),
+        uid: uid.to_owned(),
+        ..OwnerReference::default()
     }
 }
 

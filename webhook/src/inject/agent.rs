@@ -7,13 +7,16 @@ use countersign_contract::{
 };
 use serde_json::{Value, json};
 
-use super::{options::AgentOptions, resources, run_as::RunAs};
+use super::{decide::InjectionRequest, options::AgentOptions, resources, run_as::RunAs};
 use crate::control_plane::Settings;
 
 /// The path at which the ServiceAccount admission plugin mounts the API token unless the container mounts something there.
 const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// Size limit of each memory volume, in MiB. Its contents count towards the memory limit of the container that writes them.
-const MEMORY_VOLUME_MIB: u32 = 1;
+/// Size limit of the memory volume of a session, in MiB: two sets of files, each with the foreign bundles that one stream is sent.
+/// The contents of memory volumes count towards the memory limit of the container that writes them.
+pub(super) const IDENTITY_VOLUME_MIB: u32 = 2;
+/// Size limit of the agent's own memory volume, in MiB.
+pub(super) const PRIVATE_VOLUME_MIB: u32 = 1;
 
 /// One session of the agent.
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub(super) struct Session {
 pub(super) fn container(
     pod: &Value,
     sessions: &[Session],
-    hold: bool,
+    request: &InjectionRequest,
     run_as: RunAs,
     options: &AgentOptions,
     settings: &Settings,
@@ -40,7 +43,7 @@ pub(super) fn container(
         "imagePullPolicy": options.pull_policy.as_str(),
         "restartPolicy": "Always",
         "args": ["run"],
-        "env": env(sessions, run_as, options, settings),
+        "env": env(sessions, request, run_as, options, settings),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": { "drop": ["ALL"] },
@@ -53,18 +56,25 @@ pub(super) fn container(
         "volumeMounts": mounts(sessions),
     });
     let Some(fields) = container.as_object_mut() else { return container };
-    let volumes = u32::try_from(sessions.len() + 1).unwrap_or(u32::MAX).saturating_mul(MEMORY_VOLUME_MIB);
+    let identities = u32::try_from(sessions.len()).unwrap_or(u32::MAX).saturating_mul(IDENTITY_VOLUME_MIB);
+    let volumes = identities.saturating_add(PRIVATE_VOLUME_MIB);
     if let Some(resources) = resources::resources(pod, volumes, &options.resources) {
         fields.insert("resources".to_owned(), resources);
     }
-    if hold {
+    if request.hold {
         let command = ["/countersign-agent", "wait", "--timeout", "20s"];
         fields.insert("lifecycle".to_owned(), json!({ "postStart": { "exec": { "command": command } } }));
     }
     container
 }
 
-fn env(sessions: &[Session], run_as: RunAs, options: &AgentOptions, settings: &Settings) -> Value {
+fn env(
+    sessions: &[Session],
+    request: &InjectionRequest,
+    run_as: RunAs,
+    options: &AgentOptions,
+    settings: &Settings,
+) -> Value {
     let sessions: Vec<String> =
         sessions.iter().map(|session| format!("{}={}", session.name, session.directory)).collect();
     let mut env = json!([
@@ -76,8 +86,10 @@ fn env(sessions: &[Session], run_as: RunAs, options: &AgentOptions, settings: &S
         { "name": variable::PRIVATE, "value": files::PRIVATE },
         { "name": variable::FILE_MODE, "value": run_as.file_mode },
     ]);
-    if let (Some(filter), Some(env)) = (&options.log, env.as_array_mut()) {
-        env.push(json!({ "name": environment::LOG, "value": filter }));
+    let documents = request.bundle_documents.then_some((variable::BUNDLE_DOCUMENTS, "true"));
+    let log = options.log.as_deref().map(|filter| (environment::LOG, filter));
+    if let Some(env) = env.as_array_mut() {
+        env.extend(documents.into_iter().chain(log).map(|(name, value)| json!({ "name": name, "value": value })));
     }
     env
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_contract::{
     metadata::{
-        annotation::{CONTAINERS, HOLD, PER_CONTAINER},
+        annotation::{BUNDLE_DOCUMENTS, CONTAINERS, HOLD, PER_CONTAINER},
         label::INJECT,
     },
     pod::{AGENT, LONGEST_SESSION_NAME},
@@ -71,6 +71,8 @@ pub(super) struct InjectionRequest {
     pub(super) per_container: bool,
     /// Application containers start only once the agent has their identity.
     pub(super) hold: bool,
+    /// The agent writes bundle documents too.
+    pub(super) bundle_documents: bool,
     /// The containers that get an identity.
     pub(super) containers: Vec<ContainerRef>,
 }
@@ -111,12 +113,13 @@ pub(super) fn decide(pod: &Value, trigger: Trigger) -> Result<Decision, Refusal>
     }
     let per_container = switch(pod, PER_CONTAINER)?.unwrap_or(false);
     let hold = switch(pod, HOLD)?.unwrap_or(true);
+    let bundle_documents = switch(pod, BUNDLE_DOCUMENTS)?.unwrap_or(false);
     let containers = containers(pod)?;
     if let Some(long) = containers.iter().find(|container| per_container && container.name.len() > LONGEST_SESSION_NAME)
     {
         return Err(Refusal::ContainerNameTooLong { name: long.name.clone(), longest: LONGEST_SESSION_NAME });
     }
-    Ok(Decision::Inject(InjectionRequest { per_container, hold, containers }))
+    Ok(Decision::Inject(InjectionRequest { per_container, hold, bundle_documents, containers }))
 }
 
 fn skip(pod: &Value) -> Option<Skip> {
@@ -258,7 +261,7 @@ mod tests {
 
     #[test]
     fn annotations_that_mean_nothing_are_refused() {
-        for key in [HOLD, PER_CONTAINER] {
+        for key in [BUNDLE_DOCUMENTS, HOLD, PER_CONTAINER] {
             let refusal = decide(&pod(json!({}), json!({ key: "no" })), Trigger::NamespaceLabel).unwrap_err();
             assert_eq!(refusal.reason(), "InvalidAnnotation", "{key}");
         }

@@ -32,10 +32,10 @@ impl InjectedPod {
     ) -> Self {
         let sessions = sessions(request);
         let mut volumes = vec![token(settings)];
-        volumes.extend(sessions.iter().map(|session| memory(&session.volume)));
-        volumes.push(memory(PRIVATE_VOLUME));
+        volumes.extend(sessions.iter().map(|session| memory(&session.volume, agent::IDENTITY_VOLUME_MIB)));
+        volumes.push(memory(PRIVATE_VOLUME, agent::PRIVATE_VOLUME_MIB));
         volumes.push(json!({ "name": NO_API_TOKEN_VOLUME, "emptyDir": { "sizeLimit": "1Mi" } }));
-        let agent = agent::container(pod, &sessions, request.hold, run_as, options, settings);
+        let agent = agent::container(pod, &sessions, request, run_as, options, settings);
         Self { agent, volumes, per_container: request.per_container }
     }
 
@@ -66,8 +66,8 @@ fn sessions(request: &InjectionRequest) -> Vec<Session> {
     request.containers.iter().map(session).collect()
 }
 
-fn memory(name: &str) -> Value {
-    json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } })
+fn memory(name: &str, mib: u32) -> Value {
+    json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": format!("{mib}Mi") } })
 }
 
 fn token(settings: &Settings) -> Value {

@@ -29,9 +29,9 @@ impl RenewalPlanner {
         if svids.first().is_none_or(|first| first.id != default.id) {
             return Published::NotReady(self.not_ready_reason(default, now));
         }
-        let trust = Arc::clone(&entitlements.trust);
+        let (trust, terms) = (Arc::clone(&entitlements.trust), Arc::clone(&entitlements.terms));
         self.complete = true;
-        Published::Ready(Arc::new(Credentials { revision: 0, svids, trust }))
+        Published::Ready(Arc::new(Credentials { revision: 0, svids, trust, terms }))
     }
 
     fn svid(&self, identity: &Identity, now: Timestamp) -> Option<Svid> {

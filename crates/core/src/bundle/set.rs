@@ -1,6 +1,6 @@
 //! The bundles a verifier trusts, by trust domain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Bundle;

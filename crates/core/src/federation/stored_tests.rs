@@ -220,7 +220,9 @@ fn a_poll_that_changes_nothing_is_written_once_the_last_confirmation_is_old() {
     let again = poll(&spec, Some(&first), document(&[1], Some(1)), eighth - 1).stored;
     assert_ne!(again, first);
     assert!(!again.is_worth_writing_over(&first, spec.max_stale()));
-    assert!(!fail(&spec, Some(&first), FetchError::Connect, 300).stored.is_worth_writing_over(&first, spec.max_stale()));
+    assert!(
+        !fail(&spec, Some(&first), FetchError::Connect, 300).stored.is_worth_writing_over(&first, spec.max_stale())
+    );
     let late = poll(&spec, Some(&again), document(&[1], Some(1)), eighth).stored;
     assert!(late.is_worth_writing_over(&first, spec.max_stale()));
     for changed in [document(&[1, 2], Some(2)), document(&[1], Some(2)), document(&[1], None)] {

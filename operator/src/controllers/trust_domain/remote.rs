@@ -7,7 +7,7 @@ use countersign_crds::{
 };
 use countersign_index::{IdentityKey, SharedIndex};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
 
 use super::Context;
@@ -80,7 +80,8 @@ fn health(decision: &Decision, used: usize) -> Health {
             Some(Origin::Polled) => ("Polled", "from its endpoint"),
             Some(Origin::Bootstrap) | None => ("Bootstrapped", "from spec.remote.bootstrap"),
         };
-        let users = if used == 1 { "WorkloadIdentity has it".to_owned() } else { "WorkloadIdentities have it".to_owned() };
+        let users =
+            if used == 1 { "WorkloadIdentity has it".to_owned() } else { "WorkloadIdentities have it".to_owned() };
         return Health::ready(from.0, format!("the bundle is {}; {used} {users}", from.1));
     };
     match flag {
@@ -101,16 +102,17 @@ fn consents(users: &Users) -> (&'static str, &'static str, String) {
         };
         return ("True", if users.is_empty() { "NotNamed" } else { "Complete" }, message);
     };
-    let named: Vec<String> = missing
-        .iter()
-        .take(NAMED)
-        .map(|(key, missing)| format!("{}/{}: {missing}", key.namespace, key.name))
-        .collect();
+    let named: Vec<String> =
+        missing.iter().take(NAMED).map(|(key, missing)| format!("{}/{}: {missing}", key.namespace, key.name)).collect();
     let more = match missing.len() - named.len() {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    ("False", first.reason(), format!("WorkloadIdentities name it and do not get its bundle: {}{more}", named.join("; ")))
+    (
+        "False",
+        first.reason(),
+        format!("WorkloadIdentities name it and do not get its bundle: {}{more}", named.join("; ")),
+    )
 }
 
 fn remote(decision: &Decision, known: &Known, now: Timestamp) -> RemoteStatus {

@@ -25,6 +25,8 @@ use k8s_openapi::{ByteString, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
+use parking_lot::Mutex;
+
 use super::{
     Assessment, Context, Due, Problem, ReconcileError, decide, on_error, reconcile, requests, separation, status,
 };
@@ -34,6 +36,7 @@ use crate::{
         store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
+    federation::{RemoteBundles, store::BundleStore},
     inspect::identity_counts::{Answer, ReplicaReports},
     metrics::Metrics,
 };
@@ -234,6 +237,9 @@ impl Server {
         let context = Context {
             authorities: Authorities::new("cluster".to_owned(), clock.clone()),
             index,
+            remote_bundles: RemoteBundles::new(clock.clone()),
+            bundle_store: BundleStore::new(client.clone(), "countersign-federation"),
+            written_bundles: Mutex::default(),
             journals: JournalStore::new(client.clone(), "countersign-authorities", Format::V1),
             counted: tokio::sync::watch::channel(None).1,
             maker: Arc::new(LocalMaker),

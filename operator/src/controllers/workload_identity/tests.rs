@@ -20,10 +20,12 @@ use crate::{
     authorities::Authorities,
     controllers::conditions::HealthKind,
     fake_api_server::{Asked, Questions, answering, leading, refusal},
+    federation::RemoteBundles,
     inspect::identity_counts::{Answer, ReplicaReports, Totals},
     metrics::Metrics,
 };
 use countersign_index::{IdentityKey, Index, PodRecord, SharedIndex};
+use countersign_issuer::published::Published;
 use countersign_runtime::clock::Clock;
 
 fn identity(name: &str, spec: &Value) -> WorkloadIdentity {
@@ -76,7 +78,12 @@ fn the_status_of_each_outcome() {
         .iter()
         .map(|(name, spec)| {
             let key = IdentityKey { namespace: "shop".to_owned(), name: (*name).to_owned() };
-            let seen = Seen { usable: Some(AuthorityReadiness::Ready), totals: None, claims: None };
+            let seen = Seen {
+                usable: Some(AuthorityReadiness::Ready),
+                totals: None,
+                claims: None,
+                published: &Published::default(),
+            };
             let status = status(&identity(name, spec), &index.identity(&key).unwrap(), &seen, now);
             let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
             let ready = &status.conditions[0];
@@ -97,7 +104,7 @@ fn ready(usable: Option<AuthorityReadiness>) -> (String, String, String) {
     index.apply_identity(policy::workload_identity(&identity("admitted", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let seen = Seen { usable, totals: None, claims: None };
+    let seen = Seen { usable, totals: None, claims: None, published: &Published::default() };
     let status = status(&identity("admitted", &spec), &index.identity(&key).unwrap(), &seen, now);
     let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
     (truths.join(" "), status.conditions[0].reason.clone(), status.conditions[0].message.clone())
@@ -151,7 +158,12 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
             pod.never_refreshes = parts.iter().map(|&part| part.to_owned()).collect();
             index.apply_pod(pod);
         }
-        let seen = Seen { usable: Some(AuthorityReadiness::Ready), totals: None, claims: None };
+        let seen = Seen {
+            usable: Some(AuthorityReadiness::Ready),
+            totals: None,
+            claims: None,
+            published: &Published::default(),
+        };
         let now = Timestamp::from_second(second).unwrap();
         let status = status(&object, &index.identity(&key).unwrap(), &seen, now);
         assert_eq!(status.conditions[0].status, "True", "it is ready in any case");
@@ -182,7 +194,7 @@ fn of_an_identity_that_no_pod_may_get_there_is_nothing_to_refresh() {
     index.apply_identity(policy::workload_identity(&identity("no-domain", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "no-domain".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let seen = Seen { usable: None, totals: None, claims: None };
+    let seen = Seen { usable: None, totals: None, claims: None, published: &Published::default() };
     let status = status(&identity("no-domain", &spec), &index.identity(&key).unwrap(), &seen, now);
     assert!(status.conditions.iter().all(|one| one.type_ != "CredentialsRefreshable"), "{:?}", status.conditions);
 }
@@ -212,6 +224,7 @@ fn context(
     let context = Context {
         client,
         authorities: Authorities::new("cluster".to_owned(), clock.clone()),
+        remote_bundles: RemoteBundles::new(clock.clone()),
         index,
         counted: watch::channel(None).1,
         leadership: leading(&clock),
