@@ -146,7 +146,7 @@ async fn an_address_that_does_not_answer_is_given_up_before_the_deadline() {
     while let Ok(stream) = tokio::time::timeout(limit, tokio::net::TcpStream::connect(address)).await {
         waiting.push(stream.unwrap());
     }
-    let fetcher = fetcher().with_limits(Limits { total: Duration::from_secs(120), connect: limit });
+    let fetcher = fetcher().with_limits(Limits { total: Duration::from_secs(30), connect: limit });
     let bundle = Domain::new(PEER).bundle();
     let target = target(&format!("https://{address}/"), spiffe(ENDPOINT_ID), Some(bundle));
     assert_eq!(fetch(&fetcher, target, None).await, Err(FetchError::Connect));

@@ -112,7 +112,7 @@ pub(crate) fn target(url: &str, profile: Profile, anchors: Option<Bundle>) -> Po
 
 /// One that calls 127.0.0.0/8 too, at [`at`] 0, and whose limits are no concern.
 pub(crate) fn fetcher() -> Fetcher {
-    let total = Duration::from_secs(120);
+    let total = Duration::from_secs(30);
     Fetcher::new(loopback()).with_clock(|| at(0)).with_limits(Limits { total, connect: total })
 }
 
