@@ -3,7 +3,7 @@
 use std::{fmt::Debug, time::Duration};
 
 use anyhow::{Context as _, Result};
-use countersign_contract::{API_GROUP, API_VERSION, objects::control_plane};
+use countersign_contract::{API_GROUP, API_VERSION, environment::test::PEER, objects::control_plane};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, Resource,
     api::{ApiResource, DynamicObject},
-    config::KubeConfigOptions,
+    config::{KubeConfigOptions, Kubeconfig},
     core::GroupVersionKind,
     discovery::{self, Scope},
 };
@@ -34,6 +34,18 @@ impl Cluster {
     /// `KUBECONFIG` is not set or invalid.
     pub async fn connect() -> Result<Self> {
         Self::with(Self::config().await?)
+    }
+
+    /// Connects to the second cluster, of the tests of federation.
+    ///
+    /// # Errors
+    /// The variable is not set, or what it names is invalid.
+    pub async fn connect_to_peer() -> Result<Self> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let path = std::env::var_os(PEER).with_context(|| format!("{PEER} names the second cluster"))?;
+        let kubeconfig = Kubeconfig::read_from(path).context("read the kubeconfig of the second cluster")?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Self::with(without_read_timeout(config.context("read the kubeconfig of the second cluster")?))
     }
 
     /// Connects as [`Self::connect`] and impersonates `user`, with these groups in addition to those of every user of its
@@ -59,11 +71,8 @@ impl Cluster {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         std::env::var_os("KUBECONFIG")
             .context("KUBECONFIG names the cluster to test; set it, or run `cargo xtask test`")?;
-        let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.context("read KUBECONFIG")?;
-        // Watches may be silent for minutes.
-        config.read_timeout = None;
-        config.connect_timeout = Some(Duration::from_secs(10));
-        Ok(config)
+        let config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.context("read KUBECONFIG")?;
+        Ok(without_read_timeout(config))
     }
 
     /// Namespaced objects of a kind known at compile time.
@@ -140,6 +149,13 @@ impl Cluster {
             audience: value(control_plane::AUDIENCE)?,
         })
     }
+}
+
+/// Watches may be silent for minutes.
+fn without_read_timeout(mut config: Config) -> Config {
+    config.read_timeout = None;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config
 }
 
 /// The operator's published settings: ConfigMap `countersign-control-plane`.

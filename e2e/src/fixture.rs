@@ -177,6 +177,12 @@ impl World {
     /// content of a YAML flow mapping, such as `x509: {svidTTL: 20s}`.
     #[must_use]
     pub fn trust_domain_yaml(&self, authority: &str) -> String {
+        self.granting_yaml(authority, "")
+    }
+
+    /// As [`Self::trust_domain_yaml`]; `grant` are additional fields of the grant: the content of a YAML flow mapping.
+    #[must_use]
+    pub fn granting_yaml(&self, authority: &str, grant: &str) -> String {
         format!(
             "---
 apiVersion: countersign.dev/v1alpha1
@@ -185,10 +191,8 @@ metadata: {{name: {}}}
 spec:
   authority: {{{authority}}}
   grants:
-  - namespaces: {{matchNames: [{}]}}
-    paths: ['/ns/{{namespace}}/**']
-    dnsNames: ['{{serviceAccount}}.{{namespace}}.svc']
-    audiences: ['*']
+  - {{namespaces: {{matchNames: [{}]}},
+     paths: ['/ns/{{namespace}}/**'], dnsNames: ['{{serviceAccount}}.{{namespace}}.svc'], audiences: ['*'], {grant}}}
 ",
             self.trust_domain, self.namespace
         )

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod components;
 pub mod credential;
 pub mod faults;
+pub mod federation;
 pub mod fixture;
 mod handmade_pods;
 pub mod issuer;

@@ -58,13 +58,14 @@ impl World {
     /// # Errors
     /// There is no cluster.
     pub async fn new(name: &str) -> Result<Self> {
-        let cluster = Cluster::connect().await?;
+        Ok(Self::on(Cluster::connect().await?, name))
+    }
+
+    /// As [`Self::new`], on this cluster.
+    #[must_use]
+    pub fn on(cluster: Cluster, name: &str) -> Self {
         let unique = format!("{:08x}", RandomState::new().build_hasher().finish() & 0xffff_ffff);
-        Ok(Self {
-            cluster,
-            namespace: format!("e2e-{name}-{unique}"),
-            trust_domain: format!("{name}-{unique}.e2e.test"),
-        })
+        Self { cluster, namespace: format!("e2e-{name}-{unique}"), trust_domain: format!("{name}-{unique}.e2e.test") }
     }
 
     /// The test's namespace as YAML.
@@ -129,7 +130,7 @@ metadata:
 
     /// Prints the state of the test's objects and logs, for debugging a failure.
     #[expect(clippy::print_stderr, reason = "this is what a failed test has to say")]
-    async fn print_state(&self) {
+    pub(crate) async fn print_state(&self) {
         eprintln!("--- {} ---", self.namespace);
         for kind in ["TrustDomain", "WorkloadIdentity"] {
             if let Ok(api) = self.cluster.kind(&ours(kind), &self.namespace).await

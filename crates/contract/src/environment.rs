@@ -73,6 +73,8 @@ pub mod component {
 
 /// Variables by which `cargo xtask` and the end-to-end tests know a cluster.
 pub mod test {
+    /// The kubeconfig of a second cluster, for the tests of federation.
+    pub const PEER: &str = "COUNTERSIGN_PEER_KUBECONFIG";
     /// The command that loads an image archive into a cluster that `cargo xtask` did not make.
     pub const LOAD: &str = "COUNTERSIGN_LOAD";
     /// The command that breaks the cluster.

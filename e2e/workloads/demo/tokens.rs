@@ -1,7 +1,8 @@
-//! JWT-SVIDs of calls: the client sends one over the connection, and the server validates it with the keys that it has.
+//! JWT-SVIDs of calls: the client sends one over the connection. The server validates it with the keys that it has, and has its
+//! agent validate it, which also knows the paths that are accepted of a foreign trust domain.
 
 use anyhow::{Context as _, Result, ensure};
-use spiffe::{JwtSource, JwtSvid};
+use spiffe::{JwtSource, JwtSvid, WorkloadApiClient};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 
 /// The length at which a token is refused, in bytes.
@@ -11,6 +12,7 @@ const MAX_LENGTH: u64 = 8192;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     source: JwtSource,
+    agent: WorkloadApiClient,
     audience: String,
 }
 
@@ -18,7 +20,8 @@ impl Tokens {
     /// Waits for the first keys.
     pub(crate) async fn new(audience: String) -> Result<Self> {
         let source = JwtSource::new().await.context("get JWT bundles from the Workload API")?;
-        Ok(Self { source, audience })
+        let agent = WorkloadApiClient::connect_env().await.context("connect to the Workload API")?;
+        Ok(Self { source, agent, audience })
     }
 
     /// A token of this workload.
@@ -34,6 +37,9 @@ impl Tokens {
         let token = JwtSvid::parse_and_validate(line.trim_end(), &*bundles, &[&self.audience])
             .context("validate the peer's token")?;
         let id = token.spiffe_id().to_string();
+        let validated = self.agent.validate_jwt_token(&self.audience, line.trim_end()).await;
+        let validated = validated.context("have the agent validate the peer's token")?.spiffe_id().to_string();
+        ensure!(validated == id, "the token is of {id}, and of {validated} to the agent");
         ensure!(id == peer, "the token is of {id}, the certificate of {peer}");
         Ok(token.key_id().to_owned())
     }

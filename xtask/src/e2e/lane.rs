@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use countersign_contract::environment::test::{AUDIT_LOG, COUNTS, FAULT};
+use countersign_contract::environment::test::{AUDIT_LOG, COUNTS, FAULT, PEER};
 use serde_json::Value;
 
 use super::{Program, Programs, Test};
@@ -73,6 +73,13 @@ impl<'a> Lane<'a> {
                 .map(|running| running.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))))
                 .collect()
         })
+    }
+
+    /// The same lane for tests that also use the cluster of another.
+    pub(crate) fn beside(&self, other: &Self) -> Self {
+        let peer = (PEER, other.cluster.kubectl.kubeconfig.display().to_string());
+        let variables = self.variables.iter().cloned().chain([peer]).collect();
+        Self { root: self.root, name: self.name, cluster: self.cluster.clone(), programs: self.programs, variables }
     }
 
     /// Runs one test, also one that is ignored by default.

@@ -1,7 +1,8 @@
-//! The end-to-end tests: three programs of `e2e/tests`, and the clusters they run on.
+//! The end-to-end tests: four programs of `e2e/tests`, and the clusters they run on.
 //!
 //! - `undisturbed`: its tests run beside each other;
 //! - `disturbing`: one test at a time on a cluster; several clusters share them;
+//! - `federated`: one test at a time between two clusters;
 //! - `last`: after all others on that cluster, in the order of [`LAST`].
 
 mod lane;
@@ -16,6 +17,8 @@ pub(crate) use programs::{Program, Programs};
 pub(crate) const UNDISTURBED: &str = "undisturbed";
 /// The program whose tests each need a cluster to themselves.
 pub(crate) const DISTURBING: &str = "disturbing";
+/// The program whose tests need two clusters, one test at a time.
+pub(crate) const FEDERATED: &str = "federated";
 /// The program that runs last: its modules, in order. The second one uninstalls the product.
 pub(crate) const LAST: (&str, [&str; 2]) = ("last", ["secrets::", "uninstall::"]);
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::Options;
 use super::steps::Steps;
 use crate::cluster;
-use crate::e2e::{DISTURBING, LAST, Lane, LogCapture, Outcome, Programs, Test, UNDISTURBED, share};
+use crate::e2e::{DISTURBING, FEDERATED, LAST, Lane, LogCapture, Outcome, Programs, Test, UNDISTURBED, share};
 use crate::images::{self, Build, Group};
 use crate::progress::say;
 use crate::{deps, product};
@@ -33,7 +33,7 @@ pub(super) fn run(root: &Path, options: &Options, steps: &mut Steps, programs: &
     deps::for_tests()?;
     let filter = options.only_e2e.as_deref().unwrap_or_default();
     let tests = Tests::of(programs, filter)?;
-    let alone = cluster::is_given(root) || !filter.is_empty();
+    let alone = cluster::is_given(root) || !filter.is_empty() && tests.federated.is_empty();
     let names = if alone { &CLUSTERS[..1] } else { &CLUSTERS[..] };
     if !options.keep && !cluster::is_given(root) {
         end(root)?;
@@ -80,6 +80,8 @@ struct Tests<'a> {
     undisturbed: bool,
     /// The longest first.
     disturbing: Vec<Test>,
+    /// Between two clusters, one at a time.
+    federated: Vec<Test>,
     /// In the order of the modules; the second list runs only on the first cluster.
     last: [Vec<Test>; 2],
 }
@@ -93,15 +95,17 @@ impl<'a> Tests<'a> {
         disturbing.sort_by_key(|test| LONGEST.iter().position(|name| test.name == *name).unwrap_or(LONGEST.len()));
         disturbing.retain(|test| test.name.contains(filter));
         let undisturbed = programs.list(UNDISTURBED, false)?.iter().any(|test| test.name.contains(filter));
+        let mut federated = programs.list(FEDERATED, false)?;
+        federated.retain(|test| test.to_string().contains(filter));
         let mut all_last = programs.list(LAST.0, false)?;
         all_last.retain(|test| test.name.contains(filter));
         let last = LAST
             .1
             .map(|module| all_last.iter().filter(|test| test.name.starts_with(module)).cloned().collect::<Vec<_>>());
-        if !undisturbed && disturbing.is_empty() && all_last.is_empty() {
+        if !undisturbed && disturbing.is_empty() && federated.is_empty() && all_last.is_empty() {
             bail!("no test's name contains `{filter}`");
         }
-        Ok(Self { filter, undisturbed, disturbing, last })
+        Ok(Self { filter, undisturbed, disturbing, federated, last })
     }
 
     fn run(self, lanes: &[Lane<'_>]) -> Result<()> {
@@ -111,6 +115,11 @@ impl<'a> Tests<'a> {
             let here = undisturbed && lane.name == CLUSTERS[0];
             if here { Ok(vec![lane.run_program(UNDISTURBED, filter, THREADS)?]) } else { Ok(Vec::new()) }
         })?;
+        if let [here, there] = lanes {
+            let here = here.beside(there);
+            let federated = self.federated.iter().map(|test| here.run_one(test));
+            outcomes.extend(federated.collect::<Result<Vec<_>>>()?);
+        }
         for (tests, lanes) in self.last.iter().zip([lanes, lanes.get(..1).unwrap_or(lanes)]) {
             let run = |lane: &Lane<'_>| tests.iter().map(|test| lane.run_one(test)).collect::<Result<Vec<_>>>();
             outcomes.extend(Lane::each(lanes, run)?.into_iter().flatten());

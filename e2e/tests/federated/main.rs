@@ -1,0 +1,3 @@
+//! Tests between two clusters, one at a time.
+
+mod consents;
