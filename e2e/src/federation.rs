@@ -84,24 +84,25 @@ impl World {
     #[must_use]
     pub fn remote_yaml(&self, other: &World, remote: &RemoteYaml<'_>) -> String {
         let RemoteYaml { endpoint, bundle, namespaces, more } = remote;
-        let mut text = format!(
+        let mut fields = vec![format!("namespaces: {{matchNames: {}}}", serde_json::json!(namespaces))];
+        if !endpoint.is_empty() {
+            fields.push(format!("endpoint: {{{endpoint}}}"));
+        }
+        if !bundle.is_empty() {
+            fields.push(format!("bootstrap: {{bundle: {}}}", serde_json::json!(bundle)));
+        }
+        fields.extend((!more.is_empty()).then(|| (*more).to_owned()));
+        format!(
             "---
 apiVersion: countersign.dev/v1alpha1
 kind: TrustDomain
 metadata: {{name: {}}}
 spec:
-  remote: {{namespaces: {{matchNames: {}}}, {more}",
+  remote: {{{}}}
+",
             other.trust_domain,
-            serde_json::json!(namespaces)
-        );
-        if !endpoint.is_empty() {
-            text.push_str(&format!(", endpoint: {{{endpoint}}}"));
-        }
-        if !bundle.is_empty() {
-            text.push_str(&format!(", bootstrap: {{bundle: {}}}", serde_json::json!(bundle)));
-        }
-        text.push_str("}\n");
-        text
+            fields.join(", ")
+        )
     }
 
     /// Waits until a condition of the TrustDomain of this name has this status, and returns its reason and message.

@@ -62,7 +62,7 @@ pub(super) fn condition(
             let texts: Vec<&str> = problems.iter().take(NAMED).map(|(_, text)| text.as_str()).collect();
             let more =
                 if problems.len() > NAMED { format!("; and {} more", problems.len() - NAMED) } else { String::new() };
-            ("False", *reason, format!("{} of {total} are missing: {}{more}", problems.len(), texts.join("; ")))
+            ("False", *reason, format!("{} of {total} missing: {}{more}", problems.len(), texts.join("; ")))
         }
     };
     Some(conditions::condition(FEDERATED, (status, reason, message), generation, old, now))
