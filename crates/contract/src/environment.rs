@@ -29,7 +29,7 @@ pub mod agent {
     pub const FILE_MODE: &str = "COUNTERSIGN_FILE_MODE";
 }
 
-/// Variables of the operator and the webhook, for flags.
+/// Variables of the operator, the webhook and the bundle endpoint, for flags.
 pub mod component {
     /// Their namespace.
     pub const NAMESPACE: &str = "COUNTERSIGN_NAMESPACE";
@@ -45,6 +45,16 @@ pub mod component {
     pub const LISTEN_ISSUER: &str = "COUNTERSIGN_LISTEN_ISSUER";
     /// The address of the Inspect API.
     pub const LISTEN_INSPECT: &str = "COUNTERSIGN_LISTEN_INSPECT";
+    /// The address of the bundle endpoint, profile `https_spiffe`.
+    pub const LISTEN_SPIFFE: &str = "COUNTERSIGN_LISTEN_SPIFFE";
+    /// The address of the bundle endpoint, profile `https_web`.
+    pub const LISTEN_WEB: &str = "COUNTERSIGN_LISTEN_WEB";
+    /// The directory of credentials that the bundle endpoint publishes.
+    pub const IDENTITY_DIR: &str = "COUNTERSIGN_IDENTITY_DIR";
+    /// The directory of the bundle endpoint's web certificates.
+    pub const WEB_CERTIFICATES: &str = "COUNTERSIGN_WEB_CERTIFICATES";
+    /// The names by which the bundle endpoint is called, for trust domains.
+    pub const HOSTS: &str = "COUNTERSIGN_HOSTS";
     /// The address of metrics and probes.
     pub const LISTEN_HTTP: &str = "COUNTERSIGN_LISTEN_HTTP";
     /// The name of a replica's pod.

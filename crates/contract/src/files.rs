@@ -15,6 +15,10 @@ pub const TRUST_BUNDLE_SUFFIX: &str = ".spiffe-trust-bundle.x509.pem";
 pub const FORMER_CREDENTIAL_BUNDLE: &str = "credential-bundle.pem";
 /// The former name of [`TRUST_BUNDLE_SUFFIX`], a link for one release (`docs/adr/0001-file-names.md`).
 pub const FORMER_TRUST_BUNDLE_SUFFIX: &str = ".trust-bundle.pem";
+/// The bundle document of a trust domain, after its name: as it is published, with sequence and refresh hint.
+pub const BUNDLE_DOCUMENT_SUFFIX: &str = ".spiffe-bundle.json";
+/// The URL of the issuer of a trust domain's JWT-SVIDs, after its name: the text alone.
+pub const JWT_ISSUER_SUFFIX: &str = ".jwt-issuer";
 /// The chain alone, leaf first.
 pub const CHAIN: &str = "tls.crt";
 /// The key alone.
@@ -40,6 +44,9 @@ pub const ENDPOINT_SOCKET: &str = "unix:///run/countersign/workload.sock";
 pub const CREDENTIAL_FOLDER: &str = "/run/countersign/credentials";
 /// The agent's token.
 pub const TOKEN_FILE: &str = "/var/run/secrets/countersign.dev/token";
+
+/// The directory of the bundle endpoint's web certificates: in it a directory for each, with [`CHAIN`] and [`KEY`].
+pub const WEB_CERTIFICATES: &str = "/web";
 
 #[cfg(test)]
 mod tests {

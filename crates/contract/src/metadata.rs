@@ -21,6 +21,8 @@ pub mod annotation {
     pub const CONTAINERS: &str = "countersign.dev/containers";
     /// On pods: `"false"` lets the application start before it has its identity.
     pub const HOLD: &str = "countersign.dev/hold";
+    /// On pods: `"true"` writes bundle documents and issuer URLs beside the credentials, for the bundle endpoint.
+    pub const BUNDLE_DOCUMENTS: &str = "countersign.dev/bundle-documents";
     /// On pods that were injected: how.
     pub const INJECTED: &str = "countersign.dev/injected";
     /// On pods whose containers mount a part of their identity by `subPath`, where it goes stale: the names of these

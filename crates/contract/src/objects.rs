@@ -4,6 +4,8 @@
 pub const SYSTEM_NAMESPACE: &str = "countersign-system";
 /// The namespace of the authorities' journals, which holds nothing else.
 pub const AUTHORITIES_NAMESPACE: &str = "countersign-authorities";
+/// The namespace of the bundle endpoint. It is one of workloads, not of the system: the endpoint has an agent.
+pub const ENDPOINT_NAMESPACE: &str = ENDPOINT;
 
 /// The operator: its Deployment, ServiceAccount and Lease, its label [`NAME`](crate::metadata::label::NAME), and the field
 /// manager of what it writes.
@@ -12,6 +14,8 @@ pub const OPERATOR: &str = "countersign-operator";
 pub const WEBHOOK: &str = "countersign-webhook";
 /// The controller of the webhook's CA: its Deployment and ServiceAccount.
 pub const WEBHOOK_CA: &str = "countersign-webhook-ca";
+/// The bundle endpoint: its Deployment, ServiceAccount and Service.
+pub const ENDPOINT: &str = "countersign-endpoint";
 
 /// The Lease whose holder is the leader of the operator's replicas.
 pub const LEASE: &str = OPERATOR;
