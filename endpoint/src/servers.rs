@@ -173,3 +173,7 @@ fn with_headers(status: StatusCode, body: Body, document: &Document) -> Response
     }
     response
 }
+
+#[cfg(test)]
+#[path = "servers_tests.rs"]
+mod tests;

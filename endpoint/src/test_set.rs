@@ -17,19 +17,19 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A trust domain with its authorities.
 #[derive(Debug)]
-pub struct TestDomain {
+pub(crate) struct TestDomain {
     /// Its name.
-    pub name: TrustDomain,
+    pub(crate) name: TrustDomain,
     /// Signs SVIDs.
-    pub x509: X509Authority,
+    pub(crate) x509: X509Authority,
     /// Signs tokens.
-    pub jwt: JwtAuthority,
+    pub(crate) jwt: JwtAuthority,
 }
 
 impl TestDomain {
     /// A new one.
     #[must_use]
-    pub fn new(name: &str, now: Timestamp) -> Self {
+    pub(crate) fn new(name: &str, now: Timestamp) -> Self {
         let name: TrustDomain = name.parse().unwrap();
         let x509 = X509Authority::generate(&name, KeyType::EcP256, HOUR, now).unwrap();
         Self { name, x509, jwt: JwtAuthority::generate(KeyType::EcP256).unwrap() }
@@ -37,7 +37,7 @@ impl TestDomain {
 
     /// Its bundle.
     #[must_use]
-    pub fn bundle(&self) -> Bundle {
+    pub(crate) fn bundle(&self) -> Bundle {
         Bundle {
             trust_domain: self.name.clone(),
             x509_authorities: vec![self.x509.certificate().clone()],
@@ -49,7 +49,7 @@ impl TestDomain {
 
     /// Its bundle document, with a key of a use that nobody here knows, and white space that a writer of ours does not make.
     #[must_use]
-    pub fn document(&self) -> Vec<u8> {
+    pub(crate) fn document(&self) -> Vec<u8> {
         let mut document: serde_json::Value = serde_json::from_slice(&self.bundle().to_json()).unwrap();
         let mut wit = document["keys"][1].clone();
         wit["use"] = "wit-svid".into();
@@ -60,7 +60,7 @@ impl TestDomain {
 
     /// The files of its identity in a directory (empty, or with a slash at its end).
     #[must_use]
-    pub fn files(&self, directory: &str, issuer: Option<&str>, now: Timestamp) -> Vec<Entry> {
+    pub(crate) fn files(&self, directory: &str, issuer: Option<&str>, now: Timestamp) -> Vec<Entry> {
         let key = PrivateKey::generate(KeyType::EcP256).unwrap();
         let id = SpiffeId::new(&self.name, "/countersign/endpoint").unwrap();
         let request = LeafRequest { spki: key.public_key(), id: &id, dns_names: &[], ttl: HOUR };
@@ -80,7 +80,7 @@ impl TestDomain {
 
 /// A file.
 #[must_use]
-pub fn entry(directory: &str, name: &str, content: &[u8]) -> Entry {
+pub(crate) fn entry(directory: &str, name: &str, content: &[u8]) -> Entry {
     Entry { path: format!("{directory}{name}"), content: content.to_vec().into() }
 }
 
