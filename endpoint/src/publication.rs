@@ -116,6 +116,9 @@ pub enum IssuerProblem {
 /// The files of one directory, by name.
 type Directory<'a> = BTreeMap<&'a str, &'a [u8]>;
 
+/// A bundle and the document that it was read from.
+type ReadBundle<'a> = (Bundle, &'a [u8]);
+
 /// What one directory adds.
 struct Identity {
     trust_domain: TrustDomain,
@@ -208,7 +211,7 @@ fn own_bundle<'a>(
     files: &Directory<'a>,
     directory: impl Fn() -> String,
     now: Timestamp,
-) -> Result<(TrustDomain, Option<(Bundle, &'a [u8])>), SetError> {
+) -> Result<(TrustDomain, Option<ReadBundle<'a>>), SetError> {
     let chain: Vec<&[u8]> = certificate.certified_key.cert.iter().map(AsRef::as_ref).collect();
     let svid_error = |source| SetError::Svid { directory: directory(), source };
     // Without bundles, verification ends at what the leaf alone shows: that it is an SVID, and of which trust domain.

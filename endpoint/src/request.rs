@@ -139,8 +139,12 @@ fn host(authority: Option<&str>, hosts: &[&[u8]]) -> Option<String> {
         return None;
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    (!host.is_empty() && host.bytes().all(is_allowed)).then(|| host.to_ascii_lowercase())
+    let (name, extra) = match host.strip_prefix('[') {
+        Some(literal) => (literal.strip_suffix(']')?, ":"),
+        None => (host, "-_"),
+    };
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || extra.as_bytes().contains(&byte);
+    (!name.is_empty() && name.bytes().all(is_allowed)).then(|| host.to_ascii_lowercase())
 }
 
 /// Whether one of the entity tags is `etag`, by weak comparison (RFC 9110, section 13.1.2). What is malformed matches nothing

@@ -54,6 +54,9 @@ pub enum IssuerUrlError {
     /// User information in front of the host.
     #[error("issuer has user information in front of its host")]
     UserInfo,
+    /// A host that is neither a name nor an address.
+    #[error("issuer has a host that is neither a DNS name nor an IP address (IPv6 in brackets)")]
+    Host,
     /// No host.
     #[error("issuer has no host")]
     NoHost,
@@ -79,7 +82,7 @@ impl IssuerUrl {
         &self.url
     }
 
-    /// The host, in lower case and without port; an IPv6 address in brackets.
+    /// The host, in lower case, without port and without a dot at its end; an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -118,8 +121,17 @@ impl FromStr for IssuerUrl {
             Some((literal, port)) => (authority.get(..literal.len() + 2).unwrap_or_default(), port),
             None => authority.find(':').map_or((authority, ""), |colon| authority.split_at(colon)),
         };
+        // Of a fully qualified name, clients leave the dot at its end out or not.
+        let host = host.strip_suffix('.').unwrap_or(host);
         if matches!(host, "" | "[]") {
             return Err(IssuerUrlError::NoHost);
+        }
+        let (name, extra) = match host.strip_prefix('[') {
+            Some(literal) => (literal.strip_suffix(']').ok_or(IssuerUrlError::Host)?, ":"),
+            None => (host, "-_"),
+        };
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || extra.as_bytes().contains(&byte)) {
+            return Err(IssuerUrlError::Host);
         }
         let is_port =
             |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
@@ -216,6 +228,7 @@ mod tests {
         for (url, host, configuration, keys) in [
             ("https://a.example", "a.example", "/.well-known/openid-configuration", "/keys"),
             ("https://A.example:8443/", "a.example", "/.well-known/openid-configuration", "/keys"),
+            ("https://a.example./", "a.example", "/.well-known/openid-configuration", "/keys"),
             ("https://a.example/x/y", "a.example", "/x/y/.well-known/openid-configuration", "/x/y/keys"),
             ("https://a.example/x/", "a.example", "/x/.well-known/openid-configuration", "/x/keys"),
             ("https://[2001:DB8::1]:9443/x", "[2001:db8::1]", "/x/.well-known/openid-configuration", "/x/keys"),
@@ -243,6 +256,10 @@ mod tests {
             ("https:///x", IssuerUrlError::NoHost),
             ("https://:443", IssuerUrlError::NoHost),
             ("https://[]/x", IssuerUrlError::NoHost),
+            ("https://a,b", IssuerUrlError::Host),
+            ("https://a%41", IssuerUrlError::Host),
+            ("https://[::1", IssuerUrlError::Host),
+            ("https://[a-b]", IssuerUrlError::Host),
             ("https://a.example:", IssuerUrlError::Port),
             ("https://a.example:0", IssuerUrlError::Port),
             ("https://a.example:+1", IssuerUrlError::Port),
