@@ -33,15 +33,16 @@ use crate::{
 
 /// The limits of each of the two ports. A relying party asks every few minutes on a connection of its own, but anybody may
 /// connect: nothing on a connection proves who its peer is, so each of them may be evicted for a newer one, except while its
-/// request is answered, which takes no time. Behind a load balancer all peers share an address.
+/// request is answered, which takes no time. Behind a load balancer all peers share an address. The numbers keep what two full ports
+/// buffer for peers that do not read within the container's memory.
 pub const LIMITS: HttpLimits = HttpLimits {
     connections: ConnectionLimits {
         handshakes: 1,
         handshake_time: Duration::from_secs(5),
-        waiting_per_address: 256,
-        waiting: 512,
-        per_address: 256,
-        total: 512,
+        waiting_per_address: 128,
+        waiting: 256,
+        per_address: 128,
+        total: 256,
     },
     idle: Duration::from_secs(30),
     read_rate: ReadRate { bytes_per_second: 16 * 1024, burst: 64 * 1024 },

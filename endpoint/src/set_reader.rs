@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -21,7 +22,7 @@ use crate::{
     publication::{Entry, Publication, Published, SetError},
 };
 
-/// How often the link is looked at; that costs one system call.
+/// How often the link is looked at; that costs two system calls.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 /// The directory of tokens, in which there are no credentials.
 const TOKENS: &str = "jwt";
@@ -58,10 +59,29 @@ pub enum ReadError {
 pub struct SetReader {
     directory: PathBuf,
     hosts: HostNames,
-    /// The link's target when a set was last published.
-    read: Option<PathBuf>,
+    /// The set that was published last.
+    read: Option<SetName>,
     /// What was last reported.
     problem: Option<String>,
+}
+
+/// What tells one set from another.
+#[derive(Debug, PartialEq, Eq)]
+struct SetName {
+    /// Of the link.
+    target: PathBuf,
+    /// Of the directory: an agent that begins anew may use a name again.
+    inode: u64,
+    /// Of the directory, in seconds and nanoseconds since 1970.
+    modified: (i64, i64),
+}
+
+impl SetName {
+    fn read(link: &Path) -> io::Result<Self> {
+        let target = fs::read_link(link)?;
+        let metadata = fs::metadata(link)?;
+        Ok(Self { target, inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
+    }
 }
 
 impl SetReader {
@@ -75,13 +95,13 @@ impl SetReader {
     /// be one that the agent was removing.
     pub fn check(&mut self, now: Timestamp) -> Found {
         let link = self.directory.join(CREDENTIALS);
-        let target = fs::read_link(&link).map_err(|source| ReadError::Io { path: link, source });
-        if target.as_ref().is_ok_and(|target| self.read.as_ref() == Some(target)) {
+        let set = SetName::read(&link).map_err(|source| ReadError::Io { path: link, source });
+        if set.as_ref().is_ok_and(|set| self.read.as_ref() == Some(set)) {
             return Found::Unchanged;
         }
-        match target.and_then(|target| Ok((self.publication(&target, now)?, target))) {
-            Ok((publication, target)) => {
-                (self.read, self.problem) = (Some(target), None);
+        match set.and_then(|set| Ok((self.publication(&set.target, now)?, set))) {
+            Ok((publication, set)) => {
+                (self.read, self.problem) = (Some(set), None);
                 Found::New(Box::new(publication))
             }
             Err(error) => {

@@ -36,6 +36,12 @@ fn a_set_is_read_once_and_again_when_the_link_leads_elsewhere() {
     assert_eq!(found(&mut reader).unwrap_err(), "unchanged");
     write(folder.path(), ".credentials-2", &second.files("", None, now));
     assert_eq!(found(&mut reader), Ok(second.document()));
+    // An identity was withdrawn and given again, and the agent restarted between.
+    let third = TestDomain::new("a.example", now);
+    fs::remove_dir_all(folder.path().join(".credentials-2")).unwrap();
+    write(folder.path(), ".credentials-2", &third.files("", None, now));
+    assert_eq!(found(&mut reader), Ok(third.document()));
+    assert_eq!(found(&mut reader).unwrap_err(), "unchanged");
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn a_pair_that_does_not_fit_keeps_the_one_before_and_does_not_touch_others() {
     let (old, other, new) = (pair(&["a.example"]), pair(&["b.example"]), pair(&["a.example"]));
     let (before, _) = certificates(&[("a", old.clone()), ("b", other.clone())], &WebCertificates::default());
     // A kubelet was between the two files.
-    let torn = Pair { chain: new.chain.clone(), key: old.key.clone() };
-    let (after, errors) = certificates(&[("a", torn.clone()), ("b", new.clone())], &before);
+    let torn = Pair { chain: new.chain.clone(), key: old.key };
+    let (after, errors) = certificates(&[("a", torn.clone()), ("b", new)], &before);
     assert_eq!(errors, ["a"]);
     assert_eq!(after.all["a"].certified_key.cert, before.all["a"].certified_key.cert);
     assert_ne!(after.all["b"].certified_key.cert, before.all["b"].certified_key.cert);

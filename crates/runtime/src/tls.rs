@@ -103,3 +103,32 @@ fn config(
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ServingCertificate, web_server_config};
+    use std::sync::Arc;
+
+    // Mozilla's recommendation "intermediate", version 5.7, without finite-field key exchange, which rustls does not have.
+    #[test]
+    fn the_web_is_offered_nothing_but_forward_secrecy_and_authenticated_encryption() {
+        let config = web_server_config(Arc::new(ServingCertificate::default()), &[b"h2"]).unwrap();
+        let suites = &config.crypto_provider().cipher_suites;
+        let mut names: Vec<_> = suites.iter().filter_map(|suite| suite.suite().as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "TLS13_AES_128_GCM_SHA256",
+                "TLS13_AES_256_GCM_SHA384",
+                "TLS13_CHACHA20_POLY1305_SHA256",
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+                "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+                "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+                "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+            ]
+        );
+    }
+}
