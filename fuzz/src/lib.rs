@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "bundle", run: targets::key_sets::bundle },
     Target { name: "ca-certificate", run: targets::certificates::authority },
     Target { name: "csr", run: targets::keys::csr },
+    Target { name: "endpoint-request", run: targets::endpoint_request::request },
     Target { name: "ids", run: targets::ids::ids },
     Target { name: "jwks", run: targets::key_sets::jwks },
     Target { name: "journal", run: targets::journal::journal },

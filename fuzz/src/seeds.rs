@@ -64,6 +64,7 @@ pub fn seeds() -> Vec<Seed> {
         calls(),
         watched_pods(),
         remotes(),
+        endpoint_requests(),
     ]
     .concat()
 }
@@ -236,6 +237,20 @@ fn journals() -> Vec<Seed> {
         [&[5][..], extended.to_string().as_bytes()].concat(),
     ];
     numbered("journal", inputs)
+}
+
+/// The kind, then method, host, path and `If-None-Match`, a line each.
+fn endpoint_requests() -> Vec<Seed> {
+    let inputs = [
+        "\0GET\nbundles.example.org:8443\n/\n",
+        "\x01HEAD\nexample.org\n/b.example\n*",
+        "\x02GET\nnobody.example\n/\n\"x\", W/\"y\"",
+        "\x01GET\nissuer.example.org\n/x/keys\n",
+        "\x03GET\nissuer.example.org.:443\n/x/.well-known/openid-configuration\n\"x\"",
+        "\x01GET\nshared.example\n/keys\n",
+        "\x01POST\n[2001:db8::1]:443\n/a/\n",
+    ];
+    numbered("endpoint-request", inputs.map(|input| input.as_bytes().to_vec()))
 }
 
 fn pods() -> Vec<Seed> {

@@ -24,6 +24,11 @@ fn crates_depend_on_nothing_that_they_must_not_know() {
         ("countersign-runtime", [&kubernetes[..], &["countersign-index", "countersign-proto"]].concat()),
         ("countersign-policy", ["countersign-index", "countersign-issuer", "countersign-runtime"].to_vec()),
         ("countersign-agent", [&kubernetes[..], &["countersign-index", "countersign-issuer"]].concat()),
+        (
+            "countersign-endpoint",
+            [&kubernetes[..], &["countersign-index", "countersign-issuer", "countersign-proto", "countersign-agent"]]
+                .concat(),
+        ),
         ("countersign-webhook", ["countersign-index", "countersign-issuer", "countersign-proto"].to_vec()),
     ] {
         let found = dependencies(package);

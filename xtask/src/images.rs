@@ -62,10 +62,11 @@ enum Source {
 }
 
 /// To add an image, add a line here.
-const IMAGES: [Image; 8] = [
+const IMAGES: [Image; 9] = [
     rust("operator", Group::Product, "countersign-operator", "countersign-operator", READABLE),
     rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook", READABLE),
     rust("agent", Group::Product, "countersign-agent", "countersign-agent", EXECUTABLE_ONLY),
+    rust("endpoint", Group::Product, "countersign-endpoint", "countersign-endpoint", READABLE),
     rust("demo", Group::Demo, "countersign-e2e", "countersign-demo", READABLE),
     Image { name: "client-go", group: Group::Test, source: Source::Go { dir: "e2e/workloads/go" } },
     Image {

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod certificates;
+pub(crate) mod endpoint_request;
 pub(crate) mod ids;
 pub(crate) mod journal;
 pub(crate) mod key_sets;

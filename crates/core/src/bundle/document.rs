@@ -96,8 +96,8 @@ struct Written {
 }
 
 #[derive(Serialize)]
-struct JwkSet {
-    keys: Vec<Map<String, Value>>,
+pub(super) struct JwkSet {
+    pub(super) keys: Vec<Map<String, Value>>,
 }
 
 /// A bundle document as it was read.
@@ -237,6 +237,6 @@ fn members(key: Map<String, Value>, position: usize) -> Result<Option<(JwkMember
 }
 
 /// JSON of a type that always has one: texts, numbers and lists of them.
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! Bundles: the keys by which a trust domain's SVIDs are verified (SPIFFE Trust Domain and Bundle).
 
+mod discovery;
 mod document;
 mod set;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use discovery::{IssuerUrl, IssuerUrlError, MAX_ISSUER_LENGTH};
 pub(crate) use document::{BundleDocument, jwt_key_length, longest_json_without_keys, x509_key_length};
 pub use document::{BundleError, MAX_BUNDLE_LENGTH};
 pub use set::{BundleSet, DuplicateBundle};

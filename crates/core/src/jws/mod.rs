@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use ecdsa::der_to_fixed;
-pub(crate) use jwk::{JwkMembers, PublicJwk};
+pub(crate) use jwk::{Curve, JwkMembers, PublicJwk};
 pub(crate) use key::{Algorithm, SignatureInvalid, VerificationKey};
 
 /// The longest token that is looked at, in bytes.

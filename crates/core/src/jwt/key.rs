@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::jws::{JwkMembers, PublicJwk, VerificationKey};
+use crate::jws::{Curve, JwkMembers, PublicJwk, VerificationKey};
 use crate::key::SubjectPublicKeyInfo;
 
 /// A key that verifies JWT-SVIDs, prepared once, and its id.
@@ -55,6 +55,16 @@ impl JwtVerificationKey {
             members.insert("alg".to_owned(), alg.as_str().into());
         }
         members
+    }
+
+    /// By which algorithm it signs: the JWK's `alg` or, without, the one of its curve; for RSA the one of our own authorities.
+    pub(crate) fn algorithm(&self) -> &str {
+        self.alg.as_deref().unwrap_or(match &self.jwk {
+            PublicJwk::Ec { curve: Curve::P256, .. } => "ES256",
+            PublicJwk::Ec { curve: Curve::P384, .. } => "ES384",
+            PublicJwk::Ec { curve: Curve::P521, .. } => "ES512",
+            PublicJwk::Rsa { .. } => "RS256",
+        })
     }
 
     /// `None` when the kind of key is unknown here, and so to be ignored.
