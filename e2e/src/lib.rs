@@ -10,6 +10,7 @@ pub mod authorities;
 pub mod cluster;
 pub mod components;
 pub mod credential;
+pub mod endpoint;
 pub mod faults;
 pub mod federation;
 pub mod fixture;

@@ -15,7 +15,7 @@ use countersign_e2e::{
 const AUTHORITY: &str = "bundleRefreshHint: 1s";
 
 /// Each cluster has a trust domain that grants federation with the other's, and an identity for each account that names it.
-async fn authorities(here: &World, there: &World, accounts: &[&str]) -> Result<()> {
+pub(crate) async fn authorities(here: &World, there: &World, accounts: &[&str]) -> Result<()> {
     for (world, other) in [(here, there), (there, here)] {
         let grant = format!("federatesWith: [{}]", other.trust_domain);
         world.cluster.apply(&world.granting_yaml(AUTHORITY, &grant)).await?;
@@ -38,7 +38,7 @@ async fn introduce(here: &World, there: &World, more: &str) -> Result<()> {
 }
 
 /// A server in `there`, and a client in `here` that calls it ten times a second, each time with a token.
-async fn call(here: &World, there: &World) -> Result<()> {
+pub(crate) async fn call(here: &World, there: &World) -> Result<()> {
     let serve = ["serve", "--listen", "0.0.0.0:8443", "--allow", &here.id("client"), "--audience", AUDIENCE];
     there.cluster.apply(&PodSpec::demo("server", &serve).pod(&there.namespace)).await?;
     let target = format!("{}:8443", address(&there.ready("server").await?)?);

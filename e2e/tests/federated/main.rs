@@ -1,3 +1,4 @@
 //! Tests between two clusters, one at a time.
 
 mod consents;
+mod polled;

@@ -1,0 +1,119 @@
+//! The bundle endpoint of a cluster: installs it with a web certificate of the tests' own authority, and says where it is.
+
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_contract::objects::{ENDPOINT, ENDPOINT_NAMESPACE, OPERATOR};
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1::Deployment, core::v1::Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::api::PostParams;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::{
+    Cluster, World,
+    cluster::SYSTEM,
+    wait::{DEFAULT_TIMEOUT, until},
+};
+
+/// The Secret of the web certificate; the tests keep their authority's certificate in it too.
+const WEB_SECRET: &str = "countersign-endpoint-web";
+
+/// The ports of every node, from `manifests/federated`.
+const SPIFFE_PORT: u16 = 30443;
+const WEB_PORT: u16 = 30444;
+
+impl World {
+    /// Installs `manifests/federated` on the cluster of this kubeconfig, which is the world's, unless it is there.
+    ///
+    /// # Errors
+    /// It is not rolled out in time.
+    pub async fn install_endpoint(&self, kubeconfig: &str) -> Result<()> {
+        self.make_web_certificate().await?;
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/federated");
+        let mut apply = Command::new("kubectl");
+        apply.env("KUBECONFIG", kubeconfig).args(["apply", "--server-side", "--force-conflicts", "--kustomize"]);
+        let output = apply.arg(manifests).output().context("run kubectl")?;
+        ensure!(output.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&output.stderr));
+        rolled_out(&self.cluster, SYSTEM, OPERATOR).await
+    }
+
+    /// Waits until the bundle endpoint serves. It does once this cluster is the authority of a trust domain.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn endpoint_serves(&self) -> Result<()> {
+        rolled_out(&self.cluster, ENDPOINT_NAMESPACE, ENDPOINT).await
+    }
+
+    /// The endpoint of the test's trust domain by the profile `https_spiffe`, as the content of a YAML flow mapping.
+    ///
+    /// # Errors
+    /// The cluster has no node.
+    pub async fn spiffe_endpoint(&self) -> Result<String> {
+        let (node, domain) = (self.node_address().await?, &self.trust_domain);
+        Ok(format!(
+            "url: 'https://{node}:{SPIFFE_PORT}/{domain}', profile: https_spiffe, spiffeID: 'spiffe://{domain}/countersign/endpoint'"
+        ))
+    }
+
+    /// As [`Self::spiffe_endpoint`], by the profile `https_web`.
+    ///
+    /// # Errors
+    /// The cluster has no node, or no web certificate.
+    pub async fn web_endpoint(&self) -> Result<String> {
+        let (node, domain, ca) = (self.node_address().await?, &self.trust_domain, self.web_authority().await?);
+        let ca = serde_json::json!(ca);
+        Ok(format!("url: 'https://{node}:{WEB_PORT}/{domain}', profile: https_web, caBundle: {ca}"))
+    }
+
+    /// The certificate of the authority that signed the cluster's web certificate, PEM.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn web_authority(&self) -> Result<String> {
+        let secret = self.cluster.api::<Secret>(ENDPOINT_NAMESPACE).get(WEB_SECRET).await?;
+        let pem = secret.data.and_then(|mut data| data.remove("ca.crt")).context("no ca.crt")?;
+        Ok(String::from_utf8(pem.0)?)
+    }
+
+    /// Makes a web certificate for the node's address, unless there is one.
+    async fn make_web_certificate(&self) -> Result<()> {
+        let secrets = self.cluster.api::<Secret>(ENDPOINT_NAMESPACE);
+        if secrets.get_opt(WEB_SECRET).await?.is_some() {
+            return Ok(());
+        }
+        let mut authority = CertificateParams::new(Vec::new())?;
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "web authority of the tests");
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let leaf = CertificateParams::new(vec![self.node_address().await?])?.signed_by(&key, &authority)?;
+        let data = [("tls.crt", leaf.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authority.pem())];
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(WEB_SECRET.to_owned()), ..ObjectMeta::default() },
+            type_: Some("kubernetes.io/tls".to_owned()),
+            data: Some(
+                data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())))
+                    .into_iter()
+                    .collect::<BTreeMap<_, _>>(),
+            ),
+            ..Secret::default()
+        };
+        secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret").map(drop)
+    }
+}
+
+async fn rolled_out(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    until(&format!("{name} is rolled out"), DEFAULT_TIMEOUT, async || {
+        let deployment = cluster.api::<Deployment>(namespace).get(name).await?;
+        let wanted = deployment.spec.replicas.unwrap_or(1);
+        let status = deployment.status.unwrap_or_default();
+        let is_seen = status.observed_generation == deployment.metadata.generation;
+        let all = [status.replicas, status.updated_replicas, status.available_replicas];
+        Ok((is_seen && all.iter().all(|count| *count == Some(wanted))).then_some(()))
+    })
+    .await
+}
