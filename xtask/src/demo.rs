@@ -30,7 +30,7 @@ const SKEW: Duration = Duration::from_secs(30);
 
 /// A handshake that both sides accepted, as reported by one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Handshake {
+pub(crate) struct Handshake {
     event: String,
     local: String,
     peer: String,
@@ -39,6 +39,13 @@ struct Handshake {
     issuer: String,
     /// RFC 3339.
     not_after: String,
+}
+
+impl Handshake {
+    /// Whether it is between a workload of this id and a peer of that one.
+    pub(crate) fn is_between(&self, local: &str, peer: &str) -> bool {
+        self.local == local && self.peer == peer
+    }
 }
 
 /// Authorities outlive the demo. If there are some of an earlier TrustDomain of the demo, the current one adopts them.
@@ -99,7 +106,7 @@ fn check(seen: &[(&str, Handshake)], now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-fn newest(kubectl: &Kubectl, workload: &str) -> Result<Option<Handshake>> {
+pub(crate) fn newest(kubectl: &Kubectl, workload: &str) -> Result<Option<Handshake>> {
     let selector = format!("app={workload}");
     let args = ["logs", "--namespace", NAMESPACE, "--selector", &selector, "--container", workload, "--tail=200"];
     Ok(last_handshake(&kubectl.cmd(&args).read()?))

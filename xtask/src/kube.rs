@@ -1,10 +1,11 @@
 //! `kubectl` on one cluster: apply, wait and read.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::sh::{Run as _, cmd, wait_for};
@@ -31,6 +32,15 @@ impl Kubectl {
             bail!("there is no kustomization.yaml in {}", dir.display());
         }
         self.cmd(&["apply", "--server-side", "--force-conflicts", "--kustomize"]).arg(dir).quiet()
+    }
+
+    /// Applies a text of YAML or JSON documents server-side.
+    pub(crate) fn apply_text(&self, text: &str) -> Result<()> {
+        let mut command = self.cmd(&["apply", "--server-side", "--force-conflicts", "--filename", "-"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("starting kubectl")?;
+        child.stdin.take().context("kubectl's input")?.write_all(text.as_bytes()).context("writing to kubectl")?;
+        ensure!(child.wait()?.success(), "kubectl apply failed");
+        Ok(())
     }
 
     /// Deletes the objects of a kustomization; missing ones are ignored.

@@ -16,6 +16,7 @@ mod demo;
 mod deps;
 mod e2e;
 mod fault;
+mod federated;
 mod fuzz;
 mod image;
 mod images;
@@ -39,7 +40,13 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a cluster with the product, the samples and two demo workloads; prints who called whom.
-    Up(Name),
+    Up {
+        #[command(flatten)]
+        cluster: Name,
+        /// Two clusters that federate, each with a workload that calls one of the other.
+        #[arg(long)]
+        federated: bool,
+    },
     /// End everything that `up` started; nothing is left.
     Down(Name),
     /// Build images, as OCI archives in target/images.
@@ -124,7 +131,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let root = root()?;
     match command {
-        Command::Up(Name { name }) => product::up(&root, &name),
+        Command::Up { cluster: Name { name }, federated: true } => federated::up(&root, &name),
+        Command::Up { cluster: Name { name }, .. } => product::up(&root, &name),
         Command::Down(Name { name }) => product::down(&root, &name),
         Command::Images { names, quick } => {
             let build = if quick { images::Build::Quick } else { images::Build::Release };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cluster::{self, Cluster};
-use crate::demo;
+use crate::{demo, federated};
 use crate::images::{self, Build, Group};
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
@@ -52,10 +52,15 @@ pub(crate) fn delete_demo(root: &Path, kubectl: &Kubectl) -> Result<()> {
 /// Installs definitions, operator and webhook, and waits until they serve. `changed`: the images are newer than the running
 /// pods.
 pub(crate) fn install(root: &Path, cluster: &Cluster, changed: bool) -> Result<()> {
+    install_from(root, cluster, "manifests/base", changed)
+}
+
+/// As [`install`], from another kustomization that contains `manifests/base`.
+pub(crate) fn install_from(root: &Path, cluster: &Cluster, manifests: &str, changed: bool) -> Result<()> {
     let kubectl = &cluster.kubectl;
     let progress = Progress::start("install the product");
     let there = kubectl.exists("namespace", SYSTEM);
-    kubectl.apply(&root.join("manifests/base"))?;
+    kubectl.apply(&root.join(manifests))?;
     kubectl.wait_for_crds(&root.join("manifests/base/crds"))?;
     if changed && there {
         kubectl.restart(SYSTEM)?;
@@ -87,6 +92,8 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
         progress.done("removed; the authorities stay in the namespace countersign-authorities");
         return Ok(());
     }
+    // Of `up --federated`; ending what is not there does nothing.
+    cluster::down(root, &federated::peer(name))?;
     cluster::down(root, name)
 }
 

@@ -95,6 +95,20 @@ pub mod own_bundle {
     }
 }
 
+/// ClusterTrustBundles with the X.509 anchors of this cluster's trust domains.
+pub mod cluster_trust_bundle {
+    /// Their signer.
+    pub const SIGNER: &str = "countersign.dev/trust-domain";
+    /// What their names begin with, as the API demands for [`SIGNER`]; the name of the TrustDomain follows.
+    pub const PREFIX: &str = "countersign.dev:trust-domain:";
+
+    /// The ClusterTrustBundle of a TrustDomain.
+    #[must_use]
+    pub fn object_name(domain: &str) -> String {
+        format!("{PREFIX}{domain}")
+    }
+}
+
 /// Secrets of the webhook, in its namespace.
 pub mod webhook_secret {
     /// The webhook's CA.

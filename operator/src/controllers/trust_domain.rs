@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use countersign_contract::objects::{OPERATOR, journal::trust_domain_secret};
+use countersign_core::bundle::Bundle;
 use countersign_core::entitlement::DomainKind;
 use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Kind, Receipts, State, Times, X509Entry};
 use countersign_crds::{AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
@@ -31,7 +32,7 @@ use crate::{
         journal_cache::{AuthorityConfig, Problem, examine},
         store::{JournalStore, StoreError},
     },
-    federation::{self, RemoteBundles, store::BundleStore},
+    federation::{self, RemoteBundles, cluster_trust_bundles::ClusterTrustBundles, store::BundleStore},
     inspect::{
         aggregate::Counted,
         identity_counts::Totals,
@@ -57,6 +58,8 @@ pub struct Context {
     pub remote_bundles: RemoteBundles,
     /// Where bundle documents are published for people.
     pub bundle_store: BundleStore,
+    /// Where X.509 anchors are published for pods without an agent.
+    pub trust_bundles: ClusterTrustBundles,
     /// The bundles that were written there, by the uids of TrustDomains.
     pub written_bundles: Mutex<HashMap<String, Arc<PublishedBundle>>>,
     /// Where a written journal is made known at once.
@@ -249,6 +252,12 @@ async fn publish_bundle(
     }
     context.leadership.ensure()?;
     context.bundle_store.publish(&facts.name, &facts.uid, &bundle.document).await?;
+    let anchors = Bundle::parse(&facts.trust_domain, &bundle.document).map(|bundle| bundle.x509_pem()).unwrap_or_default();
+    if let Err(error) = context.trust_bundles.publish(&facts.name, &facts.uid, &anchors).await {
+        // Nothing of ours depends on it, so it delays nothing; it is tried again at the next look.
+        tracing::warn!(name = facts.name, %error, "the ClusterTrustBundle is not published");
+        return Ok(());
+    }
     context.written_bundles.lock().insert(facts.uid.clone(), bundle);
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! every replica watches these, and publishes what is trusted now (`core::federation` decides both). All replicas publish the
 //! same, for what is handed out follows from (TrustDomain, ConfigMap, time).
 
+pub mod cluster_trust_bundles;
 pub mod metrics;
 pub mod poller;
 pub mod store;

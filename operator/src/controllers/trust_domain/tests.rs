@@ -36,7 +36,7 @@ use crate::{
         store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
-    federation::{RemoteBundles, store::BundleStore},
+    federation::{RemoteBundles, cluster_trust_bundles::ClusterTrustBundles, store::BundleStore},
     inspect::identity_counts::{Answer, ReplicaReports},
     metrics::Metrics,
 };
@@ -239,6 +239,7 @@ impl Server {
             index,
             remote_bundles: RemoteBundles::new(clock.clone()),
             bundle_store: BundleStore::new(client.clone(), "countersign-federation"),
+            trust_bundles: ClusterTrustBundles::new(client.clone()),
             written_bundles: Mutex::default(),
             journals: JournalStore::new(client.clone(), "countersign-authorities", Format::V1),
             counted: tokio::sync::watch::channel(None).1,
