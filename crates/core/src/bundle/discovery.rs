@@ -133,8 +133,10 @@ impl FromStr for IssuerUrl {
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || extra.as_bytes().contains(&byte)) {
             return Err(IssuerUrlError::Host);
         }
-        let is_port =
-            |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
+        let is_port = |port: &str| {
+            let is_short = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+            is_short && port.parse().is_ok_and(|port: u16| port > 0)
+        };
         if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
             return Err(IssuerUrlError::Port);
         }
@@ -264,6 +266,7 @@ mod tests {
             ("https://a.example:0", IssuerUrlError::Port),
             ("https://a.example:+1", IssuerUrlError::Port),
             ("https://a.example:65536", IssuerUrlError::Port),
+            ("https://a.example:000443", IssuerUrlError::Port),
             ("https://[::1]8443", IssuerUrlError::Port),
             (&*long, IssuerUrlError::TooLong { length: long.len() }),
         ] {
