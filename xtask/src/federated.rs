@@ -119,9 +119,11 @@ fn node_address(kubectl: &Kubectl) -> Result<String> {
 }
 
 fn bundle(kubectl: &Kubectl, domain: &str) -> Result<String> {
-    let (name, path) = (own_bundle::config_map(domain), format!("jsonpath={{.data.{}}}", own_bundle::KEY.replace('.', r"\.")));
+    let (name, path) =
+        (own_bundle::config_map(domain), format!("jsonpath={{.data.{}}}", own_bundle::KEY.replace('.', r"\.")));
     wait_for("the bundle is published", ROLLOUT, || {
-        let get = ["get", "configmap", &name, "--namespace", FEDERATION_NAMESPACE, "--ignore-not-found", "--output", &path];
+        let get =
+            ["get", "configmap", &name, "--namespace", FEDERATION_NAMESPACE, "--ignore-not-found", "--output", &path];
         Ok(Some(kubectl.cmd(&get).read()?).filter(|document| !document.is_empty()))
     })
 }
@@ -134,7 +136,10 @@ fn report(side: &Side, called: &Side) -> Result<()> {
         .with_context(|| format!("{} has talked to nobody; see `kubectl -n {} logs`", CALLER, demo::NAMESPACE))?;
     let id = |domain: &str, account: &str| format!("spiffe://{domain}/ns/{}/sa/{account}", demo::NAMESPACE);
     let (local, peer) = (id(side.domain, CALLER), id(called.domain, "callee"));
-    ensure!(handshake.is_between(&local, &peer), "the handshake is between others than {local} and {peer}: {handshake:?}");
+    ensure!(
+        handshake.is_between(&local, &peer),
+        "the handshake is between others than {local} and {peer}: {handshake:?}"
+    );
     say(format!("  {local} ⇄ {peer}"));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `kubectl` on one cluster: apply, wait and read.
 
-use std::path::{Path, PathBuf};
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cluster::{self, Cluster};
-use crate::{demo, federated};
 use crate::images::{self, Build, Group};
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
 use crate::sh::{Run as _, wait_for};
+use crate::{demo, federated};
 
 pub(crate) use countersign_contract::objects::SYSTEM_NAMESPACE as SYSTEM;
 const ROLLOUT: Duration = Duration::from_secs(180);

@@ -252,7 +252,8 @@ async fn publish_bundle(
     }
     context.leadership.ensure()?;
     context.bundle_store.publish(&facts.name, &facts.uid, &bundle.document).await?;
-    let anchors = Bundle::parse(&facts.trust_domain, &bundle.document).map(|bundle| bundle.x509_pem()).unwrap_or_default();
+    let anchors =
+        Bundle::parse(&facts.trust_domain, &bundle.document).map(|bundle| bundle.x509_pem()).unwrap_or_default();
     if let Err(error) = context.trust_bundles.publish(&facts.name, &facts.uid, &anchors).await {
         // Nothing of ours depends on it, so it delays nothing; it is tried again at the next look.
         tracing::warn!(name = facts.name, %error, "the ClusterTrustBundle is not published");
