@@ -93,7 +93,11 @@ fn kubectl_get_shows_whether_a_trust_domain_is_ready_and_why_not() {
         ("Ready", ".status.conditions[?(@.type==\"Ready\")].status"),
         ("Reason", ".status.conditions[?(@.type==\"Ready\")].reason"),
         ("Next Switch", ".status.nextSwitch"),
-        ("(Sequence)", ".status.bundle.sequence"),
+        ("Confirmed", ".status.remote.confirmedAt"),
+        ("Next Poll", ".status.remote.nextPoll"),
+        ("Last Error", ".status.remote.lastError.reason"),
+        ("Sequence", ".status.bundle.sequence"),
+        ("(Used By)", ".status.usedBy"),
         ("Age", ".metadata.creationTimestamp"),
     ];
     assert_eq!(columns(&TrustDomain::crd()), expected.map(|(name, path)| (name.to_owned(), path)));
@@ -123,7 +127,9 @@ fn every_column_leads_to_a_field_of_its_type() {
         let version = version(&definition);
         let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
         for column in version.additional_printer_columns.iter().flatten() {
-            if column.json_path == ".metadata.creationTimestamp" {
+            // These have passed, and are printed as ages.
+            if [".metadata.creationTimestamp", ".status.remote.confirmedAt"].contains(&column.json_path.as_str()) {
+                assert_eq!(column.type_, "date");
                 continue;
             }
             // A time is a text to the schema, and to be printed as one: of type `date` it would be an age, and one that is to

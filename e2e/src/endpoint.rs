@@ -21,8 +21,9 @@ use crate::{
 /// The Secret of the web certificate; the tests keep their authority's certificate in it too.
 const WEB_SECRET: &str = "countersign-endpoint-web";
 
-/// The ports of every node, from `manifests/federated`.
-const SPIFFE_PORT: u16 = 30443;
+/// The port of every node for `https_spiffe`, from `manifests/federated`.
+pub const SPIFFE_PORT: u16 = 30443;
+/// As [`SPIFFE_PORT`], for `https_web`.
 const WEB_PORT: u16 = 30444;
 
 impl World {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use countersign_contract::environment::test::{COUNTS, FAULT, SOAK_MINUTES};
+use countersign_contract::environment::test::{COUNTS, FAULT, PEER_FAULT, SOAK_MINUTES};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::ListParams};
@@ -116,13 +116,23 @@ pub fn soak_time() -> Duration {
 
 impl Faults {
     /// The command in `COUNTERSIGN_FAULT`; prints a note if the variable is not set.
-    #[expect(clippy::print_stderr, reason = "a test that did not run must not look as if it had")]
     #[must_use]
     pub fn from_env(test: &str) -> Option<Self> {
-        let command = std::env::var(FAULT).unwrap_or_default();
+        Self::from_variable(FAULT, test)
+    }
+
+    /// As [`Self::from_env`], for the second cluster.
+    #[must_use]
+    pub fn of_peer(test: &str) -> Option<Self> {
+        Self::from_variable(PEER_FAULT, test)
+    }
+
+    #[expect(clippy::print_stderr, reason = "a test that did not run must not look as if it had")]
+    fn from_variable(variable: &str, test: &str) -> Option<Self> {
+        let command = std::env::var(variable).unwrap_or_default();
         let words: Vec<_> = command.split_whitespace().map(str::to_owned).collect();
         if words.is_empty() {
-            eprintln!("NOT RUN: {test}: this cluster has no way to be broken ({FAULT})");
+            eprintln!("NOT RUN: {test}: this cluster has no way to be broken ({variable})");
             return None;
         }
         Some(Self(words))

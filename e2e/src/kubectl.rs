@@ -47,3 +47,24 @@ pub fn warnings(yaml: &str) -> Result<String> {
     let output = with_input(&["apply", "--server-side", "--dry-run=server", "-f", "-"], yaml)?;
     Ok(String::from_utf8(output.stderr)?)
 }
+
+/// A line of `kubectl get -o wide`, by the names of its columns, in order.
+///
+/// # Errors
+/// It fails, or prints no table.
+pub fn columns(namespace: &str, kind: &str, name: &str) -> Result<Vec<(String, String)>> {
+    let printed = with_input(&["--namespace", namespace, "get", kind, name, "-o", "wide"], "")?;
+    let printed = String::from_utf8(printed.stdout)?;
+    let (header, line) = printed.trim_end().split_once('\n').context("a header and a line")?;
+    let mut names = header.split("  ").map(str::trim).filter(|name| !name.is_empty()).peekable();
+    let mut found = Vec::new();
+    let mut rest = 0;
+    while let Some(name) = names.next() {
+        let begin = rest + header.get(rest..).and_then(|header| header.find(name)).context("the column")?;
+        let after = begin + name.len();
+        let end = names.peek().and_then(|next| Some(after + header.get(after..)?.find(next)?)).unwrap_or(line.len());
+        found.push((name.to_owned(), line.get(begin..end).unwrap_or_default().trim().to_owned()));
+        rest = after;
+    }
+    Ok(found)
+}

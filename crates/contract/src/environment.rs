@@ -79,6 +79,8 @@ pub mod test {
     pub const LOAD: &str = "COUNTERSIGN_LOAD";
     /// The command that breaks the cluster.
     pub const FAULT: &str = "COUNTERSIGN_FAULT";
+    /// As [`FAULT`], of the second cluster.
+    pub const PEER_FAULT: &str = "COUNTERSIGN_PEER_FAULT";
     /// The API server's audit log.
     pub const AUDIT_LOG: &str = "COUNTERSIGN_AUDIT_LOG";
     /// The file for the counts of faults.

@@ -536,6 +536,7 @@ fn the_authorities_of_accepted_trust_domains_are_published() {
     assert_eq!(names(&authorities.borrow_and_update()), ["example.org"]);
     let mut foreign = example();
     foreign.spec.authority = None;
+    foreign.spec.remote = serde_json::from_value(json!({ "namespaces": { "matchNames": ["shop"] } })).unwrap();
     index.update(|index| index.apply_domain(policy::trust_domain(&foreign, "prod")));
     assert!(authorities.borrow_and_update().is_empty());
 }

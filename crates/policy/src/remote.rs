@@ -119,6 +119,17 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_trust_domain_that_is_not_known_signs_nothing_and_admits_nobody() {
+        let object = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": { "name": "b.org" }, "spec": {},
+        });
+        let read = trust_domain(&serde_json::from_value(object).unwrap(), "");
+        let DomainKind::Remote(terms) = read.spec.unwrap().kind else { panic!("it would sign") };
+        assert!(!terms.namespaces.selects("shop", &Default::default()));
+        assert!(read.authority.is_none() && read.remote.is_none());
+    }
+
+    #[test]
     fn what_cannot_be_used_names_its_field() {
         let endpoint = |url: &str, more: Value| {
             let mut endpoint = json!({ "url": url, "profile": "https_web" });

@@ -4,7 +4,7 @@ use countersign_contract::metadata::annotation;
 use countersign_core::{
     entitlement::{
         AudiencePattern, DeclaredDomain, DomainKind, DomainSpec, FieldErrors, FieldReader, Grant, LifetimeBounds,
-        NamePattern, NamespaceSelector, PathPattern,
+        NamePattern, NamespaceSelector, PathPattern, RemoteTerms,
     },
     id::TrustDomain,
     journal::{AuthorityConfig, AuthorityPolicy, RotationRequests},
@@ -81,9 +81,11 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
     let trust_domain = reader.read(named_by, object.trust_domain_name().parse::<TrustDomain>());
     let authority = object.spec.authority.clone().unwrap_or_default();
     let grants = read_grants(&mut reader, object);
-    let kind = match &object.spec.remote {
-        Some(remote) => DomainKind::Remote(remote::terms(&mut reader, remote)),
-        None => DomainKind::Local,
+    // Neither may be there where a later release stored the object. Then nothing is signed, and nothing admitted.
+    let kind = match (&object.spec.authority, &object.spec.remote) {
+        (Some(_), _) => DomainKind::Local,
+        (None, Some(remote)) => DomainKind::Remote(remote::terms(&mut reader, remote)),
+        (None, None) => DomainKind::Remote(RemoteTerms::default()),
     };
     if let Some(remote) = &object.spec.remote {
         remote::check(&mut reader, remote);

@@ -1,15 +1,18 @@
 //! Two clusters are introduced by bundles in their TrustDomains alone: no endpoint, and no network between control planes.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
     credential::{FOLDER, TRUST_BUNDLE_SUFFIX},
+    faults::report_counts,
     federation::{RemoteYaml, federated},
     fixture::{AUDIENCE, PodSpec},
-    pods::is_event,
     replicas::address,
     wait::{DEFAULT_TIMEOUT, until},
 };
+use serde_json::json;
 
 /// Leaves live for an hour: whatever changes within a test was pushed.
 const AUTHORITY: &str = "bundleRefreshHint: 1s";
@@ -17,27 +20,35 @@ const AUTHORITY: &str = "bundleRefreshHint: 1s";
 /// Each cluster has a trust domain that grants federation with the other's, and an identity for each account that names it.
 pub(crate) async fn authorities(here: &World, there: &World, accounts: &[&str]) -> Result<()> {
     for (world, other) in [(here, there), (there, here)] {
-        let grant = format!("federatesWith: [{}]", other.trust_domain);
-        world.cluster.apply(&world.granting_yaml(AUTHORITY, &grant)).await?;
+        grant(world, &[&other.trust_domain]).await?;
         for account in accounts {
-            let more = format!("federatesWith: [{}]\njwt: {{audiences: [{AUDIENCE}]}}", other.trust_domain);
-            world.cluster.apply(&world.identity_yaml(account, &more)).await?;
+            name(world, account, &[&other.trust_domain]).await?;
         }
     }
     Ok(())
 }
 
-/// Each cluster is told the other's bundle, for these namespaces of the test.
-async fn introduce(here: &World, there: &World, more: &str) -> Result<()> {
-    for (world, other) in [(here, there), (there, here)] {
-        let bundle = other.bundle_document().await?;
-        let remote = RemoteYaml { bundle, namespaces: vec![&world.namespace], more, ..RemoteYaml::default() };
-        world.cluster.apply(&world.remote_yaml(other, &remote)).await?;
-    }
-    Ok(())
+/// The test's trust domain grants federation with these.
+async fn grant(world: &World, foreign: &[&str]) -> Result<()> {
+    let grant = format!("federatesWith: {}", json!(foreign));
+    world.cluster.apply(&world.granting_yaml(AUTHORITY, &grant)).await.map(drop)
 }
 
-/// A server in `there`, and a client in `here` that calls it ten times a second, each time with a token.
+/// An account's identity names these foreign trust domains.
+async fn name(world: &World, account: &str, foreign: &[&str]) -> Result<()> {
+    let more = format!("federatesWith: {}\njwt: {{audiences: [{AUDIENCE}]}}", json!(foreign));
+    world.cluster.apply(&world.identity_yaml(account, &more)).await.map(drop)
+}
+
+/// `world` is told the bundle of `other`, for these namespaces. `more` are further fields of `spec.remote`.
+async fn introduce(world: &World, other: &World, namespaces: &[&str], more: &str) -> Result<()> {
+    let bundle = other.bundle_document().await?;
+    let remote = RemoteYaml { bundle, namespaces: namespaces.to_vec(), more, ..RemoteYaml::default() };
+    world.cluster.apply(&world.remote_yaml(other, &remote)).await.map(drop)
+}
+
+/// A server in `there`, and a client in `here` that calls it ten times a second, each time with a token, which the server has its
+/// agent validate.
 pub(crate) async fn call(here: &World, there: &World) -> Result<()> {
     let serve = ["serve", "--listen", "0.0.0.0:8443", "--allow", &here.id("client"), "--audience", AUDIENCE];
     there.cluster.apply(&PodSpec::demo("server", &serve).pod(&there.namespace)).await?;
@@ -48,37 +59,138 @@ pub(crate) async fn call(here: &World, there: &World) -> Result<()> {
     here.ready("client").await.map(drop)
 }
 
-/// R6, R16, R50: mTLS and tokens across the boundary as far as both owners allow, and no further.
+/// Waits until a call fails, and returns how long that took.
+async fn refused(here: &World) -> Result<Duration> {
+    let (begun, before) = (Instant::now(), here.sums().await?.unwrap_or_default());
+    until("a call is refused", DEFAULT_TIMEOUT, async || {
+        Ok(here.sums().await?.filter(|sums| sums.failed > before.failed).map(drop))
+    })
+    .await?;
+    Ok(begun.elapsed())
+}
+
+/// Waits until three calls in a row have succeeded.
+async fn accepted(here: &World) -> Result<()> {
+    until("calls are accepted", DEFAULT_TIMEOUT, async || {
+        let before = here.sums().await?.unwrap_or_default();
+        tokio::time::timeout(Duration::from_secs(20), here.more_calls(before, 3)).await??;
+        let now = here.sums().await?.unwrap_or_default();
+        Ok((now.failed == before.failed).then_some(()))
+    })
+    .await
+}
+
+/// R6, R16, R48, R50: mTLS and tokens across the boundary as far as both owners allow. Each of the three consents is withdrawn and
+/// given back, on the calling side and on the side that is called; each missing one is named where its owner looks.
 #[tokio::test]
-async fn two_clusters_are_introduced_by_their_bundles_alone_and_each_of_three_consents_ends_it() {
+async fn of_three_consents_each_ends_the_calls_when_it_is_withdrawn_and_is_named() {
     federated("consent", async |here, there| {
+        let foreign = [there.trust_domain.as_str()];
         authorities(here, there, &["client", "server"]).await?;
         let (reason, message) = here.identity_condition("client", "Federated", "False").await?;
         ensure!(reason == "NoRemoteTrustDomain", "{reason}: {message}");
-        introduce(here, there, "").await?;
+        introduce(here, there, &[&here.namespace], "").await?;
+        introduce(there, here, &[&there.namespace], "").await?;
         call(here, there).await?;
         here.traffic_continues(20).await?;
         here.identity_condition("client", "Federated", "True").await?;
         let (_, message) = here.domain_condition(&there.trust_domain, "Ready", "True").await?;
         ensure!(message.contains("2 WorkloadIdentities"), "{message}");
-
         let file = format!("{FOLDER}/{}{TRUST_BUNDLE_SUFFIX}", there.trust_domain);
         here.file("client", &file).await?;
-        let bundle = there.bundle_document().await?;
-        let remote = |namespaces: Vec<&'static str>| {
-            here.remote_yaml(there, &RemoteYaml { bundle: bundle.clone(), namespaces, ..RemoteYaml::default() })
-        };
-        here.cluster.apply(&remote(vec!["elsewhere"])).await?;
-        until("the bundle is withdrawn", DEFAULT_TIMEOUT, async || {
-            Ok((!here.exec("client", &["/countersign-demo", "cat", &file]).await?.success).then_some(()))
-        })
-        .await?;
+        let mut took = Vec::new();
+
+        introduce(here, there, &["elsewhere"], "").await?;
+        took.push(refused(here).await?);
         let (reason, message) = here.identity_condition("client", "Federated", "False").await?;
         ensure!(reason == "NamespaceNotAdmitted" && message.contains(&here.namespace), "{reason}: {message}");
         let (reason, message) = here.domain_condition(&there.trust_domain, "ConsentsComplete", "False").await?;
         ensure!(reason == "NamespaceNotAdmitted" && message.contains("client"), "{reason}: {message}");
-        here.wait_for_output("client", "that a call failed", DEFAULT_TIMEOUT, |line| is_event(line, "failed")).await?;
-        Ok(())
+        ensure!(!here.exec("client", &["/countersign-demo", "cat", &file]).await?.success, "the file is left");
+        introduce(here, there, &[&here.namespace], "").await?;
+        accepted(here).await?;
+
+        grant(here, &[]).await?;
+        took.push(refused(here).await?);
+        let (reason, message) = here.identity_condition("client", "Federated", "False").await?;
+        ensure!(reason == "FederationNotGranted" && message.contains("spec.grants[0]"), "{reason}: {message}");
+        here.identity_condition("client", "Ready", "True").await?;
+        grant(here, &foreign).await?;
+        accepted(here).await?;
+
+        name(here, "client", &[]).await?;
+        took.push(refused(here).await?);
+        name(here, "client", &foreign).await?;
+        accepted(here).await?;
+
+        // The side that is called refuses as well: the certificate, and the token by its agent.
+        introduce(there, here, &["elsewhere"], "").await?;
+        took.push(refused(here).await?);
+        introduce(there, here, &[&there.namespace], "").await?;
+        accepted(here).await?;
+        let took: Vec<u128> = took.iter().map(Duration::as_millis).collect();
+        report_counts("consents", &json!({ "refused_after_ms": took }))
+    })
+    .await;
+}
+
+/// R16: the allowed foreign id passes, its sibling does not, where ids are checked. A chain alone tells nothing of paths: the
+/// server's own check of the certificate passes, and its agent refuses the token.
+#[tokio::test]
+async fn of_a_foreign_trust_domain_only_the_accepted_paths_pass_the_agents_validation() {
+    federated("paths", async |here, there| {
+        authorities(here, there, &["client", "server"]).await?;
+        introduce(here, there, &[&here.namespace], "").await?;
+        let sibling = format!("paths: ['/ns/{}/sa/other']", here.namespace);
+        let accepted_path = format!("paths: ['/ns/*/sa/client', '/ns/{}/sa/other']", here.namespace);
+        introduce(there, here, &[&there.namespace], &accepted_path).await?;
+        call(here, there).await?;
+        here.traffic_continues(5).await?;
+        introduce(there, here, &[&there.namespace], &sibling).await?;
+        refused(here).await?;
+        let said = there.app_output("server").await?;
+        let last = said.iter().rev().find(|line| line["event"] == "failed");
+        let error = last.and_then(|line| line["error"].as_str()).unwrap_or_default();
+        ensure!(error.contains("its trust domain is accepted here for other paths only"), "{error}");
+        introduce(there, here, &[&there.namespace], &accepted_path).await?;
+        accepted(here).await
+    })
+    .await;
+}
+
+/// R50: a remote trust domain of which nothing is known, or whose bundle is none, keeps its bundle away and nothing else.
+#[tokio::test]
+async fn a_remote_that_is_absent_or_fails_delays_nothing_else_of_a_pod() {
+    federated("absent", async |here, there| {
+        authorities(here, there, &["holder"]).await?;
+        here.cluster.apply(&PodSpec::hold("holder").pod(&here.namespace)).await?;
+        here.ready("holder").await?;
+        let (reason, _) = here.identity_condition("holder", "Federated", "False").await?;
+        ensure!(reason == "NoRemoteTrustDomain", "{reason}");
+
+        // Nothing listens there, and there is no bundle to begin with.
+        let endpoint = format!("url: 'https://{}:1/', profile: https_web", there.node_address().await?);
+        let remote = RemoteYaml { endpoint, namespaces: vec![&here.namespace], ..RemoteYaml::default() };
+        here.cluster.apply(&here.remote_yaml(there, &remote)).await?;
+        let (reason, message) = here.domain_condition(&there.trust_domain, "PollFailing", "True").await?;
+        ensure!(reason == "PollFailing" && message.contains("1 poll"), "{reason}: {message}");
+        let (reason, _) = here.identity_condition("holder", "Federated", "False").await?;
+        ensure!(reason == "NoBundle", "{reason}");
+        here.cluster.apply(&PodSpec::hold("second").account("holder").pod(&here.namespace)).await?;
+        here.ready("second").await?;
+        ensure!(here.credential("second").await?.id == here.id("holder"));
+
+        // A peer that claims a trust domain of ours: neither polled nor handed out.
+        let own = here.trust_domain.clone();
+        let claims = here.remote_yaml(there, &remote).replace(
+            &format!("metadata: {{name: {}}}\nspec:", there.trust_domain),
+            &format!("metadata: {{name: {}}}\nspec:\n  trustDomain: {own}", there.trust_domain),
+        );
+        here.cluster.trust_domains().await?.delete(&there.trust_domain, &Default::default()).await?;
+        here.cluster.apply(&claims).await?;
+        let (reason, message) = here.domain_condition(&there.trust_domain, "Ready", "False").await?;
+        ensure!(reason == "Duplicate" && message.contains(&own), "{reason}: {message}");
+        here.identity_condition("holder", "Ready", "True").await.map(drop)
     })
     .await;
 }

@@ -1,54 +1,148 @@
 //! Two clusters poll each other's bundle endpoints.
 
-use anyhow::{Result, ensure};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use anyhow::{Context as _, Result, ensure};
 use countersign_contract::environment::test::PEER;
 use countersign_e2e::{
     World,
+    credential::{FOLDER, TRUST_BUNDLE_SUFFIX},
+    endpoint::SPIFFE_PORT,
+    faults::Faults,
     federation::{RemoteYaml, federated},
+    fixture::PodSpec,
+    kubectl::columns,
+    replicas::{OPERATOR, address},
+    wait::{DEFAULT_TIMEOUT, until},
 };
+use jiff::Timestamp;
 
 use crate::consents::{authorities, call};
 
-/// Installs the endpoint on both clusters.
-async fn install(here: &World, there: &World) -> Result<()> {
+/// How one cluster polls the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Without a bundle to begin with.
+    Web,
+    /// Introduced by a bundle.
+    Spiffe,
+}
+
+/// Installs the endpoint on both clusters, makes both trust domains with identities for these accounts, and lets `here` poll
+/// `there` by the first profile, and `there` poll `here` by the second. Returns once both have polled.
+pub(crate) async fn polling(here: &World, there: &World, accounts: &[&str], profiles: [Profile; 2]) -> Result<()> {
     for (world, variable) in [(here, "KUBECONFIG"), (there, PEER)] {
         world.install_endpoint(&std::env::var(variable)?).await?;
+    }
+    authorities(here, there, accounts).await?;
+    for world in [here, there] {
+        world.endpoint_serves().await?;
+    }
+    for ((world, other), profile) in [(here, there), (there, here)].into_iter().zip(profiles) {
+        let (endpoint, bundle) = match profile {
+            Profile::Web => (other.web_endpoint().await?, String::new()),
+            Profile::Spiffe => (other.spiffe_endpoint().await?, other.bundle_document().await?),
+        };
+        let remote = RemoteYaml { endpoint, bundle, namespaces: vec![&world.namespace], ..RemoteYaml::default() };
+        world.cluster.apply(&world.remote_yaml(other, &remote)).await?;
+    }
+    for (world, other) in [(here, there), (there, here)] {
+        until("the bundle was polled", DEFAULT_TIMEOUT, async || {
+            let (reason, _) = world.domain_condition(&other.trust_domain, "Ready", "True").await?;
+            Ok((reason == "Polled").then_some(()))
+        })
+        .await?;
     }
     Ok(())
 }
 
-/// R6, R16: one side polls by `https_web`, without a bundle to begin with; the other by `https_spiffe`, introduced by a bundle.
+/// When `world` confirmed the bundle of `other` last.
+async fn confirmed(world: &World, other: &World) -> Result<Timestamp> {
+    let object = world.cluster.trust_domains().await?.get(&other.trust_domain).await?;
+    let at = object.data["status"]["remote"]["confirmedAt"].as_str().context("no confirmedAt")?;
+    Ok(at.parse()?)
+}
+
+/// Waits until `world` has confirmed the bundle of `other` after `then`.
+async fn confirmed_after(world: &World, other: &World, then: Timestamp) -> Result<()> {
+    until("the bundle is confirmed again", DEFAULT_TIMEOUT, async || {
+        Ok((confirmed(world, other).await? > then).then_some(()))
+    })
+    .await
+}
+
+/// What `kubectl get trustdomain` prints, by column.
+fn shown(domain: &str) -> Result<BTreeMap<String, String>> {
+    Ok(columns("default", "trustdomain", domain)?.into_iter().collect())
+}
+
+/// R6, R16, R34: one side polls by `https_web`, without a bundle to begin with; the other by `https_spiffe`, introduced by a bundle.
+/// A rotation on the side that is called is learnt by poll, and no call fails.
 #[tokio::test]
 async fn two_clusters_poll_each_other_by_either_profile() {
     federated("poll", async |here, there| {
-        install(here, there).await?;
-        authorities(here, there, &["client", "server"]).await?;
-        for world in [here, there] {
-            world.endpoint_serves().await?;
-        }
-        let web = RemoteYaml {
-            endpoint: there.web_endpoint().await?,
-            namespaces: vec![&here.namespace],
-            ..RemoteYaml::default()
-        };
-        here.cluster.apply(&here.remote_yaml(there, &web)).await?;
-        let (endpoint, bundle) = (here.spiffe_endpoint().await?, here.bundle_document().await?);
-        let spiffe = RemoteYaml { endpoint, bundle, namespaces: vec![&there.namespace], ..RemoteYaml::default() };
-        there.cluster.apply(&there.remote_yaml(here, &spiffe)).await?;
-        for (world, other) in [(here, there), (there, here)] {
-            let ready = countersign_e2e::wait::until(
-                "the bundle was polled",
-                countersign_e2e::wait::DEFAULT_TIMEOUT,
-                async || {
-                    let (reason, _) = world.domain_condition(&other.trust_domain, "Ready", "True").await?;
-                    Ok((reason == "Polled").then_some(()))
-                },
-            );
-            ready.await?;
-        }
+        polling(here, there, &["client", "server"], [Profile::Web, Profile::Spiffe]).await?;
         call(here, there).await?;
         let sums = here.traffic_continues(20).await?;
         ensure!(sums.failed == 0, "{sums:?}");
+        let columns = shown(&there.trust_domain)?;
+        ensure!(columns["READY"] == "True" && columns["REASON"] == "Polled", "{columns:?}");
+        ensure!(!columns["CONFIRMED"].is_empty() && !columns["NEXT POLL"].is_empty(), "{columns:?}");
+        let sequence: u64 = columns["SEQUENCE"].parse()?;
+
+        let rotation = format!("bundleRefreshHint: 1s, rotation: {{after: '{}'}}", Timestamp::now());
+        let grant = format!("federatesWith: [{}]", here.trust_domain);
+        there.cluster.apply(&there.granting_yaml(&rotation, &grant)).await?;
+        until("the new bundle is polled", DEFAULT_TIMEOUT, async || {
+            let columns = shown(&there.trust_domain)?;
+            Ok((columns["SEQUENCE"].parse::<u64>()? > sequence).then_some(()))
+        })
+        .await?;
+        here.traffic_since(sums, 20, DEFAULT_TIMEOUT).await.map(drop)
+    })
+    .await;
+}
+
+/// R25, R26, R50: a control plane that is gone costs the other side nothing: it goes on polling the endpoint, whose pods have all
+/// that they serve. A network that is cut in one direction, then in the other, ends no call and no start of a pod.
+#[tokio::test]
+async fn a_stopped_control_plane_and_a_cut_network_end_no_trust() {
+    let name = "a_stopped_control_plane_and_a_cut_network_end_no_trust";
+    let (Some(faults_here), Some(faults_there)) = (Faults::from_env(name), Faults::of_peer(name)) else { return };
+    federated("gone", async |here, there| {
+        polling(here, there, &["client", "server", "late"], [Profile::Spiffe, Profile::Spiffe]).await?;
+        call(here, there).await?;
+        here.traffic_continues(20).await?;
+
+        let replicas = there.replicas(OPERATOR).await?;
+        there.scale(OPERATOR, 0).await?;
+        let gone = async {
+            confirmed_after(here, there, Timestamp::now()).await?;
+            here.cluster.apply(&PodSpec::hold("late").pod(&here.namespace)).await?;
+            here.ready("late").await?;
+            let file = format!("{FOLDER}/{}{TRUST_BUNDLE_SUFFIX}", there.trust_domain);
+            here.file("late", &file).await.map(drop)
+        };
+        let outcome = gone.await;
+        there.scale(OPERATOR, replicas).await?;
+        outcome?;
+        let sums = here.traffic_continues(20).await?;
+
+        for (world, other, faults) in [(here, there, &faults_here), (there, here, &faults_there)] {
+            let to = format!("{}:{SPIFFE_PORT}", other.node_address().await?);
+            let mut cut = vec!["block".to_owned(), "--to".to_owned(), to];
+            for pod in world.product(OPERATOR).await? {
+                let address: Ipv4Addr = address(&pod)?.parse()?;
+                cut.extend(["--pod".to_owned(), address.to_string()]);
+            }
+            let fault = faults.begin(&cut.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+            let (_, message) = world.domain_condition(&other.trust_domain, "PollFailing", "True").await?;
+            ensure!(message.contains("no connection to the endpoint"), "{message}");
+            world.domain_condition(&other.trust_domain, "Ready", "True").await?;
+            here.traffic_since(sums, 20, DEFAULT_TIMEOUT).await?;
+            fault.end().await?;
+            confirmed_after(world, other, Timestamp::now()).await?;
+        }
         Ok(())
     })
     .await;

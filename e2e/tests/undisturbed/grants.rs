@@ -2,11 +2,10 @@
 
 #![allow(clippy::expect_used, reason = "a value that is missing fails the test")]
 
-use anyhow::{Context as _, Result};
 use countersign_e2e::{
     World,
     fixture::PodSpec,
-    kubectl::{warnings, with_input},
+    kubectl::{columns, warnings},
     scenario,
     wait::watch,
 };
@@ -130,24 +129,6 @@ async fn grants_of_audience_prefixes_give_no_tokens_for_odd_audiences() {
     .await;
 }
 
-/// A line of `kubectl get -o wide`, by the names of its columns.
-fn columns(namespace: &str, kind: &str, name: &str) -> Result<Vec<(String, String)>> {
-    let printed = with_input(&["--namespace", namespace, "get", kind, name, "-o", "wide"], "")?;
-    let printed = String::from_utf8(printed.stdout)?;
-    let (header, line) = printed.trim_end().split_once('\n').context("a header and a line")?;
-    let mut names = header.split("  ").map(str::trim).filter(|name| !name.is_empty()).peekable();
-    let mut found = Vec::new();
-    let mut rest = 0;
-    while let Some(name) = names.next() {
-        let begin = rest + header.get(rest..).and_then(|header| header.find(name)).context("the column")?;
-        let after = begin + name.len();
-        let end = names.peek().and_then(|next| Some(after + header.get(after..)?.find(next)?)).unwrap_or(line.len());
-        found.push((name.to_owned(), line.get(begin..end).unwrap_or_default().trim().to_owned()));
-        rest = after;
-    }
-    Ok(found)
-}
-
 /// A column of type `date` is printed as an age, so a future time would be `<invalid>`.
 #[tokio::test]
 async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
@@ -205,13 +186,16 @@ async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
 
         let shown = columns(&world.namespace, "td", &world.trust_domain)?;
         let names: Vec<_> = shown.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["NAME", "TRUST DOMAIN", "READY", "REASON", "NEXT SWITCH", "SEQUENCE", "AGE"]);
+        let of_all = ["NAME", "TRUST DOMAIN", "READY", "REASON", "NEXT SWITCH"];
+        let of_remote = ["CONFIRMED", "NEXT POLL", "LAST ERROR"];
+        assert_eq!(names, [&of_all[..], &of_remote, &["SEQUENCE", "USED BY", "AGE"]].concat());
         for (name, value) in &shown {
             let fits = match name.as_str() {
                 "NAME" | "TRUST DOMAIN" => *value == world.trust_domain,
                 "READY" => value == "True",
                 "REASON" => value == "Signing",
                 "NEXT SWITCH" => value.parse::<Timestamp>().is_ok_and(|at| at > Timestamp::now()),
+                "CONFIRMED" | "NEXT POLL" | "LAST ERROR" | "USED BY" => value.is_empty(),
                 "SEQUENCE" => value.parse::<u64>().is_ok(),
                 _ => is_age(value),
             };

@@ -282,7 +282,13 @@ impl World {
         });
         let (metrics, readiness) = (Arc::new(Metrics::new()), Readiness::default());
         let checks = Checks::new(&readiness);
-        for check in [&checks.pods, &checks.namespaces, &checks.trust_domains, &checks.workload_identities] {
+        for check in [
+            &checks.pods,
+            &checks.namespaces,
+            &checks.trust_domains,
+            &checks.workload_identities,
+            &checks.remote_bundles,
+        ] {
             check.pass();
         }
         let clock_skew = ClockSkewMonitor::new(clock.clone(), checks.clock.clone(), metrics.clock.clone());

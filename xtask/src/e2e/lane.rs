@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use countersign_contract::environment::test::{AUDIT_LOG, COUNTS, FAULT, PEER};
+use countersign_contract::environment::test::{AUDIT_LOG, COUNTS, FAULT, PEER, PEER_FAULT};
 use serde_json::Value;
 
 use super::{Program, Programs, Test};
@@ -76,10 +76,11 @@ impl<'a> Lane<'a> {
     }
 
     /// The same lane for tests that also use the cluster of another.
-    pub(crate) fn beside(&self, other: &Self) -> Self {
+    pub(crate) fn beside(&self, other: &Self) -> Result<Self> {
         let peer = (PEER, other.cluster.kubectl.kubeconfig.display().to_string());
-        let variables = self.variables.iter().cloned().chain([peer]).collect();
-        Self { root: self.root, name: self.name, cluster: self.cluster.clone(), programs: self.programs, variables }
+        let fault = other.cluster.fault_command()?.map(|command| (PEER_FAULT, command));
+        let variables = self.variables.iter().cloned().chain([peer]).chain(fault).collect();
+        Ok(Self { root: self.root, name: self.name, cluster: self.cluster.clone(), programs: self.programs, variables })
     }
 
     /// Runs one test, also one that is ignored by default.

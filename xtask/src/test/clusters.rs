@@ -116,7 +116,7 @@ impl<'a> Tests<'a> {
             if here { Ok(vec![lane.run_program(UNDISTURBED, filter, THREADS)?]) } else { Ok(Vec::new()) }
         })?;
         if let [here, there] = lanes {
-            let here = here.beside(there);
+            let here = here.beside(there)?;
             let federated = self.federated.iter().map(|test| here.run_one(test));
             outcomes.extend(federated.collect::<Result<Vec<_>>>()?);
         }
