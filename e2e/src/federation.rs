@@ -105,15 +105,22 @@ spec:
         )
     }
 
-    /// Waits until a condition of the TrustDomain of this name has this status, and returns its reason and message.
+    /// Waits until a condition of the TrustDomain of this name has this status, and this reason unless it is empty. Returns reason
+    /// and message.
     ///
     /// # Errors
     /// It had not in time.
-    pub async fn domain_condition(&self, domain: &str, type_: &str, status: &str) -> Result<(String, String)> {
-        let what = format!("condition {type_} of TrustDomain {domain} is {status}");
+    pub async fn domain_condition(
+        &self,
+        domain: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<(String, String)> {
+        let what = format!("condition {type_} of TrustDomain {domain} is {status} {reason}");
         until(&what, DEFAULT_TIMEOUT, async || {
             let object = self.cluster.trust_domains().await?.get(domain).await?;
-            current(&object.data, object.metadata.generation, type_, status)
+            Ok(current(&object.data, object.metadata.generation, [type_, status, reason]))
         })
         .await
     }
@@ -122,11 +129,17 @@ spec:
     ///
     /// # Errors
     /// It had not in time.
-    pub async fn identity_condition(&self, identity: &str, type_: &str, status: &str) -> Result<(String, String)> {
-        let what = format!("condition {type_} of WorkloadIdentity {identity} is {status}");
+    pub async fn identity_condition(
+        &self,
+        identity: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<(String, String)> {
+        let what = format!("condition {type_} of WorkloadIdentity {identity} is {status} {reason}");
         until(&what, DEFAULT_TIMEOUT, async || {
             let object = self.cluster.workload_identities(&self.namespace).await?.get(identity).await?;
-            current(&object.data, object.metadata.generation, type_, status)
+            Ok(current(&object.data, object.metadata.generation, [type_, status, reason]))
         })
         .await
     }
@@ -144,11 +157,14 @@ spec:
     }
 }
 
-fn current(data: &Value, generation: Option<i64>, type_: &str, status: &str) -> Result<Option<(String, String)>> {
+fn current(data: &Value, generation: Option<i64>, wanted: [&str; 3]) -> Option<(String, String)> {
+    let [type_, status, reason] = wanted;
     let all = data["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let found = all.into_iter().find(|one| {
-        one["type"] == type_ && one["status"] == status && one["observedGeneration"].as_i64() == generation
+        let is_wanted =
+            one["type"] == type_ && one["status"] == status && (reason.is_empty() || one["reason"] == reason);
+        is_wanted && one["observedGeneration"].as_i64() == generation
     });
     let text = |one: &Value, member: &str| one[member].as_str().unwrap_or_default().to_owned();
-    Ok(found.map(|one| (text(&one, "reason"), text(&one, "message"))))
+    found.map(|one| (text(&one, "reason"), text(&one, "message")))
 }

@@ -1,5 +1,7 @@
 //! Two clusters poll each other's bundle endpoints.
 
+#![allow(clippy::indexing_slicing, reason = "a value that is missing fails the test")]
+
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use anyhow::{Context as _, Result, ensure};
@@ -47,11 +49,7 @@ pub(crate) async fn polling(here: &World, there: &World, accounts: &[&str], prof
         world.cluster.apply(&world.remote_yaml(other, &remote)).await?;
     }
     for (world, other) in [(here, there), (there, here)] {
-        until("the bundle was polled", DEFAULT_TIMEOUT, async || {
-            let (reason, _) = world.domain_condition(&other.trust_domain, "Ready", "True").await?;
-            Ok((reason == "Polled").then_some(()))
-        })
-        .await?;
+        world.domain_condition(&other.trust_domain, "Ready", "True", "Polled").await?;
     }
     Ok(())
 }
@@ -136,9 +134,9 @@ async fn a_stopped_control_plane_and_a_cut_network_end_no_trust() {
                 cut.extend(["--pod".to_owned(), address.to_string()]);
             }
             let fault = faults.begin(&cut.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-            let (_, message) = world.domain_condition(&other.trust_domain, "PollFailing", "True").await?;
+            let (_, message) = world.domain_condition(&other.trust_domain, "PollFailing", "True", "").await?;
             ensure!(message.contains("no connection to the endpoint"), "{message}");
-            world.domain_condition(&other.trust_domain, "Ready", "True").await?;
+            world.domain_condition(&other.trust_domain, "Ready", "True", "Polled").await?;
             here.traffic_since(sums, 20, DEFAULT_TIMEOUT).await?;
             fault.end().await?;
             confirmed_after(world, other, Timestamp::now()).await?;

@@ -241,12 +241,16 @@ async fn a_claim_outside_the_grants_is_named_in_the_status() {
             ("path", "path: '/elsewhere/x'", "/elsewhere/x"),
             ("dns", "x509: {dnsNames: [www.example.com]}", "www.example.com"),
             ("audience", "jwt: {audiences: [payments]}", "payments"),
-            ("federation", "federatesWith: [other.test]", "other.test"),
             ("life", "x509: {ttl: 2h}", "longer life"),
         ] {
             world.cluster.apply(&world.identity_yaml(name, claim)).await?;
             stalled(world, name, named).await?;
         }
+        // A foreign trust domain that is not granted is named, and takes nothing else away.
+        world.cluster.apply(&world.identity_yaml("federation", "federatesWith: [other.test]")).await?;
+        ready(world, "federation").await?;
+        let (reason, message) = world.identity_condition("federation", "Federated", "False", "").await?;
+        assert!(reason == "FederationNotGranted" && message.contains("other.test"), "{reason}: {message}");
         // A TrustDomain that does not exist is named as well; only that prevents this identity from being ready.
         let orphan = world.identity_yaml("orphan", "").replace(&world.trust_domain, "nowhere.test");
         world.cluster.apply(&orphan).await?;

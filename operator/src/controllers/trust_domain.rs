@@ -189,7 +189,7 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
     };
     let now = context.clock.now();
     if let DomainVerdict::Accepted(spec) = &verdict
-        && matches!(spec.kind, DomainKind::Remote(_))
+        && domain.spec.remote.is_some()
     {
         return reconcile_remote(&domain, &spec.trust_domain, context, now).await;
     }

@@ -152,6 +152,12 @@ impl RemoteBundles {
         });
     }
 
+    /// Whether the ConfigMap of a TrustDomain holds this.
+    #[must_use]
+    pub fn is_stored(&self, name: &str, bytes: Option<&[u8]>) -> bool {
+        self.0.state.lock().stored.get(name).map(Vec::as_slice) == bytes
+    }
+
     /// The names of the TrustDomains that have a ConfigMap.
     #[must_use]
     pub fn stored_names(&self) -> Vec<String> {

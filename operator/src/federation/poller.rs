@@ -162,6 +162,10 @@ impl Task {
             let next = [next_poll, decision.next_change].into_iter().flatten().min().unwrap_or(Timestamp::MAX);
             while clock.now() < next {
                 clock.draws_near(next).await;
+                if !bundles.is_stored(&self.name, over.as_ref().map(|stored| stored.bytes.as_slice())) {
+                    tracing::warn!(name = self.name, "what is kept of a remote TrustDomain was changed by another");
+                    return Ok(());
+                }
             }
             if next_poll.is_some_and(|at| at <= clock.now()) {
                 observation = self.poll(latest.as_ref()).await;

@@ -162,7 +162,7 @@ impl fmt::Display for Flag {
                 "no poll has confirmed the bundle for longer than maxStale, since {since}: nothing is trusted until one does"
             ),
             Self::PollFailing(Failure { refusal, count, since, at: _ }) => {
-                write!(f, "{count} polls in a row brought no bundle that was taken, since {since}; the last one: {refusal}")
+                write!(f, "no poll has brought a bundle that was taken since {since} ({count} in a row); the last one: {refusal}")
             }
             Self::SequenceMissing => f.write_str(
                 "the bundle has no spiffe_sequence: whatever the endpoint serves is taken for the newest",
