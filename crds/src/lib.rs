@@ -50,6 +50,8 @@ pub mod condition {
     pub const FEDERATED: &str = "Federated";
     /// No WorkloadIdentity that names a remote trust domain lacks a consent to its bundle.
     pub const CONSENTS_COMPLETE: &str = "ConsentsComplete";
+    /// The issuer of a trust domain's JWT-SVIDs is an issuer, and that of no other trust domain.
+    pub const JWT_ISSUER_USABLE: &str = "JWTIssuerUsable";
     /// Another trust domain has one of the anchors of a remote trust domain, so that each can forge the other's ids.
     pub const SHARED_ANCHOR: &str = "SharedAnchor";
     /// Others hold some of what a WorkloadIdentity claims.

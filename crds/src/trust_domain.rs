@@ -272,7 +272,7 @@ pub struct Grant {
 pub struct TrustDomainStatus {
     /// `Ready`, `Reconciling`, `Stalled`; `BundleAcknowledged`; `BundleSequenceConsistent`, which is false while agents report a
     /// newer bundle than there is; `RotationComplete` where a rotation is requested; `RequestedAuthoritiesKnown` where
-    /// authorities are tainted or revoked; `NamespacesSeparated`, which is false while grants that were stored before this was
+    /// authorities are tainted or revoked; `JWTIssuerUsable` where JWT-SVIDs have an issuer; `NamespacesSeparated`, which is false while grants that were stored before this was
     /// checked let two namespaces claim the same path or DNS name. They are honoured. Of a remote trust domain: `ConsentsComplete`,
     /// which is false while WorkloadIdentities name it and lack a consent, and one of each of these while it holds:
     /// `BootstrapExpiring`, `BootstrapNotNewer`, `BootstrapRefused`, `BootstrapReplaceSet`, `BootstrapWithoutEnd`,

@@ -351,7 +351,11 @@ impl Index {
     pub fn apply_domain(&mut self, declared: DeclaredDomain) {
         let DeclaredDomain { name, spec, authority, remote } = declared;
         self.dirty.domains.insert(name.clone());
-        self.authorities_changed |= self.domains.set_authority(&name, authority);
+        if self.domains.set_authority(&name, authority) {
+            self.authorities_changed = true;
+            // Whether an issuer is unique depends on all of them.
+            self.dirty.domains.extend(self.domains.names().cloned());
+        }
         self.authorities_changed |= self.domains.set_remote(&name, remote);
         if matches!((self.domains.stored(&name), &spec), (Some(Ok(old)), Ok(new)) if **old == *new) {
             return;

@@ -218,6 +218,8 @@ async fn reconcile(domain: Arc<TrustDomain>, context: &Context) -> Result<Action
     let mut status = status(&domain, &assessment, now);
     status.conditions.extend(accepted.map(|spec| separation::condition(spec, &domain, now)));
     if let Assessment::Signing { journal, facts, acks } = &assessment {
+        let all = context.index.authorities().borrow().clone();
+        status.conditions.extend(issuer::condition(&domain, facts, &all, now));
         status.conditions.extend(requests::conditions(&domain, journal, facts, &status.removed, now));
         let name = |uid: &str| {
             let pod = context.index.read(|index| index.pod(uid));
@@ -489,6 +491,7 @@ async fn write_status(
 }
 
 mod acknowledgements;
+mod issuer;
 mod remote;
 mod requests;
 mod separation;

@@ -285,3 +285,6 @@ pub fn anchors_shared_with<'a>(
     let all = shared_anchors(foreign.values().map(|one| &one.bundle).chain(own));
     all.into_iter().filter(|anchor| anchor.trust_domains.contains(trust_domain)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! Validation of a TrustDomain.
 
-use countersign_core::entitlement::DomainSpec;
+use countersign_core::{
+    bundle::Bundle,
+    entitlement::{DomainKind, DomainSpec},
+    id::{SpiffeId, TrustDomain as Name},
+};
 use countersign_crds::{Grant, TrustDomain};
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,6 +27,7 @@ pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
         Err(errors) => verdict.refuse(&errors),
     }
     federation(&object, &mut verdict);
+    remote(&object, stored, &mut verdict);
     let grants = stored.pointer("/spec/grants").and_then(|grants| Vec::<Grant>::deserialize(grants).ok());
     separation(&object.spec.grants, &countersign_policy::grants(&object), &grants.unwrap_or_default(), &mut verdict);
     verdict.warnings.extend(unknown_authorities::warnings(&object.spec, stored));
@@ -41,6 +46,40 @@ fn federation(object: &TrustDomain, verdict: &mut Verdict) {
     }
 }
 
+/// Checks the bundle in a remote TrustDomain: the operator keeps what it has where it cannot read one, so this is the place to
+/// refuse it. One that is stored already stays, so that the rest of the object can be edited.
+fn remote(object: &TrustDomain, stored: &Value, verdict: &mut Verdict) {
+    let Some(remote) = &object.spec.remote else { return };
+    let Ok(trust_domain) = object.trust_domain_name().parse::<Name>() else { return };
+    let field = "spec.remote.bootstrap.bundle";
+    if let Some(bootstrap) = &remote.bootstrap {
+        let is_stored =
+            stored.pointer("/spec/remote/bootstrap/bundle").and_then(Value::as_str) == Some(&bootstrap.bundle);
+        match Bundle::parse(&trust_domain, bootstrap.bundle.as_bytes()) {
+            Err(error) if !is_stored => verdict.problems.push(format!("{field}: {error}")),
+            Ok(bundle) if bundle.x509_authorities.is_empty() => verdict.warnings.push(format!(
+                "{field} has no X.509 authority: it verifies no certificate, neither of a workload nor of an https_spiffe endpoint"
+            )),
+            Ok(_) | Err(_) => {}
+        }
+        if bootstrap.replace {
+            verdict.warnings.push(
+                "spec.remote.bootstrap.replace: remove it once the bundle is taken, or reverting this object restores revoked keys"
+                    .to_owned(),
+            );
+        }
+    } else if stored.is_null()
+        && let Some(endpoint) = &remote.endpoint
+        && let Some(id) = endpoint.spiffe_id.as_ref().and_then(|id| id.parse::<SpiffeId>().ok())
+        && *id.trust_domain() == trust_domain
+    {
+        verdict.warnings.push(
+            "spec.remote.bootstrap is missing: nothing verifies an https_spiffe endpoint of the trust domain itself, so it is not polled"
+                .to_owned(),
+        );
+    }
+}
+
 /// Warns of what is perhaps not meant.
 fn warn(spec: &DomainSpec, verdict: &mut Verdict) {
     for (index, grant) in spec.grants.iter().enumerate() {
@@ -51,7 +90,7 @@ fn warn(spec: &DomainSpec, verdict: &mut Verdict) {
             ));
         }
     }
-    if spec.grants.is_empty() {
+    if spec.grants.is_empty() && spec.kind == DomainKind::Local {
         verdict
             .warnings
             .push("spec.grants is empty: no WorkloadIdentity can claim anything of this trust domain".to_owned());
@@ -113,6 +152,40 @@ mod tests {
         ] {
             assert!(problems(&domain(json!({}), grant.clone())).contains(field), "{grant}");
         }
+    }
+
+    fn remote(changes: Value) -> Value {
+        let mut remote = json!({ "namespaces": { "matchNames": ["shop"] } });
+        for (key, value) in changes.as_object().unwrap() {
+            remote[key] = value.clone();
+        }
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": { "name": "b.org" },
+            "spec": { "remote": remote },
+        })
+    }
+
+    // R26: a bundle that cannot be read never gets as far as the operator.
+    #[test]
+    fn a_bundle_in_the_spec_that_cannot_be_read_is_refused_unless_it_is_stored() {
+        let broken = remote(json!({ "bootstrap": { "bundle": "<html>" } }));
+        assert!(problems(&broken).starts_with("spec.remote.bootstrap.bundle: "), "{}", problems(&broken));
+        assert_eq!(trust_domain(&broken, &broken).problems, [""; 0]);
+    }
+
+    #[test]
+    fn a_remote_that_can_trust_nothing_is_warned_of() {
+        let warnings = |changes: Value| trust_domain(&remote(changes), &Value::Null).warnings.join("; ");
+        let endpoint = |domain: &str| {
+            json!({ "endpoint": {
+                "url": "https://b.org/", "profile": "https_spiffe", "spiffeID": format!("spiffe://{domain}/endpoint"),
+            } })
+        };
+        assert!(warnings(endpoint("b.org")).contains("bootstrap is missing"));
+        assert_eq!(warnings(endpoint("c.org")), "");
+        assert!(warnings(json!({ "bootstrap": { "bundle": "{\"keys\":[]}" } })).contains("no X.509 authority"));
+        let replacing = json!({ "bootstrap": { "bundle": "{\"keys\":[]}", "replace": true } });
+        assert!(warnings(replacing).contains("replace"));
     }
 
     #[test]
