@@ -124,17 +124,6 @@ impl World {
         Ok(sums)
     }
 
-    /// Waits for `more` handshakes since `then`, whatever failed.
-    ///
-    /// # Errors
-    /// They were not made in time.
-    pub async fn more_calls(&self, then: Sums, more: u64) -> Result<()> {
-        until(&format!("{more} more handshakes are done"), DEFAULT_TIMEOUT, async || {
-            Ok(self.sums().await?.filter(|sums| sums.handshakes >= then.handshakes + more).map(drop))
-        })
-        .await
-    }
-
     /// Waits until both sides have new leaf certificates since `then`, and returns the sums. No call may have failed.
     ///
     /// # Errors
@@ -147,11 +136,8 @@ impl World {
         .await
     }
 
-    /// The sums last printed by the client; none before the first.
-    ///
-    /// # Errors
-    /// The API server or the kubelet refuses.
-    pub async fn sums(&self) -> Result<Option<Sums>> {
+    /// The sums last printed by the client.
+    async fn sums(&self) -> Result<Option<Sums>> {
         let said = self.app_output(CLIENT).await?;
         let failures = said.iter().filter(|line| is_event(line, "failed")).count() as u64;
         let last = said.iter().rev().find(|line| is_event(line, "summary"));

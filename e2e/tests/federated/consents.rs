@@ -9,6 +9,7 @@ use countersign_e2e::{
     faults::report_counts,
     federation::{RemoteYaml, federated},
     fixture::{AUDIENCE, PodSpec},
+    pods::is_event,
     replicas::address,
     wait::{DEFAULT_TIMEOUT, until},
 };
@@ -61,23 +62,31 @@ pub(crate) async fn call(here: &World, there: &World) -> Result<()> {
 
 /// Waits until a call fails, and returns how long that took.
 async fn refused(here: &World) -> Result<Duration> {
-    let (begun, before) = (Instant::now(), here.sums().await?.unwrap_or_default());
-    until("a call is refused", DEFAULT_TIMEOUT, async || {
-        Ok(here.sums().await?.filter(|sums| sums.failed > before.failed).map(drop))
-    })
-    .await?;
+    let begun = Instant::now();
+    last_is(here, "failed").await?;
     Ok(begun.elapsed())
 }
 
-/// Waits until three calls in a row have succeeded.
+/// Waits until calls succeed again.
 async fn accepted(here: &World) -> Result<()> {
-    until("calls are accepted", DEFAULT_TIMEOUT, async || {
-        let before = here.sums().await?.unwrap_or_default();
-        tokio::time::timeout(Duration::from_secs(20), here.more_calls(before, 3)).await??;
-        let now = here.sums().await?.unwrap_or_default();
-        Ok((now.failed == before.failed).then_some(()))
+    last_is(here, "recovered").await
+}
+
+/// Waits until the calls last did that: `failed`, or `recovered` after they had failed.
+async fn last_is(here: &World, wanted: &str) -> Result<()> {
+    until(&format!("calls have {wanted}"), DEFAULT_TIMEOUT, async || {
+        let said = here.app_output("client").await?;
+        let last = said.iter().rev().find(|line| is_event(line, "failed") || is_event(line, "recovered"));
+        Ok(last.filter(|line| is_event(line, wanted)).map(drop))
     })
     .await
+}
+
+/// Waits until a first call has succeeded.
+async fn flows(here: &World) -> Result<()> {
+    here.wait_for_output("client", "that it called", DEFAULT_TIMEOUT, |line| is_event(line, "handshake"))
+        .await
+        .map(drop)
 }
 
 /// R6, R16, R48, R50: mTLS and tokens across the boundary as far as both owners allow. Each of the three consents is withdrawn and
@@ -91,7 +100,7 @@ async fn of_three_consents_each_ends_the_calls_when_it_is_withdrawn_and_is_named
         introduce(here, there, &[&here.namespace], "").await?;
         introduce(there, here, &[&there.namespace], "").await?;
         call(here, there).await?;
-        here.traffic_continues(20).await?;
+        flows(here).await?;
         here.identity_condition("client", "Federated", "True", "Complete").await?;
         let (_, message) = here.domain_condition(&there.trust_domain, "Ready", "True", "Bootstrapped").await?;
         ensure!(message.contains("2 WorkloadIdentities"), "{message}");
@@ -145,7 +154,7 @@ async fn of_a_foreign_trust_domain_only_the_accepted_paths_pass_the_agents_valid
         let accepted_path = format!("paths: ['/ns/*/sa/client', '/ns/{}/sa/other']", here.namespace);
         introduce(there, here, &[&there.namespace], &accepted_path).await?;
         call(here, there).await?;
-        here.traffic_continues(5).await?;
+        flows(here).await?;
         introduce(there, here, &[&there.namespace], &sibling).await?;
         refused(here).await?;
         let said = there.app_output("server").await?;

@@ -110,22 +110,9 @@ async fn a_stopped_control_plane_and_a_cut_network_end_no_trust() {
     federated("gone", async |here, there| {
         polling(here, there, &["client", "server", "late"], [Profile::Spiffe, Profile::Spiffe]).await?;
         call(here, there).await?;
-        here.traffic_continues(20).await?;
 
-        let replicas = there.replicas(OPERATOR).await?;
-        there.scale(OPERATOR, 0).await?;
-        let gone = async {
-            confirmed_after(here, there, Timestamp::now()).await?;
-            here.cluster.apply(&PodSpec::hold("late").pod(&here.namespace)).await?;
-            here.ready("late").await?;
-            let file = format!("{FOLDER}/{}{TRUST_BUNDLE_SUFFIX}", there.trust_domain);
-            here.file("late", &file).await.map(drop)
-        };
-        let outcome = gone.await;
-        there.scale(OPERATOR, replicas).await?;
-        outcome?;
+        // In one direction, then in the other: what was polled last is trusted on, by whoever cannot poll any more.
         let sums = here.traffic_continues(20).await?;
-
         for (world, other, faults) in [(here, there, &faults_here), (there, here, &faults_there)] {
             let to = format!("{}:{SPIFFE_PORT}", other.node_address().await?);
             let mut cut = vec!["block".to_owned(), "--to".to_owned(), to];
@@ -137,10 +124,23 @@ async fn a_stopped_control_plane_and_a_cut_network_end_no_trust() {
             let (_, message) = world.domain_condition(&other.trust_domain, "PollFailing", "True", "").await?;
             ensure!(message.contains("no connection to the endpoint"), "{message}");
             world.domain_condition(&other.trust_domain, "Ready", "True", "Polled").await?;
-            here.traffic_since(sums, 20, DEFAULT_TIMEOUT).await?;
             fault.end().await?;
-            confirmed_after(world, other, Timestamp::now()).await?;
         }
+        here.traffic_since(sums, 20, DEFAULT_TIMEOUT).await?;
+
+        let (replicas, then) = (there.replicas(OPERATOR).await?, Timestamp::now());
+        there.scale(OPERATOR, 0).await?;
+        let gone = async {
+            confirmed_after(here, there, then).await?;
+            here.cluster.apply(&PodSpec::hold("late").pod(&here.namespace)).await?;
+            here.ready("late").await?;
+            let file = format!("{FOLDER}/{}{TRUST_BUNDLE_SUFFIX}", there.trust_domain);
+            here.file("late", &file).await.map(drop)
+        };
+        let outcome = gone.await;
+        there.scale(OPERATOR, replicas).await?;
+        outcome?;
+        here.traffic_continues(20).await?;
         Ok(())
     })
     .await;

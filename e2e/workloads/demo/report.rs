@@ -52,6 +52,8 @@ pub(crate) struct Report(Arc<Mutex<Sums>>);
 struct Sums {
     handshakes: u64,
     failed: u64,
+    /// Whether the last call failed.
+    failing: bool,
     serials: BTreeSet<String>,
     peer_serials: BTreeSet<String>,
     validations: u64,
@@ -72,6 +74,9 @@ impl Report {
             handshake.say();
         }
         sums.latest = Some(handshake);
+        if std::mem::take(&mut sums.failing) {
+            say(&json!({ "event": "recovered" }));
+        }
     }
 
     /// Reports every ten seconds; never returns.
@@ -90,6 +95,7 @@ impl Report {
     pub(crate) fn failed(&self, error: &anyhow::Error) {
         let mut sums = self.0.lock();
         sums.failed += 1;
+        sums.failing = true;
         say(&json!({ "event": "failed", "error": format!("{error:#}") }));
     }
 
