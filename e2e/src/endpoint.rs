@@ -33,12 +33,9 @@ impl World {
     /// It is not rolled out in time.
     pub async fn install_endpoint(&self, kubeconfig: &str) -> Result<()> {
         self.make_web_certificate().await?;
-        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/federated");
-        let mut apply = Command::new("kubectl");
-        apply.env("KUBECONFIG", kubeconfig).args(["apply", "--server-side", "--force-conflicts", "--kustomize"]);
-        let output = apply.arg(manifests).output().context("run kubectl")?;
-        ensure!(output.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&output.stderr));
-        rolled_out(&self.cluster, SYSTEM, OPERATOR).await
+        apply(kubeconfig, "federated")?;
+        rolled_out(&self.cluster, SYSTEM, OPERATOR).await?;
+        apply(kubeconfig, "federated/endpoint")
     }
 
     /// Waits until the bundle endpoint serves. It does once this cluster is the authority of a trust domain.
@@ -105,6 +102,16 @@ impl World {
         };
         secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret").map(drop)
     }
+}
+
+/// Applies a folder below `manifests`.
+fn apply(kubeconfig: &str, manifests: &str) -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(manifests);
+    let mut apply = Command::new("kubectl");
+    apply.env("KUBECONFIG", kubeconfig).args(["apply", "--server-side", "--force-conflicts", "--kustomize"]);
+    let output = apply.arg(folder).output().context("run kubectl")?;
+    ensure!(output.status.success(), "kubectl apply {manifests}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 async fn rolled_out(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {

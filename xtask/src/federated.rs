@@ -50,10 +50,13 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let progress = Progress::start("introduce the two trust domains");
     let both = [(&one, &other), (&other, &one)];
     both.iter().try_for_each(|(side, other)| apply_demo(side, other))?;
+    for side in [&one, &other] {
+        side.cluster.kubectl.wait_for_rollouts(ENDPOINT_NAMESPACE, ROLLOUT)?;
+    }
     both.iter().try_for_each(|(side, other)| introduce(side, other))?;
     for side in [&one, &other] {
-        let ready = ["wait", "--for=condition=Ready", "--timeout=120s", "trustdomain", peer_of(side.domain)];
-        side.cluster.kubectl.cmd(&ready).quiet()?;
+        let polled = "--for=jsonpath={.status.remote.origin}=Polled";
+        side.cluster.kubectl.cmd(&["wait", polled, "--timeout=120s", "trustdomain", peer_of(side.domain)]).quiet()?;
         side.cluster.kubectl.wait_for_rollouts(demo::NAMESPACE, ROLLOUT)?;
     }
     progress.done("each trusts the other's bundle, as far as its namespaces may");
@@ -71,6 +74,11 @@ fn start(root: &Path, name: &str, domain: &'static str, archives: &[PathBuf]) ->
     let cluster = cluster::up(root, name)?;
     let changed = cluster.load(archives)?;
     product::install_from(root, &cluster, "manifests/federated", changed)?;
+    // Only now, since pods that are made before the webhook serves get no agent.
+    cluster.kubectl.apply(&root.join("manifests/federated/endpoint"))?;
+    if changed {
+        cluster.kubectl.restart(ENDPOINT_NAMESPACE)?;
+    }
     Ok(Side { cluster, domain })
 }
 
@@ -91,8 +99,7 @@ fn introduce(side: &Side, other: &Side) -> Result<()> {
             "bootstrap": { "bundle": bundle(&other.cluster.kubectl, domain)? },
         } },
     });
-    kubectl.apply_text(&remote.to_string())?;
-    other.cluster.kubectl.wait_for_rollouts(ENDPOINT_NAMESPACE, ROLLOUT)
+    kubectl.apply_text(&remote.to_string())
 }
 
 fn apply_demo(side: &Side, other: &Side) -> Result<()> {

@@ -144,12 +144,12 @@ impl fmt::Display for Flag {
             ),
             Self::BootstrapExpiring { at } => write!(
                 f,
-                "the bundle is from bootstrap.bundle, and its last certificate ends at {at}: give a newer one, or make \
+                "the bundle is from bootstrap.bundle, and its last certificate ends at {at:.0}: give a newer one, or make \
                  sure that its endpoint can be polled"
             ),
             Self::BootstrapExpired { at } => write!(
                 f,
-                "the bundle is from bootstrap.bundle, and its last certificate ended at {at}: nothing is trusted; give a newer one"
+                "the bundle is from bootstrap.bundle, and its last certificate ended at {at:.0}: nothing is trusted; give a newer one"
             ),
             Self::BootstrapWithoutEnd => f.write_str(
                 "the bundle is from bootstrap.bundle and has no certificate, so it is trusted for as long as it stands there",
@@ -159,10 +159,10 @@ impl fmt::Display for Flag {
             ),
             Self::Stale { since } => write!(
                 f,
-                "no poll has confirmed the bundle for longer than maxStale, since {since}: nothing is trusted until one does"
+                "no poll has confirmed the bundle for longer than maxStale, since {since:.0}: nothing is trusted until one does"
             ),
             Self::PollFailing(Failure { refusal, count, since, at: _ }) => {
-                write!(f, "no poll has brought a bundle that was taken since {since} ({count} in a row); the last one: {refusal}")
+                write!(f, "no poll has brought a bundle that was taken since {since:.0} ({count} in a row); the last one: {refusal}")
             }
             Self::SequenceMissing => f.write_str(
                 "the bundle has no spiffe_sequence: whatever the endpoint serves is taken for the newest",
