@@ -9,7 +9,7 @@ use countersign_contract::environment::test::SOAK_MINUTES;
 use serde_json::Value;
 
 use crate::cluster;
-use crate::e2e::{DISTURBING, Lane, Outcome, Programs, Test, UNDISTURBED, share};
+use crate::e2e::{DISTURBING, FEDERATED, Lane, Outcome, Programs, Test, UNDISTURBED, share};
 use crate::images::{self, Build, Group};
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
@@ -42,7 +42,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }
     deps::for_tests()?;
     let programs = Programs::build(root)?;
-    let mut tests = [UNDISTURBED, DISTURBING]
+    let mut tests = [UNDISTURBED, DISTURBING, FEDERATED]
         .map(|program| programs.list(program, true))
         .into_iter()
         .collect::<Result<Vec<_>>>()?
@@ -55,7 +55,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         bail!("no test's name contains `{}`", options.only.join("` or `"));
     }
     tests.sort_by_key(|test| test.name == LAST);
-    let names = CLUSTERS.get(..tests.len()).unwrap_or(&CLUSTERS);
+    let takes_both = tests.iter().any(|test| test.program == FEDERATED);
+    let names = CLUSTERS.get(..tests.len()).filter(|_| !takes_both).unwrap_or(&CLUSTERS);
     let outcome = soak(root, options, names, &programs, tests);
     let ended = if options.keep { Ok(()) } else { names.iter().try_for_each(|name| cluster::down(root, name)) };
     let outcomes = outcome?;
@@ -87,7 +88,13 @@ fn soak(root: &Path, options: &Options, names: &[&str], programs: &Programs, tes
         let variables = vec![(SOAK_MINUTES, options.minutes.to_string())];
         lanes.push(Lane { root, name, cluster, programs, variables });
     }
-    let mut outcomes = share(&lanes, tests, |_| Ok(Vec::new()))?;
+    let (federated, others): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.program == FEDERATED);
+    let mut outcomes = share(&lanes, others, |_| Ok(Vec::new()))?;
+    if let [here, there] = &lanes[..] {
+        let here = here.beside(there)?;
+        let federated = federated.iter().map(|test| here.run_one(test));
+        outcomes.extend(federated.collect::<Result<Vec<_>>>()?);
+    }
     outcomes.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(outcomes)
 }

@@ -2,3 +2,4 @@
 
 mod consents;
 mod polled;
+mod rotation;
