@@ -160,7 +160,7 @@ async fn an_older_bundle_is_not_used_and_the_newer_one_is_acknowledged() {
 async fn of_a_bundle_that_cannot_be_read_the_sequence_in_use_is_acknowledged() {
     let foreign = |sequence, document: Vec<u8>| v1::Bundle {
         trust_domain: "example.com".into(),
-        document,
+        document: document.into(),
         sequence,
         ..v1::Bundle::default()
     };
@@ -189,7 +189,7 @@ async fn of_very_many_bundles_as_many_are_acknowledged_as_fit_and_the_own_one_fi
         let document = issuer.state.bundle().to_json();
         let foreign = |n| v1::Bundle {
             trust_domain: format!("a{n}"),
-            document: document.clone(),
+            document: document.clone().into(),
             sequence: 1,
             ..v1::Bundle::default()
         };

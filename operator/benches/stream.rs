@@ -2,7 +2,8 @@
 //! so many callers. What it costs the issuer's threads is told apart from what the callers cost. The whole process on a
 //! full cluster is measured by `countersign-load`.
 //!
-//! With `--json` each figure is a line `{"name","value","unit"}`.
+//! With `--json` each figure is a line `{"name","value","unit"}`. With `--federated`, what an issue costs with remote trust domains
+//! is measured beside what it costs without, in pairs.
 
 #![allow(
     clippy::print_stdout,
@@ -23,11 +24,15 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_core::{
+    bundle::Bundle,
     csr::Csr,
+    id::TrustDomain,
     jwt::JwtVerificationKey,
     key::{KeyType, PrivateKey, Signer as _},
+    x509::X509Authority,
 };
-use countersign_issuer::{drain, serving};
+use countersign_issuer::{drain, published::PublishedBundle, serving};
+use countersign_operator::federation::{ForeignBundle, ForeignBundles};
 use countersign_proto::issuer::v1::{
     Hello, SessionRequest, SessionResponse, X509Request, issuer_client::IssuerClient, session_request::Kind as Request,
     session_response::Kind as Response,
@@ -95,6 +100,73 @@ fn main() {
         print(&format!("issue over a stream, {callers} {plural}, p99"), at(0.99), "ms");
         print(&format!("issue over a stream, {callers} {plural}, issuer CPU"), used.as_secs_f64() * 1e6 / issues, "us");
     }
+    if std::env::args().any(|argument| argument == "--federated") {
+        federated(&world, &issuing, &calling, streams);
+    }
+}
+
+/// Remote trust domains, and pairs of measurements.
+const REMOTES: usize = 500;
+const PAIRS: usize = 5;
+
+/// Prints what an issue costs with remote trust domains, and the ratio to what it costs without.
+fn federated(world: &World, issuing: &Runtime, calling: &Runtime, mut streams: Vec<OpenStream>) {
+    let (foreign, received) = tokio::sync::watch::channel(Arc::new(ForeignBundles::new()));
+    let authorities = world.authorities.clone();
+    issuing.spawn(async move { authorities.follow_foreign(received).await });
+    let names: Vec<String> = (0..REMOTES).map(|number| format!("peer-{number}.example")).collect();
+    let bundles: ForeignBundles = names.iter().map(|name| foreign_bundle(name)).collect();
+    let bundles = Arc::new(bundles);
+    let mut costs = [Vec::new(), Vec::new()];
+    for _ in 0..PAIRS {
+        for (is_federated, costs) in [false, true].into_iter().zip(&mut costs) {
+            for name in &names {
+                world.index.update(|index| match is_federated {
+                    true => index.apply_domain(countersign_policy::trust_domain(&remote(name), "")),
+                    false => index.remove_domain(name),
+                });
+            }
+            foreign.send_replace(if is_federated { bundles.clone() } else { Arc::default() });
+            let before = cpu();
+            let (spans, _, returned) = calling.block_on(measure(streams, 8, SPAN));
+            costs.push((cpu() - before).as_secs_f64() * 1e6 / spans.len() as f64);
+            streams = returned;
+        }
+    }
+    let median = |costs: &mut Vec<f64>| {
+        costs.sort_by(f64::total_cmp);
+        costs.get(costs.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let [mut without, mut with] = costs;
+    let (without, with) = (median(&mut without), median(&mut with));
+    print("issue over a stream, 8 callers, no remote trust domain, issuer CPU", without, "us");
+    print(&format!("issue over a stream, 8 callers, {REMOTES} remote trust domains, issuer CPU"), with, "us");
+    print("the ratio of these", with / without, "ratio");
+}
+
+fn remote(name: &str) -> countersign_crds::TrustDomain {
+    let object = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": { "name": name, "uid": name },
+        "spec": { "remote": {
+            "namespaces": { "matchNames": ["shop"] }, "endpoint": { "url": format!("https://{name}/"), "profile": "https_web" },
+        } },
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn foreign_bundle(name: &str) -> (TrustDomain, Arc<ForeignBundle>) {
+    let trust_domain: TrustDomain = name.parse().unwrap();
+    let authority =
+        X509Authority::generate(&trust_domain, KeyType::EcP256, Duration::from_secs(86_400), support::epoch());
+    let bundle = Bundle {
+        trust_domain: trust_domain.clone(),
+        x509_authorities: vec![authority.unwrap().certificate().clone()],
+        jwt_authorities: Vec::new(),
+        sequence: 1,
+        refresh_hint: Duration::from_secs(300),
+    };
+    let published = Arc::new(PublishedBundle { document: bundle.to_json().into(), sequence: 1 });
+    (trust_domain, Arc::new(ForeignBundle { bundle, published }))
 }
 
 fn print(name: &str, value: f64, unit: &str) {

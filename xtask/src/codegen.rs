@@ -67,7 +67,8 @@ fn write_or_check(root: &Path, files: &Files, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// One Rust file for each package: messages, clients and servers (tonic), bytes as `Vec<u8>`, ordered maps.
+/// One Rust file for each package: messages, clients and servers (tonic), bytes as `Vec<u8>` but for bundle documents, ordered
+/// maps.
 fn rust_from_proto(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     let include = root.join("crates/proto/proto");
@@ -79,6 +80,8 @@ fn rust_from_proto(root: &Path) -> Result<Files> {
         .build_server(true)
         .build_transport(false)
         .btree_map(".")
+        // Every stream holds the State that it was sent last: of the bundles in it all share one copy.
+        .bytes(".countersign.issuer.v1.Bundle.document")
         .codec_path("crate::codec::SmallCodec")
         .skip_debug(SECRET_MESSAGES)
         .emit_rerun_if_changed(false)

@@ -32,11 +32,16 @@ fn bundle(trust_domain: &str, sequence: u64) -> Bundle {
 
 fn message(bundle: &Bundle) -> v1::Bundle {
     let trust_domain = bundle.trust_domain.to_string();
-    v1::Bundle { trust_domain, document: bundle.to_json(), sequence: bundle.sequence, ..v1::Bundle::default() }
+    v1::Bundle { trust_domain, document: bundle.to_json().into(), sequence: bundle.sequence, ..v1::Bundle::default() }
 }
 
 fn damaged(trust_domain: &str, sequence: u64) -> v1::Bundle {
-    v1::Bundle { trust_domain: trust_domain.into(), document: b"damaged".to_vec(), sequence, ..v1::Bundle::default() }
+    v1::Bundle {
+        trust_domain: trust_domain.into(),
+        document: b"damaged".as_slice().into(),
+        sequence,
+        ..v1::Bundle::default()
+    }
 }
 
 /// A State of an identity of [`OWN`].

@@ -256,7 +256,7 @@ impl IssuerState {
         let sequence = if self.speaks_earlier_version.load(Ordering::Relaxed) { 0 } else { bundle.sequence };
         let own = v1::Bundle {
             trust_domain: "example.org".into(),
-            document: bundle.to_json(),
+            document: bundle.to_json().into(),
             sequence,
             ..v1::Bundle::default()
         };

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
+
 use countersign_core::{id::TrustDomain, jwt::JwtAuthority, x509::X509Authority};
 use jiff::Timestamp;
 
@@ -38,7 +40,7 @@ pub struct DomainSigners {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedBundle {
     /// The bundle document, JSON.
-    pub document: Arc<[u8]>,
+    pub document: Bytes,
     /// Its sequence.
     pub sequence: u64,
 }

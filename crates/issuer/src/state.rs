@@ -83,7 +83,7 @@ fn bundles(served: &[&Entitled], published: &Published) -> Vec<v1::Bundle> {
         let signers = published.signers.get(name);
         Some(v1::Bundle {
             trust_domain: name.to_string(),
-            document: bundle.document.to_vec(),
+            document: bundle.document.clone(),
             sequence: bundle.sequence,
             path_patterns: patterns.iter().map(ToString::to_string).collect(),
             jwt_issuer: signers.and_then(|signers| signers.jwt_issuer.clone()).unwrap_or_default(),

@@ -52,8 +52,12 @@ impl Issuer {
             refresh_hint: Duration::from_secs(300),
         };
         let document = bundle.to_json();
-        let bundles =
-            vec![v1::Bundle { trust_domain: "example.org".into(), document, sequence: 1, ..v1::Bundle::default() }];
+        let bundles = vec![v1::Bundle {
+            trust_domain: "example.org".into(),
+            document: document.into(),
+            sequence: 1,
+            ..v1::Bundle::default()
+        }];
         let reason = "nobody selects it".into();
         let state = State { identities, bundles, reason, ..State::default() };
         Entitlements::parse(state, &KnownBundles::default()).unwrap()

@@ -176,8 +176,8 @@ pub struct Bundle {
     #[prost(string, tag = "1")]
     pub trust_domain: ::prost::alloc::string::String,
     /// The SPIFFE bundle document (a JWK set), JSON.
-    #[prost(bytes = "vec", tag = "2")]
-    pub document: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub document: ::prost::bytes::Bytes,
     /// Grows with every change of the trusted keys; an agent never goes back to a lower one. Absent (0) from operators that do
     /// not send it: then it is the document's `spiffe_sequence`.
     #[prost(uint64, tag = "3")]
