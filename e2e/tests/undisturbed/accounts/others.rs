@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use anyhow::{Context as _, Result};
+use countersign_contract::objects::FEDERATION_NAMESPACE;
 use countersign_e2e::{
     Cluster, World,
     apply::documents,
@@ -61,7 +62,7 @@ rules:
 {more}"
         );
         made += &binding("ClusterRoleBinding", "", "ClusterRole", &role, "");
-        for namespace in [SYSTEM, AUTHORITIES, &world.namespace] {
+        for namespace in [SYSTEM, AUTHORITIES, FEDERATION_NAMESPACE, &world.namespace] {
             made += &binding("RoleBinding", &format!(", namespace: {namespace}"), "ClusterRole", "admin", "-admin");
             // An administrator of a namespace may have every verb in it, which is not the cluster-wide verb.
             made += &format!(
@@ -83,7 +84,7 @@ rules: [{{apiGroups: ['*'], resources: ['*'], verbs: ['*']}}]
             world.cluster.apply(&self.made).await?;
             let user = Cluster::impersonating(&self.user, &[]).await?;
             let may = async || -> Result<()> {
-                for namespace in [SYSTEM, AUTHORITIES, &world.namespace] {
+                for namespace in [SYSTEM, AUTHORITIES, FEDERATION_NAMESPACE, &world.namespace] {
                     user.api::<ConfigMap>(namespace).create(&create(), &map("mine")?).await?;
                     user.api::<Lease>(namespace).list(&ListParams::default()).await?;
                 }
@@ -134,6 +135,9 @@ async fn writes(world: &World, user: &Cluster, judge: impl Fn(&str, kube::Result
         "a Secret in a journal's place",
         journals.create(&create(), &secret("trust-domain.new", "Opaque")?).await.map(drop),
     )?;
+    let kept = user.api::<ConfigMap>(FEDERATION_NAMESPACE);
+    judge("what is kept of a remote", kept.create(&create(), &map("remote.new")?).await.map(drop))?;
+    judge("a bundle that others are given", kept.create(&create(), &map("bundle.new")?).await.map(drop))?;
     let elsewhere = user.api::<Secret>(&world.namespace);
     judge(
         "a journal elsewhere",
