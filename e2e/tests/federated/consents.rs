@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::{
     World,
     credential::{FOLDER, TRUST_BUNDLE_SUFFIX},
@@ -13,7 +13,8 @@ use countersign_e2e::{
     replicas::address,
     wait::{DEFAULT_TIMEOUT, until},
 };
-use serde_json::json;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
 
 /// Leaves live for an hour: whatever changes within a test was pushed.
 const AUTHORITY: &str = "bundleRefreshHint: 1s";
@@ -187,13 +188,24 @@ async fn a_remote_that_is_absent_or_fails_delays_nothing_else_of_a_pod() {
         here.ready("second").await?;
         ensure!(here.credential("second").await?.id == here.id("holder"));
 
+        // Another trust domain with the keys of a trust domain of ours: each could forge the other's tokens.
+        let mut keys: Value = serde_json::from_str(&here.bundle_document().await?)?;
+        let is_jwt = |key: &Value| key.get("use").and_then(Value::as_str) == Some("jwt-svid");
+        keys.get_mut("keys").and_then(Value::as_array_mut).context("no keys")?.retain(is_jwt);
+        let bundle = keys.to_string();
+        let shared = RemoteYaml { bundle, namespaces: vec![&here.namespace], ..RemoteYaml::default() };
+        here.cluster.trust_domains().await?.delete(&there.trust_domain, &DeleteParams::default()).await?;
+        here.cluster.apply(&here.remote_yaml(there, &shared)).await?;
+        let (_, message) = here.domain_condition(&there.trust_domain, "SharedAnchor", "True", "").await?;
+        ensure!(message.contains(&here.trust_domain) && message.contains(&there.trust_domain), "{message}");
+
         // A peer that claims a trust domain of ours: neither polled nor handed out.
         let own = here.trust_domain.clone();
         let claims = here.remote_yaml(there, &remote).replace(
             &format!("metadata: {{name: {}}}\nspec:", there.trust_domain),
             &format!("metadata: {{name: {}}}\nspec:\n  trustDomain: {own}", there.trust_domain),
         );
-        here.cluster.trust_domains().await?.delete(&there.trust_domain, &Default::default()).await?;
+        here.cluster.trust_domains().await?.delete(&there.trust_domain, &DeleteParams::default()).await?;
         here.cluster.apply(&claims).await?;
         let (_, message) = here.domain_condition(&there.trust_domain, "Ready", "False", "Duplicate").await?;
         ensure!(message.contains(&own), "{message}");
