@@ -5,6 +5,7 @@ use countersign_e2e::{
     World,
     faults::report_counts,
     federation::federated,
+    traffic::Sums,
     wait::{DEFAULT_TIMEOUT, until},
 };
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use crate::{
 const HINT: &str = "bundleRefreshHint: 30s, x509: {svidTTL: 2m}, jwt: {svidTTL: 1m}";
 
 /// How often all authorities of both clusters are replaced.
-const ROTATIONS: usize = 2;
+const ROTATIONS: u64 = 2;
 
 /// The least number of handshakes.
 const HANDSHAKES: u64 = 5_000;
@@ -29,6 +30,15 @@ async fn authority(world: &World, other: &World, after: Option<Timestamp>) -> Re
     let rotation = after.map(|after| format!(", rotation: {{after: '{after}'}}")).unwrap_or_default();
     let grant = format!("federatesWith: [{}]", other.trust_domain);
     world.cluster.apply(&world.granting_yaml(&format!("{HINT}{rotation}"), &grant)).await.map(drop)
+}
+
+/// Waits until a client has called often enough, with tokens of the keys of every rotation.
+async fn enough(world: &World) -> Result<Sums> {
+    let mut sums = world.traffic_continues(HANDSHAKES / 2).await?;
+    while sums.key_ids <= ROTATIONS {
+        sums = world.traffic_since(sums, 1, DEFAULT_TIMEOUT).await?;
+    }
+    Ok(sums)
 }
 
 /// R25, R53: one side learns of the other's new authorities by `https_web`, the other by `https_spiffe`, in time, since the spares
@@ -62,8 +72,7 @@ async fn soak_two_rotations_in_both_clusters_break_no_call_between_them() {
                 .await?;
             }
         }
-        let (one, other) =
-            (here.traffic_continues(HANDSHAKES / 2).await?, there.traffic_continues(HANDSHAKES / 2).await?);
+        let (one, other) = (enough(here).await?, enough(there).await?);
         let now = [here.authorities().await?, there.authorities().await?];
         for (first, now) in first.iter().zip(&now) {
             ensure!(now.ids("active").is_disjoint(first), "an authority of the beginning signs: {now:?}");
