@@ -1,4 +1,5 @@
 //! Tests between two clusters, one at a time.
 
 mod consents;
+mod interop;
 mod polled;
