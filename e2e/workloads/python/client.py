@@ -194,7 +194,8 @@ def rfc3339(moment: datetime.datetime) -> str:
 
 
 def say(**line: object) -> None:
-    print(json.dumps(line), flush=True)
+    # In one piece, as several threads say something.
+    print(json.dumps(line) + "\n", end="", flush=True)
 
 
 if __name__ == "__main__":
