@@ -46,15 +46,34 @@ impl World {
         rolled_out(&self.cluster, ENDPOINT_NAMESPACE, ENDPOINT).await
     }
 
+    /// Where the bundle of the test's trust domain is, by the profile `https_spiffe`.
+    ///
+    /// # Errors
+    /// The cluster has no node.
+    pub async fn spiffe_url(&self) -> Result<String> {
+        Ok(format!("https://{}:{SPIFFE_PORT}/{}", self.node_address().await?, self.trust_domain))
+    }
+
+    /// As [`Self::spiffe_url`], by the profile `https_web`; and the issuer of its JWT-SVIDs, where it has this one.
+    ///
+    /// # Errors
+    /// The cluster has no node.
+    pub async fn web_url(&self) -> Result<String> {
+        Ok(format!("https://{}:{WEB_PORT}/{}", self.node_address().await?, self.trust_domain))
+    }
+
+    /// The SPIFFE ID of the endpoint, if the test's trust domain is the oldest of the cluster.
+    #[must_use]
+    pub fn endpoint_id(&self) -> String {
+        format!("spiffe://{}/countersign/endpoint", self.trust_domain)
+    }
+
     /// The endpoint of the test's trust domain by the profile `https_spiffe`, as the content of a YAML flow mapping.
     ///
     /// # Errors
     /// The cluster has no node.
     pub async fn spiffe_endpoint(&self) -> Result<String> {
-        let (node, domain) = (self.node_address().await?, &self.trust_domain);
-        Ok(format!(
-            "url: 'https://{node}:{SPIFFE_PORT}/{domain}', profile: https_spiffe, spiffeID: 'spiffe://{domain}/countersign/endpoint'"
-        ))
+        Ok(format!("url: '{}', profile: https_spiffe, spiffeID: '{}'", self.spiffe_url().await?, self.endpoint_id()))
     }
 
     /// As [`Self::spiffe_endpoint`], by the profile `https_web`.
@@ -62,9 +81,8 @@ impl World {
     /// # Errors
     /// The cluster has no node, or no web certificate.
     pub async fn web_endpoint(&self) -> Result<String> {
-        let (node, domain, ca) = (self.node_address().await?, &self.trust_domain, self.web_authority().await?);
-        let ca = serde_json::json!(ca);
-        Ok(format!("url: 'https://{node}:{WEB_PORT}/{domain}', profile: https_web, caBundle: {ca}"))
+        let ca = serde_json::json!(self.web_authority().await?);
+        Ok(format!("url: '{}', profile: https_web, caBundle: {ca}", self.web_url().await?))
     }
 
     /// The certificate of the authority that signed the cluster's web certificate, PEM.
@@ -83,15 +101,27 @@ impl World {
         if secrets.get_opt(WEB_SECRET).await?.is_some() {
             return Ok(());
         }
+        self.create_web_certificate(ENDPOINT_NAMESPACE, WEB_SECRET).await.map(drop)
+    }
+
+    /// Makes a web certificate for the node's address, of an authority of its own, in a Secret of this name: `tls.crt` and
+    /// `tls.key`. Returns the authority's certificate, PEM, which is `ca.crt`.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn create_web_certificate(&self, namespace: &str, name: &str) -> Result<String> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(rcgen::DnType::CommonName, "web authority of the tests");
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
-        let leaf = CertificateParams::new(vec![self.node_address().await?])?.signed_by(&key, &authority)?;
+        let mut leaf = CertificateParams::new(vec![self.node_address().await?])?;
+        // From Python 3.13 on it is required.
+        leaf.use_authority_key_identifier_extension = true;
+        let leaf = leaf.signed_by(&key, &authority)?;
         let data = [("tls.crt", leaf.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authority.pem())];
         let secret = Secret {
-            metadata: ObjectMeta { name: Some(WEB_SECRET.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
             type_: Some("kubernetes.io/tls".to_owned()),
             data: Some(
                 data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())))
@@ -100,7 +130,9 @@ impl World {
             ),
             ..Secret::default()
         };
-        secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret").map(drop)
+        let secrets = self.cluster.api::<Secret>(namespace);
+        secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret")?;
+        Ok(authority.pem())
     }
 }
 

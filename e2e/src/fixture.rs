@@ -7,6 +7,9 @@ use crate::World;
 /// The audience of the tests' JWT-SVIDs, also of those in files.
 pub const AUDIENCE: &str = "orders.example";
 
+/// Where [`PodSpec::input`] is mounted.
+pub const INPUT: &str = "/input";
+
 /// The program that a pod runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Image {
@@ -47,6 +50,8 @@ pub struct PodSpec<'a> {
     pub restart: &'a str,
     /// Additional fields of the pod's spec: YAML lines without indentation.
     pub more: &'a str,
+    /// A volume, which is mounted at `/input`: the content of a YAML flow mapping, such as `configMap: {name: a}`; none if empty.
+    pub input: &'a str,
 }
 
 impl<'a> PodSpec<'a> {
@@ -54,7 +59,17 @@ impl<'a> PodSpec<'a> {
     #[must_use]
     pub fn demo(name: &'a str, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { name, account: name, image: Image::Demo, args, annotations: "", labels: "", restart: "Always", more: "" }
+        Self {
+            name,
+            account: name,
+            image: Image::Demo,
+            args,
+            annotations: "",
+            labels: "",
+            restart: "Always",
+            more: "",
+            input: "",
+        }
     }
 
     /// A pod that is idle.
@@ -162,6 +177,10 @@ spec:
       capabilities: {{drop: [ALL]}}
 "
         );
+        if !self.input.is_empty() {
+            let _ = writeln!(text, "    volumeMounts: [{{name: input, mountPath: {INPUT}, readOnly: true}}]");
+            let _ = writeln!(text, "  volumes: [{{name: input, {}}}]", self.input);
+        }
         for line in self.more.lines() {
             let _ = writeln!(text, "  {line}");
         }

@@ -1,5 +1,5 @@
 //! Requirements of the machine. On Debian, missing packages and the Rust target are installed and reported; requirements
-//! that cannot be installed from here (Rust, Go) are named in an error.
+//! that cannot be installed from here (Rust, Go, Node.js) are named in an error.
 
 use std::path::Path;
 
@@ -10,6 +10,9 @@ use crate::sh::{Run as _, cmd, on_path};
 
 /// The target of all binaries in images, which are static files.
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// The oldest major version of Node.js on which the package `jose` runs.
+const OLDEST_NODE: u32 = 20;
 
 /// How an installed package is recognized.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +88,18 @@ pub(crate) fn for_fuzzing() -> Result<()> {
 pub(crate) fn go() -> Result<()> {
     if on_path("go").is_none() {
         bail!("Go is not on PATH; install Go 1.26.8 or newer (https://go.dev/doc/install) and try again");
+    }
+    Ok(())
+}
+
+/// Node.js is not installed automatically: Debian 12 has only an older version.
+pub(crate) fn node() -> Result<()> {
+    let version = cmd("node", ["--version"]).read().unwrap_or_default();
+    let major = version.strip_prefix('v').and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major < OLDEST_NODE) || on_path("npm").is_none() {
+        bail!(
+            "Node.js {OLDEST_NODE} or newer with npm is not on PATH; install it (https://nodejs.org/en/download) and try again"
+        );
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod bench;
 #[cfg(test)]
 mod boundaries;
 mod build;
+mod clients;
 mod cluster;
 mod codegen;
 mod demo;
@@ -64,6 +65,8 @@ enum Command {
         #[command(flatten)]
         cluster: Name,
     },
+    /// Install the programs of others that the end-to-end tests run on this machine; prints the variables that say where they are.
+    Clients,
     /// Write the generated files: Rust from crates/proto/proto, custom resource definitions from crds/.
     Codegen {
         /// Write nothing; fail when a file is stale.
@@ -144,6 +147,10 @@ fn run(command: Command) -> Result<()> {
         Command::Soak(options) => soak::run(&root, &options),
         Command::Fault(options) => fault::run(&root, &options),
         Command::Load { archive, cluster } => cluster::find(&root, &cluster.name)?.load(&[archive]).map(drop),
+        Command::Clients => {
+            clients::install(&root)?.iter().for_each(|(name, value)| progress::say(format!("export {name}={value}")));
+            Ok(())
+        }
         Command::Codegen { check } => codegen::run(&root, check),
         Command::Cluster(ClusterCommand::Up { cluster: Name { name }, api_server_only: true }) => {
             cluster::up_api_server(&root, &name)?.report()

@@ -11,7 +11,7 @@ use crate::image::Content;
 use crate::sh::{Run as _, cmd};
 
 /// Debian's interpreter; another `python3` on `PATH` may be of another version.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// Debian packages that the interpreter and compiled extensions need. Names differ between releases; packages that are not
 /// installed are skipped. `@` stands for the interpreter's version.

@@ -81,6 +81,10 @@ pub mod test {
     pub const FAULT: &str = "COUNTERSIGN_FAULT";
     /// As [`FAULT`], of the second cluster.
     pub const PEER_FAULT: &str = "COUNTERSIGN_PEER_FAULT";
+    /// The program that validates tokens with the npm package `jose`.
+    pub const JOSE: &str = "COUNTERSIGN_JOSE";
+    /// The program that validates tokens with the Python package `authlib`.
+    pub const AUTHLIB: &str = "COUNTERSIGN_AUTHLIB";
     /// The API server's audit log.
     pub const AUDIT_LOG: &str = "COUNTERSIGN_AUDIT_LOG";
     /// The file for the counts of faults.

@@ -17,7 +17,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 /// Leaves live for an hour: whatever changes within a test was pushed.
-const AUTHORITY: &str = "bundleRefreshHint: 1s";
+pub(crate) const AUTHORITY: &str = "bundleRefreshHint: 1s";
 
 /// Each cluster has a trust domain that grants federation with the other's, and an identity for each account that names it.
 pub(crate) async fn authorities(here: &World, there: &World, accounts: &[&str]) -> Result<()> {
@@ -43,7 +43,7 @@ async fn name(world: &World, account: &str, foreign: &[&str]) -> Result<()> {
 }
 
 /// `world` is told the bundle of `other`, for these namespaces. `more` are further fields of `spec.remote`.
-async fn introduce(world: &World, other: &World, namespaces: &[&str], more: &str) -> Result<()> {
+pub(crate) async fn introduce(world: &World, other: &World, namespaces: &[&str], more: &str) -> Result<()> {
     let bundle = other.bundle_document().await?;
     let remote = RemoteYaml { bundle, namespaces: namespaces.to_vec(), more, ..RemoteYaml::default() };
     world.cluster.apply(&world.remote_yaml(other, &remote)).await.map(drop)

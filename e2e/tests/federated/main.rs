@@ -1,5 +1,6 @@
 //! Tests between two clusters, one at a time.
 
 mod consents;
+mod interop;
 mod polled;
 mod rotation;

@@ -30,12 +30,18 @@ pub(crate) enum Profile {
     Spiffe,
 }
 
-/// Installs the endpoint on both clusters, makes both trust domains with identities for these accounts, and lets `here` poll
-/// `there` by the first profile, and `there` poll `here` by the second. Returns once both have polled.
-pub(crate) async fn polling(here: &World, there: &World, accounts: &[&str], profiles: [Profile; 2]) -> Result<()> {
+/// Installs the endpoint on both clusters.
+pub(crate) async fn install(here: &World, there: &World) -> Result<()> {
     for (world, variable) in [(here, "KUBECONFIG"), (there, PEER)] {
         world.install_endpoint(&std::env::var(variable)?).await?;
     }
+    Ok(())
+}
+
+/// Installs the endpoint on both clusters, makes both trust domains with identities for these accounts, and lets `here` poll
+/// `there` by the first profile, and `there` poll `here` by the second. Returns once both have polled.
+pub(crate) async fn polling(here: &World, there: &World, accounts: &[&str], profiles: [Profile; 2]) -> Result<()> {
+    install(here, there).await?;
     authorities(here, there, accounts).await?;
     for world in [here, there] {
         world.endpoint_serves().await?;

@@ -1,7 +1,7 @@
 // Command client-go proves that go-spiffe, unmodified, gets what it asks of the Workload API: it fetches and watches X.509
 // and JWT material, validates a JWT-SVID both here and by the Workload API, and calls a server over mTLS. It prints one JSON
-// object a line and never a key or a token; it exits 0 after the wanted number of X.509 updates. With -listen it is a server
-// over mTLS instead, until it is terminated.
+// object a line and never a key or a token; it exits 0 after the wanted number of X.509 updates. Instead it can be, until it is
+// terminated, a server over mTLS (-listen), a client of a bundle endpoint (-watch), or a bundle endpoint (-serve-bundle).
 package main
 
 import (
@@ -32,18 +32,36 @@ func main() {
 	expect := flag.String("expect", "", "SPIFFE ID which that server must have")
 	listen := flag.String("listen", "", "address to serve mTLS at, instead of all else")
 	allow := flag.String("allow", "", "SPIFFE ID that may call that server")
+	var endpoint watched
+	flag.StringVar(&endpoint.url, "watch", "", "URL of a bundle endpoint to watch, instead of all else")
+	flag.StringVar(&endpoint.profile, "profile", "web", "that endpoint's profile: web or spiffe")
+	flag.StringVar(&endpoint.trustDomain, "trust-domain", "", "the trust domain whose bundle is there")
+	flag.StringVar(&endpoint.id, "spiffe-id", "", "profile spiffe: the endpoint's SPIFFE ID")
+	flag.StringVar(&endpoint.bundle, "bundle", "", "profile spiffe: file of the bundle to begin with")
+	flag.StringVar(&endpoint.authorities, "ca", "", "profile web: file of the certificate authorities")
+	var own served
+	flag.StringVar(&own.spiffe, "serve-bundle", "", "address of a bundle endpoint of the profile https_spiffe, instead of all else")
+	flag.StringVar(&own.web, "serve-web", "", "address of the same endpoint by the profile https_web")
+	flag.StringVar(&own.certificate, "certificate", "", "file of that one's certificate chain")
+	flag.StringVar(&own.key, "key", "", "file of that one's key")
+	flag.Uint64Var(&own.sequence, "sequence", 1, "sequence of the first bundle that is served")
+	flag.DurationVar(&own.hint, "refresh-hint", time.Minute, "refresh hint of the bundles that are served")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if *listen != "" {
-		if err := serve(ctx, *listen, *allow); err != nil {
-			say(map[string]any{"event": "error", "error": err.Error()})
-			os.Exit(1)
-		}
-		return
+	var err error
+	switch {
+	case *listen != "":
+		err = serve(ctx, *listen, *allow)
+	case endpoint.url != "":
+		err = watchEndpoint(ctx, endpoint)
+	case own.spiffe != "":
+		err = serveEndpoint(ctx, own)
+	default:
+		err = run(ctx, *audience, *updates, *call, *expect)
 	}
-	if err := run(ctx, *audience, *updates, *call, *expect); err != nil {
+	if err != nil {
 		say(map[string]any{"event": "error", "error": err.Error()})
 		os.Exit(1)
 	}

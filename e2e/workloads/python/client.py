@@ -1,11 +1,13 @@
 """Proves that the Python package `spiffe`, unmodified, gets what it asks of the Workload API.
 
 It fetches X.509 and JWT material, validates a JWT-SVID both here and by the Workload API, and watches X.509 contexts. It
-prints one JSON object a line, never a key or a token, and exits 0 after the wanted number of X.509 updates. With --serve it
-is a server over mTLS instead, with Python's own ssl and the files of a credential folder, until it is terminated.
+prints one JSON object a line, never a key or a token, and exits 0 after the wanted number of X.509 updates. Instead it can be a
+server over mTLS until it is terminated (--serve), or a client that makes one handshake (--call), with Python's own ssl and the
+files of a credential folder.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import queue
@@ -25,15 +27,21 @@ def main() -> None:
     arguments.add_argument("--updates", type=int, default=1, help="X.509 updates to see before exiting")
     arguments.add_argument("--serve", type=int, metavar="PORT", help="serve mTLS at PORT and the one after it")
     arguments.add_argument("--allow", help="SPIFFE ID that may call that server")
+    arguments.add_argument("--call", metavar="HOST:PORT", help="make one handshake with the mTLS server there")
+    arguments.add_argument("--expect", help="SPIFFE ID which that server must have")
     arguments.add_argument("--folder", help="folder of credential and trust anchors")
+    arguments.add_argument("--trust-domain", help="whose trust anchors the peer is verified by; those of the own one if absent")
     options = arguments.parse_args()
 
     # As PID 1 of a container a program gets no default handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if options.serve:
-        serve(options.serve, options.allow, options.folder)
+        serve(options.serve, options.allow, Files(options.folder, options.trust_domain))
         return
     try:
+        if options.call:
+            call(options.call, options.expect, Files(options.folder, options.trust_domain))
+            return
         # The address comes from SPIFFE_ENDPOINT_SOCKET.
         with WorkloadApiClient(default_timeout=10.0) as client:
             client.fetch_x509_svid()
@@ -74,7 +82,57 @@ def token(client: WorkloadApiClient, audience: str) -> None:
     )
 
 
-def serve(port: int, allowed: str, folder: str) -> None:
+class Files:
+    """The files of a credential folder: the credential, and the trust anchors of one trust domain.
+
+    There is one context for each trust domain, never one with the anchors of several: ssl verifies that a chain ends in any of
+    a context's anchors, and does not say in which. The authority of one trust domain could then sign the ids of another.
+    """
+
+    def __init__(self, folder: str, trust_domain: str | None) -> None:
+        self.credential = f"{folder}/credential-bundle.private-key.x509.pem"
+        self.anchors = f"{folder}/{trust_domain}.spiffe-trust-bundle.x509.pem" if trust_domain else f"{folder}/ca.crt"
+
+    def load(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """Reads the credential and the trust anchors as they are now into a context."""
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # A SPIFFE ID is compared instead of the host name.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        # One file, so that key and chain are of one moment.
+        context.load_cert_chain(self.credential)
+        context.load_verify_locations(self.anchors)
+        return context
+
+    def server(self, context: ssl.SSLContext | None = None) -> ssl.SSLContext:
+        context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.num_tickets = 0
+        return self.load(context)
+
+    def client(self) -> ssl.SSLContext:
+        return self.load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+
+def peer_of(stream: ssl.SSLSocket, wanted: str) -> str:
+    """The SPIFFE ID in the peer's certificate, which must be the wanted one."""
+    names = stream.getpeercert()["subjectAltName"]
+    ids = [value for kind, value in names if kind == "URI"]
+    if ids != [wanted]:
+        raise ssl.SSLCertVerificationError(f"{ids} is not {wanted}")
+    return ids[0]
+
+
+def call(target: str, expected: str, files: Files) -> None:
+    """Makes one handshake and reads the line in which the server says whom it saw."""
+    host, port = target.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with files.client().wrap_socket(connection) as stream:
+            peer = peer_of(stream, expected)
+            seen = json.loads(stream.makefile().readline())
+    say(event="handshake", local=seen["peer"], peer=peer)
+
+
+def serve(port: int, allowed: str, files: Files) -> None:
     """Serves at PORT with a new context for each connection, and at the next port with one context for good.
 
     A context only ever adds trust anchors: whoever reads ca.crt again into the same context goes on trusting what has left
@@ -82,25 +140,14 @@ def serve(port: int, allowed: str, folder: str) -> None:
     """
     kept = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     servers = [
-        threading.Thread(target=accept, args=(port, lambda: load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder), allowed)),
-        threading.Thread(target=accept, args=(port + 1, lambda: load(kept, folder), allowed)),
+        threading.Thread(target=accept, args=(port, files.server, allowed)),
+        threading.Thread(target=accept, args=(port + 1, lambda: files.server(kept), allowed)),
     ]
     for server in servers:
         server.daemon = True
         server.start()
     for server in servers:
         server.join()
-
-
-def load(context: ssl.SSLContext, folder: str) -> ssl.SSLContext:
-    """Reads the credential and the trust anchors as they are now into a context."""
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0
-    context.verify_mode = ssl.CERT_REQUIRED
-    # One file, so that key and chain are of one moment.
-    context.load_cert_chain(f"{folder}/credential-bundle.private-key.x509.pem")
-    context.load_verify_locations(f"{folder}/ca.crt")
-    return context
 
 
 def accept(port: int, context: Callable[[], ssl.SSLContext], allowed: str) -> None:
@@ -112,11 +159,11 @@ def accept(port: int, context: Callable[[], ssl.SSLContext], allowed: str) -> No
             connection.settimeout(10)
             try:
                 with context().wrap_socket(connection, server_side=True) as stream:
-                    names = stream.getpeercert()["subjectAltName"]
-                    ids = [value for kind, value in names if kind == "URI"]
-                    if ids != [allowed]:
-                        raise ssl.SSLCertVerificationError(f"{ids} may not call")
-                    stream.sendall(json.dumps({"peer": ids[0]}).encode() + b"\n")
+                    peer = peer_of(stream, allowed)
+                    stream.sendall(json.dumps({"peer": peer}).encode() + b"\n")
+                    # The client learns by it that the answer has ended; it need not say so too.
+                    with contextlib.suppress(OSError):
+                        stream.unwrap()
             except OSError as error:
                 connection.close()
                 say(event="failed", port=port, error=f"{type(error).__name__}: {error}")
@@ -147,7 +194,8 @@ def rfc3339(moment: datetime.datetime) -> str:
 
 
 def say(**line: object) -> None:
-    print(json.dumps(line), flush=True)
+    # In one piece, as several threads say something.
+    print(json.dumps(line) + "\n", end="", flush=True)
 
 
 if __name__ == "__main__":

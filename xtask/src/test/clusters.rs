@@ -11,7 +11,7 @@ use crate::cluster;
 use crate::e2e::{DISTURBING, FEDERATED, LAST, Lane, LogCapture, Outcome, Programs, Test, UNDISTURBED, share};
 use crate::images::{self, Build, Group};
 use crate::progress::say;
-use crate::{deps, product};
+use crate::{clients, deps, product};
 
 /// The clusters of the tests, besides that of `up`. With `KUBECONFIG`, only that cluster is used.
 const CLUSTERS: [&str; 2] = ["test", "test-2"];
@@ -41,7 +41,9 @@ pub(super) fn run(root: &Path, options: &Options, steps: &mut Steps, programs: &
     let build = if options.release { Build::Release } else { Build::Quick };
     let groups = [Group::Product, Group::Demo, Group::Test];
     let archives = steps.take("images", 330, || images::make(root, &groups, build))?;
-    let lanes = steps.take("clusters with the product", 800, || start(root, programs, names, &archives))?;
+    let clients = if alone { Vec::new() } else { clients::install(root)? };
+    let mut lanes = steps.take("clusters with the product", 800, || start(root, programs, names, &archives))?;
+    lanes.iter_mut().for_each(|lane| lane.variables.extend(clients.iter().cloned()));
     let outcome = steps.take("end-to-end tests", 900, || tests.run(&lanes));
     if outcome.is_err() {
         lanes.iter().for_each(Lane::keep_logs);
