@@ -45,6 +45,8 @@ pub struct PodSpec<'a> {
     pub labels: &'a str,
     /// Its restart policy.
     pub restart: &'a str,
+    /// Additional fields of the program's container: YAML lines without indentation.
+    pub container: &'a str,
     /// Additional fields of the pod's spec: YAML lines without indentation.
     pub more: &'a str,
 }
@@ -54,7 +56,18 @@ impl<'a> PodSpec<'a> {
     #[must_use]
     pub fn demo(name: &'a str, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { name, account: name, image: Image::Demo, args, annotations: "", labels: "", restart: "Always", more: "" }
+        let image = Image::Demo;
+        Self {
+            name,
+            account: name,
+            image,
+            args,
+            annotations: "",
+            labels: "",
+            restart: "Always",
+            container: "",
+            more: "",
+        }
     }
 
     /// A pod that is idle.
@@ -162,6 +175,9 @@ spec:
       capabilities: {{drop: [ALL]}}
 "
         );
+        for line in self.container.lines() {
+            let _ = writeln!(text, "    {line}");
+        }
         for line in self.more.lines() {
             let _ = writeln!(text, "  {line}");
         }

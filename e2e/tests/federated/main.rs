@@ -1,5 +1,7 @@
 //! Tests between two clusters, one at a time.
 
 mod consents;
+mod hostile;
+mod many;
 mod polled;
 mod rotation;
