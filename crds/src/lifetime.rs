@@ -19,6 +19,8 @@ pub struct LifetimeError {
 /// What [`Lifetime::from_str`] accepts, for the API server. The lengths keep the sum far from overflow.
 const PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$";
 const LONGEST_TEXT: usize = 20;
+/// What [`PATTERN`] can say in hours, minutes and seconds.
+const LONGEST: Duration = Duration::from_secs(999_999 * 3600 + 59 * 60 + 59);
 
 impl Lifetime {
     /// A span of `hours`.
@@ -53,9 +55,10 @@ impl From<Lifetime> for Duration {
 }
 
 impl From<Duration> for Lifetime {
-    /// Drops what is less than a second.
+    /// Drops what is less than a second. What is longer than can be written (114 years) is the longest that can: a peer's refresh
+    /// hint is any number, and the API server refuses a status that the schema does not allow.
     fn from(span: Duration) -> Self {
-        Self(Duration::from_secs(span.as_secs()))
+        Self(Duration::from_secs(span.min(LONGEST).as_secs()))
     }
 }
 
@@ -140,6 +143,20 @@ mod tests {
     fn refuses_what_the_schema_refuses() {
         for text in ["", "h", "1", "1d", "-1h", "+1h", "1.5h", "1m1h", "1h1h", "1h 1m", "1000000h", "1ms", "1h\n"] {
             assert!(text.parse::<Lifetime>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_span_can_be_written_and_read() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (LONGEST.as_secs(), "999999h59m59s"),
+            (LONGEST.as_secs() + 1, "999999h59m59s"),
+            (u64::MAX, "999999h59m59s"),
+        ] {
+            let written = Lifetime::from(Duration::from_secs(seconds));
+            assert_eq!(written.to_string(), text);
+            assert_eq!(text.parse(), Ok(written));
         }
     }
 

@@ -110,29 +110,10 @@ impl World {
     /// # Errors
     /// The API server refuses.
     pub async fn create_web_certificate(&self, namespace: &str, name: &str) -> Result<String> {
-        let mut authority = CertificateParams::new(Vec::new())?;
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(rcgen::DnType::CommonName, "web authority of the tests");
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
-        let key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(vec![self.node_address().await?])?;
-        // From Python 3.13 on it is required.
-        leaf.use_authority_key_identifier_extension = true;
-        let leaf = leaf.signed_by(&key, &authority)?;
-        let data = [("tls.crt", leaf.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authority.pem())];
-        let secret = Secret {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-            type_: Some("kubernetes.io/tls".to_owned()),
-            data: Some(
-                data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())))
-                    .into_iter()
-                    .collect::<BTreeMap<_, _>>(),
-            ),
-            ..Secret::default()
-        };
+        let (secret, authority) = web_certificate(name, &self.node_address().await?)?;
         let secrets = self.cluster.api::<Secret>(namespace);
         secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret")?;
-        Ok(authority.pem())
+        Ok(authority)
     }
 }
 
@@ -144,6 +125,29 @@ fn apply(kubeconfig: &str, manifests: &str) -> Result<()> {
     let output = apply.arg(folder).output().context("run kubectl")?;
     ensure!(output.status.success(), "kubectl apply {manifests}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// A Secret with a new certificate for this address and its key, and the certificate of the authority that signed it, PEM, which is
+/// in the Secret too.
+pub(crate) fn web_certificate(name: &str, address: &str) -> Result<(Secret, String)> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "web authority of the tests");
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(vec![address.to_owned()])?;
+    // From Python 3.13 on it is required.
+    leaf.use_authority_key_identifier_extension = true;
+    let leaf = leaf.signed_by(&key, &authority)?;
+    let data = [("tls.crt", leaf.pem()), ("tls.key", key.serialize_pem()), ("ca.crt", authority.pem())];
+    let data = data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())));
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        type_: Some("kubernetes.io/tls".to_owned()),
+        data: Some(BTreeMap::from(data)),
+        ..Secret::default()
+    };
+    Ok((secret, authority.pem()))
 }
 
 async fn rolled_out(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {

@@ -48,6 +48,8 @@ pub struct PodSpec<'a> {
     pub labels: &'a str,
     /// Its restart policy.
     pub restart: &'a str,
+    /// Additional fields of the program's container: YAML lines without indentation.
+    pub container: &'a str,
     /// Additional fields of the pod's spec: YAML lines without indentation.
     pub more: &'a str,
     /// A volume, which is mounted at `/input`: the content of a YAML flow mapping, such as `configMap: {name: a}`; none if empty.
@@ -59,14 +61,16 @@ impl<'a> PodSpec<'a> {
     #[must_use]
     pub fn demo(name: &'a str, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let image = Image::Demo;
         Self {
             name,
             account: name,
-            image: Image::Demo,
+            image,
             args,
             annotations: "",
             labels: "",
             restart: "Always",
+            container: "",
             more: "",
             input: "",
         }
@@ -177,6 +181,9 @@ spec:
       capabilities: {{drop: [ALL]}}
 "
         );
+        for line in self.container.lines() {
+            let _ = writeln!(text, "    {line}");
+        }
         if !self.input.is_empty() {
             let _ = writeln!(text, "    volumeMounts: [{{name: input, mountPath: {INPUT}, readOnly: true}}]");
             let _ = writeln!(text, "  volumes: [{{name: input, {}}}]", self.input);

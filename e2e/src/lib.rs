@@ -15,6 +15,7 @@ pub mod faults;
 pub mod federation;
 pub mod fixture;
 mod handmade_pods;
+pub mod hostile_endpoint;
 pub mod issuer;
 pub mod kubectl;
 pub mod log_capture;
@@ -26,6 +27,7 @@ pub mod secrets;
 pub mod stolen_credential;
 pub mod tokens;
 pub mod traffic;
+pub mod usage;
 pub mod wait;
 
 pub use cluster::Cluster;

@@ -1,6 +1,8 @@
 //! Tests between two clusters, one at a time.
 
 mod consents;
+mod hostile;
 mod interop;
+mod many;
 mod polled;
 mod rotation;

@@ -13,6 +13,7 @@ use spiffe::SpiffeId;
 mod call;
 mod files;
 mod first;
+mod hostile;
 mod look;
 mod proc;
 mod report;
@@ -127,6 +128,21 @@ enum Command {
         #[arg(long)]
         audience: String,
     },
+    /// Serve bundle documents over HTTPS, each path in another way that no bundle endpoint should.
+    HostileEndpoint {
+        /// The address to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The server's certificate chain, PEM.
+        #[arg(long)]
+        certificate: PathBuf,
+        /// Its key, PEM.
+        #[arg(long)]
+        key: PathBuf,
+        /// A word of ASCII letters, digits and hyphens that is in every answer.
+        #[arg(long)]
+        marker: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -163,6 +179,9 @@ async fn run(command: Command, first: Option<first::Sight>) -> Result<()> {
         Command::LookInto { programs } => proc::look_into(&programs),
         Command::WorkloadApi { method, without_metadata } => workload_api::call(&method, !without_metadata).await,
         Command::Token { audience } => watch::token(&audience).await,
+        Command::HostileEndpoint { listen, certificate, key, marker } => {
+            hostile::run(listen, &certificate, &key, marker).await
+        }
     }
 }
 
