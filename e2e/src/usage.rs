@@ -1,5 +1,7 @@
 //! What the operator uses, as the kubelet counts it.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value that is missing is null")]
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
