@@ -114,7 +114,7 @@ fn introduced(world: &World, hostile: &HostileEndpoint) -> Vec<String> {
     let remote = |number: usize| {
         let domain = honest(world, number);
         let path = format!("/honest/{number}");
-        let path = if number % LIAR == 0 { lie(number).path } else { &path };
+        let path = if number.is_multiple_of(LIAR) { lie(number).path } else { &path };
         world.remote_at(&domain, &hostile.at(path, &domain))
     };
     (0..MANY).map(remote).collect()

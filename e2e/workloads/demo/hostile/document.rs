@@ -1,5 +1,7 @@
 //! Bundle documents, good ones and others.
 
+#![allow(clippy::indexing_slicing, reason = "the members of a JSON object are made by naming them")]
+
 use std::fmt;
 
 use anyhow::{Context as _, Result};
