@@ -51,20 +51,23 @@ pub struct Remote {
 #[x_kube(
     validation = Rule::new("(self.profile == 'https_spiffe') == has(self.spiffeID)")
         .message("spiffeID goes with the profile https_spiffe, and only with it"),
-    validation = Rule::new("self.profile == 'https_web' || !has(self.caBundle)")
-        .message("caBundle goes with the profile https_web: an https_spiffe endpoint is verified by the bundle of its trust domain"),
+    validation = Rule::new("(self.profile == 'wimse_discovery') != has(self.url)")
+        .message("url goes with the profiles https_web and https_spiffe: wimse_discovery finds it from the trust domain's name"),
+    validation = Rule::new("self.profile != 'https_spiffe' || !has(self.caBundle)")
+        .message("caBundle does not go with the profile https_spiffe: an https_spiffe endpoint is verified by the bundle of its trust domain"),
 )]
 pub struct BundleEndpoint {
-    /// Where it is: an https URL without user information.
+    /// Where it is: an https URL without user information. Absent with the profile `wimse_discovery`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 2048), regex(pattern = r"^https://[^@\s]+$"))]
-    pub url: String,
+    pub url: Option<String>,
     /// How it is authenticated.
     pub profile: EndpointProfile,
     /// The SPIFFE ID of an `https_spiffe` endpoint. It may be of another trust domain, whose bundle is then needed too.
     #[serde(default, rename = "spiffeID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 12, max = 2048), regex(pattern = r"^spiffe://[a-z0-9._-]+/"))]
     pub spiffe_id: Option<String>,
-    /// Certificates of the authorities that an `https_web` endpoint is verified by, PEM; the public ones if absent.
+    /// Certificates of the authorities that an `https_web` or `wimse_discovery` endpoint is verified by, PEM; the public ones if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 131_072))]
     pub ca_bundle: Option<String>,
@@ -79,6 +82,10 @@ pub enum EndpointProfile {
     /// By its X509-SVID (SPIFFE Federation, section 5.2.2).
     #[serde(rename = "https_spiffe")]
     HttpsSpiffe,
+    /// Experimental: found by WIMSE Trust Domain Discovery (draft-schwenkschuster-wimse-trust-domain-discovery-00) at
+    /// `https://<trust domain>/.well-known/wimse-trust-domain`, and authenticated as by `https_web`.
+    #[serde(rename = "wimse_discovery")]
+    WimseDiscovery,
 }
 
 /// A bundle in the spec.

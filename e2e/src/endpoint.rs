@@ -24,7 +24,9 @@ const WEB_SECRET: &str = "countersign-endpoint-web";
 /// The port of every node for `https_spiffe`, from `manifests/federated`.
 pub const SPIFFE_PORT: u16 = 30443;
 /// As [`SPIFFE_PORT`], for `https_web`.
-const WEB_PORT: u16 = 30444;
+pub const WEB_PORT: u16 = 30444;
+/// The web certificate is also for Services of this namespace, by their DNS names.
+pub const WEB_NAMESPACE: &str = "default";
 
 impl World {
     /// Installs `manifests/federated` on the cluster of this kubeconfig, which is the world's, unless it is there.
@@ -95,13 +97,15 @@ impl World {
         Ok(String::from_utf8(pem.0)?)
     }
 
-    /// Makes a web certificate for the node's address, unless there is one.
+    /// Makes a web certificate for the node's address and the Services of [`WEB_NAMESPACE`], unless there is one.
     async fn make_web_certificate(&self) -> Result<()> {
         let secrets = self.cluster.api::<Secret>(ENDPOINT_NAMESPACE);
         if secrets.get_opt(WEB_SECRET).await?.is_some() {
             return Ok(());
         }
-        self.create_web_certificate(ENDPOINT_NAMESPACE, WEB_SECRET).await.map(drop)
+        let names = [self.node_address().await?, format!("*.{WEB_NAMESPACE}.svc.cluster.local")];
+        let (secret, _) = web_certificate(WEB_SECRET, &names)?;
+        secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret").map(drop)
     }
 
     /// Makes a web certificate for the node's address, of an authority of its own, in a Secret of this name: `tls.crt` and
@@ -110,7 +114,7 @@ impl World {
     /// # Errors
     /// The API server refuses.
     pub async fn create_web_certificate(&self, namespace: &str, name: &str) -> Result<String> {
-        let (secret, authority) = web_certificate(name, &self.node_address().await?)?;
+        let (secret, authority) = web_certificate(name, &[self.node_address().await?])?;
         let secrets = self.cluster.api::<Secret>(namespace);
         secrets.create(&PostParams::default(), &secret).await.context("create the web certificate's Secret")?;
         Ok(authority)
@@ -127,15 +131,15 @@ fn apply(kubeconfig: &str, manifests: &str) -> Result<()> {
     Ok(())
 }
 
-/// A Secret with a new certificate for this address and its key, and the certificate of the authority that signed it, PEM, which is
+/// A Secret with a new certificate for these addresses and DNS names and its key, and the certificate of the authority that signed it, PEM, which is
 /// in the Secret too.
-pub(crate) fn web_certificate(name: &str, address: &str) -> Result<(Secret, String)> {
+pub(crate) fn web_certificate(name: &str, hosts: &[String]) -> Result<(Secret, String)> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.distinguished_name.push(rcgen::DnType::CommonName, "web authority of the tests");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new(vec![address.to_owned()])?;
+    let mut leaf = CertificateParams::new(hosts)?;
     // From Python 3.13 on it is required.
     leaf.use_authority_key_identifier_extension = true;
     let leaf = leaf.signed_by(&key, &authority)?;

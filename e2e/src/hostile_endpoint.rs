@@ -62,7 +62,7 @@ impl World {
         self.cluster.apply(&service).await?;
         let service = self.cluster.api::<Service>(namespace).get(NAME).await?;
         let address = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")?;
-        let (secret, authority) = web_certificate(NAME, &address)?;
+        let (secret, authority) = web_certificate(NAME, std::slice::from_ref(&address))?;
         self.cluster.api::<Secret>(namespace).create(&PostParams::default(), &secret).await?;
         let (certificate, key) = ("/tls/tls.crt", "/tls/tls.key");
         let args = ["hostile-endpoint", "--listen", "0.0.0.0:8443", "--certificate", certificate, "--key", key];

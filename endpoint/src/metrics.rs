@@ -58,6 +58,8 @@ impl RequestMetrics {
             Route::Bundle => "bundle",
             Route::Configuration => "openid_configuration",
             Route::Keys => "keys",
+            Route::TrustDomainMetadata => "trust_domain_metadata",
+            Route::TrustBundle => "trust_bundle",
             Route::Unknown => "none",
         };
         let status = match status.as_u16() {

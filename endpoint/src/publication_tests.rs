@@ -46,7 +46,7 @@ fn each_identity_publishes_its_own_trust_domain_byte_for_byte() {
         assert_eq!(document.max_age.as_secs(), 17);
     }
     assert_eq!(publication.documents.len(), 2);
-    assert!(publication.documents.open_id("a.example", "/keys").is_some());
+    assert!(publication.documents.at_host("a.example", "/keys").is_some());
     assert_eq!(publication.documents.default_trust_domain(), Some("a.example"));
     assert_eq!(publication.expires, now() + std::time::Duration::from_secs(3600));
 }
@@ -73,8 +73,8 @@ fn of_two_identities_of_a_trust_domain_the_first_represents_it() {
     let [a, _] = domains();
     let entries = [a.files("", Some("https://one.example"), now()), a.files("2/", Some("https://two.example"), now())];
     let publication = build(&entries.concat()).unwrap();
-    assert!(publication.documents.open_id("one.example", "/keys").is_some());
-    assert!(publication.documents.open_id("two.example", "/keys").is_none());
+    assert!(publication.documents.at_host("one.example", "/keys").is_some());
+    assert!(publication.documents.at_host("two.example", "/keys").is_none());
     assert!(publication.documents.contradictory().is_empty());
 }
 

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use crate::documents::{Document, Documents, OpenId};
+use crate::documents::{AtHost, Document, Documents};
 
 /// The longest path that is looked at, in bytes; those of all documents are shorter.
 pub const MAX_PATH_LENGTH: usize = 4096;
@@ -41,6 +41,10 @@ pub enum Route {
     Configuration,
     /// A JWK set.
     Keys,
+    /// Metadata of a trust domain.
+    TrustDomainMetadata,
+    /// A trust bundle of WIMSE.
+    TrustBundle,
     /// None that there is.
     Unknown,
 }
@@ -97,10 +101,13 @@ fn find<'a>(documents: &'a Documents, profile: Profile, head: &Head<'_>) -> Resu
         // The host must be the issuer's: a discovery document at another host is not the issuer's (OpenID Connect Discovery 1.0,
         // section 4.3). The port is not compared: behind a Service or a load balancer it is not the one of the URL, and it is the
         // name that the certificate authenticated.
-        match documents.open_id(&host, head.path) {
-            Some(OpenId::Configuration(document)) => return Ok((Route::Configuration, document)),
-            Some(OpenId::Keys(document)) => return Ok((Route::Keys, document)),
-            Some(OpenId::Contradictory) => return Err(Refusal::Contradictory),
+        // The same holds for the metadata of a trust domain (WIMSE Trust Domain Discovery, draft 00, section 4).
+        match documents.at_host(&host, head.path) {
+            Some(AtHost::Configuration(document)) => return Ok((Route::Configuration, document)),
+            Some(AtHost::Keys(document)) => return Ok((Route::Keys, document)),
+            Some(AtHost::TrustDomainMetadata(document)) => return Ok((Route::TrustDomainMetadata, document)),
+            Some(AtHost::TrustBundle(document)) => return Ok((Route::TrustBundle, document)),
+            Some(AtHost::Contradictory) => return Err(Refusal::Contradictory),
             None => {}
         }
     }

@@ -1,7 +1,11 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use countersign_core::{bundle::Bundle, jwt::JwtAuthority, key::KeyType};
+use countersign_core::{
+    bundle::{Bundle, METADATA_PATH, TRUST_BUNDLE_PATH},
+    jwt::JwtAuthority,
+    key::KeyType,
+};
 use serde_json::Value;
 
 use super::*;
@@ -120,6 +124,54 @@ fn documents_of_an_issuer_are_at_its_host_and_path_and_by_the_web_alone() {
         assert_eq!(route(Profile::Web, host, path), expected, "{host}{path}");
         assert_eq!(route(Profile::Spiffe, host, path), (None, None), "{host}{path}");
     }
+}
+
+/// What is answered, read as JSON, and its media type.
+fn read(
+    documents: &Documents,
+    profile: Profile,
+    host: &str,
+    path: &str,
+) -> Result<(Route, &'static str, Value), Refusal> {
+    match get(documents, profile, host, path) {
+        Answer::Document(route, document) => {
+            Ok((route, document.media_type, serde_json::from_slice(&document.body).unwrap()))
+        }
+        Answer::Refused(refusal) => Err(refusal),
+        other @ Answer::NotModified(..) => panic!("{other:?}"),
+    }
+}
+
+/// Host and path of a URL.
+fn after_scheme(url: &Value) -> (String, String) {
+    let rest = url.as_str().unwrap().strip_prefix("https://").unwrap();
+    let (host, path) = rest.split_at(rest.find('/').unwrap());
+    (host.to_owned(), path.to_owned())
+}
+
+/// R34
+#[test]
+fn a_trust_domain_is_discovered_at_the_host_of_its_name_and_by_the_web_alone() {
+    let documents = documents(&[domain("a.example", None), domain("b.a.example", None), domain("local", None)]);
+    for name in ["a.example", "b.a.example"] {
+        let (route, media_type, metadata) = read(&documents, Profile::Web, name, METADATA_PATH).unwrap();
+        assert_eq!((route, media_type), (Route::TrustDomainMetadata, "application/wimse-trust-domain-metadata+json"));
+        assert_eq!(metadata["trust_domain"], name);
+        // Whoever follows the metadata arrives at the trust bundle.
+        let (host, path) = after_scheme(&metadata["trust_bundle_endpoint"]);
+        let (route, media_type, bundle) = read(&documents, Profile::Web, &host, &path).unwrap();
+        assert_eq!((route, media_type), (Route::TrustBundle, "application/wimse-trust-bundle+json"));
+        assert_eq!((&bundle["sequence_number"], &bundle["keys"][0]["use"]), (&7.into(), &"wimse-jwt".into()));
+    }
+    // A host that stands for a trust domain, and one that is below it or no DNS name, authenticate another name.
+    for host in ["bundles.example", "c.a.example", "example", "local", "10.0.0.1"] {
+        for path in [METADATA_PATH, TRUST_BUNDLE_PATH] {
+            assert_eq!(read(&documents, Profile::Web, host, path), Err(Refusal::NotFound), "{host}{path}");
+        }
+    }
+    assert_eq!(read(&documents, Profile::Spiffe, "a.example", METADATA_PATH), Err(Refusal::NotFound));
+    let own = documents.bundle("a.example").unwrap();
+    assert_eq!(read(&documents, Profile::Web, "a.example", "/").unwrap().1, own.media_type);
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Served {
     }
 
     /// Serves the profile `https_web` until `shutdown`: TLS 1.2 and 1.3 with certificates of the web (SPIFFE Federation,
-    /// section 5.2.1), and the documents of OIDC.
+    /// section 5.2.1), and the documents of OIDC and of trust domain discovery.
     ///
     /// # Errors
     /// When the TLS provider lacks both versions.
@@ -134,7 +134,7 @@ fn response(answer: Answer<'_>, head_only: bool, version: Version) -> (Route, Re
         Answer::Document(route, document) => {
             let body = if head_only { Body::empty() } else { Body::from(document.body.clone()) };
             let mut response = with_headers(StatusCode::OK, body, document);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(document.media_type));
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(document.body.len()));
             (route, response)
         }

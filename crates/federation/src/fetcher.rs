@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::bundle::Bundle;
-use countersign_core::federation::{FetchError, Fetched, Observation, PollTarget, Profile};
+use countersign_core::federation::{EndpointUrl, FetchError, Fetched, Observation, PollTarget, Profile};
 use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -86,10 +86,14 @@ impl Fetcher {
         let is_self_serving = target.endpoint.is_self_serving(&target.trust_domain);
         let anchors = if is_self_serving { target.anchors.as_ref() } else { anchors };
         let (connector, server_id) = match &target.endpoint.profile {
-            Profile::HttpsWeb { roots } => (self.tls.web(roots)?, None),
+            Profile::HttpsWeb { roots } | Profile::WimseDiscovery { roots } => (self.tls.web(roots)?, None),
             Profile::HttpsSpiffe { id } => (self.tls.spiffe(id, anchors)?, Some(id.clone())),
         };
-        let mut location = Location::new(&target.endpoint.url).ok_or(FetchError::Resolve)?;
+        let url = match &target.endpoint.profile {
+            Profile::HttpsWeb { .. } | Profile::HttpsSpiffe { .. } => target.endpoint.url.clone(),
+            Profile::WimseDiscovery { .. } => self.discover(target, &connector).await?,
+        };
+        let mut location = Location::new(&url).ok_or(FetchError::Resolve)?;
         for _ in 0..=MAX_REDIRECTS {
             match self.call(&location, &connector).await? {
                 Answer::Document(document) => return Ok(Fetched { document, server_id }),
@@ -97,6 +101,18 @@ impl Fetcher {
             }
         }
         Err(FetchError::Redirect)
+    }
+
+    /// Where the trust bundle is. What the host of the trust domain's name answers itself is taken, and no redirect: nobody else
+    /// can say it (WIMSE Trust Domain Discovery, draft 00).
+    async fn discover(&self, target: &PollTarget, connector: &TlsConnector) -> Result<EndpointUrl, FetchError> {
+        let location = Location::new(&target.endpoint.url).ok_or(FetchError::Resolve)?;
+        match self.call(&location, connector).await? {
+            Answer::Document(metadata) => {
+                target.trust_domain.wimse_trust_bundle_url(&metadata).map_err(|_| FetchError::WrongMetadata)
+            }
+            Answer::Redirect(_) => Err(FetchError::Redirect),
+        }
     }
 
     async fn call(&self, location: &Location, connector: &TlsConnector) -> Result<Answer, FetchError> {

@@ -104,3 +104,103 @@ fn bundles(served: &[&Entitled], published: &Published) -> Vec<v1::Bundle> {
 fn seconds(span: Duration) -> u32 {
     u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::{
+        entitlement::{
+            DomainKind, DomainSpec, Foreign, IdentitySpec, JwtSpec, LifetimeBounds, PathTemplate, Selector, X509Spec,
+        },
+        id::SpiffeId,
+    };
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::published::{DomainSigners, PublishedBundle};
+
+    /// A pod of example.org whose identity has all consents to these trust domains.
+    fn entitled(foreign: &[&str]) -> Entitlement {
+        let trust_domain: TrustDomain = "example.org".parse().unwrap();
+        let bounds = LifetimeBounds { default: Duration::from_secs(60), longest: Duration::from_secs(60) };
+        let domain = DomainSpec {
+            trust_domain: trust_domain.clone(),
+            name: "example.org".to_owned(),
+            uid: "u".to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+            kind: DomainKind::Local,
+            cluster: String::new(),
+            x509: bounds,
+            jwt: bounds,
+            grants: Vec::new(),
+        };
+        let identity = IdentitySpec {
+            namespace: "shop".to_owned(),
+            name: "cart".to_owned(),
+            uid: "u".to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+            trust_domain: trust_domain.clone(),
+            selector: Selector::default(),
+            path: PathTemplate::default(),
+            x509: X509Spec::default(),
+            jwt: JwtSpec::default(),
+            federates_with: Vec::new(),
+            hint: None,
+        };
+        let consent = |name: &&str| Foreign {
+            trust_domain: name.parse().unwrap(),
+            consent: Ok(["/ns/*/sa/api".parse().unwrap()].into()),
+        };
+        Entitlement::Entitled(vec![Entitled {
+            identity: Arc::new(identity),
+            domain: Arc::new(domain),
+            id: SpiffeId::new(&trust_domain, "/a").unwrap(),
+            dns_names: Vec::new(),
+            hint: None,
+            foreign: foreign.iter().map(consent).collect(),
+        }])
+    }
+
+    /// With bundles of so many KiB; of the first alone the authority is here.
+    fn published(bundles: &[(&str, usize)]) -> Published {
+        let bundle = |(name, kib): &(&str, usize)| {
+            let bundle = PublishedBundle { document: vec![b' '; kib * 1024].into(), sequence: 1 };
+            (name.parse().unwrap(), Arc::new(bundle))
+        };
+        let signers = DomainSigners {
+            x509: None,
+            jwt: None,
+            jwt_issuer: Some("https://id.example.org".to_owned()),
+            tainted: Vec::new(),
+            tainted_key_ids: Vec::new(),
+        };
+        Published {
+            bundles: bundles.iter().map(bundle).collect(),
+            signers: [(bundles[0].0.parse().unwrap(), Arc::new(signers))].into(),
+            ..Published::default()
+        }
+    }
+
+    fn names(state: &v1::State) -> Vec<&str> {
+        state.bundles.iter().map(|bundle| bundle.trust_domain.as_str()).collect()
+    }
+
+    /// R50: a peer with a long bundle pushes out neither the own bundle nor a short one.
+    #[test]
+    fn foreign_bundles_beyond_what_one_stream_is_sent_are_left_out_and_never_the_own_one() {
+        let bundles = [("example.org", 600), ("a.org", 1), ("b.org", 400), ("c.org", 128)];
+        let state = compose(&entitled(&["a.org", "b.org", "c.org"]), &published(&bundles));
+        assert_eq!(names(&state), ["a.org", "c.org", "example.org"]);
+    }
+
+    /// R48: what no consent is given to is not sent, and what is sent carries the accepted paths.
+    #[test]
+    fn a_stream_is_sent_the_bundles_that_all_consent_to_with_the_accepted_paths() {
+        let bundles = [("example.org", 1), ("a.org", 1), ("b.org", 1)];
+        let state = compose(&entitled(&["a.org", "gone.org"]), &published(&bundles));
+        assert_eq!(names(&state), ["a.org", "example.org"]);
+        assert_eq!(state.identities[0].federates_with, ["a.org"]);
+        assert_eq!(state.bundles[0].path_patterns, ["/ns/*/sa/api"]);
+        assert_eq!(state.bundles[1].path_patterns, [""; 0]);
+        assert_eq!(state.bundles[1].jwt_issuer, "https://id.example.org");
+    }
+}

@@ -34,7 +34,8 @@ pub(crate) fn terms(reader: &mut FieldReader, remote: &crds::Remote) -> RemoteTe
 /// out.
 pub(crate) fn spec(object: &crds::TrustDomain, trust_domain: &TrustDomain) -> Option<RemoteSpec> {
     let remote = object.spec.remote.as_ref()?;
-    let endpoint = remote.endpoint.as_ref().and_then(|one| endpoint(&mut FieldReader::default(), one));
+    let endpoint = remote.endpoint.as_ref();
+    let endpoint = endpoint.and_then(|one| self::endpoint(&mut FieldReader::default(), one, trust_domain));
     let spec = RemoteSpec::new(trust_domain.clone(), endpoint).with_max_stale(remote.max_stale.duration());
     Some(match &remote.bootstrap {
         // One that cannot be read is reported and takes nothing away, so it is no error of the object.
@@ -44,20 +45,30 @@ pub(crate) fn spec(object: &crds::TrustDomain, trust_domain: &TrustDomain) -> Op
 }
 
 /// Reads the fields of which [`spec`] has no report.
-pub(crate) fn check(reader: &mut FieldReader, remote: &crds::Remote) {
+pub(crate) fn check(reader: &mut FieldReader, remote: &crds::Remote, trust_domain: &TrustDomain) {
     if let Some(one) = &remote.endpoint {
-        endpoint(reader, one);
+        endpoint(reader, one, trust_domain);
     }
 }
 
-fn endpoint(reader: &mut FieldReader, endpoint: &crds::BundleEndpoint) -> Option<Endpoint> {
+fn endpoint(reader: &mut FieldReader, endpoint: &crds::BundleEndpoint, trust_domain: &TrustDomain) -> Option<Endpoint> {
     let at = |field: &str| format!("spec.remote.endpoint.{field}");
-    let url = reader.read(at("url"), endpoint.url.parse::<EndpointUrl>());
-    let profile = match endpoint.profile {
-        crds::EndpointProfile::HttpsWeb => {
-            let bundle = endpoint.ca_bundle.as_deref().map(certificates).transpose();
-            reader.read(at("caBundle"), bundle).map(|roots| Profile::HttpsWeb { roots: roots.unwrap_or_default() })
+    let url = match (&endpoint.url, endpoint.profile) {
+        (None, crds::EndpointProfile::WimseDiscovery) => {
+            let found = trust_domain.wimse_metadata_url().ok_or(
+                "wimse_discovery needs a trust domain whose name is a fully qualified DNS name; use https_web with a url",
+            );
+            reader.read(at("profile"), found)
         }
+        (url, _) => reader.read(at("url"), url.as_deref().unwrap_or_default().parse::<EndpointUrl>()),
+    };
+    let mut roots = || {
+        let bundle = endpoint.ca_bundle.as_deref().map(certificates).transpose();
+        reader.read(at("caBundle"), bundle).map(Option::unwrap_or_default)
+    };
+    let profile = match endpoint.profile {
+        crds::EndpointProfile::HttpsWeb => roots().map(|roots| Profile::HttpsWeb { roots }),
+        crds::EndpointProfile::WimseDiscovery => roots().map(|roots| Profile::WimseDiscovery { roots }),
         crds::EndpointProfile::HttpsSpiffe => {
             let id = endpoint.spiffe_id.as_deref().unwrap_or_default().parse::<SpiffeId>();
             reader.read(at("spiffeID"), id).map(|id| Profile::HttpsSpiffe { id })
@@ -146,11 +157,33 @@ mod tests {
                 endpoint("https://b.org", json!({ "profile": "https_spiffe", "spiffeID": "spiffe://B/x" })),
                 "spec.remote.endpoint.spiffeID",
             ),
+            (json!({ "endpoint": { "profile": "https_web" } }), "spec.remote.endpoint.url"),
             (json!({ "paths": ["/a", "/ns/{namespace}/a"] }), "spec.remote.paths[1]"),
             (json!({ "paths": ["/**/a"] }), "spec.remote.paths[0]"),
         ] {
             assert_eq!(fields(&with(changes.clone())), [field], "{changes}");
         }
+    }
+
+    /// R34
+    #[test]
+    fn an_endpoint_that_is_discovered_is_at_the_name_of_the_trust_domain() {
+        let changes = with(json!({ "endpoint": { "profile": "wimse_discovery" } }));
+        let remote = read(&changes).remote.unwrap();
+        let endpoint = remote.endpoint().unwrap();
+        assert_eq!(endpoint.url.as_str(), "https://b.org/.well-known/wimse-trust-domain");
+        assert_eq!(endpoint.profile, countersign_core::federation::Profile::WimseDiscovery { roots: Vec::new() });
+
+        let object = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": { "name": "local" },
+            "spec": { "remote": changes },
+        });
+        let read = trust_domain(&serde_json::from_value(object).unwrap(), "");
+        let errors = read.spec.unwrap_err();
+        assert_eq!(
+            errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(),
+            ["spec.remote.endpoint.profile"]
+        );
     }
 
     /// R26: a bundle that cannot be read leaves the one that is kept.

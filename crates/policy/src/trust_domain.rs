@@ -87,8 +87,8 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
         (None, Some(remote)) => DomainKind::Remote(remote::terms(&mut reader, remote)),
         (None, None) => DomainKind::Remote(RemoteTerms::default()),
     };
-    if let Some(remote) = &object.spec.remote {
-        remote::check(&mut reader, remote);
+    if let (Some(remote), Some(trust_domain)) = (&object.spec.remote, &trust_domain) {
+        remote::check(&mut reader, remote, trust_domain);
     }
     let spec = trust_domain.map(|trust_domain| DomainSpec {
         trust_domain,

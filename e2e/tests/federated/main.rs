@@ -1,6 +1,7 @@
 //! Tests between two clusters, one at a time.
 
 mod consents;
+mod discovery;
 mod hostile;
 mod interop;
 mod many;

@@ -240,7 +240,7 @@ async fn a_part_mounted_by_sub_path_never_refreshes_and_a_warning_and_the_status
     scenario("part", async |world| {
         let case = Case {
             name: "part",
-            more: "  volumes: [{name: countersign-identity, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]\n",
+            more: "  volumes: [{name: countersign-identity, emptyDir: {medium: Memory, sizeLimit: 2Mi}}]\n",
             mounts: "[{name: countersign-identity, mountPath: /etc/tls.crt, subPath: credentials/tls.crt, readOnly: true}]",
             ..Case::PLAIN
         };

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use countersign_core::bundle::{Bundle, IssuerUrl};
+use countersign_core::bundle::{Bundle, IssuerUrl, METADATA_PATH, TRUST_BUNDLE_PATH};
 use countersign_core::id::TrustDomain;
 use countersign_endpoint::documents::{Documents, TrustDomainDocuments};
 use countersign_endpoint::host_names::HostNames;
@@ -27,7 +27,7 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
 });
 
 /// A document is answered only to GET and HEAD, and only at its place: a bundle at its trust domain's path or at the root of a
-/// host that stands for it, those of an issuer at its host over the web. A peer is told that it has a document only if it named
+/// host that stands for it, those of an issuer and of discovery at its host over the web. A peer is told that it has a document only if it named
 /// its tag. And the documents of every issuer that is accepted are found by whoever follows its URL.
 pub(crate) fn request(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
@@ -77,6 +77,20 @@ pub(crate) fn request(input: &[u8]) {
             if let Some(keys) = body["keys"].as_array() {
                 assert!(route == Route::Keys && keys.iter().all(|key| key["use"] == "sig" && key["x5c"].is_null()));
             }
+        }
+        Route::TrustDomainMetadata => {
+            let name = body["trust_domain"].as_str().unwrap();
+            assert!(
+                profile == Profile::Web && host.starts_with(name) && path == METADATA_PATH,
+                "{name} at {host}{path}"
+            );
+            assert_eq!(body["trust_bundle_endpoint"], format!("https://{name}{TRUST_BUNDLE_PATH}"));
+        }
+        Route::TrustBundle => {
+            let is_its =
+                |(place, (name, _)): (usize, &(&str, &str))| host.starts_with(name) && body["sequence_number"] == place;
+            assert!(profile == Profile::Web && path == TRUST_BUNDLE_PATH, "{host}{path}");
+            assert!(DOMAINS.iter().enumerate().any(is_its), "{host}: {body}");
         }
         Route::Unknown => panic!("a document of no kind"),
     }

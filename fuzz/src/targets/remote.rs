@@ -73,7 +73,7 @@ pub(crate) fn poll(
     let remote = Remote { spec, own: &OWN, stored: stored.map_or(Stored::Absent, Stored::Read) };
     let target = poll_target(&remote, now())?;
     let server_id = match &target.endpoint.profile {
-        Profile::HttpsWeb { .. } => None,
+        Profile::HttpsWeb { .. } | Profile::WimseDiscovery { .. } => None,
         Profile::HttpsSpiffe { id } => Some(id.clone()),
     };
     let result = result.map(|document| Fetched { document, server_id });

@@ -147,7 +147,7 @@ impl RemoteBundles {
                 Some(bytes) => drop(state.stored.insert(name.to_owned(), bytes)),
                 None => drop(state.stored.remove(name)),
             }
-            state.read(name);
+            state.read_stored(name);
             vec![name.to_owned()]
         });
     }
@@ -237,7 +237,8 @@ impl State {
         self.remotes.by_name.iter().map(move |(name, one)| Remote { spec: &one.spec, own, stored: self.kept(name) })
     }
 
-    fn read(&mut self, name: &str) {
+    /// Reads what the ConfigMap of a TrustDomain holds.
+    fn read_stored(&mut self, name: &str) {
         let read = self.remotes.by_name.get(name).zip(self.stored.get(name));
         let read = read.map(|(remote, bytes)| StoredRemote::from_bytes(remote.spec.trust_domain(), bytes));
         match read {
@@ -252,7 +253,7 @@ impl State {
         let is_changed = |name: &&String| before.own != now.own || before.by_name.get(*name) != now.by_name.get(*name);
         let all: BTreeSet<&String> = before.by_name.keys().chain(now.by_name.keys()).collect();
         let changed: Vec<String> = all.into_iter().filter(is_changed).cloned().collect();
-        changed.iter().for_each(|name| self.read(name));
+        changed.iter().for_each(|name| self.read_stored(name));
         changed
     }
 

@@ -19,6 +19,8 @@ pub const MAX_BUNDLE_LENGTH: usize = 1024 * 1024;
 
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
+pub(super) const WIMSE_X509_USE: &str = "wimse-x509";
+pub(super) const WIMSE_JWT_USE: &str = "wimse-jwt";
 /// Between two keys.
 const COMMA: usize = 1;
 
@@ -86,6 +88,17 @@ struct Document {
     keys: Vec<Map<String, Value>>,
     spiffe_sequence: Option<u64>,
     spiffe_refresh_hint: Option<u64>,
+    sequence_number: Option<u64>,
+    refresh_hint: Option<u64>,
+}
+
+/// The names by which a document calls the same things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BundleFormat {
+    /// The bundle document of SPIFFE.
+    Spiffe,
+    /// The trust bundle of WIMSE Trust Domain Discovery.
+    Wimse,
 }
 
 #[derive(Serialize)]
@@ -142,30 +155,37 @@ impl Bundle {
     /// When it is too long, not a JWK set, or a key in it that is for SVIDs is not as it must be:
     /// then nothing of it is trusted.
     pub fn parse(trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
-        BundleDocument::parse(trust_domain, document).map(|document| document.bundle)
+        BundleDocument::parse(BundleFormat::Spiffe, trust_domain, document).map(|document| document.bundle)
     }
 }
 
 impl BundleDocument {
     /// As [`Bundle::parse`].
-    pub(crate) fn parse(trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
+    pub(crate) fn parse(
+        format: BundleFormat,
+        trust_domain: &TrustDomain,
+        document: &[u8],
+    ) -> Result<Self, BundleError> {
         if document.len() > MAX_BUNDLE_LENGTH {
             return Err(BundleError::TooLong { length: document.len() });
         }
         let document: Document = read_object(document).ok_or(BundleError::Malformed)?;
-        let sequence = document.spiffe_sequence;
+        let (sequence, refresh_hint, uses) = match format {
+            BundleFormat::Spiffe => (document.spiffe_sequence, document.spiffe_refresh_hint, [X509_USE, JWT_USE]),
+            BundleFormat::Wimse => (document.sequence_number, document.refresh_hint, [WIMSE_X509_USE, WIMSE_JWT_USE]),
+        };
         let mut bundle = Bundle {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),
             jwt_authorities: Vec::new(),
             sequence: sequence.unwrap_or_default(),
-            refresh_hint: document.spiffe_refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
+            refresh_hint: refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
         };
         let mut key_ids = BTreeSet::new();
         for (position, key) in document.keys.into_iter().enumerate() {
-            match key.get("use").and_then(Value::as_str) {
-                Some(X509_USE) => bundle.x509_authorities.extend(x509_authority(key, position)?),
-                Some(JWT_USE) => {
+            match key.get("use").and_then(Value::as_str).and_then(|name| uses.iter().position(|known| *known == name)) {
+                Some(0) => bundle.x509_authorities.extend(x509_authority(key, position)?),
+                Some(_) => {
                     let Some(authority) = jwt_authority(key, position)? else {
                         continue;
                     };
@@ -174,7 +194,7 @@ impl BundleDocument {
                     }
                     bundle.jwt_authorities.push(authority);
                 }
-                _ => {}
+                None => {}
             }
         }
         Ok(Self { bundle, sequence })
@@ -196,7 +216,7 @@ pub(crate) fn longest_json_without_keys() -> usize {
     json(&Written { keys: Vec::new(), spiffe_sequence: u64::MAX, spiffe_refresh_hint: u64::MAX }).len()
 }
 
-fn x509_jwk(authority: &CaCertificate) -> Map<String, Value> {
+pub(super) fn x509_jwk(authority: &CaCertificate) -> Map<String, Value> {
     let mut members = authority.jwk().members();
     members.insert("use".to_owned(), X509_USE.into());
     members.insert("x5c".to_owned(), Value::from(vec![STANDARD.encode(authority.der())]));

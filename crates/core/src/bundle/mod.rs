@@ -3,15 +3,17 @@
 mod discovery;
 mod document;
 mod set;
+mod wimse;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 pub use discovery::{IssuerUrl, IssuerUrlError, MAX_ISSUER_LENGTH};
-pub(crate) use document::{BundleDocument, jwt_key_length, longest_json_without_keys, x509_key_length};
+pub(crate) use document::{BundleDocument, BundleFormat, jwt_key_length, longest_json_without_keys, x509_key_length};
 pub use document::{BundleError, MAX_BUNDLE_LENGTH};
 pub use set::{BundleSet, DuplicateBundle};
+pub use wimse::{METADATA_PATH, METADATA_TYPE, MetadataError, TRUST_BUNDLE_PATH, TRUST_BUNDLE_TYPE};
 
 use crate::id::TrustDomain;
 use crate::jwt::JwtVerificationKey;

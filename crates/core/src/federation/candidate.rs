@@ -2,7 +2,7 @@
 
 use super::limits::{Normalised, normalise};
 use super::refusal::Refusal;
-use crate::bundle::{Bundle, BundleDocument};
+use crate::bundle::{Bundle, BundleDocument, BundleFormat};
 use crate::id::TrustDomain;
 use crate::x509::CaCertificate;
 
@@ -17,9 +17,9 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Reads the bundle document of `trust_domain`: at most 1 MiB, of which known keys are kept, at most 128 KiB.
-    pub(super) fn read(trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, Refusal> {
-        let read = BundleDocument::parse(trust_domain, document).map_err(|error| Refusal::from(&error))?;
+    /// Reads the bundle of `trust_domain`: at most 1 MiB, of which known keys are kept, at most 128 KiB.
+    pub(super) fn read(format: BundleFormat, trust_domain: &TrustDomain, document: &[u8]) -> Result<Self, Refusal> {
+        let read = BundleDocument::parse(format, trust_domain, document).map_err(|error| Refusal::from(&error))?;
         // A document does not say whose it is (SPIFFE Federation, section 5.1), but the certificate of an authority may.
         let names_other =
             |authority: &CaCertificate| authority.spiffe_id().is_some_and(|id| id.trust_domain() != trust_domain);

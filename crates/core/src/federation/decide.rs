@@ -202,7 +202,7 @@ impl StoredRemote {
         {
             return Err(Refusal::Fetch(FetchError::WrongEndpointId));
         }
-        let candidate = Candidate::read(spec.trust_domain(), document)?;
+        let candidate = Candidate::read(observation.target.endpoint.profile.format(), spec.trust_domain(), document)?;
         match (candidate.sequence, self.sequence_floor) {
             // One without a sequence is taken for the newest (SPIFFE Federation, section 4.2).
             (Some(offered), Some(floor)) if offered < floor => Err(Refusal::LowerSequence { offered, floor }),

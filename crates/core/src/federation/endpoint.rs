@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::digest::Digest;
+use crate::bundle::BundleFormat;
 use crate::id::{SpiffeId, TrustDomain};
 
 /// The longest URL of an endpoint, in bytes.
@@ -25,6 +26,12 @@ pub enum Profile {
     /// By certificate authorities that vouch for the host in the URL (section 5.2.1).
     HttpsWeb {
         /// The certificates of these authorities, ASN.1 DER. Empty: the public ones.
+        roots: Vec<Vec<u8>>,
+    },
+    /// WIMSE Trust Domain Discovery (draft-schwenkschuster-wimse-trust-domain-discovery-00): the URL is that of the metadata, at
+    /// the host of the trust domain's name, and these name the trust bundle. Both are authenticated as by `https_web`.
+    WimseDiscovery {
+        /// As those of `https_web`.
         roots: Vec<Vec<u8>>,
     },
     /// By an X509-SVID (section 5.2.2).
@@ -75,7 +82,9 @@ impl Endpoint {
     /// Differs as soon as anything of the endpoint does.
     pub(super) fn digest(&self) -> Digest {
         let verified_by = match &self.profile {
-            Profile::HttpsWeb { roots } => roots.iter().map(|root| Digest::of(root).to_string()).collect(),
+            Profile::HttpsWeb { roots } | Profile::WimseDiscovery { roots } => {
+                roots.iter().map(|root| Digest::of(root).to_string()).collect()
+            }
             Profile::HttpsSpiffe { id } => id.to_string(),
         };
         // None of the three can hold a line feed.
@@ -84,11 +93,20 @@ impl Endpoint {
 }
 
 impl Profile {
-    /// As it is written in resources and specifications: `https_web` or `https_spiffe`.
+    /// As it is written in resources and specifications: `https_web`, `https_spiffe` or `wimse_discovery`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::HttpsWeb { .. } => "https_web",
             Self::HttpsSpiffe { .. } => "https_spiffe",
+            Self::WimseDiscovery { .. } => "wimse_discovery",
+        }
+    }
+
+    /// What is served there.
+    pub(super) const fn format(&self) -> BundleFormat {
+        match self {
+            Self::HttpsWeb { .. } | Self::HttpsSpiffe { .. } => BundleFormat::Spiffe,
+            Self::WimseDiscovery { .. } => BundleFormat::Wimse,
         }
     }
 }
@@ -208,6 +226,7 @@ mod tests {
             endpoint("https://a", web(&[b"x", b"y"])),
             endpoint("https://a", web(&[b"xy"])),
             endpoint("https://a", web(&[b""])),
+            endpoint("https://a", Profile::WimseDiscovery { roots: Vec::new() }),
             endpoint("https://a", spiffe("spiffe://a/x")),
             endpoint("https://a", spiffe("spiffe://a/y")),
         ];

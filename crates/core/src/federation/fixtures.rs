@@ -120,7 +120,7 @@ pub(super) fn target(spec: &RemoteSpec, stored: Option<&StoredRemote>, now: Time
 /// The id of the server that serves `spec`'s endpoint.
 pub(super) fn server_id(spec: &RemoteSpec) -> Option<SpiffeId> {
     match &spec.endpoint().unwrap().profile {
-        Profile::HttpsWeb { .. } => None,
+        Profile::HttpsWeb { .. } | Profile::WimseDiscovery { .. } => None,
         Profile::HttpsSpiffe { id } => Some(id.clone()),
     }
 }

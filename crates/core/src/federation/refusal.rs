@@ -39,6 +39,9 @@ pub enum FetchError {
     /// Neither a document nor a redirect.
     #[error("the endpoint answered with HTTP status {0}")]
     Status(u16),
+    /// The metadata of WIMSE Trust Domain Discovery are none, or name another trust domain.
+    #[error("the metadata at the trust domain's name are not those of this trust domain; check what is served there")]
+    WrongMetadata,
     /// More than [`crate::bundle::MAX_BUNDLE_LENGTH`].
     #[error("the endpoint's answer is longer than 1 MiB")]
     TooLong,
@@ -125,6 +128,7 @@ impl FetchError {
             Self::WrongEndpointId => "wrong_endpoint_id",
             Self::Redirect => "redirect",
             Self::Status(_) => "status",
+            Self::WrongMetadata => "wrong_metadata",
             Self::TooLong => "too_long",
             Self::Interrupted => "interrupted",
         }

@@ -6,6 +6,7 @@ use super::candidate::Candidate;
 use super::digest::Digest;
 use super::endpoint::Endpoint;
 use super::refusal::Refusal;
+use crate::bundle::BundleFormat;
 use crate::id::TrustDomain;
 
 /// How long a polled bundle is trusted after it was confirmed last, if the TrustDomain does not specify it.
@@ -40,7 +41,7 @@ impl RemoteSpec {
     /// than any that was seen, or if `replace` is set. One that cannot be read is a flag, not an error: what is kept stays.
     #[must_use]
     pub fn with_bootstrap(mut self, document: &[u8], replace: bool) -> Self {
-        let read = Candidate::read(&self.trust_domain, document);
+        let read = Candidate::read(BundleFormat::Spiffe, &self.trust_domain, document);
         self.bootstrap = Some(Bootstrap { digest: Digest::of_json(document), read, replace });
         self
     }

@@ -12,7 +12,7 @@ use super::candidate::Candidate;
 use super::digest::Digest;
 use super::limits::MAX_KEPT_LENGTH;
 use super::refusal::Refusal;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, BundleFormat};
 use crate::id::TrustDomain;
 use crate::jws::{quoted, read_object};
 
@@ -335,7 +335,7 @@ impl Form<'_> {
 
 impl KeptForm<'_> {
     fn into_kept(self, trust_domain: &TrustDomain) -> Result<Kept, StoredError> {
-        let read = Candidate::read(trust_domain, self.document.get().as_bytes());
+        let read = Candidate::read(BundleFormat::Spiffe, trust_domain, self.document.get().as_bytes());
         let candidate =
             read.map_err(|_| StoredError::Malformed { what: "its document is no bundle of the trust domain" })?;
         Ok(Kept {

@@ -5,6 +5,7 @@
 mod addresses;
 mod answers;
 mod decisions;
+mod discovery;
 mod peer;
 mod profiles;
 mod redirects;

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    AuthorityReadiness, Context, DEBOUNCE, Seen, StatusError, counted_anew, health, on_error, reconcile, status,
-    write_status,
+    AuthorityReadiness, Context, DEBOUNCE, Seen, StatusError, counted_anew, federation, health, on_error, reconcile,
+    status, write_status,
 };
 use crate::{
     authorities::Authorities,
@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
 };
 use countersign_index::{IdentityKey, Index, PodRecord, SharedIndex};
-use countersign_issuer::published::Published;
+use countersign_issuer::published::{Published, PublishedBundle};
 use countersign_runtime::clock::Clock;
 
 fn identity(name: &str, spec: &Value) -> WorkloadIdentity {
@@ -369,4 +369,60 @@ async fn a_round_of_counting_wakes_those_of_whom_it_says_something_new() {
         names.sort();
         assert_eq!(names, expected, "round {round}");
     }
+}
+
+/// The condition `Federated` of an identity that names `foreign`, where these remote TrustDomains admit its namespace and these
+/// bundles, of so many KiB, are handed out: status, reason and message.
+fn federated(foreign: &[&str], remotes: &[&str], bundles: &[(&str, usize)]) -> Option<(String, String, String)> {
+    let mut index = index();
+    let domain: TrustDomain = serde_json::from_value(json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
+        "metadata": {"name": "example.org", "uid": "td", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"authority": {}, "grants": [{
+            "namespaces": {"matchNames": ["shop"]}, "paths": ["/ns/{namespace}/sa/*"], "federatesWith": ["a.org", "b.org"],
+        }]},
+    }))
+    .unwrap();
+    index.apply_domain(policy::trust_domain(&domain, ""));
+    for name in remotes {
+        let remote: TrustDomain = serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": {"name": name, "uid": name},
+            "spec": {"remote": {
+                "namespaces": {"matchNames": ["shop"]}, "endpoint": {"url": "https://a.org/", "profile": "https_web"},
+            }},
+        }))
+        .unwrap();
+        index.apply_domain(policy::trust_domain(&remote, ""));
+    }
+    let spec =
+        json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}, "federatesWith": foreign});
+    index.apply_identity(policy::workload_identity(&identity("named", &spec)));
+    let key = IdentityKey { namespace: "shop".to_owned(), name: "named".to_owned() };
+    let bundles = bundles.iter().map(|(name, kib)| {
+        let bundle = PublishedBundle { document: vec![b' '; kib * 1024].into(), sequence: 1 };
+        (name.parse().unwrap(), Arc::new(bundle))
+    });
+    let published = Published { bundles: bundles.collect(), ..Published::default() };
+    let condition = federation::condition(&index.identity(&key).unwrap(), &published, Some(2), &[], at(0))?;
+    Some((condition.status, condition.reason, condition.message))
+}
+
+/// R50: whose bundle is missing, and why, is told for each foreign trust domain.
+#[test]
+fn what_keeps_a_foreign_bundle_away_is_told_where_its_user_looks() {
+    let told = |foreign: &[&str], remotes: &[&str], bundles: &[(&str, usize)]| {
+        let (status, reason, _) = federated(foreign, remotes, bundles).unwrap();
+        (status, reason)
+    };
+    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(federated(&[], &["a.org"], &[("a.org", 1)]), None);
+    assert_eq!(told(&["a.org"], &["a.org"], &[("a.org", 1)]), is("True", "Complete"));
+    assert_eq!(told(&["a.org"], &["a.org"], &[]), is("False", "NoBundle"));
+    assert_eq!(told(&["a.org"], &[], &[("a.org", 1)]), is("False", "NoRemoteTrustDomain"));
+    assert_eq!(told(&["c.org"], &["c.org"], &[("c.org", 1)]), is("False", "FederationNotGranted"));
+    let both = ["a.org", "b.org"];
+    assert_eq!(told(&both, &both, &[("a.org", 300), ("b.org", 200)]), is("True", "Complete"));
+    let (_, reason, message) = federated(&both, &both, &[("a.org", 400), ("b.org", 200)]).unwrap();
+    assert_eq!(reason, "BundlesTooLong");
+    assert!(message.starts_with("1 of 2 missing: a.org: left out"), "{message}");
 }
