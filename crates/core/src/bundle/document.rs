@@ -82,14 +82,29 @@ pub enum BundleError {
     },
 }
 
-/// As it is read; members that are unknown are ignored.
+/// As it is read; members that are unknown are ignored, those of the other format among them.
 #[derive(Deserialize)]
-struct Document {
+struct SpiffeDocument {
     keys: Vec<Map<String, Value>>,
     spiffe_sequence: Option<u64>,
     spiffe_refresh_hint: Option<u64>,
+}
+
+/// As [`SpiffeDocument`], by the names of WIMSE.
+#[derive(Deserialize)]
+struct WimseDocument {
+    keys: Vec<Map<String, Value>>,
     sequence_number: Option<u64>,
     refresh_hint: Option<u64>,
+}
+
+/// A document of either format.
+struct Document {
+    keys: Vec<Map<String, Value>>,
+    sequence: Option<u64>,
+    refresh_hint: Option<u64>,
+    /// The values of `use` of keys for certificates and of keys for tokens.
+    uses: [&'static str; 2],
 }
 
 /// The names by which a document calls the same things.
@@ -159,6 +174,22 @@ impl Bundle {
     }
 }
 
+impl Document {
+    fn read(format: BundleFormat, document: &[u8]) -> Option<Self> {
+        Some(match format {
+            BundleFormat::Spiffe => {
+                let SpiffeDocument { keys, spiffe_sequence: sequence, spiffe_refresh_hint: refresh_hint } =
+                    read_object(document)?;
+                Self { keys, sequence, refresh_hint, uses: [X509_USE, JWT_USE] }
+            }
+            BundleFormat::Wimse => {
+                let WimseDocument { keys, sequence_number: sequence, refresh_hint } = read_object(document)?;
+                Self { keys, sequence, refresh_hint, uses: [WIMSE_X509_USE, WIMSE_JWT_USE] }
+            }
+        })
+    }
+}
+
 impl BundleDocument {
     /// As [`Bundle::parse`].
     pub(crate) fn parse(
@@ -169,11 +200,8 @@ impl BundleDocument {
         if document.len() > MAX_BUNDLE_LENGTH {
             return Err(BundleError::TooLong { length: document.len() });
         }
-        let document: Document = read_object(document).ok_or(BundleError::Malformed)?;
-        let (sequence, refresh_hint, uses) = match format {
-            BundleFormat::Spiffe => (document.spiffe_sequence, document.spiffe_refresh_hint, [X509_USE, JWT_USE]),
-            BundleFormat::Wimse => (document.sequence_number, document.refresh_hint, [WIMSE_X509_USE, WIMSE_JWT_USE]),
-        };
+        let Document { keys, sequence, refresh_hint, uses: [x509, jwt] } =
+            Document::read(format, document).ok_or(BundleError::Malformed)?;
         let mut bundle = Bundle {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),
@@ -182,10 +210,10 @@ impl BundleDocument {
             refresh_hint: refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
         };
         let mut key_ids = BTreeSet::new();
-        for (position, key) in document.keys.into_iter().enumerate() {
-            match key.get("use").and_then(Value::as_str).and_then(|name| uses.iter().position(|known| *known == name)) {
-                Some(0) => bundle.x509_authorities.extend(x509_authority(key, position)?),
-                Some(_) => {
+        for (position, key) in keys.into_iter().enumerate() {
+            match key.get("use").and_then(Value::as_str) {
+                Some(name) if name == x509 => bundle.x509_authorities.extend(x509_authority(key, position)?),
+                Some(name) if name == jwt => {
                     let Some(authority) = jwt_authority(key, position)? else {
                         continue;
                     };
@@ -194,7 +222,7 @@ impl BundleDocument {
                     }
                     bundle.jwt_authorities.push(authority);
                 }
-                None => {}
+                _ => {}
             }
         }
         Ok(Self { bundle, sequence })

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Bundle;
 use super::document::{WIMSE_JWT_USE, WIMSE_X509_USE, json, x509_jwk};
+use crate::entitlement::check_dns_label;
 use crate::federation::EndpointUrl;
 use crate::id::TrustDomain;
 use crate::jws::read_object;
@@ -98,15 +99,11 @@ impl TrustDomain {
 
 /// Whether the name is a fully qualified DNS name of at least two labels (RFC 1123, section 2.1), and no IPv4 address.
 fn is_dns_name(name: &TrustDomain) -> bool {
-    let labels: Vec<&str> = name.as_str().split('.').collect();
-    let is_label = |label: &&str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+    let Some((_, last)) = name.as_str().rsplit_once('.') else {
+        return false;
     };
-    let is_number = |label: &&&str| label.bytes().all(|byte| byte.is_ascii_digit());
-    labels.len() > 1 && labels.iter().all(is_label) && labels.last().filter(is_number).is_none()
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    !is_number && name.as_str().split('.').all(|label| check_dns_label(label).is_ok())
 }
 
 #[cfg(test)]
@@ -194,6 +191,18 @@ mod tests {
             assert!(read.sequence.is_none() && read.bundle.x509_authorities.is_empty(), "{format:?}");
             assert!(read.bundle.jwt_authorities.is_empty(), "{format:?}");
         }
+    }
+
+    #[test]
+    fn a_member_of_the_other_format_is_unknown_whatever_its_type() {
+        let domain: TrustDomain = "a.example".parse().unwrap();
+        let read = |format, document: Value| {
+            BundleDocument::parse(format, &domain, document.to_string().as_bytes()).map(|read| read.sequence)
+        };
+        let spiffe = json!({ "keys": [], "spiffe_sequence": 3, "sequence_number": "x", "refresh_hint": "5m" });
+        assert_eq!(read(BundleFormat::Spiffe, spiffe), Ok(Some(3)));
+        let wimse = json!({ "keys": [], "sequence_number": 3, "spiffe_sequence": "x", "spiffe_refresh_hint": [] });
+        assert_eq!(read(BundleFormat::Wimse, wimse), Ok(Some(3)));
     }
 
     #[test]

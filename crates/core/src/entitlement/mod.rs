@@ -34,6 +34,8 @@ mod properties;
 #[cfg(test)]
 mod separation_tests;
 
+pub(crate) use segment::check_dns_label;
+
 pub use audience::{AudienceError, AudiencePattern, check_requested};
 pub use claim::{ClaimHistory, ClaimKey, ClaimKind, Standing, claims_of};
 pub use conflict::{Claimant, Claims, LostClaim};

@@ -193,7 +193,7 @@ pub(super) fn check_path_segment(segment: &str) -> Result<(), SegmentError> {
 }
 
 /// The rule for one label of a DNS name (RFC 1123, lower case only: names are compared byte by byte).
-pub(super) fn check_dns_label(label: &str) -> Result<(), SegmentError> {
+pub(crate) fn check_dns_label(label: &str) -> Result<(), SegmentError> {
     if label.is_empty() {
         return Err(SegmentError::Empty);
     }
