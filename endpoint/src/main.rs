@@ -25,7 +25,7 @@ use countersign_endpoint::{
 };
 use countersign_runtime::{
     http,
-    process::{self, termination_signal},
+    process::{self, duration, termination_signal},
     readiness::{Readiness, ReadinessCheck},
 };
 use tokio::{net::TcpListener, sync::Notify};
@@ -164,9 +164,4 @@ async fn drain(not_draining: &ReadinessCheck, stop: &CancellationToken, grace: D
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag}: cannot listen on {address}"))
-}
-
-fn duration(text: &str) -> anyhow::Result<Duration> {
-    let duration: jiff::SignedDuration = text.parse().context("write a duration such as 24h, 90m or 30s")?;
-    Duration::try_from(duration).context("write a duration above zero")
 }

@@ -3,6 +3,7 @@
 
 pub mod api_server;
 pub mod authorities;
+mod changed_names;
 pub mod checks;
 pub mod config;
 pub mod controllers;

@@ -21,7 +21,7 @@ use countersign_contract::{
 };
 use countersign_runtime::{
     http,
-    process::{self, termination_signal},
+    process::{self, duration, termination_signal},
     tls::ServingCertificate,
 };
 use countersign_webhook::{
@@ -189,9 +189,4 @@ async fn drain(app: &App, stop: &CancellationToken, grace: Duration) -> anyhow::
     stop.cancel();
     // The admission server returns now, which ends the program.
     std::future::pending().await
-}
-
-fn duration(text: &str) -> anyhow::Result<Duration> {
-    let duration: jiff::SignedDuration = text.parse().context("write a duration such as 24h, 90m or 30s")?;
-    Duration::try_from(duration).context("write a duration above zero")
 }

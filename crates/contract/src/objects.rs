@@ -76,8 +76,8 @@ pub mod remote_bundle {
     }
 }
 
-/// ConfigMaps with the bundle documents of this cluster's trust domains, for whoever introduces them elsewhere by hand or by
-/// GitOps. They are in the namespace of what is kept of remote trust domains.
+/// ConfigMaps with the bundle documents of this cluster's trust domains, for people and pipelines that configure them
+/// in other clusters. They are in the namespace of what is kept of remote trust domains.
 pub mod own_bundle {
     /// The label of each.
     pub const LABEL: &str = "countersign.dev/bundle";

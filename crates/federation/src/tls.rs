@@ -175,7 +175,7 @@ impl ServerCertVerifier for SvidVerifier {
     }
 }
 
-/// Decides the alert that the endpoint gets, which tells its owner what to look at.
+/// Decides which TLS alert the endpoint gets, from which its owner learns what is wrong.
 fn refused(error: &X509SvidError) -> CertificateError {
     match error {
         X509SvidError::Expired => CertificateError::Expired,

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::Entitlement;
+use super::{Entitlement, shared::publish};
 
 /// Channels by pod and session, and which pods still wait for an identity.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Sessions {
         let sessions = self.by_pod.entry(uid.clone()).or_default();
         if let Some(sender) = sessions.get(session) {
             let receiver = sender.subscribe();
-            replace(sender, entitlement);
+            publish(sender, entitlement);
             return receiver;
         }
         let (sender, receiver) = watch::channel(Arc::new(entitlement));
@@ -77,7 +77,7 @@ impl Sessions {
     /// Publishes if it differs from what the session was told last.
     pub(super) fn publish(&self, uid: &str, session: &str, entitlement: Entitlement) {
         if let Some(sender) = self.by_pod.get(uid).and_then(|sessions| sessions.get(session)) {
-            replace(sender, entitlement);
+            publish(sender, entitlement);
         }
     }
 
@@ -99,14 +99,4 @@ impl Sessions {
             }
         }
     }
-}
-
-fn replace(sender: &watch::Sender<Arc<Entitlement>>, entitlement: Entitlement) {
-    sender.send_if_modified(|current| {
-        let news = **current != entitlement;
-        if news {
-            *current = Arc::new(entitlement);
-        }
-        news
-    });
 }

@@ -129,7 +129,8 @@ impl SharedIndex {
     }
 }
 
-fn publish<T: PartialEq>(published: &watch::Sender<Arc<T>>, next: T) {
+/// Replaces what is published, if the next differs.
+pub(super) fn publish<T: PartialEq>(published: &watch::Sender<Arc<T>>, next: T) {
     published.send_if_modified(|current| {
         let changed = **current != next;
         if changed {

@@ -1,6 +1,6 @@
 //! The start and the end of a program: logging, memory, TLS provider, termination signals.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
@@ -35,6 +35,26 @@ pub fn initialize(log: &str) -> Result<(), StartError> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| StartError::TlsProvider)
 }
 
+/// Why a flag is no duration.
+#[derive(Debug, thiserror::Error)]
+pub enum DurationError {
+    /// Not a duration.
+    #[error("write a duration such as 24h, 90m or 30s")]
+    Malformed(#[source] jiff::Error),
+    /// Below zero.
+    #[error("write a duration above zero")]
+    Negative(#[source] jiff::Error),
+}
+
+/// The value of a flag that is a duration, such as `90m`.
+///
+/// # Errors
+/// See [`DurationError`].
+pub fn duration(text: &str) -> Result<Duration, DurationError> {
+    let duration: jiff::SignedDuration = text.parse().map_err(DurationError::Malformed)?;
+    Duration::try_from(duration).map_err(DurationError::Negative)
+}
+
 /// Waits for SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -50,9 +70,16 @@ pub async fn termination_signal() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{initialize, termination_signal};
+    use super::{duration, initialize, termination_signal};
     use futures::FutureExt as _;
     use nix::{sys::signal::Signal, unistd::Pid};
+
+    #[test]
+    fn a_flag_is_a_duration_and_not_below_zero() {
+        assert_eq!(duration("1m 30s").unwrap().as_secs(), 90);
+        assert!(duration("1 day and a bit").unwrap_err().to_string().contains("such as 24h"));
+        assert!(duration("-1s").unwrap_err().to_string().contains("above zero"));
+    }
 
     #[test]
     fn a_malformed_filter_is_named() {

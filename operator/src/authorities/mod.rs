@@ -20,7 +20,7 @@ use self::{
     journal_cache::{AuthorityConfig, JournalCache, StoredSecret},
     readiness::AuthorityReadinessMap,
 };
-use crate::federation::ForeignBundles;
+use crate::{changed_names::ChangedNames, federation::ForeignBundles};
 use countersign_runtime::clock::Clock;
 
 /// The journals as the parts of the process share them, and what is published of them.
@@ -33,8 +33,7 @@ struct Inner {
     published: watch::Sender<Arc<Published>>,
     readiness: watch::Sender<Arc<AuthorityReadinessMap>>,
     /// TrustDomains, by name, whose authorities changed and were not looked at since.
-    changed_domains: Mutex<BTreeSet<String>>,
-    has_changed_domains: Notify,
+    changed_domains: ChangedNames,
     changed: Notify,
     /// The bundles of remote trust domains.
     foreign: Mutex<Arc<ForeignBundles>>,
@@ -49,8 +48,7 @@ impl Authorities {
             cache: Mutex::new(JournalCache::new(cluster)),
             published: watch::Sender::default(),
             readiness: watch::Sender::default(),
-            changed_domains: Mutex::default(),
-            has_changed_domains: Notify::new(),
+            changed_domains: ChangedNames::default(),
             changed: Notify::new(),
             foreign: Mutex::default(),
             clock,
@@ -71,13 +69,7 @@ impl Authorities {
 
     /// Waits for TrustDomains whose authorities have changed, and takes them, by name.
     pub async fn changed_domains(&self) -> BTreeSet<String> {
-        loop {
-            let changed = std::mem::take(&mut *self.0.changed_domains.lock());
-            if !changed.is_empty() {
-                return changed;
-            }
-            self.0.has_changed_domains.notified().await;
-        }
+        self.0.changed_domains.take().await
     }
 
     /// A journal's Secret as it is stored now.
@@ -140,10 +132,7 @@ impl Authorities {
             self.publish(&cache);
             touched
         };
-        if !touched.is_empty() {
-            self.0.changed_domains.lock().extend(touched);
-            self.0.has_changed_domains.notify_one();
-        }
+        self.0.changed_domains.add(touched);
         self.0.changed.notify_one();
     }
 

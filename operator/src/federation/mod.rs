@@ -24,6 +24,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::changed_names::ChangedNames;
+
 /// The foreign bundles that are handed out now, by trust domain.
 pub type ForeignBundles = BTreeMap<TrustDomain, Arc<ForeignBundle>>;
 
@@ -44,8 +46,7 @@ pub struct RemoteBundles(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     published: watch::Sender<Arc<ForeignBundles>>,
-    changed_domains: Mutex<BTreeSet<String>>,
-    has_changed_domains: Notify,
+    changed_domains: ChangedNames,
     changed: Notify,
     clock: Clock,
 }
@@ -92,8 +93,7 @@ impl RemoteBundles {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             published: watch::Sender::default(),
-            changed_domains: Mutex::default(),
-            has_changed_domains: Notify::new(),
+            changed_domains: ChangedNames::default(),
             changed: Notify::new(),
             clock,
         }))
@@ -107,13 +107,7 @@ impl RemoteBundles {
 
     /// Waits for remote TrustDomains of which something else is known, and takes them, by name.
     pub async fn changed_domains(&self) -> BTreeSet<String> {
-        loop {
-            let changed = std::mem::take(&mut *self.0.changed_domains.lock());
-            if !changed.is_empty() {
-                return changed;
-            }
-            self.0.has_changed_domains.notified().await;
-        }
+        self.0.changed_domains.take().await
     }
 
     /// When the bundle was confirmed last whose last confirmation is longest ago.
@@ -198,25 +192,22 @@ impl RemoteBundles {
     }
 
     fn change(&self, change: impl FnOnce(&mut State) -> Vec<String>) {
-        let mut touched: BTreeSet<String> = {
+        let touched: BTreeSet<String> = {
             let mut state = self.0.state.lock();
             let touched = change(&mut state);
             let next = state.foreign(&self.0.published.borrow(), self.0.clock.now());
             // Under the lock, so that of two changes the later one is published last.
-            let before = self.0.published.send_if_modified(|current| {
+            let is_published_anew = self.0.published.send_if_modified(|current| {
                 let is_changed = **current != next;
                 if is_changed {
                     *current = Arc::new(next);
                 }
                 is_changed
             });
-            let all = state.remotes.by_name.keys().filter(|_| before).cloned();
+            let all = state.remotes.by_name.keys().filter(|_| is_published_anew).cloned();
             touched.into_iter().chain(all).collect()
         };
-        if !touched.is_empty() {
-            self.0.changed_domains.lock().append(&mut touched);
-            self.0.has_changed_domains.notify_one();
-        }
+        self.0.changed_domains.add(touched);
         self.0.changed.notify_one();
     }
 }

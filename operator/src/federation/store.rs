@@ -91,18 +91,8 @@ impl BundleStore {
         over: Option<&StoredBundle>,
     ) -> Result<StoredBundle, StoreError> {
         let name = config_map(domain);
-        let owner = owner(domain, uid);
-        let object = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                resource_version: over.map(|over| over.resource_version.clone()),
-                labels: Some(BTreeMap::from([(LABEL.to_owned(), LABEL_VALUE.to_owned())])),
-                owner_references: Some(vec![owner]),
-                ..ObjectMeta::default()
-            },
-            data: Some(BTreeMap::from([(KEY.to_owned(), String::from_utf8_lossy(&stored.to_bytes()).into_owned())])),
-            ..ConfigMap::default()
-        };
+        let mut object = owned(&name, owner(domain, uid), (LABEL, LABEL_VALUE), (KEY, &stored.to_bytes()));
+        object.metadata.resource_version = over.map(|over| over.resource_version.clone());
         let parameters = PostParams::default();
         let written = match over {
             None => self.config_maps.create(&parameters, &object).await,
@@ -119,19 +109,25 @@ impl BundleStore {
     /// When the API server does not do it.
     pub async fn publish(&self, domain: &str, uid: &str, document: &[u8]) -> Result<(), StoreError> {
         let name = own_bundle::config_map(domain);
-        let object = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                labels: Some(BTreeMap::from([(own_bundle::LABEL.to_owned(), own_bundle::LABEL_VALUE.to_owned())])),
-                owner_references: Some(vec![owner(domain, uid)]),
-                ..ObjectMeta::default()
-            },
-            data: Some(BTreeMap::from([(own_bundle::KEY.to_owned(), String::from_utf8_lossy(document).into_owned())])),
-            ..ConfigMap::default()
-        };
+        let label = (own_bundle::LABEL, own_bundle::LABEL_VALUE);
+        let object = owned(&name, owner(domain, uid), label, (own_bundle::KEY, document));
         let parameters = PatchParams::apply(OPERATOR).force();
         let applied = self.config_maps.patch(&name, &parameters, &Patch::Apply(&object)).await;
         applied.map(drop).map_err(|error| failed(&name, error))
+    }
+}
+
+/// A ConfigMap with one label and one entry, which is text.
+fn owned(name: &str, owner: OwnerReference, (label, value): (&str, &str), (key, text): (&str, &[u8])) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([(label.to_owned(), value.to_owned())])),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(key.to_owned(), String::from_utf8_lossy(text).into_owned())])),
+        ..ConfigMap::default()
     }
 }
 

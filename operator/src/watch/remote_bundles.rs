@@ -2,14 +2,17 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use countersign_contract::objects::remote_bundle::{KEY, LABEL, LABEL_VALUE, PREFIX};
+use countersign_contract::objects::remote_bundle::{LABEL, LABEL_VALUE, PREFIX};
 use countersign_issuer::freshness::Freshness;
 use countersign_runtime::readiness::ReadinessCheck;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{ObjectKey, Sink, follow};
-use crate::{federation::RemoteBundles, metrics::Metrics};
+use crate::{
+    federation::{RemoteBundles, store::StoredBundle},
+    metrics::Metrics,
+};
 
 /// Follows every such ConfigMap.
 pub async fn watch(
@@ -33,8 +36,8 @@ struct StoredBundles {
 impl Sink<ConfigMap> for StoredBundles {
     fn applied(&mut self, config_map: ConfigMap) {
         if let Some(domain) = config_map.metadata.name.as_deref().and_then(|name| name.strip_prefix(PREFIX)) {
-            let bytes = config_map.data.and_then(|mut data| data.remove(KEY)).unwrap_or_default().into_bytes();
-            self.bundles.apply_stored(domain, Some(bytes));
+            let domain = domain.to_owned();
+            self.bundles.apply_stored(&domain, Some(StoredBundle::from(config_map).bytes));
         }
     }
 

@@ -304,7 +304,7 @@ mod tests {
             json!(["ES256", "ES384"])
         );
         assert_eq!(of(&[("1", KeyType::Rsa2048)]), json!(["RS256"]));
-        assert_eq!(of(&[]), json!(["RS256"]), "a list that is there is not empty");
+        assert_eq!(of(&[]), json!(["RS256"]), "without keys the list still has one algorithm");
     }
 
     #[test]

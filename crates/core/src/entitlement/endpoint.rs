@@ -73,7 +73,7 @@ mod tests {
         identities_for(&pod(namespace, "orders"), "", &judged).map_err(|error| error.reason())
     }
 
-    /// R16: whoever could have the endpoint's id could replace the bundles that others poll.
+    /// R16: a workload with the endpoint's id could replace the bundles that other clusters poll.
     #[test]
     fn no_grant_gives_a_reserved_id_neither_spelled_nor_rendered() {
         for path in ["/countersign/endpoint", "/countersign", "/countersign/{serviceAccount}"] {

@@ -17,7 +17,7 @@ use crate::id::TrustDomain;
 
 /// Checks every claim of `identity` against the grants of `domain` for the identity's namespace, which has
 /// `namespace_labels`; absent: the namespace is not known, and granted nothing, as its labels may be any. The first claim
-/// that no remaining grant admits is told. Foreign trust domains are no part of that: see [`Admitted::foreign`].
+/// that no remaining grant admits is the error. Foreign trust domains are no part of that: see [`Admitted::foreign`].
 pub fn admit(
     identity: &IdentitySpec,
     domain: &DomainSpec,

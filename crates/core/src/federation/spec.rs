@@ -1,5 +1,6 @@
 //! What a TrustDomain says of a remote trust domain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::candidate::Candidate;
@@ -17,7 +18,7 @@ pub const DEFAULT_MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 pub struct RemoteSpec {
     trust_domain: TrustDomain,
     endpoint: Option<Endpoint>,
-    bootstrap: Option<Bootstrap>,
+    bootstrap: Option<Arc<Bootstrap>>,
     max_stale: Duration,
 }
 
@@ -42,7 +43,7 @@ impl RemoteSpec {
     #[must_use]
     pub fn with_bootstrap(mut self, document: &[u8], replace: bool) -> Self {
         let read = Candidate::read(BundleFormat::Spiffe, &self.trust_domain, document);
-        self.bootstrap = Some(Bootstrap { digest: Digest::of_json(document), read, replace });
+        self.bootstrap = Some(Arc::new(Bootstrap { digest: Digest::of_json(document), read, replace }));
         self
     }
 
@@ -69,6 +70,6 @@ impl RemoteSpec {
     }
 
     pub(super) fn bootstrap(&self) -> Option<&Bootstrap> {
-        self.bootstrap.as_ref()
+        self.bootstrap.as_deref()
     }
 }

@@ -184,7 +184,7 @@ impl StoredRemote {
 
     /// Whether it is to be written where `stored` was read. What every poll changes alone (when polls were and will be, and how
     /// many failed) is not: it is written once the last confirmation that is stored is older by an eighth of `max_stale`, so that
-    /// whoever reads it later trusts a bundle for at most so much less.
+    /// a replica that reads it later trusts a bundle for at most that much less.
     pub fn is_worth_writing_over(&self, stored: &Self, max_stale: Duration) -> bool {
         let without_polls = |one: &Self| {
             let mut one = Self { polled_at: None, next_poll: None, failure: None, ..one.clone() };
