@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The Secret of the web certificate; the tests keep their authority's certificate in it too.
-const WEB_SECRET: &str = "countersign-endpoint-web";
+pub const WEB_SECRET: &str = "countersign-endpoint-web";
 
 /// The port of every node for `https_spiffe`, from `manifests/federated`.
 pub const SPIFFE_PORT: u16 = 30443;

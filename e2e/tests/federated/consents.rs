@@ -31,13 +31,13 @@ pub(crate) async fn authorities(here: &World, there: &World, accounts: &[&str]) 
 }
 
 /// The test's trust domain grants federation with these.
-async fn grant(world: &World, foreign: &[&str]) -> Result<()> {
+pub(crate) async fn grant(world: &World, foreign: &[&str]) -> Result<()> {
     let grant = format!("federatesWith: {}", json!(foreign));
     world.cluster.apply(&world.granting_yaml(AUTHORITY, &grant)).await.map(drop)
 }
 
 /// An account's identity names these foreign trust domains.
-async fn name(world: &World, account: &str, foreign: &[&str]) -> Result<()> {
+pub(crate) async fn name(world: &World, account: &str, foreign: &[&str]) -> Result<()> {
     let more = format!("federatesWith: {}\njwt: {{audiences: [{AUDIENCE}]}}", json!(foreign));
     world.cluster.apply(&world.identity_yaml(account, &more)).await.map(drop)
 }
@@ -62,14 +62,14 @@ pub(crate) async fn call(here: &World, there: &World) -> Result<()> {
 }
 
 /// Waits until a call fails, and returns how long that took.
-async fn refused(here: &World) -> Result<Duration> {
+pub(crate) async fn refused(here: &World) -> Result<Duration> {
     let begun = Instant::now();
     last_is(here, "failed").await?;
     Ok(begun.elapsed())
 }
 
 /// Waits until calls succeed again.
-async fn accepted(here: &World) -> Result<()> {
+pub(crate) async fn accepted(here: &World) -> Result<()> {
     last_is(here, "recovered").await
 }
 
@@ -84,7 +84,7 @@ async fn last_is(here: &World, wanted: &str) -> Result<()> {
 }
 
 /// Waits until a first call has succeeded.
-async fn flows(here: &World) -> Result<()> {
+pub(crate) async fn flows(here: &World) -> Result<()> {
     here.wait_for_output("client", "that it called", DEFAULT_TIMEOUT, |line| is_event(line, "handshake"))
         .await
         .map(drop)

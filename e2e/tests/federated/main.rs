@@ -2,6 +2,7 @@
 
 mod consents;
 mod discovery;
+mod endings;
 mod hostile;
 mod interop;
 mod many;

@@ -8,10 +8,12 @@
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a value that is missing fails the test")]
 
 use anyhow::{Context as _, Result, ensure};
+use countersign_contract::objects::ENDPOINT_NAMESPACE;
 use countersign_e2e::{
     Cluster, World,
     audit::{Audit, Named, lines, title},
     cluster::{AUTHORITIES, SYSTEM},
+    endpoint::WEB_SECRET,
     faults::report_counts,
     fixture::{AUDIENCE, PodSpec},
     log_capture::{LogCapture, MissingLogs},
@@ -253,7 +255,11 @@ fn decoded(data: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// Keys are allowed only in the authorities' journals, the webhook's CA, and the Secrets of Kubernetes itself.
+/// Keys are allowed only in the authorities' journals, the webhook's CA, the Secrets of Kubernetes itself, and the web
+/// certificate that whoever installs the bundle endpoint gives it.
 fn may_hold_keys(kind: &str, object: &DynamicObject) -> bool {
-    kind == "Secret" && [AUTHORITIES, SYSTEM, "kube-system"].map(Some).contains(&object.namespace().as_deref())
+    let namespace = object.namespace();
+    kind == "Secret"
+        && ([AUTHORITIES, SYSTEM, "kube-system"].map(Some).contains(&namespace.as_deref())
+            || (namespace.as_deref() == Some(ENDPOINT_NAMESPACE) && object.name_any() == WEB_SECRET))
 }
