@@ -209,22 +209,15 @@ impl BundleDocument {
             sequence: sequence.unwrap_or_default(),
             refresh_hint: refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
         };
-        let mut key_ids = BTreeSet::new();
+        let mut tokens = Vec::new();
         for (position, key) in keys.into_iter().enumerate() {
             match key.get("use").and_then(Value::as_str) {
                 Some(name) if name == x509 => bundle.x509_authorities.extend(x509_authority(key, position)?),
-                Some(name) if name == jwt => {
-                    let Some(authority) = jwt_authority(key, position)? else {
-                        continue;
-                    };
-                    if !key_ids.insert(authority.kid().to_owned()) {
-                        return Err(BundleError::DuplicateKeyId { position });
-                    }
-                    bundle.jwt_authorities.push(authority);
-                }
+                Some(name) if name == jwt => tokens.push((position, key)),
                 _ => {}
             }
         }
+        bundle.jwt_authorities = distinct_jwt_authorities(tokens)?;
         Ok(Self { bundle, sequence })
     }
 }
@@ -264,6 +257,29 @@ fn x509_authority(key: Map<String, Value>, position: usize) -> Result<Option<CaC
     let certificate = CaCertificate::from_der(&der).map_err(|source| BundleError::Certificate { position, source })?;
     // RFC 7517, section 4.7.
     if *certificate.jwk() == jwk { Ok(Some(certificate)) } else { Err(BundleError::CertificateMismatch { position }) }
+}
+
+/// The keys of `use` `jwt-svid` of a JWK set.
+pub(super) fn jwt_authorities(keys: Vec<Map<String, Value>>) -> Result<Vec<JwtVerificationKey>, BundleError> {
+    let is_for_tokens =
+        |(_, key): &(usize, Map<String, Value>)| key.get("use").and_then(Value::as_str) == Some(JWT_USE);
+    distinct_jwt_authorities(keys.into_iter().enumerate().filter(is_for_tokens))
+}
+
+/// `keys` with their positions; those of an unknown kind are left out.
+fn distinct_jwt_authorities(
+    keys: impl IntoIterator<Item = (usize, Map<String, Value>)>,
+) -> Result<Vec<JwtVerificationKey>, BundleError> {
+    let mut key_ids = BTreeSet::new();
+    let mut authorities = Vec::new();
+    for (position, key) in keys {
+        let Some(authority) = jwt_authority(key, position)? else { continue };
+        if !key_ids.insert(authority.kid().to_owned()) {
+            return Err(BundleError::DuplicateKeyId { position });
+        }
+        authorities.push(authority);
+    }
+    Ok(authorities)
 }
 
 /// `None` when the kind of key is unknown.

@@ -4,6 +4,7 @@ mod discovery;
 mod document;
 mod set;
 mod wimse;
+mod workload_api;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub(crate) use document::{BundleDocument, BundleFormat, jwt_key_length, longest_
 pub use document::{BundleError, MAX_BUNDLE_LENGTH};
 pub use set::{BundleSet, DuplicateBundle};
 pub use wimse::{METADATA_PATH, METADATA_TYPE, MetadataError, TRUST_BUNDLE_PATH, TRUST_BUNDLE_TYPE};
+pub use workload_api::{NotCertificates, split_certificates};
 
 use crate::id::TrustDomain;
 use crate::jwt::JwtVerificationKey;

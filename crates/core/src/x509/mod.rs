@@ -12,7 +12,7 @@ pub use authority::X509Authority;
 pub use ca::{CaCertificate, CaCertificateError};
 pub use issue::{BACKDATE, IssueError, IssuedX509, LeafRequest, MAX_DNS_NAMES};
 pub(crate) use signing::RcgenSigner;
-pub use verify::{MAX_CHAIN_LENGTH, X509SvidError, verify_x509_svid};
+pub use verify::{MAX_CHAIN_LENGTH, X509SvidError, leaf_id, verify_x509_svid};
 
 /// The longest certificate that is looked at, in bytes.
 pub const MAX_CERTIFICATE_LENGTH: usize = 64 * 1024;

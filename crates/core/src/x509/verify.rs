@@ -106,8 +106,12 @@ pub fn verify_x509_svid(chain_der: &[&[u8]], bundles: &BundleSet, now: Timestamp
     Ok(id)
 }
 
-/// The id of a leaf that keeps every rule which it alone can break.
-fn leaf_id(der: &[u8]) -> Result<SpiffeId, X509SvidError> {
+/// The id in the leaf of an X509-SVID, ASN.1 DER, which keeps every rule that a leaf alone can break (X509-SVID, sections 2 to 4).
+/// Whether it is trusted is not looked at: [`verify_x509_svid`] does.
+///
+/// # Errors
+/// With the first rule that it breaks.
+pub fn leaf_id(der: &[u8]) -> Result<SpiffeId, X509SvidError> {
     let malformed = |_| X509SvidError::Malformed { position: 0 };
     let certificate = extensions::parse(der).map_err(malformed)?;
     let read = Extensions::read(&certificate).map_err(malformed)?;
