@@ -23,10 +23,12 @@ mod operator;
 mod pod;
 mod relay;
 mod rotation;
+mod rounds;
 mod run;
 mod sessions;
 mod streams;
 mod tokens;
+mod waits;
 
 use std::{net::SocketAddr, path::PathBuf};
 
