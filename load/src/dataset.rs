@@ -18,6 +18,12 @@ pub(crate) const FLIPS: usize = 8;
 /// The namespace whose WorkloadIdentities all overlap, and the account of its only pod.
 pub(crate) const CROWD: &str = "load-crowd";
 
+/// The remote trust domain whose bundle is polled.
+pub(crate) const POLLED: &str = "polled.example";
+
+/// The number of remote trust domains whose bundles are in their TrustDomains.
+pub(crate) const PEERS: usize = 10;
+
 /// The number of objects of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dataset {
@@ -119,14 +125,33 @@ pub(crate) fn crowd_pod() -> PodName {
     PodName { namespace: CROWD.to_owned(), name: "crowd".to_owned(), account: CROWD.to_owned(), node: node(0), rank: 0 }
 }
 
+/// A remote trust domain with its bundle in the TrustDomain.
+pub(crate) fn peer(number: usize) -> String {
+    format!("peer-{number}.example")
+}
+
 pub(crate) fn trust_domain_object() -> Value {
+    let foreign: Vec<String> = (0..PEERS).map(peer).chain([POLLED.to_owned()]).collect();
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
         "metadata": {"name": TRUST_DOMAIN},
         "spec": {"authority": {}, "grants": [
             {"namespaces": {"matchLabels": {"countersign-load": "true"}},
-             "paths": ["/ns/{namespace}/sa/{serviceAccount}", "/ns/{namespace}/pod/{podName}"]},
+             "paths": ["/ns/{namespace}/sa/{serviceAccount}", "/ns/{namespace}/pod/{podName}"],
+             "federatesWith": foreign},
         ]},
+    })
+}
+
+/// The TrustDomain of a remote trust domain; `source` says where its bundle comes from.
+pub(crate) fn remote_object(name: &str, source: &Value) -> Value {
+    let mut remote = json!({"namespaces": {"matchLabels": {"countersign-load": "true"}}});
+    if let (Some(remote), Some(source)) = (remote.as_object_mut(), source.as_object()) {
+        remote.extend(source.clone());
+    }
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
+        "metadata": {"name": name}, "spec": {"remote": remote},
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use countersign_contract::{
     network::port,
-    objects::{AUTHORITIES_NAMESPACE as AUTHORITIES, ISSUER_SERVICE, OPERATOR},
+    objects::{AUTHORITIES_NAMESPACE as AUTHORITIES, FEDERATION_NAMESPACE as FEDERATION, ISSUER_SERVICE, OPERATOR},
 };
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
@@ -39,7 +39,7 @@ pub(crate) async fn install(cluster: &Cluster, rbac: &Path, dir: &Path) -> Resul
         apply(cluster, serde_saphyr::from_str(&definition).context(name)?).await?;
     }
     served(cluster).await?;
-    for namespace in [SYSTEM, AUTHORITIES] {
+    for namespace in [SYSTEM, AUTHORITIES, FEDERATION] {
         apply(cluster, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
     }
     let text = std::fs::read_to_string(rbac).with_context(|| format!("reading {}", rbac.display()))?;
@@ -73,7 +73,7 @@ async fn served(cluster: &Cluster) -> Result<()> {
 }
 
 /// Server-side apply of any object; the API server resolves its kind.
-async fn apply(cluster: &Cluster, object: Value) -> Result<()> {
+pub(crate) async fn apply(cluster: &Cluster, object: Value) -> Result<()> {
     let object: DynamicObject = serde_json::from_value(object)?;
     let types = object.types.clone().context("an object has a kind")?;
     let kind = GroupVersionKind::try_from(&types)?;

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command that a person follows")]
 
 mod baseline;
+mod bundle_endpoint;
 mod cluster;
 mod counts;
 mod cpu_cost;
@@ -14,6 +15,7 @@ mod crowd;
 mod dataset;
 mod figures;
 mod fill;
+mod foreign;
 mod hostile;
 mod install;
 mod machine;
@@ -22,6 +24,7 @@ mod metrics;
 mod operator;
 mod pod;
 mod relay;
+mod remotes;
 mod rotation;
 mod rounds;
 mod run;
@@ -73,11 +76,14 @@ struct Options {
     /// Skip the measurement with few pods: for a repeated run on a filled cluster.
     #[arg(long)]
     full_only: bool,
-    /// Measure only real agents: their connection, a roll-out, and rotation.
+    /// Measure only real agents: their connection, a roll-out, rotation, and federation.
     #[arg(long, conflicts_with = "fill_only")]
     agents_only: bool,
+    /// Measure only federation, with at most 1,000 agents and as many pods.
+    #[arg(long, conflicts_with_all = ["fill_only", "full_only", "agents_only"])]
+    foreign_only: bool,
     /// Measure only the cost of a namespace with this many overlapping WorkloadIdentities to a pod of another.
-    #[arg(long, value_name = "IDENTITIES", conflicts_with_all = ["fill_only", "full_only", "agents_only"])]
+    #[arg(long, value_name = "IDENTITIES", conflicts_with_all = ["fill_only", "full_only", "agents_only", "foreign_only"])]
     crowd: Option<usize>,
     /// Run as a relay between agents and issuer; used only by this program itself.
     #[arg(long, hide = true, value_name = "NUMBER")]

@@ -55,6 +55,7 @@ impl Installed {
         command
             .args(["--namespace", SYSTEM, "--listen-issuer", &issuer.to_string(), "--listen-http", &http.to_string()])
             .args(["--listen-inspect", "127.0.0.1:0", "--max-token-life", "13h"])
+            .args(["--federation-networks", "127.0.0.0/8"])
             .env("KUBECONFIG", &self.kubeconfig)
             .env("POD_NAME", name)
             .env("POD_NAMESPACE", SYSTEM)

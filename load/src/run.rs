@@ -14,11 +14,14 @@ use crate::{
     crowd::Crowd,
     dataset::{self, Dataset, FLIPS},
     figures::Figures,
-    fill, hostile, install, machine,
+    fill,
+    foreign::Foreign,
+    hostile, install, machine,
     measure::{self, Issued},
     operator::{Installed, Operator},
     relay::Relay,
     rotation::Rotation,
+    rounds::FEW,
     sessions::Agents,
     streams::{ControlPlane, OpenStream},
     tokens::{self, Proven},
@@ -56,6 +59,10 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
         return Crowd { cluster: &cluster, figures, installed: &installed, dir, parallel, size }.measure().await;
     }
     let run = Run { options, figures, cluster, dataset, installed, dir: dir.path() };
+    if options.foreign_only {
+        fill::fill(&run.cluster, run.federated(), options.parallel).await?;
+        return run.foreign().await;
+    }
     if !options.full_only && !options.agents_only {
         fill::fill(&run.cluster, dataset.first(STREAMS), options.parallel).await?;
         if !options.fill_only {
@@ -66,7 +73,8 @@ pub(crate) async fn run(options: &Options, figures: &Figures) -> Result<()> {
     if options.fill_only {
         return Ok(());
     }
-    run.full().await
+    run.full().await?;
+    run.foreign().await
 }
 
 struct Run<'a> {
@@ -239,6 +247,17 @@ impl Run<'_> {
         operator.stopped().await?;
         let (cluster, figures, span) = (&self.cluster, self.figures, Duration::from_secs(self.options.seconds));
         Rotation { cluster, figures, operator: other, relays: &relays, span }.measure(agents).await
+    }
+
+    /// The part of the dataset whose identities federate, with an agent for each pod.
+    fn federated(&self) -> Dataset {
+        self.dataset.first(self.options.agents.clamp(1, FEW))
+    }
+
+    async fn foreign(&self) -> Result<()> {
+        let (cluster, figures, installed) = (&self.cluster, self.figures, &self.installed);
+        let (dir, parallel, dataset) = (self.dir, self.options.parallel, self.federated());
+        Foreign { cluster, figures, installed, dir, parallel, dataset }.measure().await
     }
 
     async fn proven(&self, control_plane: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<Vec<Proven>> {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: runs every bench of the workspace, and collects their figures in a table and in
-//! `target/bench/report.json`. With `--load` it also runs the load driver on its own API server; with `--starts` it also
-//! measures pod starts on its own cluster.
+//! `target/bench/report.json`. With `--load`, `--crowd` or `--foreign` it also runs the load driver on its own API server; with
+//! `--starts` it also measures pod starts on its own cluster.
 //!
 //! A bench prints each figure as one line of JSON, a [`Figure`]; its other lines are for people.
 
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Measure the cost of a namespace with 20,000 overlapping WorkloadIdentities to a pod of another namespace.
     #[arg(long)]
     crowd: bool,
+    /// Measure federation with 1,000 connected agents, which is the last part of `--load`: takes a quarter of an hour.
+    #[arg(long)]
+    foreign: bool,
     /// Start pods with and without the agent on a cluster: takes a quarter of an hour on two cores.
     #[arg(long)]
     starts: bool,
@@ -65,8 +68,8 @@ struct Figure {
 
 /// Runs the benches; a missed aim is reported but is no error.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    if options.skip_core && !options.load && !options.crowd && !options.starts {
-        bail!("`--skip-core` leaves nothing to measure: add `--load`, `--crowd` or `--starts`");
+    if options.skip_core && !(options.load || options.crowd || options.foreign || options.starts) {
+        bail!("`--skip-core` leaves nothing to measure: add `--load`, `--crowd`, `--foreign` or `--starts`");
     }
     let progress = Progress::start("cargo bench");
     let (mut measured, mut parts) = (Vec::new(), Vec::new());
@@ -79,12 +82,17 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }
     if options.load {
         measured.extend(read(&load::run(root, &options.size)?));
-        parts.push(Part::Load);
+        parts.extend([Part::Load, Part::Foreign]);
         table = report(root, &measured, &parts)?;
     }
     if options.crowd {
         measured.extend(read(&load::crowd(root)?));
         parts.push(Part::Crowd);
+        table = report(root, &measured, &parts)?;
+    }
+    if options.foreign && !options.load {
+        measured.extend(read(&load::foreign(root)?));
+        parts.push(Part::Foreign);
         table = report(root, &measured, &parts)?;
     }
     if options.starts {

@@ -41,6 +41,11 @@ pub(super) fn crowd(root: &Path) -> Result<String> {
     drive(root, &[format!("--crowd={CROWD}")])
 }
 
+/// Measures federation with connected agents; returns the output of the load driver.
+pub(super) fn foreign(root: &Path) -> Result<String> {
+    drive(root, &["--foreign-only".to_owned()])
+}
+
 fn drive(root: &Path, arguments: &[String]) -> Result<String> {
     // The operator as in its image: with the same allocator and C library.
     let programs = ["countersign-operator", "countersign-load"];

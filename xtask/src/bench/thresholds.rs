@@ -36,6 +36,8 @@ pub(super) enum Part {
     Load,
     /// `--crowd`.
     Crowd,
+    /// `--foreign`, and the last part of `--load`.
+    Foreign,
     /// `--starts`.
     Starts,
 }
@@ -47,6 +49,7 @@ impl Part {
             Self::Core => CORE,
             Self::Load => LOAD,
             Self::Crowd => CROWD,
+            Self::Foreign => FOREIGN,
             Self::Starts => STARTS,
         }
     }
@@ -142,6 +145,8 @@ const CROWD: &[Threshold] = &[
     value("operator memory, beside a crowded namespace", 300.0),
     value("operator start to ready, crowded", 10.0),
 ];
+
+const FOREIGN: &[Threshold] = &[value("change of a foreign bundle, 1000 agents: acknowledged, p99", 1.0)];
 
 const STARTS: &[Threshold] = &[
     beside(
