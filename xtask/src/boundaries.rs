@@ -29,6 +29,11 @@ fn crates_depend_on_nothing_that_they_must_not_know() {
             [&kubernetes[..], &["countersign-index", "countersign-issuer", "countersign-proto", "countersign-agent"]]
                 .concat(),
         ),
+        (
+            "countersign-verify",
+            [&kubernetes[..], &["countersign-runtime", "countersign-index", "countersign-issuer", "countersign-agent"]]
+                .concat(),
+        ),
         ("countersign-webhook", ["countersign-index", "countersign-issuer", "countersign-proto"].to_vec()),
     ] {
         let found = dependencies(package);

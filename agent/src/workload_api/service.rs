@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use countersign_core::id::SpiffeId;
-use countersign_core::jwt::verify_jwt_svid;
 use countersign_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use countersign_proto::workload::{
     JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
     ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
+use countersign_verify::validation::{TokenError, validate_jwt_svid};
 use futures::{Stream, stream};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -132,12 +132,15 @@ impl SpiffeWorkloadApi for WorkloadApi {
             return Err(Status::invalid_argument("svid is empty: it must hold the JWT-SVID to validate"));
         }
         let credentials = self.credentials()?;
-        let verified = verify_jwt_svid(&svid, &audience, &credentials.trust, Timestamp::now())
-            .map_err(|error| Status::invalid_argument(format!("the JWT-SVID is not valid: {error}")))?;
-        if !credentials.accepts(&verified.id) {
-            let message = "the JWT-SVID is not valid: its trust domain is accepted here for other paths only";
-            return Err(Status::invalid_argument(message));
-        }
+        let validated =
+            validate_jwt_svid(&svid, &audience, &credentials.trust, &credentials.accepted(), Timestamp::now());
+        let verified = validated.map_err(|error| {
+            let reason = match error {
+                TokenError::NotAccepted { .. } => "its trust domain is accepted here for other paths only".to_owned(),
+                error => error.to_string(),
+            };
+            Status::invalid_argument(format!("the JWT-SVID is not valid: {reason}"))
+        })?;
         let spiffe_id = verified.id.to_string();
         Ok(Response::new(ValidateJwtsvidResponse { spiffe_id, claims: Some(claims(verified.raw)) }))
     }

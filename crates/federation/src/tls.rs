@@ -7,17 +7,15 @@ use std::sync::Arc;
 use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::federation::FetchError;
 use countersign_core::id::SpiffeId;
-use countersign_core::x509::{X509SvidError, verify_x509_svid};
+use countersign_verify::{Authorizer, PeerError, tls::SvidVerifier};
 use jiff::Timestamp;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -65,8 +63,7 @@ impl Tls {
     pub(crate) fn spiffe(&self, id: &SpiffeId, anchors: Option<&Bundle>) -> Result<TlsConnector, FetchError> {
         let anchors = anchors.ok_or(FetchError::UntrustedCertificate)?;
         let bundles = BundleSet::new([anchors.clone()]).map_err(|_| FetchError::UntrustedCertificate)?;
-        let algorithms = self.provider.signature_verification_algorithms;
-        self.connector(Arc::new(SvidVerifier { id: id.clone(), bundles, algorithms }))
+        self.connector(Arc::new(SvidVerifier::new(Arc::new(bundles), Authorizer::from(id.clone()), &self.provider)))
     }
 
     fn connector(&self, verifier: Arc<dyn ServerCertVerifier>) -> Result<TlsConnector, FetchError> {
@@ -107,12 +104,11 @@ pub(crate) async fn handshake(
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, FetchError> {
     connector.connect(location.server_name(), stream).await.map_err(|error| {
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
-        match cause {
-            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
-                FetchError::WrongEndpointId
-            }
-            Some(Error::InvalidCertificate(_)) => FetchError::UntrustedCertificate,
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
+            Some(cause @ Error::InvalidCertificate(_)) => match PeerError::of(cause) {
+                Some(PeerError::NotAccepted { .. }) => FetchError::WrongEndpointId,
+                _ => FetchError::UntrustedCertificate,
+            },
             _ => FetchError::Tls,
         }
     })
@@ -122,79 +118,6 @@ fn read(roots: &[Vec<u8>]) -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots.iter().map(|der| CertificateDer::from(der.as_slice())));
     store
-}
-
-/// Accepts the X509-SVID of one id (SPIFFE Federation, section 5.2.2.4). The host in the URL does not matter.
-#[derive(Debug)]
-struct SvidVerifier {
-    id: SpiffeId,
-    /// That of one trust domain.
-    bundles: BundleSet,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for SvidVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain: Vec<&[u8]> = std::iter::once(leaf).chain(intermediates).map(|der| der.as_ref()).collect();
-        let now = i64::try_from(now.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-        let now = now.ok_or(Error::FailedToGetCurrentTime)?;
-        match verify_x509_svid(&chain, &self.bundles, now) {
-            Ok(id) if id == self.id => Ok(ServerCertVerified::assertion()),
-            Ok(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
-            Err(error) => Err(refused(&error).into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Decides which TLS alert the endpoint gets, from which its owner learns what is wrong.
-fn refused(error: &X509SvidError) -> CertificateError {
-    match error {
-        X509SvidError::Expired => CertificateError::Expired,
-        X509SvidError::NotYetValid => CertificateError::NotValidYet,
-        X509SvidError::Empty
-        | X509SvidError::TooLong { .. }
-        | X509SvidError::Malformed { .. }
-        | X509SvidError::UriNames { .. }
-        | X509SvidError::Id(_)
-        | X509SvidError::IdWithoutPath { .. }
-        | X509SvidError::NamesNotCritical
-        | X509SvidError::LeafIsCa
-        | X509SvidError::KeyUsage
-        | X509SvidError::ExtendedKeyUsage => CertificateError::BadEncoding,
-        X509SvidError::UntrustedDomain(_)
-        | X509SvidError::NoAuthority(_)
-        | X509SvidError::Path { .. }
-        | X509SvidError::Intermediate(_) => CertificateError::UnknownIssuer,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,258 @@
+//! What a workload has: its SVIDs, and the bundles by which it verifies others, kept up to date.
+
+mod address;
+mod credentials;
+mod current;
+mod error;
+#[cfg(feature = "files")]
+mod folder;
+mod responses;
+mod streams;
+mod token;
+
+use std::{env, fmt, sync::Arc};
+
+use countersign_core::{bundle::BundleSet, jwt::JwtClaims};
+use jiff::Timestamp;
+use rustls::{ClientConfig, ServerConfig, sign::CertifiedKey};
+use tokio::task::JoinHandle;
+
+pub use address::{Address, AddressError, ENDPOINT_SOCKET};
+pub use credentials::{X509Credentials, X509Svid};
+pub use error::SourceError;
+pub use token::{JwtSvid, TokenRequestError};
+
+use crate::{
+    Authorizer, tls,
+    validation::{TokenError, validate_jwt_svid},
+};
+use current::Watched;
+use token::TokenCache;
+
+/// The credentials of this workload. Clones share them; when the last one is dropped, they are no longer kept up to date.
+///
+/// - The connection to the Workload API is made again, with growing delays, whenever it ends. What was received last stays in
+///   use meanwhile.
+/// - A response that breaks the specification is discarded as a whole, and what was received before stays in use.
+/// - When the Workload API says that this workload has no identity, everything is dropped at once.
+#[derive(Clone)]
+pub struct Source(Arc<Inner>);
+
+struct Inner {
+    x509: Watched<X509Credentials>,
+    jwt_bundles: Watched<BundleSet>,
+    tokens: TokenCache,
+    /// Of the SVID that is presented; the first one otherwise.
+    hint: Option<String>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Options of a [`Source`].
+#[derive(Clone, Debug, Default)]
+pub struct SourceBuilder {
+    hint: Option<String>,
+}
+
+impl Source {
+    /// From the Workload API whose address is in the environment variable `SPIFFE_ENDPOINT_SOCKET` (SPIFFE Workload Endpoint, section
+    /// 4). It need not be there yet. Must be called within a runtime of Tokio.
+    ///
+    /// # Errors
+    /// When the variable is missing or is not an address.
+    pub fn from_env() -> Result<Self, AddressError> {
+        SourceBuilder::default().from_env()
+    }
+
+    /// From the Workload API at this address, such as `unix:///run/countersign/workload.sock`. As [`Self::from_env`].
+    ///
+    /// # Errors
+    /// When it is not an address (SPIFFE Workload Endpoint, section 4).
+    pub fn from_address(address: &str) -> Result<Self, AddressError> {
+        SourceBuilder::default().from_address(address)
+    }
+
+    /// From the files that Countersign's agent writes into this folder, such as `/run/countersign/credentials`. They need not be there
+    /// yet. They are read anew every second: what is replaced is used within that. Must be called within a runtime of Tokio.
+    #[cfg(feature = "files")]
+    #[must_use]
+    pub fn from_folder(folder: impl Into<std::path::PathBuf>) -> Self {
+        SourceBuilder::default().from_folder(folder)
+    }
+
+    /// Options, before it is made.
+    #[must_use]
+    pub fn builder() -> SourceBuilder {
+        SourceBuilder::default()
+    }
+
+    /// Waits until there is an X509-SVID, however long that takes.
+    ///
+    /// # Errors
+    /// When there will be none: the Workload API refuses to be asked.
+    pub async fn ready(self) -> Result<Self, SourceError> {
+        self.0.x509.first().await?;
+        Ok(self)
+    }
+
+    /// The SVIDs and X.509 bundles, which belong together.
+    ///
+    /// # Errors
+    /// When there are none now.
+    pub fn x509(&self) -> Result<Arc<X509Credentials>, SourceError> {
+        self.0.x509.current()
+    }
+
+    /// The SVID that is presented to peers: the one with the hint that was asked for, otherwise the first.
+    ///
+    /// # Errors
+    /// When there are none now, or none has that hint.
+    pub fn x509_svid(&self) -> Result<Arc<X509Svid>, SourceError> {
+        let credentials = self.x509()?;
+        credentials.svid(self.0.hint.as_deref())
+    }
+
+    /// The JWT authorities by trust domain.
+    ///
+    /// # Errors
+    /// When there are none now.
+    pub fn jwt_bundles(&self) -> Result<Arc<BundleSet>, SourceError> {
+        self.0.jwt_bundles.current()
+    }
+
+    /// Waits until the SVIDs or X.509 bundles are others than now, or are withdrawn: for whoever keeps connections that should not
+    /// outlive them.
+    pub async fn x509_changed(&self) {
+        self.0.x509.changed().await;
+    }
+
+    /// Validates a JWT-SVID of a caller for `audience`, which identifies this service.
+    ///
+    /// # Errors
+    /// When it is not valid, or of an id that is not accepted.
+    pub fn validate_jwt_svid(
+        &self,
+        token: &str,
+        audience: &str,
+        callers: &Authorizer,
+    ) -> Result<JwtClaims, TokenError> {
+        let bundles = self.jwt_bundles().map_err(|_| TokenError::NoBundles)?;
+        validate_jwt_svid(token, audience, &bundles, callers, Timestamp::now())
+    }
+
+    /// A JWT-SVID of this workload for these audiences, from memory while it lives for at least half of its life.
+    ///
+    /// # Errors
+    /// When none can be had, and none is in memory that is still valid.
+    pub async fn jwt_svid(&self, audiences: &[&str]) -> Result<Arc<JwtSvid>, TokenRequestError> {
+        self.0.tokens.get(audiences, self.0.hint.as_deref(), &self.0.jwt_bundles, Timestamp::now()).await
+    }
+
+    /// New JWT-SVIDs of this workload for these audiences: of all its ids, or of the one that is named. Nothing is kept in memory.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub async fn fetch_jwt_svids(
+        &self,
+        audiences: &[&str],
+        id: Option<&crate::SpiffeId>,
+    ) -> Result<Vec<JwtSvid>, TokenRequestError> {
+        self.0.tokens.fetch(audiences, id).await
+    }
+
+    /// For a server that authenticates its callers by X509-SVID: [`tls::mtls_server_config`]. What ALPN offers is for the caller to set.
+    ///
+    /// # Errors
+    /// When the provider of cryptography lacks TLS 1.3.
+    pub fn mtls_server_config(&self, callers: Authorizer) -> Result<ServerConfig, rustls::Error> {
+        tls::mtls_server_config(Arc::new(self.clone()), Arc::new(self.clone()), callers)
+    }
+
+    /// For a server whose callers prove who they are by other means: [`tls::tls_server_config`].
+    ///
+    /// # Errors
+    /// When the provider of cryptography lacks TLS 1.3.
+    pub fn tls_server_config(&self) -> Result<ServerConfig, rustls::Error> {
+        tls::tls_server_config(Arc::new(self.clone()))
+    }
+
+    /// For a client that authenticates itself by X509-SVID: [`tls::mtls_client_config`].
+    ///
+    /// # Errors
+    /// When the provider of cryptography lacks TLS 1.3.
+    pub fn mtls_client_config(&self, servers: Authorizer) -> Result<ClientConfig, rustls::Error> {
+        tls::mtls_client_config(Arc::new(self.clone()), Arc::new(self.clone()), servers)
+    }
+
+    /// For a client that proves who it is by other means: [`tls::tls_client_config`].
+    ///
+    /// # Errors
+    /// When the provider of cryptography lacks TLS 1.3.
+    pub fn tls_client_config(&self, servers: Authorizer) -> Result<ClientConfig, rustls::Error> {
+        tls::tls_client_config(Arc::new(self.clone()), servers)
+    }
+}
+
+impl SourceBuilder {
+    /// Presents the SVID with this hint instead of the first (SPIFFE Workload API, section 5.2.1). While none has it, none is
+    /// presented.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()) }
+    }
+
+    /// As [`Source::from_env`].
+    ///
+    /// # Errors
+    /// As [`Source::from_env`].
+    pub fn from_env(self) -> Result<Source, AddressError> {
+        let address = env::var(ENDPOINT_SOCKET).map_err(|_| AddressError::Missing)?;
+        self.from_address(&address)
+    }
+
+    /// As [`Source::from_address`].
+    ///
+    /// # Errors
+    /// As [`Source::from_address`].
+    pub fn from_address(self, address: &str) -> Result<Source, AddressError> {
+        let client = streams::client(address.parse()?);
+        let (x509, x509_task) = streams::x509(client.clone());
+        let (jwt_bundles, jwt_task) = streams::jwt_bundles(client.clone());
+        let tokens = TokenCache::new(token::Origin::WorkloadApi(client));
+        let tasks = vec![x509_task, jwt_task];
+        Ok(Source(Arc::new(Inner { x509, jwt_bundles, tokens, hint: self.hint, tasks })))
+    }
+
+    /// As [`Source::from_folder`].
+    #[cfg(feature = "files")]
+    #[must_use]
+    pub fn from_folder(self, folder: impl Into<std::path::PathBuf>) -> Source {
+        let folder = folder.into();
+        let (x509, jwt_bundles, task) = folder::follow(folder.clone());
+        let tokens = TokenCache::new(token::Origin::Folder(folder));
+        Source(Arc::new(Inner { x509, jwt_bundles, tokens, hint: self.hint, tasks: vec![task] }))
+    }
+}
+
+impl tls::Bundles for Source {
+    fn x509_bundles(&self) -> Option<Arc<BundleSet>> {
+        Some(Arc::clone(self.x509().ok()?.bundles()))
+    }
+}
+
+impl tls::Svid for Source {
+    fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(self.x509_svid().ok()?.certified_key()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("x509", &self.0.x509).field("jwt_bundles", &self.0.jwt_bundles).finish()
+    }
+}

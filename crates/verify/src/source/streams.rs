@@ -1,0 +1,145 @@
+//! The streams of a Workload API, made again whenever they end (SPIFFE Workload Endpoint, section 6; Workload API, section 4).
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use countersign_core::{bundle::BundleSet, renewal::next_attempt};
+use countersign_proto::workload::{
+    JwtBundlesRequest, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_util::either::Either;
+use tonic::{
+    Code, Request, Status, Streaming,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint, Uri},
+};
+
+use super::{
+    Address, SourceError, X509Credentials,
+    current::{Publisher, Watched, channel},
+    responses::{self, ResponseError},
+};
+
+/// A client that sends what every request must have.
+pub(super) type Client = SpiffeWorkloadApiClient<InterceptedService<Channel, WorkloadHeader>>;
+
+/// Attempts are never further apart: a Workload API is on the same machine, and who asks is a workload that cannot work.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// A stream that lasted this long was a success. One that ends sooner, though it brought something, counts as a failure more.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// The longest message that is read: a thousand bundles of the usual size.
+const LONGEST_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// `workload.spiffe.io: true` (SPIFFE Workload Endpoint, section 3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WorkloadHeader;
+
+impl Interceptor for WorkloadHeader {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        Ok(request)
+    }
+}
+
+pub(super) fn client(address: Address) -> Client {
+    let endpoint = Endpoint::from_static("http://localhost");
+    let connect = tower::service_fn(move |_: Uri| {
+        let address = address.clone();
+        async move {
+            Ok::<_, io::Error>(match address {
+                Address::Unix(path) => TokioIo::new(Either::Left(UnixStream::connect(path).await?)),
+                Address::Tcp(address) => TokioIo::new(Either::Right(TcpStream::connect(address).await?)),
+            })
+        }
+    });
+    let channel = endpoint.connect_with_connector_lazy(connect);
+    SpiffeWorkloadApiClient::with_interceptor(channel, WorkloadHeader).max_decoding_message_size(LONGEST_MESSAGE)
+}
+
+pub(super) fn x509(client: Client) -> (Watched<X509Credentials>, JoinHandle<()>) {
+    let open = move || {
+        let mut client = client.clone();
+        async move { client.fetch_x509svid(X509svidRequest {}).await }
+    };
+    follow("FetchX509SVID", open, |response| responses::x509(response, Timestamp::now()))
+}
+
+pub(super) fn jwt_bundles(client: Client) -> (Watched<BundleSet>, JoinHandle<()>) {
+    let open = move || {
+        let mut client = client.clone();
+        async move { client.fetch_jwt_bundles(JwtBundlesRequest {}).await }
+    };
+    follow("FetchJWTBundles", open, |response| responses::jwt_bundles(&response))
+}
+
+fn follow<Response, Content, Open, Opened>(
+    method: &'static str,
+    open: Open,
+    read: fn(Response) -> Result<Content, ResponseError>,
+) -> (Watched<Content>, JoinHandle<()>)
+where
+    Response: Send + 'static,
+    Content: PartialEq + Send + Sync + 'static,
+    Open: Fn() -> Opened + Send + 'static,
+    Opened: Future<Output = Result<tonic::Response<Streaming<Response>>, Status>> + Send,
+{
+    let (publisher, watched) = channel();
+    let task = async move {
+        let mut failures = 0_u32;
+        loop {
+            let begun = Instant::now();
+            let ended = match open().await {
+                Ok(stream) => receive(method, stream.into_inner(), read, &publisher).await,
+                Err(status) => status,
+            };
+            failures = if begun.elapsed() >= STABLE { 1 } else { failures.saturating_add(1) };
+            match ended.code() {
+                Code::InvalidArgument => {
+                    tracing::error!(method, error = %ended.message(), "the Workload API refuses to be asked");
+                    return publisher.withdraw(SourceError::Refused { reason: ended.message().into() });
+                }
+                Code::PermissionDenied => {
+                    publisher.withdraw(SourceError::NoIdentity { reason: ended.message().into() });
+                }
+                _ => publisher.failed(&format!("{:?}: {}", ended.code(), ended.message())),
+            }
+            tracing::debug!(method, code = ?ended.code(), error = %ended.message(), failures, "a stream of the Workload API ended");
+            sleep(next_attempt(failures, rand::random_range(-1.0..=1.0), None).min(LONGEST_DELAY)).await;
+        }
+    };
+    (watched, tokio::spawn(task))
+}
+
+/// Publishes what a stream brings until it ends.
+async fn receive<Response, Content: PartialEq>(
+    method: &'static str,
+    mut stream: Streaming<Response>,
+    read: fn(Response) -> Result<Content, ResponseError>,
+    publisher: &Publisher<Content>,
+) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(Some(response)) => match read(response) {
+                Ok(content) => publisher.publish(content),
+                Err(error) => {
+                    publisher.failed(&format!("a response was discarded: {error}"));
+                    tracing::warn!(method, %error, "a response of the Workload API was discarded");
+                }
+            },
+            Ok(None) => return Status::unavailable("the Workload API ended the stream"),
+            Err(status) => return status,
+        }
+    }
+}
