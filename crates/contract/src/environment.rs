@@ -85,6 +85,10 @@ pub mod test {
     pub const JOSE: &str = "COUNTERSIGN_JOSE";
     /// The program that validates tokens with the Python package `authlib`.
     pub const AUTHLIB: &str = "COUNTERSIGN_AUTHLIB";
+    /// The harness that the conformance suite examines, instead of ours: a program and its arguments.
+    pub const HARNESS: &str = "COUNTERSIGN_CONFORMANCE_HARNESS";
+    /// The harness of go-spiffe.
+    pub const GO_HARNESS: &str = "COUNTERSIGN_GO_HARNESS";
     /// The API server's audit log.
     pub const AUDIT_LOG: &str = "COUNTERSIGN_AUDIT_LOG";
     /// The file for the counts of faults.
