@@ -19,6 +19,10 @@ pub enum Image {
     ClientGo,
     /// The Python client.
     ClientPython,
+    /// The example of a service of `countersign-verify`.
+    VerifyService,
+    /// The example of a client of `countersign-verify`.
+    VerifyClient,
 }
 
 impl Image {
@@ -27,6 +31,8 @@ impl Image {
             Self::Demo => "countersign.local/demo:dev",
             Self::ClientGo => "countersign.local/client-go:dev",
             Self::ClientPython => "countersign.local/client-python:dev",
+            Self::VerifyService => "countersign.local/verify-service:dev",
+            Self::VerifyClient => "countersign.local/verify-client:dev",
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod stolen_credential;
 pub mod tokens;
 pub mod traffic;
 pub mod usage;
+pub mod verify;
 pub mod wait;
 
 pub use cluster::Cluster;

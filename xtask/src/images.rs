@@ -53,6 +53,8 @@ struct Image {
 enum Source {
     /// A static binary of this workspace, and its mode in the image.
     Rust { package: &'static str, bin: &'static str, mode: u32 },
+    /// As `Rust`: an example of this package.
+    Example { package: &'static str, example: &'static str },
     /// A folder with a Go module and its main package.
     Go { dir: &'static str },
     /// A folder with `requirements.txt` and the script.
@@ -62,12 +64,14 @@ enum Source {
 }
 
 /// To add an image, add a line here.
-const IMAGES: [Image; 9] = [
+const IMAGES: [Image; 11] = [
     rust("operator", Group::Product, "countersign-operator", "countersign-operator", READABLE),
     rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook", READABLE),
     rust("agent", Group::Product, "countersign-agent", "countersign-agent", EXECUTABLE_ONLY),
     rust("endpoint", Group::Product, "countersign-endpoint", "countersign-endpoint", READABLE),
     rust("demo", Group::Demo, "countersign-e2e", "countersign-demo", READABLE),
+    example("verify-service", "countersign-verify", "service"),
+    example("verify-client", "countersign-verify", "client"),
     Image { name: "client-go", group: Group::Test, source: Source::Go { dir: "e2e/workloads/go" } },
     Image {
         name: "client-python",
@@ -98,6 +102,11 @@ const IMAGES: [Image; 9] = [
 
 const fn rust(name: &'static str, group: Group, package: &'static str, bin: &'static str, mode: u32) -> Image {
     Image { name, group, source: Source::Rust { package, bin, mode } }
+}
+
+/// What the documentation of a library shows, as the tests run it.
+const fn example(name: &'static str, package: &'static str, example: &'static str) -> Image {
+    Image { name, group: Group::Test, source: Source::Example { package, example } }
 }
 
 /// Builds the images of these groups; returns their archives.
@@ -142,6 +151,9 @@ impl Image {
     fn content(&self, root: &Path, build: Build) -> Result<Content> {
         match self.source {
             Source::Rust { bin, mode, .. } => Ok(Content::binary(&built(root, build).join(bin), mode)),
+            Source::Example { example, .. } => {
+                Ok(Content::binary(&built(root, build).join("examples").join(example), READABLE))
+            }
             Source::Go { dir } => {
                 let binary = root.join("target/images/go").join(self.name);
                 crate::build::static_go(&root.join(dir), &binary)?;
@@ -160,20 +172,34 @@ impl Image {
 
 fn build_rust(root: &Path, images: &[&Image], build: Build) -> Result<()> {
     let programs = images.iter().filter_map(|image| match image.source {
-        Source::Rust { package, bin, .. } => Some((package, bin)),
+        Source::Rust { package, bin, .. } => Some(Program { package, kind: "--bin", name: bin }),
+        Source::Example { package, example } => Some(Program { package, kind: "--example", name: example }),
         _ => None,
     });
-    build_static(root, &programs.collect::<Vec<_>>(), build).map(drop)
+    build_programs(root, &programs.collect::<Vec<_>>(), build).map(drop)
 }
 
-/// Builds static binaries (package and program) in one build, so that shared crates are compiled once. Returns their
-/// folder.
+/// A program of this workspace.
+struct Program<'a> {
+    package: &'a str,
+    /// The option of Cargo that selects such a target.
+    kind: &'a str,
+    name: &'a str,
+}
+
+/// Builds static binaries (package and program). Returns their folder.
 pub(crate) fn build_static(root: &Path, programs: &[(&str, &str)], build: Build) -> Result<PathBuf> {
+    let programs = programs.iter().map(|&(package, name)| Program { package, kind: "--bin", name });
+    build_programs(root, &programs.collect::<Vec<_>>(), build)
+}
+
+/// In one build, so that shared crates are compiled once.
+fn build_programs(root: &Path, programs: &[Program<'_>], build: Build) -> Result<PathBuf> {
     if programs.is_empty() {
         return Ok(built(root, build));
     }
     let mut args: Vec<&str> = vec!["build", "--profile", build.profile(), "--target", deps::MUSL];
-    args.extend(programs.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]));
+    args.extend(programs.iter().flat_map(|program| ["--package", program.package, program.kind, program.name]));
     deps::for_images()?;
     let progress = Progress::start(format!("build static binaries (profile {})", build.profile()));
     cmd("cargo", args)

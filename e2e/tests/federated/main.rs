@@ -8,3 +8,4 @@ mod interop;
 mod many;
 mod polled;
 mod rotation;
+mod verify;

@@ -21,3 +21,4 @@ mod rotation;
 mod skew;
 mod startup_gate;
 mod stolen_tokens;
+mod verify;
