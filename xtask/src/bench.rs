@@ -148,6 +148,7 @@ const BENCHES: &[(&str, &str)] = &[
     ("countersign-operator", "stream"),
     ("countersign-agent", "start"),
     ("countersign-agent", "footprint"),
+    ("countersign-verify", "verify"),
 ];
 
 /// The size of the agent's image, if it was built.

@@ -88,6 +88,15 @@ const CORE: &[Threshold] = &[
     value("agent CPU at rest, a minute", 10.0),
     value("agent image", 6.0),
     ratio("issue over a stream, 8 callers, issuer CPU", "floor", 1.6),
+    ratio("handshake, both sides verify X509-SVIDs", "handshake, both sides verify by webpki", 1.05),
+    ratio("JWT-SVID validated", "signature of the JWT-SVID verified", 1.3),
+    value("decision over 1,000 path patterns", 5.0),
+    Threshold {
+        figure: "handshakes while ten trust domains are replaced",
+        yardstick: Some("replacements of ten trust domains"),
+        aim: None,
+    },
+    value("handshakes that failed meanwhile", 0.0),
 ];
 
 const LOAD: &[Threshold] = &[

@@ -246,3 +246,55 @@ impl From<Status> for TokenRequestError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::{
+        jwt::{JwtAuthority, JwtRequest},
+        key::KeyType,
+    };
+
+    use super::*;
+    use crate::source::{current, streams};
+
+    const LIFE: i64 = 60;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    /// A cache whose Workload API is away, with a token that lives for a minute and is due for renewal after half of that.
+    async fn cache() -> (TokenCache, Watched<BundleSet>) {
+        let nowhere = "unix:///nonexistent/workload.sock".parse().unwrap();
+        let cache = TokenCache::new(Origin::WorkloadApi(streams::client(nowhere)));
+        let (id, audiences) = ("spiffe://a.test/workload".parse().unwrap(), ["one".to_owned()]);
+        let request = JwtRequest { id: &id, audiences: &audiences, ttl: Duration::from_secs(60), issuer: None };
+        let token = JwtAuthority::generate(KeyType::EcP256).unwrap().issue(&request, at(0)).unwrap().token.to_string();
+        let svid = Arc::new(JwtSvid::read(token, String::new()).unwrap());
+        *cache.slot(&["one"], at(0)).lock().await = Some(Kept { svid, renew_at: at(LIFE / 2) });
+        (cache, current::channel().1)
+    }
+
+    // R26.
+    #[tokio::test]
+    async fn while_the_workload_api_is_away_a_token_serves_until_shortly_before_its_end() {
+        for (now, serves) in [(1, true), (LIFE / 2 + 1, true), (LIFE - 6, true), (LIFE - 5, false), (LIFE, false)] {
+            let (cache, bundles) = cache().await;
+            let served = cache.get(&["one"], None, &bundles, at(now)).await;
+            assert_eq!(served.is_ok(), serves, "after {now} s: {served:?}");
+            assert!(serves || matches!(served, Err(TokenRequestError::Unavailable { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn beyond_its_bound_the_cache_drops_what_has_ended_and_then_keeps_nothing_more() {
+        let (cache, _) = cache().await;
+        for number in 0..MAX_KEPT + 10 {
+            cache.slot(&[&number.to_string()], at(0));
+        }
+        let kept = |cache: &TokenCache| cache.slots.lock().len();
+        // Those without a token went first.
+        assert!(kept(&cache) <= MAX_KEPT, "{}", kept(&cache));
+        assert!(cache.slot(&["one"], at(0)).lock().await.is_some());
+    }
+}

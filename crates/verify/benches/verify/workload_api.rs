@@ -1,0 +1,121 @@
+//! A Workload API whose X.509 state is replaced on demand.
+
+use std::{collections::BTreeMap, pin::Pin, sync::Mutex};
+
+use countersign_core::{
+    key::{KeyType, PrivateKey},
+    x509::{LeafRequest, X509Authority},
+};
+use countersign_proto::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
+    spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
+};
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::{net::UnixListener, sync::watch};
+use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
+use tonic::{Request, Response, Status, transport::Server};
+
+use crate::{TTL, id};
+
+/// Trust domains that the workload federates with, beside its own: ten in all.
+const FOREIGN: usize = 9;
+
+pub(crate) struct WorkloadApi {
+    folder: TempDir,
+    state: watch::Sender<X509svidResponse>,
+    /// Signed the SVID of now; stays trusted for one replacement more.
+    last: Mutex<X509Authority>,
+}
+
+impl WorkloadApi {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("workload.sock")).unwrap();
+        let first = authority("bench.example");
+        let (state, receiver) = watch::channel(response(&first, &first));
+        let service = SpiffeWorkloadApiServer::new(Service(receiver));
+        let server = Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+        Self { folder, state, last: Mutex::new(first) }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("unix://{}/workload.sock", self.folder.path().display())
+    }
+
+    /// A new authority signs a new SVID, and the nine foreign trust domains have new authorities.
+    pub(crate) fn replace(&self) {
+        let next = authority("bench.example");
+        let mut last = self.last.lock().unwrap();
+        self.state.send_replace(response(&next, &last));
+        *last = next;
+    }
+}
+
+fn authority(trust_domain: &str) -> X509Authority {
+    X509Authority::generate(&trust_domain.parse().unwrap(), KeyType::EcP256, TTL * 24, Timestamp::now()).unwrap()
+}
+
+fn response(signs: &X509Authority, before: &X509Authority) -> X509svidResponse {
+    let (id, key) = (id(), PrivateKey::generate(KeyType::EcP256).unwrap());
+    let request = LeafRequest { spki: key.public_key(), id: &id, dns_names: &[], ttl: TTL };
+    let issued = signs.issue(&request, Timestamp::now()).unwrap();
+    let foreign = |number| {
+        let name = format!("foreign-{number}.example");
+        (format!("spiffe://{name}"), authority(&name).certificate().der().to_vec())
+    };
+    X509svidResponse {
+        svids: vec![X509svid {
+            spiffe_id: id.to_string(),
+            x509_svid: issued.chain.concat(),
+            x509_svid_key: key.pkcs8_der().to_vec(),
+            bundle: [before.certificate().der(), signs.certificate().der()].concat(),
+            hint: String::new(),
+        }],
+        crl: Vec::new(),
+        federated_bundles: (0..FOREIGN).map(foreign).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+struct Service(watch::Receiver<X509svidResponse>);
+
+type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SpiffeWorkloadApi for Service {
+    type FetchX509SVIDStream = Updates<X509svidResponse>;
+    type FetchX509BundlesStream = Updates<X509BundlesResponse>;
+    type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+
+    async fn fetch_x509svid(&self, _: Request<X509svidRequest>) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+        Ok(Response::new(Box::pin(WatchStream::new(self.0.clone()).map(Ok))))
+    }
+
+    async fn fetch_x509_bundles(
+        &self,
+        _: Request<X509BundlesRequest>,
+    ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn fetch_jwtsvid(&self, _: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn fetch_jwt_bundles(
+        &self,
+        _: Request<JwtBundlesRequest>,
+    ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn validate_jwtsvid(
+        &self,
+        _: Request<ValidateJwtsvidRequest>,
+    ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+}
