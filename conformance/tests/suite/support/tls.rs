@@ -36,9 +36,14 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// The leaf that was presented.
+    pub(crate) fn leaf(&self) -> Option<&[u8]> {
+        self.chain.first().map(Vec::as_slice)
+    }
+
     /// The URIs in the presented leaf.
     pub(crate) fn ids(&self) -> Vec<String> {
-        let Some(leaf) = self.chain.first() else { return Vec::new() };
+        let Some(leaf) = self.leaf() else { return Vec::new() };
         let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return Vec::new() };
         let Ok(Some(names)) = leaf.subject_alternative_name() else { return Vec::new() };
         let uris = names.value.general_names.iter().filter_map(|name| match name {
