@@ -13,6 +13,7 @@ mod build;
 mod clients;
 mod cluster;
 mod codegen;
+mod conformance;
 mod demo;
 mod deps;
 mod e2e;
@@ -73,6 +74,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Examine clients of the Workload API, ours and others, by the conformance suite; writes docs/conformance.md.
+    Conformance,
     /// Formatting, lints, licences, unit and property tests, then end-to-end tests on a cluster of their own.
     Test(test::Options),
     /// The long tests of faults, on a cluster of their own; writes docs/reports/soak.md.
@@ -151,6 +154,7 @@ fn run(command: Command) -> Result<()> {
             clients::install(&root)?.iter().for_each(|(name, value)| progress::say(format!("export {name}={value}")));
             Ok(())
         }
+        Command::Conformance => conformance::run(&root),
         Command::Codegen { check } => codegen::run(&root, check),
         Command::Cluster(ClusterCommand::Up { cluster: Name { name }, api_server_only: true }) => {
             cluster::up_api_server(&root, &name)?.report()

@@ -54,6 +54,13 @@ impl Run for Command {
     }
 }
 
+/// What a program writes to standard output, also if it fails.
+pub(crate) fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("starting `{}`", line(command)))?;
+    String::from_utf8(output.stdout).with_context(|| format!("what `{}` writes is not UTF-8", line(command)))
+}
+
 /// The path of a program in `PATH`.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

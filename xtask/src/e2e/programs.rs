@@ -60,11 +60,20 @@ struct Profile {
 impl Programs {
     /// Builds them, and shows the compiler's messages.
     pub(crate) fn build(root: &Path) -> Result<Self> {
-        let args = ["test", "--quiet", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
-        let output =
-            cmd("cargo", args).current_dir(root).stderr(Stdio::inherit()).output().context("starting cargo")?;
+        Self::build_selected(root, &["--workspace"])
+    }
+
+    /// Builds those of one package.
+    pub(crate) fn build_package(root: &Path, package: &str) -> Result<Self> {
+        Self::build_selected(root, &["--package", package])
+    }
+
+    fn build_selected(root: &Path, selection: &[&str]) -> Result<Self> {
+        let args = ["test", "--quiet", "--no-run", "--message-format=json-render-diagnostics"];
+        let mut cargo = cmd("cargo", args.iter().chain(selection));
+        let output = cargo.current_dir(root).stderr(Stdio::inherit()).output().context("starting cargo")?;
         if !output.status.success() {
-            bail!("`cargo test --workspace --no-run` failed: {}", output.status);
+            bail!("`cargo test {} --no-run` failed: {}", selection.join(" "), output.status);
         }
         let messages = String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?;
         messages.lines().map(Program::read).filter_map(Result::transpose).collect::<Result<_>>().map(Self)
@@ -77,10 +86,15 @@ impl Programs {
 
     /// A program of the end-to-end tests, or one that they run.
     pub(crate) fn end_to_end(&self, target: &str) -> Result<&Program> {
+        self.program(PACKAGE, target)
+    }
+
+    /// An integration test of the package in this folder, or a program that it runs.
+    pub(crate) fn program(&self, package: &str, target: &str) -> Result<&Program> {
         // Of a program that is no test there is another, which runs its unit tests.
         let is_it = |program: &&Program| program.target == target && (program.integration || !program.tests);
-        let found = self.0.iter().filter(|program| program.package == PACKAGE).find(is_it);
-        found.with_context(|| format!("cargo built no program {target} of {PACKAGE}"))
+        let found = self.0.iter().filter(|program| program.package == package).find(is_it);
+        found.with_context(|| format!("cargo built no program {target} of {package}"))
     }
 
     /// The tests of an end-to-end program: the long ones, which `cargo xtask soak` runs, or all others.
@@ -118,6 +132,10 @@ impl Program {
             target: target.name,
             executable,
         }))
+    }
+
+    pub(crate) fn executable(&self) -> &Path {
+        &self.executable
     }
 
     /// The command, as cargo would run it.

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use countersign_contract::environment::test::GO_HARNESS;
 
 use crate::cluster;
 use crate::e2e::Programs;
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
-use crate::{codegen, fuzz};
+use crate::{codegen, conformance, fuzz};
 use steps::Steps;
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,8 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     }
     let programs = steps.take("build of all tests", 300, || Programs::build(root))?;
     if options.only_e2e.is_none() {
-        steps.take("unit, property and integration tests", 90, || without_cluster(&programs))?;
+        let go_harness = steps.take("harness of go-spiffe", 20, || conformance::go_harness(root))?;
+        steps.take("unit, property and integration tests", 110, || without_cluster(&programs, &go_harness))?;
         steps.take("examples of the documentation", 20, || {
             cmd("cargo", ["test", "--quiet", "--workspace", "--doc"]).current_dir(root).run()
         })?;
@@ -67,12 +69,12 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     outcome
 }
 
-/// One program after the other: each uses all processors.
-fn without_cluster(programs: &Programs) -> Result<()> {
+/// One program after the other: each uses all processors. The conformance suite pairs our client with go-spiffe.
+fn without_cluster(programs: &Programs, go_harness: &Path) -> Result<()> {
     let mut failed = Vec::new();
     for program in programs.without_cluster() {
         let begun = Instant::now();
-        let outcome = program.command().read();
+        let outcome = program.command().env(GO_HARNESS, go_harness).read();
         let took = begun.elapsed().as_secs_f64();
         match outcome {
             Ok(text) => say(format!("  ok     {program} ({took:.1} s)\n{}", result(&text))),
