@@ -11,8 +11,8 @@ use countersign_contract::environment::test::{GO_HARNESS, HARNESS};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::control::Control;
@@ -32,9 +32,18 @@ pub(crate) struct Program(Vec<String>);
 pub(crate) struct Harness {
     child: Child,
     group: Option<Pid>,
+    output: Lines<BufReader<ChildStdout>>,
+    announced: Announced,
     log: Arc<Mutex<Vec<String>>>,
-    /// Known once it is ready.
-    ports: Option<(u16, u16)>,
+}
+
+/// What a harness announced so far (harness contract, section 2.3).
+#[derive(Debug, Default)]
+struct Announced {
+    version: Option<String>,
+    x509: Option<u16>,
+    control: Option<u16>,
+    ready: bool,
 }
 
 /// How the wait for `READY` ended.
@@ -90,28 +99,29 @@ impl Program {
             .spawn()
             .with_context(|| format!("starting {program}"))?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let output = BufReader::new(child.stdout.take().context("no standard output")?).lines();
         let log = Arc::default();
         let stderr = child.stderr.take().context("no standard error")?;
         tokio::spawn(collect(stderr, Arc::clone(&log)));
-        Ok(Harness { child, group, log, ports: None })
+        Ok(Harness { child, group, output, announced: Announced::default(), log })
     }
 }
 
 impl Harness {
-    /// Waits for `READY`.
+    /// Waits for `READY`; may be called again when it was not ready in time.
     pub(crate) async fn ready(&mut self, limit: Duration) -> anyhow::Result<Start> {
-        let stdout = self.child.stdout.as_mut().context("no standard output")?;
-        let Ok(ports) = timeout(limit, read_ports(stdout)).await else { return Ok(Start::Waiting) };
-        self.ports = ports?;
-        Ok(if self.ports.is_some() { Start::Ready } else { Start::Ended })
+        match timeout(limit, self.announced.read(&mut self.output)).await {
+            Err(_) => Ok(Start::Waiting),
+            Ok(read) => read.map(|()| if self.announced.ready { Start::Ready } else { Start::Ended }),
+        }
     }
 
     pub(crate) fn x509_port(&self) -> anyhow::Result<u16> {
-        self.ports.map(|(x509, _)| x509).context("the harness is not ready")
+        self.announced.x509.context("no X.509 port")
     }
 
     pub(crate) fn control(&self) -> anyhow::Result<Control> {
-        self.ports.map(|(_, control)| Control::new(control)).context("the harness is not ready")
+        self.announced.control.map(Control::new).context("no control port")
     }
 
     /// The end of what it wrote to standard error.
@@ -140,23 +150,25 @@ impl Drop for Harness {
     }
 }
 
-/// The X.509 port and the control port; none if the output ends before `READY`.
-async fn read_ports(stdout: impl AsyncRead + Unpin) -> anyhow::Result<Option<(u16, u16)>> {
-    let mut lines = BufReader::new(stdout).lines();
-    let (mut version, mut x509, mut control) = (None, None, None);
-    while let Some(line) = lines.next_line().await? {
-        match line.split_once('=') {
-            Some(("SPIFFE_HARNESS_VERSION", value)) => version = Some(value.to_owned()),
-            Some(("SPIFFE_X509_PORT", value)) => x509 = Some(value.parse()?),
-            Some(("SPIFFE_CONTROL_PORT", value)) => control = Some(value.parse()?),
-            None if line == "READY" => {
-                anyhow::ensure!(version.as_deref() == Some("1"), "the harness is of version {version:?}");
-                return Ok(Some((x509.context("no X.509 port")?, control.context("no control port")?)));
+impl Announced {
+    /// Reads on until `READY` or the end. Nothing is lost when the future is dropped.
+    async fn read(&mut self, output: &mut Lines<impl AsyncBufRead + Unpin>) -> anyhow::Result<()> {
+        while let Some(line) = output.next_line().await? {
+            match line.split_once('=') {
+                Some(("SPIFFE_HARNESS_VERSION", value)) => self.version = Some(value.to_owned()),
+                Some(("SPIFFE_X509_PORT", value)) => self.x509 = Some(value.parse()?),
+                Some(("SPIFFE_CONTROL_PORT", value)) => self.control = Some(value.parse()?),
+                None if line == "READY" => {
+                    let version = self.version.as_deref();
+                    anyhow::ensure!(version == Some("1"), "the harness is of version {version:?}");
+                    self.ready = true;
+                    return Ok(());
+                }
+                _ => {}
             }
-            _ => {}
         }
+        Ok(())
     }
-    Ok(None)
 }
 
 async fn collect(stderr: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>) {
