@@ -1,17 +1,17 @@
 //! `cargo xtask conformance`: runs the conformance suite against the harnesses of three clients and writes
-//! `docs/conformance.md`.
+//! `docs/conformance.md`. `cargo xtask differences` compares our client with go-spiffe on malformed inputs.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use countersign_contract::environment::test::{GO_HARNESS, HARNESS};
+use countersign_contract::environment::test::{DIFFERENCES_SECONDS, DIFFERENCES_SEED, GO_HARNESS, GO_ORACLE, HARNESS};
 
 use crate::build;
 use crate::e2e::Programs;
 use crate::progress::{Progress, say};
-use crate::sh::output_of;
+use crate::sh::{Run as _, output_of};
 
 mod outcomes;
 mod page;
@@ -63,10 +63,29 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Compares what ours and go-spiffe make of malformed inputs for so many seconds; `seed` repeats an earlier comparison.
+pub(crate) fn differences(root: &Path, seconds: u64, seed: Option<u64>) -> Result<()> {
+    let oracle = go_oracle(root)?;
+    let programs = Programs::build_package(root, "countersign-conformance")?;
+    let mut command = programs.program(PACKAGE, "differences")?.command();
+    command.arg("--nocapture").env(GO_ORACLE, oracle).env(DIFFERENCES_SECONDS, seconds.to_string());
+    if let Some(seed) = seed {
+        command.env(DIFFERENCES_SEED, seed.to_string());
+    }
+    command.run()
+}
+
 /// Builds the harness of go-spiffe; returns its path.
 pub(crate) fn go_harness(root: &Path) -> Result<PathBuf> {
     let output = root.join("target/conformance/go-spiffe-harness");
     build::static_go(&root.join("conformance/go"), &output)?;
+    Ok(output)
+}
+
+/// Builds the program that says what go-spiffe makes of an input; returns its path.
+pub(crate) fn go_oracle(root: &Path) -> Result<PathBuf> {
+    let output = root.join("target/conformance/go-spiffe-oracle");
+    build::static_go(&root.join("conformance/go/oracle"), &output)?;
     Ok(output)
 }
 

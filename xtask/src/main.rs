@@ -28,6 +28,7 @@ mod progress;
 mod python;
 #[cfg(test)]
 mod requirements;
+mod semver;
 mod sh;
 mod soak;
 mod test;
@@ -76,6 +77,21 @@ enum Command {
     },
     /// Examine clients of the Workload API, ours and others, by the conformance suite; writes docs/conformance.md.
     Conformance,
+    /// Compare what countersign-verify and go-spiffe make of malformed ids, certificates and tokens.
+    Differences {
+        /// For how long, in seconds.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// Repeat an earlier comparison.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Compare the API of countersign-verify with that of another commit: a break without a new major version is an error.
+    Semver {
+        /// The commit to compare with.
+        #[arg(default_value = "origin/main")]
+        baseline: String,
+    },
     /// Formatting, lints, licences, unit and property tests, then end-to-end tests on a cluster of their own.
     Test(test::Options),
     /// The long tests of faults, on a cluster of their own; writes docs/reports/soak.md.
@@ -155,6 +171,8 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Conformance => conformance::run(&root),
+        Command::Differences { seconds, seed } => conformance::differences(&root, seconds, seed),
+        Command::Semver { baseline } => semver::check(&root, &baseline),
         Command::Codegen { check } => codegen::run(&root, check),
         Command::Cluster(ClusterCommand::Up { cluster: Name { name }, api_server_only: true }) => {
             cluster::up_api_server(&root, &name)?.report()

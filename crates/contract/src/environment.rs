@@ -89,6 +89,12 @@ pub mod test {
     pub const HARNESS: &str = "COUNTERSIGN_CONFORMANCE_HARNESS";
     /// The harness of go-spiffe.
     pub const GO_HARNESS: &str = "COUNTERSIGN_GO_HARNESS";
+    /// The program that says what go-spiffe makes of an input.
+    pub const GO_ORACLE: &str = "COUNTERSIGN_GO_ORACLE";
+    /// For how long inputs are compared, in seconds.
+    pub const DIFFERENCES_SECONDS: &str = "COUNTERSIGN_DIFFERENCES_SECONDS";
+    /// The seed of a comparison that is repeated.
+    pub const DIFFERENCES_SEED: &str = "COUNTERSIGN_DIFFERENCES_SEED";
     /// The API server's audit log.
     pub const AUDIT_LOG: &str = "COUNTERSIGN_AUDIT_LOG";
     /// The file for the counts of faults.

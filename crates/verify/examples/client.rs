@@ -4,7 +4,7 @@
 
 use std::{env, error::Error};
 
-use countersign_verify::{Authorizer, PeerIdentity, Source};
+use countersign_verify::{Authorizer, PeerError, PeerIdentity, Source};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -16,7 +16,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = reqwest::Client::builder().use_preconfigured_tls(config).tls_info(true).build()?;
 
     let token = source.jwt_svid(&["service"]).await?;
-    let response = client.get(url).bearer_auth(token.token()).send().await?;
+    let response = client.get(url).bearer_auth(token.token()).send().await.map_err(|error| {
+        let refused = PeerError::within(&error).map(ToString::to_string);
+        refused.unwrap_or_else(|| error.to_string())
+    })?;
     let peer = PeerIdentity::of_response(&response).ok_or("the server has no id")?;
     let status = response.status();
     println!("{peer} answered {status}: {}", response.text().await?.trim_end());

@@ -20,6 +20,8 @@ async fn the_example_service_accepts_a_foreign_path_and_refuses_its_sibling() {
                 let more = format!("federatesWith: [{}]\njwt: {{audiences: [service]}}", other.trust_domain);
                 world.cluster.apply(&world.identity_yaml(account, &more)).await?;
             }
+        }
+        for (world, other) in [(here, there), (there, here)] {
             introduce(world, other, &[&world.namespace], "").await?;
             world.identity_condition("service", "Federated", "True", "Complete").await?;
         }

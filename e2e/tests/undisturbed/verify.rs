@@ -14,7 +14,7 @@ async fn the_example_service_knows_its_callers_and_the_client_its_server() {
         }
         let address = verify::serve(world, "elsewhere.test", &[]).await?;
         for path in ["", "token"] {
-            let said = client(world, &format!("by-{path}x"), &format!("https://{address}/{path}"), "service").await?;
+            let said = client(world, &format!("client{path}"), &format!("https://{address}/{path}"), "service").await?;
             let expected = format!("{} answered 200 OK: {}", world.id("service"), world.id("client"));
             ensure!(said.contains(&expected), "{said}");
         }

@@ -4,11 +4,11 @@ mod clusters;
 mod licences;
 mod steps;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use countersign_contract::environment::test::GO_HARNESS;
+use countersign_contract::environment::test::{GO_HARNESS, GO_ORACLE};
 
 use crate::cluster;
 use crate::e2e::Programs;
@@ -52,8 +52,10 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     }
     let programs = steps.take("build of all tests", 300, || Programs::build(root))?;
     if options.only_e2e.is_none() {
-        let go_harness = steps.take("harness of go-spiffe", 20, || conformance::go_harness(root))?;
-        steps.take("unit, property and integration tests", 110, || without_cluster(&programs, &go_harness))?;
+        let go_spiffe = steps.take("programs of go-spiffe", 20, || {
+            Ok([(GO_HARNESS, conformance::go_harness(root)?), (GO_ORACLE, conformance::go_oracle(root)?)])
+        })?;
+        steps.take("unit, property and integration tests", 120, || without_cluster(&programs, &go_spiffe))?;
         steps.take("examples of the documentation", 20, || {
             cmd("cargo", ["test", "--quiet", "--workspace", "--doc"]).current_dir(root).run()
         })?;
@@ -69,12 +71,12 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
     outcome
 }
 
-/// One program after the other: each uses all processors. The conformance suite pairs our client with go-spiffe.
-fn without_cluster(programs: &Programs, go_harness: &Path) -> Result<()> {
+/// One program after the other: each uses all processors. The conformance suite pairs and compares our client with go-spiffe.
+fn without_cluster(programs: &Programs, go_spiffe: &[(&str, PathBuf)]) -> Result<()> {
     let mut failed = Vec::new();
     for program in programs.without_cluster() {
         let begun = Instant::now();
-        let outcome = program.command().env(GO_HARNESS, go_harness).read();
+        let outcome = program.command().envs(go_spiffe.iter().map(|(name, program)| (name, program))).read();
         let took = begun.elapsed().as_secs_f64();
         match outcome {
             Ok(text) => say(format!("  ok     {program} ({took:.1} s)\n{}", result(&text))),

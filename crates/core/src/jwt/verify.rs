@@ -120,6 +120,13 @@ struct Registered {
     aud: Vec<String>,
     exp: NumericDate,
     nbf: Option<NumericDate>,
+    /// These are only read: what is there is of its type (RFC 7519, section 4.1).
+    #[serde(rename = "iat")]
+    _iat: Option<NumericDate>,
+    #[serde(rename = "iss")]
+    _iss: Option<String>,
+    #[serde(rename = "jti")]
+    _jti: Option<String>,
 }
 
 /// Verifies a token for `audience` at `now`. The trust domain of `sub` alone selects the bundle. Of a token without `kid`, which

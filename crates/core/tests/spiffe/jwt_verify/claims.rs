@@ -74,6 +74,22 @@ fn nbf_is_honoured_with_a_small_leeway() {
     assert!(Domain::new().verify(&header(), &claims).is_ok());
 }
 
+// RFC 7519, section 4.1.
+#[test]
+fn registered_claims_that_limit_nothing_are_of_their_type_all_the_same() {
+    for (name, wrong, right) in [
+        ("iat", json!("now"), json!(now().as_second() + 3600)),
+        ("iss", json!(7), json!("https://example.org")),
+        ("jti", json!({"a": 1}), json!("j")),
+        ("nbf", json!("now"), json!(null)),
+    ] {
+        assert_eq!(refused_with(name, wrong), JwtSvidError::Claims, "{name}");
+        let mut claims = claims();
+        claims[name] = right;
+        assert!(Domain::new().verify(&header(), &claims).is_ok(), "{name}");
+    }
+}
+
 #[test]
 fn claims_that_say_something_twice_are_refused() {
     let exp = now().as_second() + 300;
