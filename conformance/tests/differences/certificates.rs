@@ -126,11 +126,10 @@ fn leaf(random: &mut StdRng, notes: &mut Vec<String>) -> CertificateParams {
 fn change(random: &mut StdRng, params: &mut CertificateParams, notes: &mut Vec<String>) {
     let note = match random.random_range(0..9) {
         0 => {
-            params.is_ca = mutation::one_of(
+            params.is_ca = *mutation::one_of(
                 random,
                 &[IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained), IsCa::Ca(BasicConstraints::Constrained(0))],
-            )
-            .clone();
+            );
             format!("{:?}", params.is_ca)
         }
         1 => {

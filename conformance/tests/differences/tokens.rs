@@ -68,7 +68,7 @@ fn header(random: &mut StdRng) -> String {
         match random.random_range(0..6) {
             0 => {
                 members[0].1 =
-                    json!(mutation::one_of(random, &["none", "HS256", "ES384", "RS256", "EdDSA", "es256", ""]))
+                    json!(mutation::one_of(random, &["none", "HS256", "ES384", "RS256", "EdDSA", "es256", ""]));
             }
             1 => members[1].1 = mutation::one_of(random, &[json!("other"), json!(""), json!(7), Value::Null]).clone(),
             2 => {
@@ -76,7 +76,7 @@ fn header(random: &mut StdRng) -> String {
                     random,
                     &[json!("JOSE"), json!("jwt"), json!("at+jwt"), json!("wit+jwt"), json!(""), json!(1), Value::Null],
                 )
-                .clone()
+                .clone();
             }
             3 => drop(members.remove(random.random_range(0..members.len()))),
             4 => members.push((
@@ -119,7 +119,7 @@ fn claims(random: &mut StdRng, now: i64) -> String {
                         json!([[AUDIENCE]]),
                     ],
                 )
-                .clone()
+                .clone();
             }
             2 => {
                 members[2].1 = mutation::one_of(
@@ -137,11 +137,11 @@ fn claims(random: &mut StdRng, now: i64) -> String {
                         json!((now + 300).to_string()),
                     ],
                 )
-                .clone()
+                .clone();
             }
             3 => {
                 members[3].1 =
-                    mutation::one_of(random, &[json!(now + 3600), json!("now"), Value::Null, json!(-1)]).clone()
+                    mutation::one_of(random, &[json!(now + 3600), json!("now"), Value::Null, json!(-1)]).clone();
             }
             4 => members.push((
                 "nbf",

@@ -95,7 +95,7 @@ async fn soak_a_bundle_in_the_spec_ends_with_its_last_ca() {
     .await;
 }
 
-/// R48, R56: whoever reverts a commit does not bring back keys that the peer has revoked: an older bundle in the TrustDomain takes
+/// R48: whoever reverts a commit does not bring back keys that the peer has revoked: an older bundle in the TrustDomain takes
 /// effect by `replace` alone.
 #[tokio::test]
 async fn an_older_bundle_in_the_spec_takes_effect_by_replace_alone() {
