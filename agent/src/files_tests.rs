@@ -31,6 +31,7 @@ fn credentials(authority: &X509Authority, svids: Vec<Svid>) -> Credentials {
         trust_domain: "example.org".parse().unwrap(),
         x509_authorities: vec![authority.certificate().clone()],
         jwt_authorities: Vec::new(),
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     };

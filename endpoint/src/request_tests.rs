@@ -17,6 +17,7 @@ fn domain(name: &str, issuer: Option<&str>) -> TrustDomainDocuments {
         trust_domain: name.parse().unwrap(),
         x509_authorities: Vec::new(),
         jwt_authorities: vec![authority.verification_key().clone()],
+        wit_authorities: Vec::new(),
         sequence: 7,
         refresh_hint: Duration::from_secs(17),
     };

@@ -42,6 +42,7 @@ impl TestDomain {
             trust_domain: self.name.clone(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
+            wit_authorities: Vec::new(),
             sequence: 7,
             refresh_hint: Duration::from_secs(17),
         }

@@ -53,6 +53,7 @@ pub(crate) static KNOWN: LazyLock<Known> = LazyLock::new(|| {
         trust_domain: trust_domain(),
         x509_authorities: vec![CaCertificate::from_der(ROOT).unwrap()],
         jwt_authorities: vec![jwt.verification_key().clone()],
+        wit_authorities: Vec::new(),
         sequence: 7,
         refresh_hint: std::time::Duration::from_secs(300),
     };

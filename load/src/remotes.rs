@@ -41,6 +41,7 @@ pub(crate) fn document(trust_domain: &str) -> Result<Vec<u8>> {
     let bundle = Bundle {
         x509_authorities: vec![authority.certificate().clone()],
         jwt_authorities: vec![JwtVerificationKey::new(&format!("key-{sequence}"), key.public_key())?],
+        wit_authorities: Vec::new(),
         sequence,
         refresh_hint: REFRESH_HINT,
         trust_domain,

@@ -162,6 +162,7 @@ fn foreign_bundle(name: &str) -> (TrustDomain, Arc<ForeignBundle>) {
         trust_domain: trust_domain.clone(),
         x509_authorities: vec![authority.unwrap().certificate().clone()],
         jwt_authorities: Vec::new(),
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     };

@@ -25,6 +25,7 @@ fn bundle(trust_domain: &str, sequence: u64) -> Bundle {
         trust_domain,
         x509_authorities: vec![authority.certificate().clone()],
         jwt_authorities: Vec::new(),
+        wit_authorities: Vec::new(),
         sequence,
         refresh_hint: Duration::from_secs(300),
     }

@@ -45,7 +45,7 @@ impl KnownBundles {
                 return Some(in_use);
             }
             // The refresh hint is a setting, which changes without the keys.
-            if in_use.x509_authorities != sent.x509_authorities || in_use.jwt_authorities != sent.jwt_authorities {
+            if !in_use.has_keys_of(&sent) {
                 let (trust_domain, sequence) = (&sent.trust_domain, sent.sequence);
                 tracing::warn!(%trust_domain, sequence, "the issuer sent other keys under the sequence of the bundle in use; they replace it");
             }

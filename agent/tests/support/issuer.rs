@@ -244,6 +244,7 @@ impl IssuerState {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
+            wit_authorities: Vec::new(),
             sequence: self.sequence.load(Ordering::Relaxed),
             refresh_hint: Duration::from_secs(300),
         }

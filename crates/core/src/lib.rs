@@ -16,4 +16,5 @@ pub mod key;
 pub mod lease;
 pub mod renewal;
 pub mod service_account;
+pub mod wit;
 pub mod x509;

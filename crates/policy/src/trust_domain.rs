@@ -45,6 +45,7 @@ pub fn authority_config(object: &crds::TrustDomain, trust_domain: TrustDomain) -
             taint_max_delay: authority.taint_max_delay(),
             x509_key_type: key_type(authority.x509.key_type),
             jwt_key_type: key_type(authority.jwt.key_type),
+            wit_key_type: None,
         },
         requests: RotationRequests {
             after: authority.rotation.and_then(|rotation| rotation.after).map(|after| after.0),

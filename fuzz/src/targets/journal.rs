@@ -28,6 +28,7 @@ pub(crate) const POLICY: AuthorityPolicy = AuthorityPolicy {
     taint_max_delay: Duration::from_secs(600),
     x509_key_type: KeyType::EcP256,
     jwt_key_type: KeyType::EcP256,
+    wit_key_type: None,
 };
 
 /// An accepted journal can be written and read again unchanged, belongs to its place, and can be continued: due changes are

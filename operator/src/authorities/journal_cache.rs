@@ -396,6 +396,7 @@ pub fn control_plane_policy() -> AuthorityPolicy {
         taint_max_delay: Duration::ZERO,
         x509_key_type: countersign_core::key::KeyType::EcP256,
         jwt_key_type: countersign_core::key::KeyType::EcP256,
+        wit_key_type: None,
     }
 }
 

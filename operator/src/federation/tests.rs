@@ -36,6 +36,7 @@ fn document(sequence: u64) -> Vec<u8> {
         trust_domain,
         x509_authorities: vec![authority.certificate().clone()],
         jwt_authorities: Vec::new(),
+        wit_authorities: Vec::new(),
         sequence,
         refresh_hint: Duration::from_secs(300),
     }

@@ -194,6 +194,7 @@ fn policy() -> AuthorityPolicy {
         taint_max_delay: Duration::from_secs(600),
         x509_key_type: KeyType::EcP256,
         jwt_key_type: KeyType::EcP256,
+        wit_key_type: None,
     }
 }
 

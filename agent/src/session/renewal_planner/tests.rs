@@ -48,6 +48,7 @@ impl Issuer {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
+            wit_authorities: Vec::new(),
             sequence: 1,
             refresh_hint: Duration::from_secs(300),
         };

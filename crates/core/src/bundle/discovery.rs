@@ -216,6 +216,7 @@ mod tests {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: Vec::new(),
             jwt_authorities: keys.iter().map(authority).collect(),
+            wit_authorities: Vec::new(),
             sequence: 1,
             refresh_hint: Duration::from_secs(300),
         }

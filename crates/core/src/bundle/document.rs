@@ -12,6 +12,7 @@ use super::{Bundle, DEFAULT_REFRESH_HINT};
 use crate::id::TrustDomain;
 use crate::jws::{JwkMembers, PublicJwk, read_object};
 use crate::jwt::{JwtKeyError, JwtVerificationKey};
+use crate::wit::WitVerificationKey;
 use crate::x509::{CaCertificate, CaCertificateError};
 
 /// The longest document that is looked at, in bytes.
@@ -19,6 +20,7 @@ pub const MAX_BUNDLE_LENGTH: usize = 1024 * 1024;
 
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
+const WIT_USE: &str = "wit-svid";
 pub(super) const WIMSE_X509_USE: &str = "wimse-x509";
 pub(super) const WIMSE_JWT_USE: &str = "wimse-jwt";
 /// Between two keys.
@@ -103,8 +105,8 @@ struct Document {
     keys: Vec<Map<String, Value>>,
     sequence: Option<u64>,
     refresh_hint: Option<u64>,
-    /// The values of `use` of keys for certificates and of keys for tokens.
-    uses: [&'static str; 2],
+    /// The values of `use` of keys for certificates, for JWT-SVIDs, and for WIT-SVIDs, which the other format does not have.
+    uses: (&'static str, &'static str, Option<&'static str>),
 }
 
 /// The names by which a document calls the same things.
@@ -142,8 +144,9 @@ impl Bundle {
     pub fn to_json(&self) -> Vec<u8> {
         let x509 = self.x509_authorities.iter().map(x509_jwk);
         let jwt = self.jwt_authorities.iter().map(JwtVerificationKey::jwk);
+        let wit = self.wit_authorities.iter().map(WitVerificationKey::jwk);
         json(&Written {
-            keys: x509.chain(jwt).collect(),
+            keys: x509.chain(jwt).chain(wit).collect(),
             spiffe_sequence: self.sequence,
             spiffe_refresh_hint: self.refresh_hint.as_secs(),
         })
@@ -154,12 +157,18 @@ impl Bundle {
     pub(crate) fn longest_json(&self) -> usize {
         let x509 = self.x509_authorities.iter().map(x509_key_length);
         let jwt = self.jwt_authorities.iter().map(jwt_key_length);
-        longest_json_without_keys() + x509.chain(jwt).sum::<usize>()
+        let wit = self.wit_authorities.iter().map(wit_key_length);
+        longest_json_without_keys() + x509.chain(jwt).chain(wit).sum::<usize>()
     }
 
     /// The JWT authorities alone as a JWK set, JSON: what the Workload API's JWT bundles carry.
     pub fn jwks_json(&self) -> Vec<u8> {
         json(&JwkSet { keys: self.jwt_authorities.iter().map(JwtVerificationKey::jwk).collect() })
+    }
+
+    /// The WIT authorities alone as a JWK set, JSON: what the Workload API's WIT bundles carry.
+    pub fn wit_jwks_json(&self) -> Vec<u8> {
+        json(&JwkSet { keys: self.wit_authorities.iter().map(WitVerificationKey::jwk).collect() })
     }
 
     /// Reads the bundle document of `trust_domain`. Keys of a `kty` or `use` that is unknown or
@@ -180,11 +189,11 @@ impl Document {
             BundleFormat::Spiffe => {
                 let SpiffeDocument { keys, spiffe_sequence: sequence, spiffe_refresh_hint: refresh_hint } =
                     read_object(document)?;
-                Self { keys, sequence, refresh_hint, uses: [X509_USE, JWT_USE] }
+                Self { keys, sequence, refresh_hint, uses: (X509_USE, JWT_USE, Some(WIT_USE)) }
             }
             BundleFormat::Wimse => {
                 let WimseDocument { keys, sequence_number: sequence, refresh_hint } = read_object(document)?;
-                Self { keys, sequence, refresh_hint, uses: [WIMSE_X509_USE, WIMSE_JWT_USE] }
+                Self { keys, sequence, refresh_hint, uses: (WIMSE_X509_USE, WIMSE_JWT_USE, None) }
             }
         })
     }
@@ -200,24 +209,31 @@ impl BundleDocument {
         if document.len() > MAX_BUNDLE_LENGTH {
             return Err(BundleError::TooLong { length: document.len() });
         }
-        let Document { keys, sequence, refresh_hint, uses: [x509, jwt] } =
+        let Document { keys, sequence, refresh_hint, uses: (x509, jwt, wit) } =
             Document::read(format, document).ok_or(BundleError::Malformed)?;
         let mut bundle = Bundle {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),
             jwt_authorities: Vec::new(),
+            wit_authorities: Vec::new(),
             sequence: sequence.unwrap_or_default(),
             refresh_hint: refresh_hint.map_or(DEFAULT_REFRESH_HINT, Duration::from_secs),
         };
-        let mut tokens = Vec::new();
+        let mut key_ids = BTreeSet::new();
         for (position, key) in keys.into_iter().enumerate() {
             match key.get("use").and_then(Value::as_str) {
                 Some(name) if name == x509 => bundle.x509_authorities.extend(x509_authority(key, position)?),
-                Some(name) if name == jwt => tokens.push((position, key)),
+                Some(name) if name == jwt => {
+                    let read = authority(key, position, &mut key_ids, JwtVerificationKey::from_members)?;
+                    bundle.jwt_authorities.extend(read);
+                }
+                Some(name) if Some(name) == wit => {
+                    let read = authority(key, position, &mut key_ids, WitVerificationKey::from_members)?;
+                    bundle.wit_authorities.extend(read);
+                }
                 _ => {}
             }
         }
-        bundle.jwt_authorities = distinct_jwt_authorities(tokens)?;
         Ok(Self { bundle, sequence })
     }
 }
@@ -229,6 +245,11 @@ pub(crate) fn x509_key_length(authority: &CaCertificate) -> usize {
 
 /// What a JWT authority adds to the length of a document at most, in bytes.
 pub(crate) fn jwt_key_length(authority: &JwtVerificationKey) -> usize {
+    json(&authority.jwk()).len() + COMMA
+}
+
+/// What a WIT authority adds to the length of a document at most, in bytes.
+pub(crate) fn wit_key_length(authority: &WitVerificationKey) -> usize {
     json(&authority.jwk()).len() + COMMA
 }
 
@@ -261,33 +282,61 @@ fn x509_authority(key: Map<String, Value>, position: usize) -> Result<Option<CaC
 
 /// The keys of `use` `jwt-svid` of a JWK set.
 pub(super) fn jwt_authorities(keys: Vec<Map<String, Value>>) -> Result<Vec<JwtVerificationKey>, BundleError> {
-    let is_for_tokens =
-        |(_, key): &(usize, Map<String, Value>)| key.get("use").and_then(Value::as_str) == Some(JWT_USE);
-    distinct_jwt_authorities(keys.into_iter().enumerate().filter(is_for_tokens))
+    authorities(keys, JWT_USE, JwtVerificationKey::from_members)
 }
 
-/// `keys` with their positions; those of an unknown kind are left out.
-fn distinct_jwt_authorities(
-    keys: impl IntoIterator<Item = (usize, Map<String, Value>)>,
-) -> Result<Vec<JwtVerificationKey>, BundleError> {
+/// The keys of `use` `wit-svid` of a JWK set.
+pub(super) fn wit_authorities(keys: Vec<Map<String, Value>>) -> Result<Vec<WitVerificationKey>, BundleError> {
+    authorities(keys, WIT_USE, WitVerificationKey::from_members)
+}
+
+fn authorities<K: TokenKey>(
+    keys: Vec<Map<String, Value>>,
+    used_for: &str,
+    read: fn(&JwkMembers) -> Result<Option<K>, JwtKeyError>,
+) -> Result<Vec<K>, BundleError> {
     let mut key_ids = BTreeSet::new();
-    let mut authorities = Vec::new();
-    for (position, key) in keys {
-        let Some(authority) = jwt_authority(key, position)? else { continue };
-        if !key_ids.insert(authority.kid().to_owned()) {
-            return Err(BundleError::DuplicateKeyId { position });
-        }
-        authorities.push(authority);
-    }
-    Ok(authorities)
+    let is_wanted = |(_, key): &(usize, Map<String, Value>)| key.get("use").and_then(Value::as_str) == Some(used_for);
+    let wanted = keys.into_iter().enumerate().filter(is_wanted);
+    let read = wanted.map(|(position, key)| authority(key, position, &mut key_ids, read));
+    read.filter_map(Result::transpose).collect()
 }
 
-/// `None` when the kind of key is unknown.
-fn jwt_authority(key: Map<String, Value>, position: usize) -> Result<Option<JwtVerificationKey>, BundleError> {
+/// A key that verifies tokens.
+trait TokenKey {
+    fn kid(&self) -> &str;
+}
+
+impl TokenKey for JwtVerificationKey {
+    fn kid(&self) -> &str {
+        Self::kid(self)
+    }
+}
+
+impl TokenKey for WitVerificationKey {
+    fn kid(&self) -> &str {
+        Self::kid(self)
+    }
+}
+
+/// `None` when the kind of key is unknown. Its id is in none of the keys before, of whichever use (WIT-SVID, section 6.1).
+fn authority<K: TokenKey>(
+    key: Map<String, Value>,
+    position: usize,
+    key_ids: &mut BTreeSet<String>,
+    read: fn(&JwkMembers) -> Result<Option<K>, JwtKeyError>,
+) -> Result<Option<K>, BundleError> {
     let Some((members, _)) = members(key, position)? else {
         return Ok(None);
     };
-    JwtVerificationKey::from_members(&members).map_err(|source| BundleError::Jwt { position, source })
+    let Some(authority) = read(&members).map_err(|source| BundleError::Jwt { position, source })? else {
+        return Ok(None);
+    };
+    if key_ids.insert(authority.kid().to_owned()) {
+        Ok(Some(authority))
+    } else {
+        Err(BundleError::DuplicateKeyId { position })
+    }
 }
 
 /// `None` when the kind of key is unknown; what else such a key holds is then nobody's business.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use discovery::{IssuerUrl, IssuerUrlError, MAX_ISSUER_LENGTH};
-pub(crate) use document::{BundleDocument, BundleFormat, jwt_key_length, longest_json_without_keys, x509_key_length};
+pub(crate) use document::{
+    BundleDocument, BundleFormat, jwt_key_length, longest_json_without_keys, wit_key_length, x509_key_length,
+};
 pub use document::{BundleError, MAX_BUNDLE_LENGTH};
 pub use set::{BundleSet, DuplicateBundle};
 pub use wimse::{METADATA_PATH, METADATA_TYPE, MetadataError, TRUST_BUNDLE_PATH, TRUST_BUNDLE_TYPE};
@@ -19,6 +21,7 @@ pub use workload_api::{NotCertificates, split_certificates};
 
 use crate::id::TrustDomain;
 use crate::jwt::JwtVerificationKey;
+use crate::wit::WitVerificationKey;
 use crate::x509::CaCertificate;
 
 /// The refresh hint of a bundle that names none.
@@ -33,6 +36,8 @@ pub struct Bundle {
     pub x509_authorities: Vec<CaCertificate>,
     /// The authorities of JWT-SVIDs; no two have the same key id.
     pub jwt_authorities: Vec<JwtVerificationKey>,
+    /// The authorities of WIT-SVIDs; no two have the same key id, nor one that a JWT authority has.
+    pub wit_authorities: Vec<WitVerificationKey>,
     /// Grows with every change of content.
     pub sequence: u64,
     /// How often those who use the bundle should look for a newer one.
@@ -40,6 +45,18 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// Whether it trusts the same as `other`: the same keys of every kind in the same order.
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        self.x509_authorities == other.x509_authorities
+            && self.jwt_authorities == other.jwt_authorities
+            && self.wit_authorities == other.wit_authorities
+    }
+
+    /// Whether it trusts nothing.
+    pub fn is_without_keys(&self) -> bool {
+        self.x509_authorities.is_empty() && self.jwt_authorities.is_empty() && self.wit_authorities.is_empty()
+    }
+
     /// The certificates of all X.509 authorities, ASN.1 DER, one after the other: the form of the
     /// Workload API.
     pub fn x509_der_concatenated(&self) -> Vec<u8> {

@@ -128,6 +128,7 @@ mod tests {
             trust_domain,
             x509_authorities: vec![x509.certificate().clone()],
             jwt_authorities: vec![jwt.verification_key().clone()],
+            wit_authorities: Vec::new(),
             sequence: 7,
             refresh_hint: Duration::from_secs(300),
         }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::document::{BundleError, jwt_authorities};
+use super::document::{BundleError, jwt_authorities, wit_authorities};
 use super::{Bundle, DEFAULT_REFRESH_HINT, MAX_BUNDLE_LENGTH};
 use crate::id::TrustDomain;
 use crate::jws::read_object;
@@ -67,16 +67,18 @@ impl Bundle {
     /// # Errors
     /// When it is not a JWK set, or a key for JWT-SVIDs is not as it must be.
     pub fn from_jwk_set(trust_domain: &TrustDomain, json: &[u8]) -> Result<Self, BundleError> {
-        #[derive(Deserialize)]
-        struct JwkSet {
-            keys: Vec<Map<String, Value>>,
-        }
-        if json.len() > MAX_BUNDLE_LENGTH {
-            return Err(BundleError::TooLong { length: json.len() });
-        }
-        let JwkSet { keys } = read_object(json).ok_or(BundleError::Malformed)?;
         let mut bundle = Self::empty(trust_domain);
-        bundle.jwt_authorities = jwt_authorities(keys)?;
+        bundle.jwt_authorities = jwt_authorities(keys(json)?)?;
+        Ok(bundle)
+    }
+
+    /// The WIT authorities of `trust_domain` from a JWK set, as [`Self::from_jwk_set`].
+    ///
+    /// # Errors
+    /// When it is not a JWK set, or a key for WIT-SVIDs is not as it must be.
+    pub fn from_wit_jwk_set(trust_domain: &TrustDomain, json: &[u8]) -> Result<Self, BundleError> {
+        let mut bundle = Self::empty(trust_domain);
+        bundle.wit_authorities = wit_authorities(keys(json)?)?;
         Ok(bundle)
     }
 
@@ -86,10 +88,23 @@ impl Bundle {
             trust_domain: trust_domain.clone(),
             x509_authorities: Vec::new(),
             jwt_authorities: Vec::new(),
+            wit_authorities: Vec::new(),
             sequence: 0,
             refresh_hint: DEFAULT_REFRESH_HINT,
         }
     }
+}
+
+/// The keys of a JWK set.
+fn keys(json: &[u8]) -> Result<Vec<Map<String, Value>>, BundleError> {
+    #[derive(Deserialize)]
+    struct JwkSet {
+        keys: Vec<Map<String, Value>>,
+    }
+    if json.len() > MAX_BUNDLE_LENGTH {
+        return Err(BundleError::TooLong { length: json.len() });
+    }
+    read_object(json).map(|JwkSet { keys }| keys).ok_or(BundleError::Malformed)
 }
 
 #[cfg(test)]

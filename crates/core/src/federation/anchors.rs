@@ -7,6 +7,7 @@ use crate::bundle::Bundle;
 use crate::id::TrustDomain;
 use crate::jws::PublicJwk;
 use crate::jwt::JwtVerificationKey;
+use crate::wit::WitVerificationKey;
 use crate::x509::CaCertificate;
 
 /// A public key in the bundles of several trust domains. Whoever signs with it can forge the SVIDs of each of them.
@@ -20,13 +21,14 @@ pub struct SharedAnchor {
 
 /// The keys that several trust domains of `bundles` have, in a fixed order. Keys are compared by what their
 /// SubjectPublicKeyInfo says (RFC 5280, section 4.1): two certificates of one key are one anchor, and so are a certificate and
-/// a JWT key.
+/// a key for tokens.
 pub fn shared_anchors<'a>(bundles: impl IntoIterator<Item = &'a Bundle>) -> Vec<SharedAnchor> {
     let mut holders: BTreeMap<&PublicJwk, BTreeSet<&TrustDomain>> = BTreeMap::new();
     for bundle in bundles {
         let x509 = bundle.x509_authorities.iter().map(CaCertificate::jwk);
         let jwt = bundle.jwt_authorities.iter().map(JwtVerificationKey::public_jwk);
-        for key in x509.chain(jwt) {
+        let wit = bundle.wit_authorities.iter().map(WitVerificationKey::public_jwk);
+        for key in x509.chain(jwt).chain(wit) {
             holders.entry(key).or_default().insert(&bundle.trust_domain);
         }
     }

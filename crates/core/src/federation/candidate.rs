@@ -32,6 +32,6 @@ impl Candidate {
 
     /// Whether it trusts the same as `bundle`, which is normalised too.
     pub(super) fn has_keys_of(&self, bundle: &Bundle) -> bool {
-        self.bundle.x509_authorities == bundle.x509_authorities && self.bundle.jwt_authorities == bundle.jwt_authorities
+        self.bundle.has_keys_of(bundle)
     }
 }

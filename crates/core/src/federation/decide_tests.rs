@@ -255,7 +255,7 @@ fn an_empty_set_of_keys_is_no_error_and_trusts_nothing() {
     assert_eq!(decision.stored.failure(), None);
     // One that holds only kinds of keys that are not known here is the same.
     let unknown =
-        json!({"keys": [{"kty": "OKP", "use": "x509-svid"}, {"kty": "EC", "use": "wit-svid"}], "spiffe_sequence": 9});
+        json!({"keys": [{"kty": "OKP", "use": "x509-svid"}, {"kty": "EC", "use": "later-svid"}], "spiffe_sequence": 9});
     let decision = poll(&spec, Some(&stored), unknown.to_string().into_bytes(), 300);
     assert_eq!((decision.poll, reasons(&decision.flags)), (Some(PollOutcome::Updated), vec!["TrustsNothing"]));
 }

@@ -63,6 +63,7 @@ pub(super) fn bundle(name: &str, x509: &[&CaCertificate], jwt: &[&JwtVerificatio
         trust_domain: domain(name),
         x509_authorities: x509.iter().map(|certificate| (*certificate).clone()).collect(),
         jwt_authorities: jwt.iter().map(|key| (*key).clone()).collect(),
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     }

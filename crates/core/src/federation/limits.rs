@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use crate::bundle::{Bundle, jwt_key_length, longest_json_without_keys, x509_key_length};
+use crate::bundle::{Bundle, jwt_key_length, longest_json_without_keys, wit_key_length, x509_key_length};
 use crate::id::TrustDomain;
 use crate::x509::CaCertificate;
 
@@ -24,21 +24,32 @@ pub struct Normalised {
 }
 
 /// Puts the keys of a bundle in order and limits its length. X.509 authorities come first, those that end last before the
-/// others, then by key id and content; then JWT keys by key id. From the end of each of the two lists, keys are dropped until
-/// the bundle fits: X.509 authorities that end first, and JWT keys, which have no end, of the greatest key ids. Neither kind
-/// loses a key while it takes at most half of the room, so that many keys of one kind do not push out the other.
+/// others, then by key id and content; then JWT keys and WIT keys by key id. From the end of each of the lists, keys are dropped until
+/// the bundle fits: X.509 authorities that end first, and keys for tokens, which have no end, of the greatest key ids. No kind loses
+/// a key while it takes at most its share of the room, which is the same for each kind that is there, so that many keys of one kind
+/// do not push out another.
 pub fn normalise(mut bundle: Bundle) -> Normalised {
     bundle.x509_authorities.sort_by(|one, other| x509_rank(one).cmp(&x509_rank(other)));
     bundle.x509_authorities.dedup();
     bundle.jwt_authorities.sort_by(|one, other| one.kid().cmp(other.kid()));
+    bundle.wit_authorities.sort_by(|one, other| one.kid().cmp(other.kid()));
     let x509: Vec<usize> = bundle.x509_authorities.iter().map(x509_key_length).collect();
     let jwt: Vec<usize> = bundle.jwt_authorities.iter().map(jwt_key_length).collect();
+    let wit: Vec<usize> = bundle.wit_authorities.iter().map(wit_key_length).collect();
     let room = MAX_KEPT_LENGTH.saturating_sub(longest_json_without_keys());
-    let room_beside = |others: &[usize]| (room / 2).max(room.saturating_sub(others.iter().sum()));
-    let (x509_count, jwt_count) = (fitting(&x509, room_beside(&jwt)), fitting(&jwt, room_beside(&x509)));
-    bundle.x509_authorities.truncate(x509_count);
-    bundle.jwt_authorities.truncate(jwt_count);
-    Normalised { bundle, dropped: (x509.len() + jwt.len()).saturating_sub(x509_count + jwt_count) }
+    let kinds = [&x509, &jwt, &wit];
+    let total: usize = kinds.iter().flat_map(|lengths| lengths.iter()).sum();
+    // With one kind it has all the room; of two each has half at least.
+    let share = room / kinds.iter().filter(|lengths| !lengths.is_empty()).count().max(2);
+    let kept = kinds.map(|lengths| {
+        let others = total - lengths.iter().sum::<usize>();
+        fitting(lengths, share.max(room.saturating_sub(others)))
+    });
+    let dropped = kinds.iter().zip(kept).map(|(lengths, kept)| lengths.len() - kept).sum();
+    bundle.x509_authorities.truncate(kept[0]);
+    bundle.jwt_authorities.truncate(kept[1]);
+    bundle.wit_authorities.truncate(kept[2]);
+    Normalised { bundle, dropped }
 }
 
 /// Which of these remote trust domains' bundles, by the lengths of their documents in bytes, one stream receives: at most

@@ -103,8 +103,7 @@ impl<'a> Remote<'a> {
     }
 
     fn flags_of_kept(&self, kept: &Kept, now: Timestamp) -> Vec<Flag> {
-        let Bundle { x509_authorities, jwt_authorities, .. } = &kept.bundle;
-        let is_without_keys = x509_authorities.is_empty() && jwt_authorities.is_empty();
+        let is_without_keys = kept.bundle.is_without_keys();
         let is_from_spec = kept.origin == Origin::Bootstrap && self.spec.bootstrap().is_some();
         let life = BootstrapLife::of(kept).filter(|_| is_from_spec);
         let expiring = life.filter(|life| (life.expiring_from..=life.end).contains(&now));

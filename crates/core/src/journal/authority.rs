@@ -9,6 +9,7 @@ use super::Kind;
 use super::slot::Slot;
 use crate::jwt::{JwtAuthority, JwtIssueError, JwtVerificationKey};
 use crate::key::{KeyRef, SubjectPublicKeyInfo};
+use crate::wit::{WitAuthority, WitIssueError, WitVerificationKey};
 use crate::x509::{CaCertificate, IssueError, X509Authority};
 
 /// An authority of one kind.
@@ -19,6 +20,8 @@ pub enum Authority {
     X509(X509Entry),
     /// Of JWT-SVIDs.
     Jwt(JwtEntry),
+    /// Of WIT-SVIDs.
+    Wit(WitEntry),
 }
 
 /// A slot of a journal.
@@ -42,6 +45,15 @@ pub struct JwtEntry {
     public_key: SubjectPublicKeyInfo,
     verification_key: JwtVerificationKey,
     signer: Option<Arc<JwtAuthority>>,
+}
+
+/// A WIT authority.
+#[derive(Clone, Debug)]
+pub struct WitEntry {
+    key: KeyRef,
+    public_key: SubjectPublicKeyInfo,
+    verification_key: WitVerificationKey,
+    signer: Option<Arc<WitAuthority>>,
 }
 
 /// An authority that signs now.
@@ -170,12 +182,47 @@ impl JwtEntry {
     }
 }
 
+impl WitEntry {
+    /// The authority known to verifiers as `kid`.
+    ///
+    /// # Errors
+    /// When `kid` is empty, or the key is of a kind that verifies no tokens.
+    pub fn new(kid: &str, public_key: &SubjectPublicKeyInfo, key: KeyRef) -> Result<Self, WitIssueError> {
+        let signer = key.signer().map(|signer| WitAuthority::new(kid, signer)).transpose()?.map(Arc::new);
+        let verification_key = WitVerificationKey::new(kid, public_key)?;
+        if signer.as_ref().is_some_and(|signer| *signer.verification_key() != verification_key) {
+            return Err(WitIssueError::KeyMismatch);
+        }
+        Ok(Self { key, public_key: public_key.clone(), verification_key, signer })
+    }
+
+    /// What verifies its tokens.
+    pub fn verification_key(&self) -> &WitVerificationKey {
+        &self.verification_key
+    }
+
+    /// Where its key is kept.
+    pub fn key(&self) -> &KeyRef {
+        &self.key
+    }
+
+    /// What signs; `None` where its key cannot be used here.
+    pub fn signer(&self) -> Option<&Arc<WitAuthority>> {
+        self.signer.as_ref()
+    }
+
+    pub(super) fn public_key(&self) -> &SubjectPublicKeyInfo {
+        &self.public_key
+    }
+}
+
 impl Authority {
     /// Its kind.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::X509(_) => Kind::X509,
             Self::Jwt(_) => Kind::Jwt,
+            Self::Wit(_) => Kind::Wit,
         }
     }
 
@@ -184,6 +231,7 @@ impl Authority {
         match self {
             Self::X509(entry) => &entry.key,
             Self::Jwt(entry) => &entry.key,
+            Self::Wit(entry) => &entry.key,
         }
     }
 
@@ -191,7 +239,7 @@ impl Authority {
     pub const fn x509(&self) -> Option<&X509Entry> {
         match self {
             Self::X509(entry) => Some(entry),
-            Self::Jwt(_) => None,
+            Self::Jwt(_) | Self::Wit(_) => None,
         }
     }
 
@@ -199,7 +247,15 @@ impl Authority {
     pub const fn jwt(&self) -> Option<&JwtEntry> {
         match self {
             Self::Jwt(entry) => Some(entry),
-            Self::X509(_) => None,
+            Self::X509(_) | Self::Wit(_) => None,
+        }
+    }
+
+    /// The WIT authority, if it is one.
+    pub const fn wit(&self) -> Option<&WitEntry> {
+        match self {
+            Self::Wit(entry) => Some(entry),
+            Self::X509(_) | Self::Jwt(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::id::TrustDomain;
 use crate::jwt::JwtIssueError;
 use crate::key::KeyError;
+use crate::wit::WitIssueError;
 use crate::x509::IssueError;
 
 /// Why a journal cannot be read, made or changed. Never holds a part of a key.
@@ -88,6 +89,9 @@ pub enum JournalError {
     /// No JWT authority could be made.
     #[error("a JWT authority for the journal: {0}")]
     Jwt(#[from] JwtIssueError),
+    /// No WIT authority could be made.
+    #[error("a WIT authority for the journal: {0}")]
+    Wit(#[from] WitIssueError),
 }
 
 impl JournalError {
@@ -100,7 +104,7 @@ impl JournalError {
             Self::OtherTrustDomain { .. } => "JournalOfOtherTrustDomain",
             Self::OlderThanPublished { .. } => "JournalOlderThanPublished",
             Self::StalePlan { .. } => "PlanStale",
-            Self::Key(_) | Self::X509(_) | Self::Jwt(_) | Self::Made { .. } => "AuthorityNotMade",
+            Self::Key(_) | Self::X509(_) | Self::Jwt(_) | Self::Wit(_) | Self::Made { .. } => "AuthorityNotMade",
         }
     }
 

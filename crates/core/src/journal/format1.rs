@@ -81,6 +81,8 @@ impl StoredSlot {
             Authority::X509(entry) if entry.is_stored_root() => Some(STANDARD.encode(entry.certificate().der())),
             Authority::X509(_) => return None,
             Authority::Jwt(_) => None,
+            // No journal with one is written in this format.
+            Authority::Wit(_) => return None,
         };
         let Times { prepared_at, activate_at, retire_at, remove_at } = slot.times;
         let (id, tainted_at, key) = (slot.id.clone(), slot.tainted_at, StoredKey::of(key));

@@ -207,7 +207,10 @@ impl StoredSlot {
             Authority::Jwt(entry) if stored.key.pkcs8.is_none() => {
                 stored.public_key = Some(STANDARD.encode(entry.public_key().der()));
             }
-            Authority::Jwt(_) => {}
+            Authority::Wit(entry) if stored.key.pkcs8.is_none() => {
+                stored.public_key = Some(STANDARD.encode(entry.public_key().der()));
+            }
+            Authority::Jwt(_) | Authority::Wit(_) => {}
         }
         stored
     }

@@ -35,7 +35,7 @@ fn second(payload: &Value) -> Result<Journal, JournalError> {
 fn with_unknown_kind() -> Value {
     let mut payload = payload(&created().written_in(Format::V2));
     let slot = json!({ "id": "w1", "removeAt": at(18 * HOUR), "key": { "pkcs8": "secret" }, "z": 1, "a": [2] });
-    payload["authorities"]["wit"] = json!([slot]);
+    payload["authorities"]["later"] = json!([slot]);
     payload
 }
 
@@ -78,7 +78,7 @@ fn slots_of_a_kind_that_is_not_known_are_carried_along_byte_for_byte() {
     let after = kept(&journal, at(12 * HOUR));
     assert_eq!(after.slots(Kind::X509).len(), 2, "the known kinds go on");
     let written = super::envelope::open(&after.to_bytes().unwrap()).unwrap().1;
-    let slot = wanted["authorities"]["wit"][0].to_string();
+    let slot = wanted["authorities"]["later"][0].to_string();
     assert!(String::from_utf8_lossy(&written).contains(&slot), "as it was read");
     assert!(!format!("{after:?}").contains("secret"), "Debug shows no key");
 }
@@ -104,9 +104,11 @@ fn what_format_2_does_not_allow_is_damaged() {
     let jwt = |payload: &mut Value, member: &str, value: Value| payload["authorities"]["jwt"][0][member] = value;
     assert!(damaged(|payload| payload["more"] = 1.into()).contains("not as it was written"));
     assert!(damaged(|payload| payload["authorities"]["x509"][0]["more"] = 1.into()).contains("not as it was written"));
-    assert!(damaged(|payload| payload["authorities"]["wit"][0] = json!({ "id": "w" })).contains("has no id or no end"));
+    assert!(
+        damaged(|payload| payload["authorities"]["later"][0] = json!({ "id": "w" })).contains("has no id or no end")
+    );
     let twice = damaged(|payload| {
-        payload["authorities"]["wit"][0]["id"] = payload["authorities"]["x509"][0]["id"].clone();
+        payload["authorities"]["later"][0]["id"] = payload["authorities"]["x509"][0]["id"].clone();
     });
     assert!(twice.contains("twice"), "{twice}");
     for key in [json!({}), json!({ "store": "s" }), json!({ "pkcs8": "x", "store": "s", "reference": "r" })] {
@@ -191,7 +193,7 @@ impl AuthorityMaker for Upstream {
     fn make(&self, request: AuthorityRequest) -> Making<'_> {
         match request.kind {
             Kind::X509 => Box::pin(ready(self.sign(&request))),
-            Kind::Jwt => LocalMaker.make(request),
+            Kind::Jwt | Kind::Wit => LocalMaker.make(request),
         }
     }
 }
@@ -255,4 +257,33 @@ fn whoever_makes_authorities_cannot_keep_one_from_being_revoked() {
 
 fn bundles(journal: &Journal, now: Timestamp) -> BundleSet {
     BundleSet::new(journal.bundle(policy().refresh_hint, now)).unwrap()
+}
+
+#[test]
+fn wit_authorities_come_when_they_are_enabled_and_end_when_they_are_not() {
+    let first = done(Journal::create(CLUSTER, Some(&trust_domain()), &policy(), &LocalMaker, at(0))).unwrap();
+    assert!(first.slots(Kind::Wit).is_empty() && first.active_wit(at(0)).is_none());
+    assert_eq!(format(&first), Format::V1.name());
+
+    let enabled = super::AuthorityPolicy { wit_key_type: Some(crate::key::KeyType::EcP256), ..policy() };
+    let plan = next(&first, &enabled, &RotationRequests::default(), &Receipts::default(), at(HOUR));
+    let with = done(first.apply(&plan, &enabled, &LocalMaker, at(HOUR))).unwrap();
+    assert_eq!(format(&with), Format::V2.name());
+    assert!(with.sequence(at(HOUR)) > first.sequence(at(HOUR)));
+    let journal = read(&with.to_bytes().unwrap()).unwrap();
+    let bundle = journal.bundle(Duration::from_secs(300), at(HOUR)).unwrap();
+    assert_eq!((bundle.wit_authorities.len(), bundle.jwt_authorities.len()), (2, 2));
+    assert_eq!(crate::bundle::Bundle::parse(&trust_domain(), &bundle.to_json()).unwrap(), bundle);
+    let active = journal.active_wit(at(HOUR)).unwrap();
+    assert_eq!(bundle.wit_authorities[0].kid(), active.signer().kid());
+
+    // No successor is made, and what is there stays in the bundle until its end.
+    let later = active.ends_at() - jiff::SignedDuration::from_secs(1);
+    assert!(
+        next(&journal, &policy(), &RotationRequests::default(), &Receipts::default(), at(2 * HOUR))
+            .steps
+            .iter()
+            .all(|step| step.kind != Kind::Wit)
+    );
+    assert!(journal.bundle(Duration::from_secs(300), later).unwrap().wit_authorities.len() >= 1);
 }

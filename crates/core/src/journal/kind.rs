@@ -12,17 +12,20 @@ pub enum Kind {
     X509,
     /// JWT-SVIDs.
     Jwt,
+    /// WIT-SVIDs.
+    Wit,
 }
 
 impl Kind {
     /// All of them, in the order in which they are planned.
-    pub const ALL: [Self; 2] = [Self::X509, Self::Jwt];
+    pub const ALL: [Self; 3] = [Self::X509, Self::Jwt, Self::Wit];
 
     /// Its name in the stored form.
     pub const fn name(self) -> &'static str {
         match self {
             Self::X509 => "x509",
             Self::Jwt => "jwt",
+            Self::Wit => "wit",
         }
     }
 
@@ -30,7 +33,7 @@ impl Kind {
     pub(super) const fn belongs(self, to_trust_domain: bool) -> bool {
         match self {
             Self::X509 => true,
-            Self::Jwt => to_trust_domain,
+            Self::Jwt | Self::Wit => to_trust_domain,
         }
     }
 
@@ -39,6 +42,7 @@ impl Kind {
     pub(super) const fn is_in_every_first_format(self) -> bool {
         match self {
             Self::X509 | Self::Jwt => true,
+            Self::Wit => false,
         }
     }
 }
@@ -48,6 +52,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::X509 => "X.509",
             Self::Jwt => "JWT",
+            Self::Wit => "WIT",
         })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use jiff::Timestamp;
 
-use super::authority::{Authority, JwtEntry, X509Entry};
+use super::authority::{Authority, JwtEntry, WitEntry, X509Entry};
 use super::{JournalError, Kind};
 use crate::id::TrustDomain;
 use crate::key::{KeyError, KeyRef, KeyType, PrivateKey};
@@ -32,7 +32,7 @@ pub struct AuthorityRequest {
 /// An authority that was made for a request.
 #[derive(Clone, Debug)]
 pub struct MadeAuthority {
-    /// Unlike any before; of a JWT authority the `kid`.
+    /// Unlike any before; of an authority of tokens the `kid`.
     pub id: String,
     /// What it is.
     pub authority: Authority,
@@ -76,6 +76,7 @@ impl AuthorityRequest {
                 Authority::X509(X509Entry::root(root?.certificate().clone(), KeyRef::Stored(key))?)
             }
             Kind::Jwt => Authority::Jwt(JwtEntry::new(&id, key.public_key(), KeyRef::Stored(key.clone()))?),
+            Kind::Wit => Authority::Wit(WitEntry::new(&id, key.public_key(), KeyRef::Stored(key.clone()))?),
         };
         Ok(MadeAuthority { id, authority })
     }

@@ -41,6 +41,7 @@ pub use stored::Expected;
 use crate::bundle::{Bundle, succeeding};
 use crate::id::TrustDomain;
 use crate::jwt::JwtAuthority;
+use crate::wit::WitAuthority;
 use crate::x509::{CaCertificate, X509Authority};
 use format2::UnknownSlot;
 use rotation::Orders;
@@ -211,6 +212,13 @@ impl Journal {
         Active::new(slot, slot.authority.jwt()?.signer())
     }
 
+    /// The WIT authority that signs at `now`; let no token outlive the slot ([`Active::time_left`]). `None` also where the trust domain
+    /// has none.
+    pub fn active_wit(&self, now: Timestamp) -> Option<Active<'_, WitAuthority>> {
+        let slot = rotation::active(self.slots(Kind::Wit), now)?;
+        Active::new(slot, slot.authority.wit()?.signer())
+    }
+
     /// The certificates to be trusted at `now`, each once: of a trust domain, or the control plane's roots.
     pub fn roots(&self, now: Timestamp) -> Vec<CaCertificate> {
         let mut roots: Vec<CaCertificate> = Vec::new();
@@ -225,10 +233,12 @@ impl Journal {
     /// The trust domain's bundle at `now`; `None` for the control plane, which has no trust domain.
     pub fn bundle(&self, refresh_hint: Duration, now: Timestamp) -> Option<Bundle> {
         let jwt = self.trusted(Kind::Jwt, now).filter_map(Authority::jwt);
+        let wit = self.trusted(Kind::Wit, now).filter_map(Authority::wit);
         Some(Bundle {
             trust_domain: self.trust_domain.clone()?,
             x509_authorities: self.roots(now),
             jwt_authorities: jwt.map(|authority| authority.verification_key().clone()).collect(),
+            wit_authorities: wit.map(|authority| authority.verification_key().clone()).collect(),
             sequence: self.sequence(now),
             refresh_hint,
         })

@@ -28,6 +28,8 @@ pub struct AuthorityPolicy {
     pub x509_key_type: KeyType,
     /// Keys of JWT authorities.
     pub jwt_key_type: KeyType,
+    /// Keys of WIT authorities; `None`: there are none, and none are made.
+    pub wit_key_type: Option<KeyType>,
 }
 
 impl AuthorityPolicy {
@@ -43,6 +45,10 @@ impl AuthorityPolicy {
         match kind {
             Kind::X509 => self.x509_key_type,
             Kind::Jwt => self.jwt_key_type,
+            Kind::Wit => match self.wit_key_type {
+                Some(key_type) => key_type,
+                None => KeyType::EcP256,
+            },
         }
     }
 
@@ -51,6 +57,7 @@ impl AuthorityPolicy {
     pub const fn enables(&self, kind: Kind) -> bool {
         match kind {
             Kind::X509 | Kind::Jwt => true,
+            Kind::Wit => self.wit_key_type.is_some(),
         }
     }
 

@@ -26,6 +26,7 @@ fn policy() -> impl Strategy<Value = AuthorityPolicy> {
             refresh_hint: Duration::from_secs(hint),
             x509_key_type: KeyType::EcP256,
             jwt_key_type: KeyType::EcP256,
+            wit_key_type: None,
         }
     })
 }

@@ -56,8 +56,11 @@ pub(super) fn next_actions<A>(
     };
     draft.ids(done).into_iter().for_each(|slot| draft.push(Action::Remove { slot }));
     taint(kind, &mut draft, policy, orders, now);
-    sign(&mut draft, policy, now);
-    prepare(&mut draft, policy, orders, now);
+    // One that is no longer enabled signs until its end, and has no successor.
+    if policy.enables(kind) {
+        sign(&mut draft, policy, now);
+        prepare(&mut draft, policy, orders, now);
+    }
     draft.actions
 }
 
@@ -85,7 +88,7 @@ fn taint(kind: Kind, draft: &mut Draft, policy: &AuthorityPolicy, orders: &Order
     let expired = plus(now, signed(policy.longest_svid_life));
     let remove_at = match kind {
         Kind::X509 => expired.min(plus(now, signed(policy.taint_max_delay))),
-        Kind::Jwt => expired,
+        Kind::Jwt | Kind::Wit => expired,
     };
     for slot in draft.ids(due) {
         draft.push(Action::Taint { slot, at: now, remove_at: whole_after(remove_at) });

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::authority::{Authority, AuthoritySlot, JwtEntry, X509Entry};
+use super::authority::{Authority, AuthoritySlot, JwtEntry, WitEntry, X509Entry};
 use super::envelope::{Format, decode_secret, open, read_json, seal, shortened, write_json};
 use super::format2::SlotsJson;
 use super::slot::{Slot, Times};
@@ -160,9 +160,9 @@ impl SlotParts {
                 };
                 Authority::X509(entry.map_err(|error| damaged(error.to_string()))?)
             }
-            Kind::Jwt => {
+            Kind::Jwt | Kind::Wit => {
                 if self.certificate.is_some() || !self.issuing_chain.is_empty() || !self.trust_anchors.is_empty() {
-                    return Err(damaged("a JWT authority has no certificate".to_owned()));
+                    return Err(damaged(format!("a {kind} authority has no certificate")));
                 }
                 let public_key = match (&self.key, self.public_key) {
                     (KeyRef::Stored(key), None) => key.public_key().clone(),
@@ -173,8 +173,16 @@ impl SlotParts {
                         ));
                     }
                 };
-                let entry = JwtEntry::new(&self.id, &public_key, self.key);
-                Authority::Jwt(entry.map_err(|error| damaged(error.to_string()))?)
+                match kind {
+                    Kind::Wit => {
+                        let entry = WitEntry::new(&self.id, &public_key, self.key);
+                        Authority::Wit(entry.map_err(|error| damaged(error.to_string()))?)
+                    }
+                    _ => {
+                        let entry = JwtEntry::new(&self.id, &public_key, self.key);
+                        Authority::Jwt(entry.map_err(|error| damaged(error.to_string()))?)
+                    }
+                }
             }
         };
         Ok(Slot { id: self.id, times: self.times, tainted_at: self.tainted_at, authority })

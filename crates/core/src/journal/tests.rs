@@ -41,6 +41,7 @@ pub(super) fn policy() -> AuthorityPolicy {
         taint_max_delay: Duration::from_secs(600),
         x509_key_type: KeyType::EcP256,
         jwt_key_type: KeyType::EcP256,
+        wit_key_type: None,
     }
 }
 
@@ -323,8 +324,12 @@ fn keys_never_show() {
         let error = read(&bent).unwrap_err();
         shown += &format!("{error} {error:?}");
     }
-    for kind in Kind::ALL {
-        let KeyRef::Stored(key) = journal.slots(kind)[0].authority.key() else { panic!() };
+    let with_wit = AuthorityPolicy { wit_key_type: Some(KeyType::EcP256), ..policy() };
+    let with_wit = done(Journal::create(CLUSTER, Some(&trust_domain()), &with_wit, &LocalMaker, at(0))).unwrap();
+    shown += &format!("{with_wit:?}");
+    let slots = Kind::ALL.map(|kind| if kind == Kind::Wit { with_wit.slots(kind) } else { journal.slots(kind) });
+    for slot in slots.map(|slots| &slots[0]) {
+        let KeyRef::Stored(key) = slot.authority.key() else { panic!() };
         let der = key.pkcs8_der();
         let hex: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
         // The private scalar stands in the middle of the document.

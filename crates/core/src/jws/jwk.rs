@@ -97,6 +97,11 @@ impl PublicJwk {
         Self::from_certificate(&parsed)
     }
 
+    /// Whether it is on the curve P-256: its algorithm is ES256.
+    pub(crate) fn is_p256(&self) -> bool {
+        matches!(self, Self::Ec { curve: Curve::P256, .. })
+    }
+
     /// The members `kty`, and `crv`, `x`, `y` or `n`, `e`.
     pub(crate) fn members(&self) -> Map<String, Value> {
         let text = |bytes: &[u8]| Value::String(URL_SAFE_NO_PAD.encode(bytes));

@@ -7,15 +7,18 @@
 mod ecdsa;
 mod jwk;
 mod key;
+mod signer;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-pub(crate) use ecdsa::der_to_fixed;
 pub(crate) use jwk::{Curve, JwkMembers, PublicJwk};
 pub(crate) use key::{Algorithm, SignatureInvalid, VerificationKey};
+pub(crate) use signer::{SignError, TokenSigner, random_text};
+
+use ecdsa::der_to_fixed;
 
 /// The longest token that is looked at, in bytes.
 pub(crate) const MAX_TOKEN_LENGTH: usize = 16 * 1024;

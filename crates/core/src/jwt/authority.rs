@@ -1,28 +1,22 @@
 //! A signing authority of JWT-SVIDs.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::key::{JwtKeyError, JwtVerificationKey};
 use crate::id::SpiffeId;
-use crate::jws::{MAX_TOKEN_LENGTH, der_to_fixed};
-use crate::key::{KeyError, KeyType, PrivateKey, SignatureAlgorithm, Signer};
+use crate::jws::{MAX_TOKEN_LENGTH, SignError, TokenSigner, random_text};
+use crate::key::{KeyError, KeyType, PrivateKey, Signer};
 
 /// Signs JWT-SVIDs with one key, whose id stands in every token. Cheap to clone.
 #[derive(Clone)]
 pub struct JwtAuthority {
-    key: Arc<dyn Signer>,
+    signer: TokenSigner,
     verification_key: JwtVerificationKey,
-    /// base64url: the same for every token.
-    header: Arc<str>,
 }
 
 /// What a token is to say.
@@ -82,13 +76,6 @@ pub enum JwtIssueError {
 }
 
 #[derive(Serialize)]
-struct Header<'a> {
-    alg: &'a str,
-    kid: &'a str,
-    typ: &'a str,
-}
-
-#[derive(Serialize)]
 struct Claims<'a> {
     sub: &'a SpiffeId,
     aud: &'a [String],
@@ -106,7 +93,7 @@ impl JwtAuthority {
     /// # Errors
     /// When no key can be made.
     pub fn generate(key_type: KeyType) -> Result<Self, JwtIssueError> {
-        Self::new(&random_text()?, PrivateKey::generate(key_type)?)
+        Self::new(&random_text().ok_or(JwtIssueError::Random)?, PrivateKey::generate(key_type)?)
     }
 
     /// The authority of `key`, known to verifiers as `kid`.
@@ -115,8 +102,7 @@ impl JwtAuthority {
     /// [`JwtIssueError::VerificationKey`] when `kid` is empty.
     pub fn new(kid: &str, key: impl Signer + 'static) -> Result<Self, JwtIssueError> {
         let verification_key = JwtVerificationKey::new(kid, key.public_key())?;
-        let header = encode(&Header { alg: key.algorithm().jose_name(), kid, typ: "JWT" });
-        Ok(Self { key: Arc::new(key), verification_key, header: Arc::from(header.as_str()) })
+        Ok(Self { signer: TokenSigner::new(key, kid, "JWT"), verification_key })
     }
 
     /// The id of its key.
@@ -147,38 +133,20 @@ impl JwtAuthority {
         }
         let exp = now.as_second().checked_add(ttl).ok_or(JwtIssueError::Lifetime)?;
         let expires_at = Timestamp::from_second(exp).map_err(|_| JwtIssueError::Lifetime)?;
-        let jti = random_text()?;
-        let claims = encode(&Claims {
+        let jti = random_text().ok_or(JwtIssueError::Random)?;
+        let claims = Claims {
             sub: request.id,
             aud: request.audiences,
             iat: now.as_second(),
             exp,
             iss: request.issuer,
             jti: &jti,
-        });
-        self.sign(&claims).map(|token| IssuedJwt { token, expires_at, jti })
-    }
-
-    fn sign(&self, claims: &str) -> Result<Zeroizing<String>, JwtIssueError> {
-        let input = Zeroizing::new(format!("{}.{claims}", self.header));
-        let signature = self.key.sign(input.as_bytes())?;
-        let coordinate = match self.key.algorithm() {
-            SignatureAlgorithm::EcdsaP256Sha256 => Some(32),
-            SignatureAlgorithm::EcdsaP384Sha384 => Some(48),
-            SignatureAlgorithm::RsaPkcs1Sha256 => None,
         };
-        let signature = match coordinate {
-            Some(coordinate) => der_to_fixed(&signature, coordinate)
-                .ok_or_else(|| KeyError::Sign { reason: "not an ECDSA signature in DER".to_owned() })?,
-            None => signature,
-        };
-        let signature = URL_SAFE_NO_PAD.encode(signature);
-        // At its whole size from the start: growing would leave a copy behind that nobody wipes.
-        let mut token = Zeroizing::new(String::with_capacity(input.len() + 1 + signature.len()));
-        token.push_str(&input);
-        token.push('.');
-        token.push_str(&signature);
-        if token.len() > MAX_TOKEN_LENGTH { Err(JwtIssueError::TooLong) } else { Ok(token) }
+        match self.signer.sign(&claims) {
+            Ok(token) => Ok(IssuedJwt { token, expires_at, jti }),
+            Err(SignError::TooLong) => Err(JwtIssueError::TooLong),
+            Err(SignError::Key(error)) => Err(error.into()),
+        }
     }
 }
 
@@ -192,16 +160,4 @@ impl fmt::Debug for IssuedJwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "IssuedJwt(token redacted, expires {})", self.expires_at)
     }
-}
-
-/// base64url of the JSON of `value`, whose types always have one.
-fn encode(value: &impl Serialize) -> String {
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap_or_default())
-}
-
-/// 128 random bits as 22 characters.
-fn random_text() -> Result<String, JwtIssueError> {
-    let mut random = [0; 16];
-    rand::fill(&mut random).map_err(|_| JwtIssueError::Random)?;
-    Ok(URL_SAFE_NO_PAD.encode(random))
 }

@@ -44,6 +44,7 @@ pub(crate) fn bundle(name: &str, x509: &[&CaCertificate], jwt: &[&JwtAuthority])
         trust_domain: trust_domain(name),
         x509_authorities: x509.iter().map(|certificate| (*certificate).clone()).collect(),
         jwt_authorities: jwt.iter().map(|authority| authority.verification_key().clone()).collect(),
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     }

@@ -80,6 +80,7 @@ impl Domain {
             trust_domain: self.authority.trust_domain().unwrap().clone(),
             x509_authorities: vec![self.authority.certificate().clone()],
             jwt_authorities: Vec::new(),
+            wit_authorities: Vec::new(),
             sequence: 1,
             refresh_hint: Duration::from_secs(300),
         }

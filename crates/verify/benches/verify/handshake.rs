@@ -52,6 +52,7 @@ pub(crate) fn compare(rounds: usize) -> (f64, f64) {
         trust_domain: id.trust_domain().clone(),
         x509_authorities: vec![authority.certificate().clone()],
         jwt_authorities: Vec::new(),
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: TTL,
     };

@@ -57,6 +57,7 @@ fn tokens() -> (f64, f64) {
         trust_domain: id.trust_domain().clone(),
         x509_authorities: Vec::new(),
         jwt_authorities: vec![authority.verification_key().clone()],
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: TTL,
     };

@@ -72,6 +72,7 @@ fn verify(anchors: &[&Ca], chain: &[&[u8]]) -> Result<(), X509SvidError> {
         trust_domain: "example.org".parse().unwrap(),
         x509_authorities: anchors.iter().map(|ca| CaCertificate::from_der(&ca.der).unwrap()).collect(),
         jwt_authorities: Vec::new(),
+        wit_authorities: Vec::new(),
         sequence: 1,
         refresh_hint: std::time::Duration::from_secs(60),
     };

@@ -41,6 +41,7 @@ impl Domain {
             trust_domain: self.x509.trust_domain().unwrap().clone(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
+            wit_authorities: Vec::new(),
             sequence: 1,
             refresh_hint: TTL,
         }

@@ -1,0 +1,84 @@
+//! Signs tokens: one key, and one header, which is the same for every token.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{MAX_TOKEN_LENGTH, der_to_fixed};
+use crate::key::{KeyError, SignatureAlgorithm, Signer};
+
+/// Signs tokens of one type with one key. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct TokenSigner {
+    key: Arc<dyn Signer>,
+    /// base64url: the same for every token.
+    header: Arc<str>,
+}
+
+/// Why no token was signed.
+pub(crate) enum SignError {
+    /// Longer than [`MAX_TOKEN_LENGTH`].
+    TooLong,
+    /// The key did not sign.
+    Key(KeyError),
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    kid: &'a str,
+    typ: &'a str,
+}
+
+impl TokenSigner {
+    pub(crate) fn new(key: impl Signer + 'static, kid: &str, typ: &str) -> Self {
+        let header = encode(&Header { alg: key.algorithm().jose_name(), kid, typ });
+        Self { key: Arc::new(key), header: Arc::from(header.as_str()) }
+    }
+
+    /// A token of these claims: JWS Compact Serialization.
+    pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<Zeroizing<String>, SignError> {
+        let input = Zeroizing::new(format!("{}.{}", self.header, encode(claims)));
+        let signature = self.key.sign(input.as_bytes()).map_err(SignError::Key)?;
+        let coordinate = match self.key.algorithm() {
+            SignatureAlgorithm::EcdsaP256Sha256 => Some(32),
+            SignatureAlgorithm::EcdsaP384Sha384 => Some(48),
+            SignatureAlgorithm::RsaPkcs1Sha256 => None,
+        };
+        let signature = match coordinate {
+            Some(coordinate) => der_to_fixed(&signature, coordinate)
+                .ok_or_else(|| SignError::Key(KeyError::Sign { reason: "not an ECDSA signature in DER".to_owned() }))?,
+            None => signature,
+        };
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        // At its whole size from the start: growing would leave a copy behind that nobody wipes.
+        let mut token = Zeroizing::new(String::with_capacity(input.len() + 1 + signature.len()));
+        token.push_str(&input);
+        token.push('.');
+        token.push_str(&signature);
+        if token.len() > MAX_TOKEN_LENGTH { Err(SignError::TooLong) } else { Ok(token) }
+    }
+}
+
+impl fmt::Debug for TokenSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSigner(key redacted)")
+    }
+}
+
+/// 128 random bits as 22 characters; `None` when the system's random number generator failed.
+pub(crate) fn random_text() -> Option<String> {
+    let mut random = [0; 16];
+    rand::fill(&mut random).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(random))
+}
+
+/// base64url of the JSON of `value`, whose types always have one.
+fn encode(value: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap_or_default())
+}
