@@ -16,5 +16,6 @@ pub mod key;
 pub mod lease;
 pub mod renewal;
 pub mod service_account;
+pub mod wimse;
 pub mod wit;
 pub mod x509;

@@ -69,6 +69,21 @@ impl Algorithm {
             _ => return None,
         })
     }
+
+    /// The value of `alg`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+        }
+    }
 }
 
 impl VerificationKey {
@@ -119,6 +134,7 @@ impl VerificationKey {
         made && self.only.is_none_or(|only| only == algorithm)
     }
 
+    /// Whether this key made `signature`, in base64url, of `message` by `algorithm`.
     pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
         use jsonwebtoken::Algorithm as Jose;
         if self.only.is_some_and(|only| only != algorithm) {

@@ -43,26 +43,36 @@ impl TokenSigner {
 
     /// A token of these claims: JWS Compact Serialization.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<Zeroizing<String>, SignError> {
-        let input = Zeroizing::new(format!("{}.{}", self.header, encode(claims)));
-        let signature = self.key.sign(input.as_bytes()).map_err(SignError::Key)?;
-        let coordinate = match self.key.algorithm() {
-            SignatureAlgorithm::EcdsaP256Sha256 => Some(32),
-            SignatureAlgorithm::EcdsaP384Sha384 => Some(48),
-            SignatureAlgorithm::RsaPkcs1Sha256 => None,
-        };
-        let signature = match coordinate {
-            Some(coordinate) => der_to_fixed(&signature, coordinate)
-                .ok_or_else(|| SignError::Key(KeyError::Sign { reason: "not an ECDSA signature in DER".to_owned() }))?,
-            None => signature,
-        };
-        let signature = URL_SAFE_NO_PAD.encode(signature);
-        // At its whole size from the start: growing would leave a copy behind that nobody wipes.
-        let mut token = Zeroizing::new(String::with_capacity(input.len() + 1 + signature.len()));
-        token.push_str(&input);
-        token.push('.');
-        token.push_str(&signature);
-        if token.len() > MAX_TOKEN_LENGTH { Err(SignError::TooLong) } else { Ok(token) }
+        sign_compact(&*self.key, &self.header, claims)
     }
+}
+
+/// A token whose header is `header`, in base64url: JWS Compact Serialization.
+pub(crate) fn sign_compact(
+    key: &dyn Signer,
+    header: &str,
+    claims: &impl Serialize,
+) -> Result<Zeroizing<String>, SignError> {
+    let input = Zeroizing::new(format!("{header}.{}", encode(claims)));
+    let signature = URL_SAFE_NO_PAD.encode(signature_octets(key, input.as_bytes()).map_err(SignError::Key)?);
+    // At its whole size from the start: growing would leave a copy behind that nobody wipes.
+    let mut token = Zeroizing::new(String::with_capacity(input.len() + 1 + signature.len()));
+    token.push_str(&input);
+    token.push('.');
+    token.push_str(&signature);
+    if token.len() > MAX_TOKEN_LENGTH { Err(SignError::TooLong) } else { Ok(token) }
+}
+
+/// The signature of `message` in the form of JOSE (RFC 7518, sections 3.3 and 3.4).
+pub(crate) fn signature_octets(key: &dyn Signer, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    let signature = key.sign(message)?;
+    let coordinate = match key.algorithm() {
+        SignatureAlgorithm::EcdsaP256Sha256 => 32,
+        SignatureAlgorithm::EcdsaP384Sha384 => 48,
+        SignatureAlgorithm::RsaPkcs1Sha256 => return Ok(signature),
+    };
+    der_to_fixed(&signature, coordinate)
+        .ok_or_else(|| KeyError::Sign { reason: "not an ECDSA signature in DER".to_owned() })
 }
 
 impl fmt::Debug for TokenSigner {
@@ -79,6 +89,6 @@ pub(crate) fn random_text() -> Option<String> {
 }
 
 /// base64url of the JSON of `value`, whose types always have one.
-fn encode(value: &impl Serialize) -> String {
+pub(crate) fn encode(value: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap_or_default())
 }

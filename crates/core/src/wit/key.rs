@@ -43,7 +43,6 @@ impl WitVerificationKey {
         self.0.public_jwk()
     }
 
-    #[expect(dead_code, reason = "WIT-SVIDs are verified with the proofs that go with them, which come next")]
     pub(crate) fn verifier(&self) -> &VerificationKey {
         self.0.verifier()
     }

@@ -2,10 +2,14 @@
 //! They are useless to whoever only sees them.
 
 mod authority;
+mod confirmation;
 mod key;
+mod verify;
 
 pub use authority::{IssuedWit, WitAuthority, WitIssueError, WitRequest};
+pub use confirmation::{ConfirmationError, ConfirmationKey};
 pub use key::WitVerificationKey;
+pub use verify::{WitClaims, WitSvidError, read_wit_svid, verify_wit_svid};
 
 /// The value of `typ` in a WIT's header.
 pub const TYPE: &str = "wit+jwt";
