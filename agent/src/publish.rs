@@ -8,7 +8,6 @@ use countersign_core::bundle::BundleSet;
 use countersign_core::entitlement::PathPattern;
 use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_core::key::PrivateKey;
-use countersign_verify::Authorizer;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -50,11 +49,10 @@ pub struct DomainTerms {
 }
 
 impl Credentials {
-    /// Which ids of trusted trust domains are accepted: of a foreign one only some paths may be.
-    pub fn accepted(&self) -> Authorizer {
-        let restricted = self.terms.iter().filter_map(|(domain, terms)| Some((domain, terms.paths.as_ref()?)));
-        restricted
-            .fold(Authorizer::anybody(), |accepted, (domain, paths)| accepted.only_patterns(domain.clone(), paths))
+    /// Whether an id of a trusted trust domain is accepted: of a foreign one only some paths may be.
+    pub fn accepts(&self, id: &SpiffeId) -> bool {
+        let paths = self.terms.get(id.trust_domain()).and_then(|terms| terms.paths.as_ref());
+        paths.is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(id.path())))
     }
 }
 

@@ -10,7 +10,7 @@ use countersign_proto::workload::{
     JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
     ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
-use countersign_verify::validation::{TokenError, validate_jwt_svid};
+use countersign_verify::{Authorizer, validation::validate_jwt_svid};
 use futures::{Stream, stream};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -132,15 +132,14 @@ impl SpiffeWorkloadApi for WorkloadApi {
             return Err(Status::invalid_argument("svid is empty: it must hold the JWT-SVID to validate"));
         }
         let credentials = self.credentials()?;
-        let validated =
-            validate_jwt_svid(&svid, &audience, &credentials.trust, &credentials.accepted(), Timestamp::now());
-        let verified = validated.map_err(|error| {
-            let reason = match error {
-                TokenError::NotAccepted { .. } => "its trust domain is accepted here for other paths only".to_owned(),
-                error => error.to_string(),
-            };
-            Status::invalid_argument(format!("the JWT-SVID is not valid: {reason}"))
-        })?;
+        // Which paths of a foreign trust domain are accepted is decided for the one id in the token, once it is verified.
+        let verified =
+            validate_jwt_svid(&svid, &audience, &credentials.trust, &Authorizer::anybody(), Timestamp::now())
+                .map_err(|error| Status::invalid_argument(format!("the JWT-SVID is not valid: {error}")))?;
+        if !credentials.accepts(&verified.id) {
+            let message = "the JWT-SVID is not valid: its trust domain is accepted here for other paths only";
+            return Err(Status::invalid_argument(message));
+        }
         let spiffe_id = verified.id.to_string();
         Ok(Response::new(ValidateJwtsvidResponse { spiffe_id, claims: Some(claims(verified.raw)) }))
     }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::federation::FetchError;
 use countersign_core::id::SpiffeId;
-use countersign_verify::{Authorizer, PeerError, tls::SvidVerifier};
+use countersign_verify::{
+    Authorizer, PeerError,
+    tls::{FixedBundles, SvidVerifier},
+};
 use jiff::Timestamp;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -63,7 +66,11 @@ impl Tls {
     pub(crate) fn spiffe(&self, id: &SpiffeId, anchors: Option<&Bundle>) -> Result<TlsConnector, FetchError> {
         let anchors = anchors.ok_or(FetchError::UntrustedCertificate)?;
         let bundles = BundleSet::new([anchors.clone()]).map_err(|_| FetchError::UntrustedCertificate)?;
-        self.connector(Arc::new(SvidVerifier::new(Arc::new(bundles), Authorizer::from(id.clone()), &self.provider)))
+        self.connector(Arc::new(SvidVerifier::new(
+            Arc::new(FixedBundles(Arc::new(bundles))),
+            Authorizer::from(id.clone()),
+            &self.provider,
+        )))
     }
 
     fn connector(&self, verifier: Arc<dyn ServerCertVerifier>) -> Result<TlsConnector, FetchError> {

@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let source = Source::from_env()?.ready().await?;
     let config = source.mtls_client_config(Authorizer::id(server)?)?;
-    let client = reqwest::Client::builder().use_preconfigured_tls(config).tls_info(true).build()?;
+    let client = reqwest::Client::builder().use_preconfigured_tls(config).tls_info(true).https_only(true).build()?;
 
     let token = source.jwt_svid(&["service"]).await?;
     let response = client.get(url).bearer_auth(token.token()).send().await.map_err(|error| {

@@ -10,7 +10,7 @@ use countersign_core::{
     id::{IdError, SpiffeId, TrustDomain},
 };
 
-/// The ids that are accepted. Every rule adds some; without a rule there are none.
+/// The ids that are accepted. Every rule adds some, and without a rule there are none; [`Self::only_paths`] restricts one trust domain.
 ///
 /// A bundle alone accepts every id of its trust domain. For a foreign trust domain that is rarely meant: name the paths.
 ///
@@ -36,14 +36,15 @@ pub struct Authorizer {
 #[derive(Clone, Debug, Default)]
 struct Rules {
     all: bool,
-    /// What is accepted of every trust domain is not of this one.
-    only: bool,
     paths: HashSet<Box<str>>,
     patterns: PathSet,
+    /// If set, no other rule applies to this trust domain.
+    only: Option<PathSet>,
 }
 
-/// Why a rule is none.
+/// Why a rule is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AuthorizerError {
     /// Not a SPIFFE ID, or not the name of a trust domain.
     #[error("{text:?}: {source}")]
@@ -52,6 +53,12 @@ pub enum AuthorizerError {
         text: String,
         /// What is wrong with it.
         source: IdError,
+    },
+    /// The id of a trust domain, which no SVID of a workload has.
+    #[error("{text:?} has no path, so no workload has this id; to accept a whole trust domain, name it")]
+    WithoutPath {
+        /// What was given.
+        text: String,
     },
     /// Not a path pattern.
     #[error("{text:?}: {source}")]
@@ -120,6 +127,9 @@ impl Authorizer {
     /// When it is not a SPIFFE ID.
     pub fn or_id(mut self, id: &str) -> Result<Self, AuthorizerError> {
         let parsed: SpiffeId = id.parse().map_err(|source| AuthorizerError::Id { text: id.to_owned(), source })?;
+        if parsed.path().is_empty() {
+            return Err(AuthorizerError::WithoutPath { text: id.to_owned() });
+        }
         self.rules(parsed.trust_domain().clone()).paths.insert(parsed.path().into());
         Ok(self)
     }
@@ -148,8 +158,9 @@ impl Authorizer {
         Ok(self)
     }
 
-    /// Of this trust domain nothing but the ids whose path one of the patterns admits, whatever the rules before say: to accept
-    /// everybody, and of a foreign trust domain some. The patterns are those of [`Self::or_paths`].
+    /// Restricts this trust domain to the ids whose path one of the patterns admits: no other rule applies to it, whether it was added
+    /// before or is added later. To accept everybody, and of a foreign trust domain some. The patterns are those of
+    /// [`Self::or_paths`].
     ///
     /// # Errors
     /// As [`Self::or_paths`].
@@ -165,7 +176,7 @@ impl Authorizer {
     /// As [`Self::only_paths`], with patterns that were read before. One with a placeholder admits nothing.
     #[must_use]
     pub fn only_patterns(mut self, trust_domain: TrustDomain, patterns: &[PathPattern]) -> Self {
-        *self.rules(trust_domain) = Rules { only: true, patterns: patterns.iter().collect(), ..Rules::default() };
+        self.rules(trust_domain).only = Some(patterns.iter().collect());
         self
     }
 
@@ -173,7 +184,7 @@ impl Authorizer {
     #[must_use]
     pub fn permits(&self, id: &SpiffeId) -> bool {
         match self.trust_domains.get(id.trust_domain()) {
-            Some(rules) => rules.permit(id.path()) || self.any && !rules.only,
+            Some(rules) => rules.permit(id.path(), self.any),
             None => self.any,
         }
     }
@@ -193,8 +204,12 @@ impl From<SpiffeId> for Authorizer {
 }
 
 impl Rules {
-    fn permit(&self, path: &str) -> bool {
-        self.all || self.paths.contains(path) || self.patterns.matches(path)
+    /// `any`: whether everybody is accepted.
+    fn permit(&self, path: &str, any: bool) -> bool {
+        match &self.only {
+            Some(only) => only.matches(path),
+            None => any || self.all || self.paths.contains(path) || self.patterns.matches(path),
+        }
     }
 }
 
@@ -253,6 +268,8 @@ mod tests {
         assert_eq!(permitted(&authorizer, IDS), ["spiffe://a.test/x/y", "spiffe://b.test/x", "spiffe://a.test.b/x"]);
         let narrowed = Authorizer::trust_domain("a.test").unwrap().only_paths("a.test", []).unwrap();
         assert!(permitted(&narrowed, IDS).is_empty());
+        let later = Authorizer::nobody().only_paths("a.test", ["/x"]).unwrap().or_trust_domain("a.test").unwrap();
+        assert_eq!(permitted(&later, IDS), ["spiffe://a.test/x"]);
     }
 
     #[test]
@@ -263,6 +280,7 @@ mod tests {
     #[test]
     fn a_rule_that_could_never_hold_is_an_error() {
         assert!(matches!(Authorizer::id("a.test/x"), Err(AuthorizerError::Id { .. })));
+        assert!(matches!(Authorizer::id("spiffe://a.test"), Err(AuthorizerError::WithoutPath { .. })));
         assert!(matches!(Authorizer::trust_domain("A.test"), Err(AuthorizerError::Id { .. })));
         assert!(matches!(Authorizer::paths("a.test", ["/a//b"]), Err(AuthorizerError::Pattern { .. })));
         let placeholder = Authorizer::paths("a.test", ["/ns/{namespace}/**"]);

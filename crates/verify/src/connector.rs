@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::Uri;
@@ -16,7 +17,7 @@ use rustls::{
     ClientConfig,
     pki_types::{InvalidDnsNameError, ServerName},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::Service;
 
@@ -30,8 +31,12 @@ pub struct MtlsConnector {
     config: Arc<ClientConfig>,
 }
 
+/// For a connection and its handshake.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MtlsConnectorError {
     /// The URI says so, and nothing is sent in the clear.
     #[error("the URI is not one of https")]
@@ -48,6 +53,9 @@ pub enum MtlsConnectorError {
     /// The configuration is not one of this crate.
     #[error("the server's certificate has no SPIFFE ID: the connector's configuration does not ask for one")]
     NoIdentity,
+    /// No connection and handshake within ten seconds.
+    #[error("cannot connect within {} s", TIMEOUT.as_secs())]
+    Timeout,
     /// No connection, or no handshake.
     #[error("cannot connect: {0}")]
     Io(#[source] io::Error),
@@ -65,6 +73,10 @@ impl MtlsConnector {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
         Self { config: Arc::new(config) }
+    }
+
+    async fn connect_in_time(self, uri: Uri) -> Result<TokioIo<MtlsConnection>, MtlsConnectorError> {
+        timeout(TIMEOUT, self.connect(uri)).await.map_err(|_| MtlsConnectorError::Timeout)?
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<MtlsConnection>, MtlsConnectorError> {
@@ -99,7 +111,7 @@ impl Service<Uri> for MtlsConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+        Box::pin(self.clone().connect_in_time(uri))
     }
 }
 

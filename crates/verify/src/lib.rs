@@ -60,8 +60,9 @@ pub use authorizer::{Authorizer, AuthorizerError};
 #[cfg(feature = "hyper")]
 pub use connector::{MtlsConnection, MtlsConnector, MtlsConnectorError};
 pub use countersign_core::{
-    bundle::BundleSet,
-    id::{SpiffeId, TrustDomain},
+    bundle::{Bundle, BundleSet, DuplicateBundle},
+    entitlement::{PathPattern, TemplateError},
+    id::{IdError, SpiffeId, TrustDomain},
     jwt::{JwtClaims, JwtSvidError},
     x509::X509SvidError,
 };
@@ -70,3 +71,4 @@ pub use listener::{MtlsListener, MtlsStream};
 pub use peer::{PeerError, PeerIdentity};
 #[cfg(feature = "workload-api")]
 pub use source::{Source, SourceError};
+pub use {jiff, rustls};

@@ -1,36 +1,65 @@
-//! A listener that hands out connections whose callers are known.
+//! A listener that hands out authenticated connections.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream, ToSocketAddrs},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{Authenticated, PeerError, PeerIdentity};
 
-/// A connection of a caller that is known.
+/// An authenticated connection of a caller.
 pub type MtlsStream = Authenticated<TlsStream<TcpStream>>;
 
-/// Handshakes that are under way at once. Beyond, callers wait in the queue of the operating system.
+/// Handshakes that are in progress at once. Beyond, the oldest is ended: connections that say nothing make room for those that do.
 const MAX_HANDSHAKES: usize = 256;
 
-/// For a handshake: whoever takes longer holds one of the places above.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After an error of the operating system, such as that there are too many open files.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Accepts connections over TCP and authenticates their callers; a slow handshake keeps nobody else waiting. A caller that is refused
-/// is logged and gets nothing but a TLS alert.
+/// Between two lines of the log about refused callers, whose number others decide.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Accepts connections over TCP and authenticates their callers, many at a time. A caller that is refused is logged, at most once a
+/// second, and gets nothing but a TLS alert. A handshake may take five seconds; when more than 256 are in progress, the oldest is
+/// ended.
 #[derive(Debug)]
 pub struct MtlsListener {
     tcp: TcpListener,
     config: Arc<ServerConfig>,
-    handshakes: JoinSet<Option<(MtlsStream, SocketAddr)>>,
+    handshakes: JoinSet<Handshake>,
+    /// Oldest first, some of them done.
+    order: VecDeque<AbortHandle>,
+    refusals: RefusalLog,
+}
+
+/// How a handshake ended.
+enum Handshake {
+    Done(Box<MtlsStream>, SocketAddr),
+    Refused(PeerError, SocketAddr),
+    /// The configuration asks for no certificate.
+    Unauthenticated,
+    Failed,
+}
+
+/// Logs at most one refusal in each interval.
+#[derive(Debug, Default)]
+struct RefusalLog {
+    last: Option<Instant>,
+    left_out: u64,
 }
 
 impl MtlsListener {
@@ -49,7 +78,13 @@ impl MtlsListener {
         if config.alpn_protocols.is_empty() {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Self { tcp, config: Arc::new(config), handshakes: JoinSet::new() }
+        Self {
+            tcp,
+            config: Arc::new(config),
+            handshakes: JoinSet::new(),
+            order: VecDeque::new(),
+            refusals: RefusalLog::default(),
+        }
     }
 
     /// Where it listens.
@@ -60,20 +95,23 @@ impl MtlsListener {
         self.tcp.local_addr()
     }
 
-    /// The next caller that is known. Nothing is lost when the future is dropped.
+    /// The next authenticated connection, with the caller's address. Nothing is lost when the future is dropped.
     pub async fn accept(&mut self) -> (MtlsStream, SocketAddr) {
         loop {
             tokio::select! {
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(accepted)) = done {
-                        return accepted;
-                    }
-                }
-                incoming = self.tcp.accept(), if self.handshakes.len() < MAX_HANDSHAKES => match incoming {
-                    Ok((stream, address)) => {
-                        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-                        self.handshakes.spawn(handshake(acceptor, stream, address));
-                    }
+                Some(ended) = self.handshakes.join_next() => match ended {
+                    Ok(Handshake::Done(stream, address)) => return (*stream, address),
+                    Ok(Handshake::Refused(error, address)) => self.refusals.log(&error, address),
+                    Ok(Handshake::Unauthenticated) => tracing::warn!(
+                        "the configuration of this listener asks callers for no certificate: all connections are refused"
+                    ),
+                    Ok(Handshake::Failed) => {}
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => tracing::error!(%error, "a handshake panicked"),
+                },
+                incoming = self.tcp.accept() => match incoming {
+                    Ok((stream, address)) => self.begin(stream, address),
+                    Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::warn!(%error, "a connection cannot be accepted");
                         sleep(AFTER_ERROR).await;
@@ -82,11 +120,62 @@ impl MtlsListener {
             }
         }
     }
+
+    fn begin(&mut self, stream: TcpStream, address: SocketAddr) {
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+        self.order.retain(|handshake| !handshake.is_finished());
+        if self.order.len() >= MAX_HANDSHAKES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            oldest.abort();
+        }
+        self.order.push_back(self.handshakes.spawn(handshake(acceptor, stream, address)));
+    }
+}
+
+impl RefusalLog {
+    fn log(&mut self, error: &PeerError, address: SocketAddr) {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
+            self.left_out += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut self.left_out);
+        self.last = Some(now);
+        tracing::info!(%address, %error, left_out, "a caller was refused");
+    }
+}
+
+/// The client gave up before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> Handshake {
+    let _ = stream.set_nodelay(true);
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => match PeerIdentity::of(stream.get_ref().1) {
+            Some(identity) => Handshake::Done(Box::new(Authenticated::new(stream, identity)), address),
+            None => Handshake::Unauthenticated,
+        },
+        Ok(Err(error)) => match PeerError::within(&error) {
+            Some(refused) => Handshake::Refused(refused.clone(), address),
+            None => {
+                tracing::debug!(%address, %error, "a handshake failed");
+                Handshake::Failed
+            }
+        },
+        Err(_) => {
+            tracing::debug!(%address, "a handshake took too long");
+            Handshake::Failed
+        }
+    }
 }
 
 #[cfg(feature = "tonic")]
 impl MtlsListener {
-    /// The callers that are known, one after the other, for `serve_with_incoming` of tonic: its requests then have the caller's
+    /// The authenticated connections, one after the other, for `serve_with_incoming` of tonic: its requests then have the caller's
     /// [`PeerIdentity`] among their extensions.
     pub fn incoming(self) -> impl futures::Stream<Item = io::Result<MtlsStream>> {
         futures::stream::unfold(self, async |mut listener| {
@@ -96,52 +185,23 @@ impl MtlsListener {
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> Option<(MtlsStream, SocketAddr)> {
-    let _ = stream.set_nodelay(true);
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let Some(identity) = PeerIdentity::of(stream.get_ref().1) else {
-                tracing::warn!(%address, "the configuration of this listener asks callers for no certificate: nobody is let in");
-                return None;
-            };
-            Some((Authenticated::new(stream, identity), address))
-        }
-        Ok(Err(error)) => {
-            match PeerError::within(&error) {
-                Some(refused) => tracing::info!(%address, error = %refused, "a caller was refused"),
-                None => tracing::debug!(%address, %error, "a handshake failed"),
-            }
-            None
-        }
-        Err(_) => {
-            tracing::debug!(%address, "a handshake took too long");
-            None
-        }
-    }
-}
-
 #[cfg(feature = "axum")]
 impl axum::serve::Listener for MtlsListener {
     type Io = MtlsStream;
-    type Addr = PeerIdentity;
+    type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, _) = Self::accept(self).await;
-        let peer = stream.peer().clone();
-        (stream, peer)
+        Self::accept(self).await
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a listener has no identity of a peer; see MtlsListener::local_addr",
-        ))
+        Self::local_addr(self)
     }
 }
 
 #[cfg(feature = "axum")]
 impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, MtlsListener>> for PeerIdentity {
     fn connect_info(stream: axum::serve::IncomingStream<'_, MtlsListener>) -> Self {
-        stream.remote_addr().clone()
+        stream.io().peer().clone()
     }
 }

@@ -14,16 +14,18 @@ pub struct PeerIdentity {
     id: SpiffeId,
 }
 
-/// Why a peer was refused. It learns nothing of this: every refusal is the same TLS alert.
+/// Why a peer's certificate was refused. The peer does not learn the reason: every refusal of a certificate is the same TLS alert.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerError {
     /// Its certificate is not an X509-SVID that is trusted here.
     #[error("the peer's X509-SVID is refused: {0}")]
     Svid(#[from] X509SvidError),
-    /// It is who it says, and that is not who is wanted.
-    #[error("the peer is {id}, which is not accepted here")]
+    /// The certificate is that of an id which is not accepted. That the peer holds its key was not proven yet: whoever was called by
+    /// this id has its certificate too.
+    #[error("the peer presents the certificate of {id}, which is not accepted here")]
     NotAccepted {
-        /// Who it is.
+        /// The id in the certificate.
         id: SpiffeId,
     },
     /// There are no bundles yet, or no longer, so that nobody can be verified.
@@ -42,7 +44,7 @@ impl PeerIdentity {
 
     /// As [`Self::of`], of the chain that the handshake verified, leaf first.
     #[must_use]
-    pub fn of_certificates(chain: &[CertificateDer<'_>]) -> Option<Self> {
+    pub(crate) fn of_certificates(chain: &[CertificateDer<'_>]) -> Option<Self> {
         leaf_id(chain.first()?).ok().map(|id| Self { id })
     }
 
@@ -60,7 +62,7 @@ impl fmt::Display for PeerIdentity {
 }
 
 impl PeerError {
-    /// Why a handshake refused the peer, where that is why it failed.
+    /// Why a handshake refused the peer, if the peer was the reason why it failed.
     #[must_use]
     pub fn of(error: &rustls::Error) -> Option<&Self> {
         match error {

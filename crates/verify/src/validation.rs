@@ -11,6 +11,7 @@ use crate::Authorizer;
 
 /// Why a token was refused. Never holds it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenError {
     /// It is not a JWT-SVID that is trusted here.
     #[error("the JWT-SVID is refused: {0}")]
@@ -21,6 +22,9 @@ pub enum TokenError {
         /// Of whom it is.
         id: SpiffeId,
     },
+    /// The service does not say who it is.
+    #[error("the JWT-SVID cannot be validated: the audience of this service is empty")]
+    NoAudience,
     /// There are no bundles yet, or no longer, so that nothing can be verified.
     #[error("the JWT-SVID cannot be verified: there are no bundles now")]
     NoBundles,
@@ -38,6 +42,9 @@ pub fn validate_jwt_svid(
     callers: &Authorizer,
     now: Timestamp,
 ) -> Result<JwtClaims, TokenError> {
+    if audience.is_empty() {
+        return Err(TokenError::NoAudience);
+    }
     let claims = verify_jwt_svid(token, audience, bundles, now)?;
     if callers.permits(&claims.id) { Ok(claims) } else { Err(TokenError::NotAccepted { id: claims.id }) }
 }

@@ -33,7 +33,7 @@ async fn the_example_service_accepts_a_foreign_path_and_refuses_its_sibling() {
         let said = client(here, there, "sibling", &url).await?;
         ensure!(!said.contains("answered"), "{said}");
         let log = verify::log(there).await?;
-        let refusal = format!("the peer is {}, which is not accepted here", here.id("sibling"));
+        let refusal = format!("the certificate of {}, which is not accepted here", here.id("sibling"));
         ensure!(log.contains(&refusal), "{log}");
         Ok(())
     })

@@ -280,12 +280,12 @@ fn x509_authority(key: Map<String, Value>, position: usize) -> Result<Option<CaC
     if *certificate.jwk() == jwk { Ok(Some(certificate)) } else { Err(BundleError::CertificateMismatch { position }) }
 }
 
-/// The keys of `use` `jwt-svid` of a JWK set.
+/// The keys of `use` `jwt-svid` of a JWK set, and those without a `use`.
 pub(super) fn jwt_authorities(keys: Vec<Map<String, Value>>) -> Result<Vec<JwtVerificationKey>, BundleError> {
     authorities(keys, JWT_USE, JwtVerificationKey::from_members)
 }
 
-/// The keys of `use` `wit-svid` of a JWK set.
+/// The keys of `use` `wit-svid` of a JWK set, and those without a `use`.
 pub(super) fn wit_authorities(keys: Vec<Map<String, Value>>) -> Result<Vec<WitVerificationKey>, BundleError> {
     authorities(keys, WIT_USE, WitVerificationKey::from_members)
 }
@@ -296,7 +296,7 @@ fn authorities<K: TokenKey>(
     read: fn(&JwkMembers) -> Result<Option<K>, JwtKeyError>,
 ) -> Result<Vec<K>, BundleError> {
     let mut key_ids = BTreeSet::new();
-    let is_wanted = |(_, key): &(usize, Map<String, Value>)| key.get("use").and_then(Value::as_str) == Some(used_for);
+    let is_wanted = |(_, key): &(usize, Map<String, Value>)| key.get("use").is_none_or(|found| found == used_for);
     let wanted = keys.into_iter().enumerate().filter(is_wanted);
     let read = wanted.map(|(position, key)| authority(key, position, &mut key_ids, read));
     read.filter_map(Result::transpose).collect()

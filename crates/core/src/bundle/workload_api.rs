@@ -49,6 +49,9 @@ impl Bundle {
     /// # Errors
     /// When the bytes are not a row of certificates, or one of them is not an authority's.
     pub fn from_x509_der(trust_domain: &TrustDomain, der: &[u8]) -> Result<Self, BundleError> {
+        if der.len() > MAX_BUNDLE_LENGTH {
+            return Err(BundleError::TooLong { length: der.len() });
+        }
         let mut bundle = Self::empty(trust_domain);
         let certificates = split_certificates(der).map_err(|_| BundleError::Malformed)?;
         for (position, der) in certificates.into_iter().enumerate() {
@@ -61,8 +64,9 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The JWT authorities of `trust_domain` from a JWK set. Keys of another `use` than `jwt-svid`, without one, or of an unknown
-    /// `kty` are ignored: nothing else of them is looked at.
+    /// The JWT authorities of `trust_domain` from a JWK set. Keys of another `use` than `jwt-svid` or of an unknown `kty` are ignored:
+    /// nothing else of them is looked at. Keys without a `use` count, other than in a bundle document: the Workload API sends standard
+    /// JWK sets of JWT authorities (section 6.2.2), and SPIRE leaves `use` out of them.
     ///
     /// # Errors
     /// When it is not a JWK set, or a key for JWT-SVIDs is not as it must be.

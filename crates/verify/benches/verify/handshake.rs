@@ -9,7 +9,7 @@ use countersign_core::{
 };
 use countersign_verify::{
     Authorizer,
-    tls::{Svid, mtls_client_config, mtls_server_config},
+    tls::{FixedBundles, Svid, mtls_client_config, mtls_server_config},
 };
 use jiff::Timestamp;
 use rustls::{
@@ -56,7 +56,7 @@ pub(crate) fn compare(rounds: usize) -> (f64, f64) {
         sequence: 1,
         refresh_hint: TTL,
     };
-    let bundles = Arc::new(BundleSet::new([bundle]).unwrap());
+    let bundles = Arc::new(FixedBundles(Arc::new(BundleSet::new([bundle]).unwrap())));
     let peers = Authorizer::id(&id.to_string()).unwrap();
     let server = Arc::new(mtls_server_config(svid.clone(), bundles.clone(), peers.clone()).unwrap());
     let client = Arc::new(mtls_client_config(svid, bundles, peers).unwrap());

@@ -50,12 +50,12 @@ pub(crate) async fn run() -> Reload {
         running.join_all().await;
     };
     let replaced = async {
-        let mut tick = interval(EVERY);
+        let (mut tick, mut changes) = (interval(EVERY), source.x509_changes());
         let mut count = 0_u32;
         while begun.elapsed() < SPAN {
             tick.tick().await;
             api.replace();
-            source.x509_changed().await;
+            changes.changed().await.unwrap();
             count += 1;
         }
         count

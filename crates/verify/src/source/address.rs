@@ -11,6 +11,7 @@ pub const ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 /// Where a Workload API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Address {
     /// `unix:///path`: a Unix socket.
     Unix(PathBuf),
@@ -20,6 +21,7 @@ pub enum Address {
 
 /// Why a text is not the address of a Workload API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// The environment variable is not set.
     #[error("{ENDPOINT_SOCKET} is not set: it names the Workload API, such as unix:///run/countersign/workload.sock")]

@@ -9,10 +9,11 @@ use countersign_core::{
 };
 use jiff::Timestamp;
 use rustls::{
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     sign::CertifiedKey,
 };
+use zeroize::Zeroizing;
 
 use super::SourceError;
 
@@ -42,6 +43,14 @@ pub(super) enum SvidError {
     Key { id: SpiffeId },
 }
 
+impl SvidError {
+    /// Whether the reason is the time: what is refused now may verify in a moment, with the same response.
+    pub(super) const fn is_of_time(&self) -> bool {
+        let Self::Svid { source, .. } = self else { return false };
+        matches!(source, X509SvidError::NotYetValid | X509SvidError::NoAuthority(_) | X509SvidError::Expired)
+    }
+}
+
 impl X509Credentials {
     /// `svids` in their order, of which there is at least one.
     pub(super) fn new(svids: Vec<X509Svid>, bundles: BundleSet) -> Self {
@@ -64,19 +73,19 @@ impl X509Credentials {
         let Some(hint) = hint else {
             return self.svids.first().cloned().ok_or(SourceError::Waiting { last: None });
         };
-        // Of two with one hint the first counts (SPIFFE Workload API, section 5.2.1).
+        // If two SVIDs have the same hint, the first is used (SPIFFE Workload API, section 5.2.1).
         let found = self.svids.iter().find(|svid| svid.hint == hint).cloned();
         found.ok_or_else(|| SourceError::NoSuchHint { hint: hint.to_owned() })
     }
 }
 
 impl X509Svid {
-    /// `chain` is leaf first; `key` is PKCS#8, both ASN.1 DER.
+    /// `chain` is leaf first; `key` is PKCS#8, both ASN.1 DER. The key's bytes are wiped.
     pub(super) fn verified(
         id: SpiffeId,
         hint: String,
         chain: &[&[u8]],
-        key: PrivateKeyDer<'static>,
+        key: &Zeroizing<Vec<u8>>,
         bundles: &BundleSet,
         now: Timestamp,
     ) -> Result<Self, SvidError> {
@@ -86,8 +95,11 @@ impl X509Svid {
             Err(source) => return Err(SvidError::Svid { id, source }),
         }
         let chain = chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-        match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
-            Ok(certified_key) => Ok(Self { id, hint, certified_key: Arc::new(certified_key) }),
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.as_slice()));
+        let Ok(key) = any_supported_type(&key) else { return Err(SvidError::Key { id }) };
+        let certified_key = CertifiedKey::new(chain, key);
+        match certified_key.keys_match() {
+            Ok(()) => Ok(Self { id, hint, certified_key: Arc::new(certified_key) }),
             Err(_) => Err(SvidError::Key { id }),
         }
     }

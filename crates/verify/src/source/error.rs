@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 /// Why a source has nothing now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// Nothing was received yet: the source goes on trying.
-    #[error("nothing was received from the Workload API yet; last error: {}", last.as_deref().unwrap_or("none"))]
+    #[error("no credentials yet; last error: {}", last.as_deref().unwrap_or("none"))]
     Waiting {
         /// What the last attempt met.
         last: Option<Arc<str>>,
@@ -24,6 +25,10 @@ pub enum SourceError {
         /// As the Workload API says.
         reason: Arc<str>,
     },
+    /// The source is no longer kept up to date: the runtime of Tokio in which it was made has ended. What it had is not used any more,
+    /// since what was revoked meanwhile would not be known.
+    #[error("the credentials are no longer kept up to date: the runtime in which their source was made has ended")]
+    Stopped,
     /// There are SVIDs, and none has the hint that was asked for.
     #[error("no X509-SVID of this workload has the hint {hint:?}")]
     NoSuchHint {

@@ -9,6 +9,7 @@ mod folder;
 mod responses;
 mod streams;
 mod token;
+mod token_cache;
 
 use std::{env, fmt, sync::Arc};
 
@@ -26,15 +27,17 @@ use crate::{
     Authorizer, tls,
     validation::{TokenError, validate_jwt_svid},
 };
-use current::Watched;
-use token::TokenCache;
+use current::{State, Watched};
+use token_cache::{Origin, Standing, TokenCache};
 
 /// The credentials of this workload. Clones share them; when the last one is dropped, they are no longer kept up to date.
 ///
 /// - The connection to the Workload API is made again, with growing delays, whenever it ends. What was received last stays in
 ///   use meanwhile.
 /// - A response that breaks the specification is discarded as a whole, and what was received before stays in use.
-/// - When the Workload API says that this workload has no identity, everything is dropped at once.
+/// - When the Workload API says that this workload has no identity, its SVIDs, X.509 bundles and JWT-SVIDs are dropped at once. JWT
+///   bundles are dropped when it refuses these too.
+/// - When the runtime of Tokio in which it was made ends, nothing is used any more.
 #[derive(Clone)]
 pub struct Source(Arc<Inner>);
 
@@ -47,6 +50,13 @@ struct Inner {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Waits for changes of the SVIDs and X.509 bundles. None is missed between two waits.
+#[derive(Debug)]
+pub struct X509Changes {
+    x509: Watched<X509Credentials>,
+    seen: Option<State<X509Credentials>>,
+}
+
 /// Options of a [`Source`].
 #[derive(Clone, Debug, Default)]
 pub struct SourceBuilder {
@@ -55,10 +65,13 @@ pub struct SourceBuilder {
 
 impl Source {
     /// From the Workload API whose address is in the environment variable `SPIFFE_ENDPOINT_SOCKET` (SPIFFE Workload Endpoint, section
-    /// 4). It need not be there yet. Must be called within a runtime of Tokio.
+    /// 4). It need not be there yet.
     ///
     /// # Errors
     /// When the variable is missing or is not an address.
+    ///
+    /// # Panics
+    /// Outside of a runtime of Tokio, which then keeps the credentials up to date.
     pub fn from_env() -> Result<Self, AddressError> {
         SourceBuilder::default().from_env()
     }
@@ -67,12 +80,19 @@ impl Source {
     ///
     /// # Errors
     /// When it is not an address (SPIFFE Workload Endpoint, section 4).
+    ///
+    /// # Panics
+    /// As [`Self::from_env`].
     pub fn from_address(address: &str) -> Result<Self, AddressError> {
         SourceBuilder::default().from_address(address)
     }
 
     /// From the files that Countersign's agent writes into this folder, such as `/run/countersign/credentials`. They need not be there
-    /// yet. They are read anew every second: what is replaced is used within that. Must be called within a runtime of Tokio.
+    /// yet. What is replaced is used within a second. JWT-SVIDs of callers can be validated where the agent writes bundle documents. A
+    /// folder has one identity, so a hint does not apply.
+    ///
+    /// # Panics
+    /// As [`Self::from_env`].
     #[cfg(feature = "files")]
     #[must_use]
     pub fn from_folder(folder: impl Into<std::path::PathBuf>) -> Self {
@@ -85,16 +105,25 @@ impl Source {
         SourceBuilder::default()
     }
 
-    /// Waits until there is an X509-SVID, however long that takes.
+    /// Waits until there is an X509-SVID, with the configured hint if there is one, however long that takes. Returns the source.
     ///
     /// # Errors
     /// When there will be none: the Workload API refuses to be asked.
     pub async fn ready(self) -> Result<Self, SourceError> {
-        self.0.x509.first().await?;
+        self.0.x509.first(|credentials| credentials.svid(self.0.hint.as_deref()).is_ok()).await?;
         Ok(self)
     }
 
-    /// The SVIDs and X.509 bundles, which belong together.
+    /// As [`Self::ready`], and until JWT-SVIDs of callers can be validated.
+    ///
+    /// # Errors
+    /// As [`Self::ready`].
+    pub async fn ready_to_validate_jwt_svids(self) -> Result<Self, SourceError> {
+        self.0.jwt_bundles.first(|_| true).await?;
+        self.ready().await
+    }
+
+    /// The SVIDs and X.509 bundles: a consistent pair.
     ///
     /// # Errors
     /// When there are none now.
@@ -102,7 +131,7 @@ impl Source {
         self.0.x509.current()
     }
 
-    /// The SVID that is presented to peers: the one with the hint that was asked for, otherwise the first.
+    /// The SVID that is presented to peers: the one with the configured hint, otherwise the first.
     ///
     /// # Errors
     /// When there are none now, or none has that hint.
@@ -119,10 +148,11 @@ impl Source {
         self.0.jwt_bundles.current()
     }
 
-    /// Waits until the SVIDs or X.509 bundles are others than now, or are withdrawn: for whoever keeps connections that should not
-    /// outlive them.
-    pub async fn x509_changed(&self) {
-        self.0.x509.changed().await;
+    /// Changes of the SVIDs and X.509 bundles from now on, withdrawals among them: for whoever keeps connections that should not outlive
+    /// them. Make it before the handshake.
+    #[must_use]
+    pub fn x509_changes(&self) -> X509Changes {
+        X509Changes { x509: self.0.x509.clone(), seen: Some(self.0.x509.current()) }
     }
 
     /// Validates a JWT-SVID of a caller for `audience`, which identifies this service.
@@ -139,12 +169,14 @@ impl Source {
         validate_jwt_svid(token, audience, &bundles, callers, Timestamp::now())
     }
 
-    /// A JWT-SVID of this workload for these audiences, from memory while it lives for at least half of its life.
+    /// A JWT-SVID of this workload for these audiences: from memory until half of its life, and no longer than the workload has the
+    /// identity and the key that signed it is in the bundle.
     ///
     /// # Errors
     /// When none can be had, and none is in memory that is still valid.
     pub async fn jwt_svid(&self, audiences: &[&str]) -> Result<Arc<JwtSvid>, TokenRequestError> {
-        self.0.tokens.get(audiences, self.0.hint.as_deref(), &self.0.jwt_bundles, Timestamp::now()).await
+        let Inner { x509, jwt_bundles, hint, tokens, .. } = &*self.0;
+        tokens.get(audiences, Standing { x509, jwt_bundles, hint: hint.as_deref() }, &Timestamp::now).await
     }
 
     /// New JWT-SVIDs of this workload for these audiences: of all its ids, or of the one that is named. Nothing is kept in memory.
@@ -156,10 +188,10 @@ impl Source {
         audiences: &[&str],
         id: Option<&crate::SpiffeId>,
     ) -> Result<Vec<JwtSvid>, TokenRequestError> {
-        self.0.tokens.fetch(audiences, id).await
+        self.0.tokens.fetch(audiences, id, Timestamp::now()).await
     }
 
-    /// For a server that authenticates its callers by X509-SVID: [`tls::mtls_server_config`]. What ALPN offers is for the caller to set.
+    /// For a server that authenticates its callers by X509-SVID: [`tls::mtls_server_config`]. Set `alpn_protocols` yourself.
     ///
     /// # Errors
     /// When the provider of cryptography lacks TLS 1.3.
@@ -217,7 +249,7 @@ impl SourceBuilder {
         let client = streams::client(address.parse()?);
         let (x509, x509_task) = streams::x509(client.clone());
         let (jwt_bundles, jwt_task) = streams::jwt_bundles(client.clone());
-        let tokens = TokenCache::new(token::Origin::WorkloadApi(client));
+        let tokens = TokenCache::new(Origin::WorkloadApi(client));
         let tasks = vec![x509_task, jwt_task];
         Ok(Source(Arc::new(Inner { x509, jwt_bundles, tokens, hint: self.hint, tasks })))
     }
@@ -228,8 +260,18 @@ impl SourceBuilder {
     pub fn from_folder(self, folder: impl Into<std::path::PathBuf>) -> Source {
         let folder = folder.into();
         let (x509, jwt_bundles, task) = folder::follow(folder.clone());
-        let tokens = TokenCache::new(token::Origin::Folder(folder));
+        let tokens = TokenCache::new(Origin::Folder(folder));
         Source(Arc::new(Inner { x509, jwt_bundles, tokens, hint: self.hint, tasks: vec![task] }))
+    }
+}
+
+impl X509Changes {
+    /// Waits until the SVIDs or X.509 bundles are others than at the last call, or than when this was made.
+    ///
+    /// # Errors
+    /// When there will be no other: the source is no longer kept up to date, or the Workload API refuses to be asked.
+    pub async fn changed(&mut self) -> Result<(), SourceError> {
+        self.x509.changed_since(&mut self.seen).await
     }
 }
 

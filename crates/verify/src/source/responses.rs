@@ -10,7 +10,7 @@ use countersign_core::{
 };
 use countersign_proto::workload::{JwtBundlesResponse, X509svid, X509svidResponse};
 use jiff::Timestamp;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
 
 use super::credentials::{SvidError, X509Credentials, X509Svid};
 
@@ -33,20 +33,30 @@ pub(super) enum ResponseError {
     Svid(#[from] SvidError),
 }
 
+impl ResponseError {
+    /// Whether the reason is the time: what is refused now may be right in a moment.
+    pub(super) const fn is_of_time(&self) -> bool {
+        matches!(self, Self::Svid(error) if error.is_of_time())
+    }
+}
+
 /// A response of `FetchX509SVID`.
-pub(super) fn x509(response: X509svidResponse, now: Timestamp) -> Result<X509Credentials, ResponseError> {
+pub(super) fn x509(mut response: X509svidResponse, now: Timestamp) -> Result<X509Credentials, ResponseError> {
+    // Wiped on every way out.
+    let take = |svid: &mut X509svid| Zeroizing::new(std::mem::take(&mut svid.x509_svid_key));
+    let keys: Vec<Zeroizing<Vec<u8>>> = response.svids.iter_mut().map(take).collect();
     if response.svids.is_empty() {
         return Err(ResponseError::Missing("svids"));
     }
     let mut bundles: BTreeMap<TrustDomain, Bundle> = BTreeMap::new();
     let mut ids = Vec::with_capacity(response.svids.len());
-    for (position, svid) in response.svids.iter().enumerate() {
-        no_field_is_empty(svid, position)?;
+    for (position, (svid, key)) in response.svids.iter().zip(&keys).enumerate() {
+        no_field_is_empty(svid, key, position)?;
         let id: SpiffeId = svid.spiffe_id.parse().map_err(|source| ResponseError::Id { position, source })?;
         let bundle = Bundle::from_x509_der(id.trust_domain(), &svid.bundle)
             .map_err(|source| ResponseError::Bundle { position, source })?;
         match bundles.get(id.trust_domain()) {
-            Some(earlier) if *earlier != bundle => {
+            Some(earlier) if !same_authorities(earlier, &bundle) => {
                 return Err(ResponseError::TwoBundles(id.trust_domain().clone()));
             }
             Some(_) => {}
@@ -55,16 +65,17 @@ pub(super) fn x509(response: X509svidResponse, now: Timestamp) -> Result<X509Cre
         ids.push(id);
     }
     for (trust_domain, bundle) in readable(&response.federated_bundles, Bundle::from_x509_der) {
-        // What came with an SVID counts for its own trust domain.
+        // The SVID's own bundle takes precedence.
         bundles.entry(trust_domain).or_insert(bundle);
     }
     let bundles = set(bundles);
-    let read = |(position, (id, svid)): (usize, (SpiffeId, X509svid))| {
+    let read = |(position, id, svid, key): (usize, SpiffeId, X509svid, &Zeroizing<Vec<u8>>)| {
         let chain = split_certificates(&svid.x509_svid).map_err(|source| ResponseError::Chain { position, source })?;
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(svid.x509_svid_key));
         Ok::<_, ResponseError>(X509Svid::verified(id, svid.hint, &chain, key, &bundles, now)?)
     };
-    let svids = ids.into_iter().zip(response.svids).enumerate().map(read).collect::<Result<_, _>>()?;
+    let received = ids.into_iter().zip(response.svids).zip(&keys).enumerate();
+    let received = received.map(|(position, ((id, svid), key))| (position, id, svid, key));
+    let svids = received.map(read).collect::<Result<_, _>>()?;
     Ok(X509Credentials::new(svids, bundles))
 }
 
@@ -76,11 +87,18 @@ pub(super) fn jwt_bundles(response: &JwtBundlesResponse) -> Result<BundleSet, Re
     Ok(set(readable(&response.bundles, Bundle::from_jwk_set)))
 }
 
-fn no_field_is_empty(svid: &X509svid, position: usize) -> Result<(), ResponseError> {
+/// Whether they are the same certificates, in whichever order.
+fn same_authorities(one: &Bundle, other: &Bundle) -> bool {
+    let holds =
+        |bundle: &Bundle, of: &Bundle| of.x509_authorities.iter().all(|ca| bundle.x509_authorities.contains(ca));
+    holds(one, other) && holds(other, one)
+}
+
+fn no_field_is_empty(svid: &X509svid, key: &[u8], position: usize) -> Result<(), ResponseError> {
     let empty = [
         ("spiffe_id", svid.spiffe_id.is_empty()),
         ("x509_svid", svid.x509_svid.is_empty()),
-        ("x509_svid_key", svid.x509_svid_key.is_empty()),
+        ("x509_svid_key", key.is_empty()),
         ("bundle", svid.bundle.is_empty()),
     ];
     match empty.into_iter().find(|(_, is_empty)| *is_empty) {
@@ -108,6 +126,9 @@ fn readable(
             tracing::warn!(%trust_domain, %error, "a bundle from the Workload API is not used, and nobody of its trust domain accepted");
         }
         let is_twice = found.contains_key(&trust_domain);
+        if is_twice {
+            tracing::warn!(%trust_domain, "two bundles from the Workload API are of one trust domain: neither is used");
+        }
         found.insert(trust_domain, if is_twice { None } else { bundle.ok() });
     }
     found.into_iter().filter_map(|(trust_domain, bundle)| Some((trust_domain, bundle?))).collect()

@@ -33,8 +33,14 @@ use super::{
 /// A client that sends what every request must have.
 pub(super) type Client = SpiffeWorkloadApiClient<InterceptedService<Channel, WorkloadHeader>>;
 
-/// Attempts are never further apart: a Workload API is on the same machine, and who asks is a workload that cannot work.
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// Attempts are never further apart, give or take a quarter: a Workload API is on the same machine, and who asks is a workload that
+/// cannot work.
+const LONGEST_DELAY: Duration = Duration::from_secs(4);
+
+/// For a connection, and for an answer on one that is idle: a path over TCP that drops everything is noticed.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two such questions.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A stream that lasted this long was a success. One that ends sooner, though it brought something, counts as a failure more.
 const STABLE: Duration = Duration::from_secs(10);
@@ -54,7 +60,13 @@ impl Interceptor for WorkloadHeader {
 }
 
 pub(super) fn client(address: Address) -> Client {
-    let endpoint = Endpoint::from_static("http://localhost");
+    let mut endpoint = Endpoint::from_static("http://localhost").connect_timeout(PING_TIMEOUT);
+    if matches!(address, Address::Tcp(_)) {
+        endpoint = endpoint
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+    }
     let connect = tower::service_fn(move |_: Uri| {
         let address = address.clone();
         async move {
@@ -113,10 +125,17 @@ where
                 Code::PermissionDenied => {
                     publisher.withdraw(SourceError::NoIdentity { reason: ended.message().into() });
                 }
-                _ => publisher.failed(&format!("{:?}: {}", ended.code(), ended.message())),
+                code => {
+                    let is_first = publisher.failed(&format!("{code:?}: {}", ended.message()));
+                    // A wrong address, say: otherwise nobody learns why there is no identity.
+                    if is_first {
+                        tracing::warn!(method, ?code, error = %ended.message(), "the Workload API does not answer yet; retrying");
+                    }
+                }
             }
             tracing::debug!(method, code = ?ended.code(), error = %ended.message(), failures, "a stream of the Workload API ended");
-            sleep(next_attempt(failures, rand::random_range(-1.0..=1.0), None).min(LONGEST_DELAY)).await;
+            let delay = next_attempt(failures, rand::random_range(-1.0..=1.0), None);
+            sleep(delay.min(LONGEST_DELAY.mul_f64(rand::random_range(0.75..=1.25)))).await;
         }
     };
     (watched, tokio::spawn(task))
@@ -136,6 +155,9 @@ async fn receive<Response, Content: PartialEq>(
                 Err(error) => {
                     publisher.failed(&format!("a response was discarded: {error}"));
                     tracing::warn!(method, %error, "a response of the Workload API was discarded");
+                    if error.is_of_time() {
+                        return Status::unavailable("the clocks of the Workload API and of this workload differ");
+                    }
                 }
             },
             Ok(None) => return Status::unavailable("the Workload API ended the stream"),

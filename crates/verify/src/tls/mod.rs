@@ -32,9 +32,13 @@ pub trait Svid: fmt::Debug + Send + Sync {
     fn certified_key(&self) -> Option<Arc<CertifiedKey>>;
 }
 
-impl Bundles for BundleSet {
+/// Bundles that do not change.
+#[derive(Clone, Debug)]
+pub struct FixedBundles(pub Arc<BundleSet>);
+
+impl Bundles for FixedBundles {
     fn x509_bundles(&self) -> Option<Arc<BundleSet>> {
-        Some(Arc::new(self.clone()))
+        Some(Arc::clone(&self.0))
     }
 }
 

@@ -11,7 +11,8 @@ use rustls::{
 
 use super::Svid;
 
-/// Presents the current X509-SVID; without one the handshake fails.
+/// Presents the current X509-SVID. Without one, a server's handshake fails, and a client sends no certificate, which a server that
+/// authenticates its callers refuses.
 #[derive(Debug)]
 pub(super) struct CurrentSvid(Arc<dyn Svid>);
 

@@ -8,7 +8,10 @@ use countersign_core::{
     key::{KeyType, PrivateKey},
     x509::{LeafRequest, X509Authority},
 };
-use countersign_verify::{SpiffeId, tls::Svid};
+use countersign_verify::{
+    SpiffeId,
+    tls::{FixedBundles, Svid},
+};
 use jiff::Timestamp;
 use rustls::{
     crypto::aws_lc_rs,
@@ -64,8 +67,8 @@ impl Domain {
     }
 }
 
-pub(crate) fn trusting(domains: &[&Domain]) -> Arc<BundleSet> {
-    Arc::new(BundleSet::new(domains.iter().map(|domain| domain.bundle())).unwrap())
+pub(crate) fn trusting(domains: &[&Domain]) -> Arc<FixedBundles> {
+    Arc::new(FixedBundles(Arc::new(BundleSet::new(domains.iter().map(|domain| domain.bundle())).unwrap())))
 }
 
 impl Svid for Fixed {

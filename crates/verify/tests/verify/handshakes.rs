@@ -79,7 +79,7 @@ async fn a_server_of_another_id_is_refused_and_gets_a_reason_that_tells_nothing(
 }
 
 #[tokio::test]
-async fn a_caller_learns_the_same_whyever_it_is_refused() {
+async fn every_refusal_of_a_certificate_sends_the_same_alert() {
     let (known, stranger) = (Domain::new("a.test"), Domain::new("b.test"));
     let impostor = Domain::new("a.test");
     let mut learnt = Vec::new();
@@ -142,7 +142,7 @@ async fn nothing_is_resumed() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_keeps_no_other_caller_waiting() {
+async fn silent_callers_do_not_block_others() {
     let domain = Domain::new("a.test");
     let bundles = trusting(&[&domain]);
     let server = mtls_server_config(Arc::new(domain.svid("/server")), bundles.clone(), Authorizer::anybody()).unwrap();
@@ -150,12 +150,19 @@ async fn who_says_nothing_keeps_no_other_caller_waiting() {
     let mut listener = MtlsListener::bind("127.0.0.1:0", server).await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut silent = Vec::new();
-    for _ in 0..20 {
+    // More than may be in progress at once.
+    for _ in 0..300 {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
+    // The genuine caller may itself be the oldest that is ended, if it is slow: it tries again.
+    let client = TlsConnector::from(Arc::new(client));
     let call = async {
-        let stream = TcpStream::connect(address).await.unwrap();
-        TlsConnector::from(Arc::new(client)).connect(ServerName::from(address.ip()), stream).await.unwrap()
+        loop {
+            let stream = TcpStream::connect(address).await.unwrap();
+            if let Ok(stream) = client.connect(ServerName::from(address.ip()), stream).await {
+                break stream;
+            }
+        }
     };
     let (_called, (accepted, _)) = tokio::join!(call, listener.accept());
     assert_eq!(*accepted.peer().id(), domain.id("/client"));

@@ -51,7 +51,7 @@ async fn a_token_is_fetched_once_for_an_audience_and_anew_for_another() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_are_one_who_asks() {
+async fn concurrent_requests_share_one_call() {
     let domain = Arc::new(Domain::new("a.test"));
     let (api, source) = source(&domain).await;
     api.answer_tokens(issuing(&domain, HOUR));
@@ -79,19 +79,52 @@ async fn a_token_of_a_key_that_was_revoked_is_not_served_from_memory() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_never_answered_from_memory() {
+async fn a_refusal_is_the_answer_to_all_who_ask_then() {
     let domain = Arc::new(Domain::new("a.test"));
     let (api, source) = source(&domain).await;
-    api.answer_tokens(issuing(&domain, Duration::from_secs(2)));
-    source.jwt_svid(&["one"]).await.unwrap();
     api.answer_tokens(|_| Err(Status::permission_denied("withdrawn")));
-    // The token is beyond half of its life soon.
-    loop {
-        match source.jwt_svid(&["one"]).await {
-            Ok(_) => tokio::task::yield_now().await,
-            Err(error) => break assert_eq!(error, TokenRequestError::Denied { reason: "withdrawn".to_owned() }),
-        }
+    let all = futures::future::join_all((0..50).map(|_| source.jwt_svid(&["one"]))).await;
+    let denied = TokenRequestError::Denied { reason: "withdrawn".to_owned() };
+    assert!(all.iter().all(|answer| answer.as_ref().unwrap_err() == &denied));
+    assert!(api.asked() < 5, "{} calls", api.asked());
+}
+
+#[tokio::test]
+async fn a_token_is_not_that_of_an_identity_which_the_workload_has_no_longer() {
+    let domain = Arc::new(Domain::new("a.test"));
+    let (api, source) = source(&domain).await;
+    api.answer_tokens(issuing(&domain, HOUR));
+    assert_eq!(*source.jwt_svid(&["one"]).await.unwrap().id(), domain.id("/workload"));
+    let mut changes = source.x509_changes();
+    api.send(response(vec![message(&domain, "/renamed", "", &domain.svid("/renamed"))]));
+    changes.changed().await.unwrap();
+    let renamed = domain.clone();
+    api.answer_tokens(move |audiences| {
+        let svid = renamed.token("/renamed", &audiences[0], HOUR);
+        Ok(vec![Jwtsvid { spiffe_id: renamed.id("/renamed").to_string(), svid, hint: String::new() }])
+    });
+    assert_eq!(*source.jwt_svid(&["one"]).await.unwrap().id(), domain.id("/renamed"));
+}
+
+#[tokio::test]
+async fn what_is_not_the_token_that_was_asked_for_is_refused() {
+    let domain = Arc::new(Domain::new("a.test"));
+    let (api, source) = source(&domain).await;
+    let id = |path: &str| domain.id(path).to_string();
+    for (spiffe_id, token, problem) in [
+        (id("/workload"), domain.token("/workload", "other", HOUR), "not for the audiences"),
+        (id("/other"), domain.token("/workload", "one", HOUR), "another id than the response says"),
+    ] {
+        api.answer_tokens(move |_| {
+            Ok(vec![Jwtsvid { spiffe_id: spiffe_id.clone(), svid: token.clone(), hint: String::new() }])
+        });
+        let error = source.fetch_jwt_svids(&["one"], None).await.unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
     }
+    api.answer_tokens(issuing(&domain, HOUR));
+    let other = domain.id("/other");
+    let error = source.fetch_jwt_svids(&["one"], Some(&other)).await.unwrap_err().to_string();
+    assert!(error.contains("another id than was asked for"), "{error}");
 }
 
 #[tokio::test]
