@@ -135,7 +135,7 @@ impl VerificationKey {
     }
 
     /// Whether this key made `signature`, in base64url, of `message` by `algorithm`.
-    pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
+    pub(crate) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
         use jsonwebtoken::Algorithm as Jose;
         if self.only.is_some_and(|only| only != algorithm) {
             return Err(SignatureInvalid);

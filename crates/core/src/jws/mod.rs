@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 pub(crate) use jwk::{Curve, JwkMembers, PublicJwk};
 pub(crate) use key::{Algorithm, SignatureInvalid, VerificationKey};
-pub(crate) use signer::{SignError, TokenSigner, encode, random_text, sign_compact};
+pub(crate) use signer::{SignError, TokenSigner, encode, random_text, sign_compact, signature_octets};
 
 use ecdsa::der_to_fixed;
 

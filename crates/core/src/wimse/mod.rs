@@ -10,6 +10,7 @@ mod memory_replay;
 mod message;
 mod policy;
 mod replay;
+pub mod signature;
 pub mod wpt;
 
 use std::time::Duration;

@@ -42,12 +42,16 @@ pub struct ReplayKey {
 #[derive(Clone, Copy)]
 pub(super) enum ProofKind {
     Wpt,
+    Request,
+    Response,
 }
 
 impl ReplayKey {
     pub(super) fn new(sender: &ConfirmationKey, kind: ProofKind, id: &str) -> Self {
         let kind = match kind {
             ProofKind::Wpt => "wpt",
+            ProofKind::Request => "request",
+            ProofKind::Response => "response",
         };
         Self { sender: hash(&[sender.thumbprint()]), proof: hash(&[kind, id]) }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::jws::{Algorithm, Compact, JwkMembers, PublicJwk, SignatureInvalid, VerificationKey, quoted};
@@ -81,6 +83,11 @@ impl ConfirmationKey {
     /// Whether the key signed `token`.
     pub(crate) fn verify_token(&self, token: &Compact<'_>) -> Result<(), SignatureInvalid> {
         token.verify(&self.verifier, self.algorithm)
+    }
+
+    /// Whether the key signed `message`; `signature` is in the form of JOSE.
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureInvalid> {
+        self.verifier.verify(self.algorithm, message, &URL_SAFE_NO_PAD.encode(signature))
     }
 }
 

@@ -8,8 +8,15 @@
 mod answers;
 mod examples;
 mod fixtures;
+mod peer_signatures;
 mod peer_tokens;
 mod replays;
+mod signature_cover;
+mod signature_form;
+mod signature_make;
+mod signature_message;
+mod signature_response;
+mod signed;
 mod wit;
 mod wpt_binding;
 mod wpt_form;

@@ -1,0 +1,56 @@
+//! Hashes of bodies (RFC 9530).
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sfv::ListEntry;
+
+use super::CONTENT_DIGEST_FIELD;
+use super::structured::dictionary;
+use crate::wimse::message::lines;
+use crate::wimse::{Body, Field};
+
+/// The algorithm that counts; others beside it do not (RFC 9530, section 2).
+const ALGORITHM: &str = "sha-256";
+
+/// Why the hash of a body does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DigestError {
+    /// There is a body and no field.
+    Missing,
+    /// The field is no dictionary with a byte sequence `sha-256`.
+    Malformed,
+    /// It is the hash of another body.
+    Mismatch,
+}
+
+/// The value of `Content-Digest` for `body`: its SHA-256.
+pub fn content_digest(body: &[u8]) -> String {
+    format!("{ALGORITHM}=:{}:", STANDARD.encode(digest(&SHA256, body)))
+}
+
+/// The value of `Content-Digest` for a body whose SHA-256 is `hash`.
+pub fn content_digest_of_hash(hash: [u8; 32]) -> String {
+    format!("{ALGORITHM}=:{}:", STANDARD.encode(hash))
+}
+
+/// Whether `Content-Digest` is there for a body, and is its hash wherever it is there.
+pub(super) fn check_digest(fields: &[Field<'_>], body: Body<'_>) -> Result<(), DigestError> {
+    let hash = match body {
+        Body::Empty => digest(&SHA256, b"").as_ref().to_vec(),
+        Body::Bytes(bytes) => digest(&SHA256, bytes).as_ref().to_vec(),
+        Body::Sha256(hash) => hash.to_vec(),
+    };
+    if lines(fields, CONTENT_DIGEST_FIELD).next().is_none() {
+        return match body {
+            Body::Empty | Body::Bytes([]) => Ok(()),
+            Body::Bytes(_) | Body::Sha256(_) => Err(DigestError::Missing),
+        };
+    }
+    let read = dictionary(fields, CONTENT_DIGEST_FIELD).map_err(|_| DigestError::Malformed)?;
+    let Some(ListEntry::Item(item)) = read.get(ALGORITHM) else {
+        return Err(DigestError::Malformed);
+    };
+    let claimed = item.bare_item.as_byte_sequence().ok_or(DigestError::Malformed)?;
+    if claimed == hash { Ok(()) } else { Err(DigestError::Mismatch) }
+}
