@@ -105,6 +105,8 @@ async fn an_older_bundle_in_the_spec_takes_effect_by_replace_alone() {
         let mut newer: Value = serde_json::from_str(&older)?;
         let sequence = newer.get("spiffe_sequence").and_then(Value::as_u64).context("no sequence")?;
         newer.as_object_mut().context("no object")?.insert("spiffe_sequence".to_owned(), json!(sequence + 10));
+        // One key less: it was revoked since.
+        newer.get_mut("keys").and_then(Value::as_array_mut).context("no keys")?.pop();
         let shown = async |wanted: u64| {
             until(&format!("sequence {wanted}"), DEFAULT_TIMEOUT, async || {
                 let object = here.cluster.trust_domains().await?.get(&there.trust_domain).await?;

@@ -149,18 +149,18 @@ async fn silent_callers_do_not_block_others() {
     let client = mtls_client_config(Arc::new(domain.svid("/client")), bundles, Authorizer::anybody()).unwrap();
     let mut listener = MtlsListener::bind("127.0.0.1:0", server).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut silent = Vec::new();
-    // More than may be in progress at once.
-    for _ in 0..300 {
-        silent.push(TcpStream::connect(address).await.unwrap());
-    }
     // The genuine caller may itself be the oldest that is ended, if it is slow: it tries again.
     let client = TlsConnector::from(Arc::new(client));
     let call = async {
+        let mut silent = Vec::new();
+        // More than may be in progress at once.
+        for _ in 0..300 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
         loop {
             let stream = TcpStream::connect(address).await.unwrap();
             if let Ok(stream) = client.connect(ServerName::from(address.ip()), stream).await {
-                break stream;
+                break (stream, silent);
             }
         }
     };
