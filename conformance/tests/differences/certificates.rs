@@ -69,6 +69,7 @@ impl Maker {
         Case {
             ours: ours.map(|id| id.to_string()).map_err(|error| error.to_string()),
             theirs: oracle.ask(&json!({ "chain": encoded, "anchors": anchors, "trustDomain": "example.org" })),
+            theirs_otherwise: None,
             shown: format!("chain: {}; {encoded:?}", notes.join(", ")),
         }
     }

@@ -31,5 +31,5 @@ pub(crate) fn text(random: &mut StdRng) -> String {
 pub(crate) fn case(random: &mut StdRng, oracle: &mut Oracle) -> Case {
     let id = text(random);
     let ours = id.parse::<SpiffeId>().map(|id| id.to_string()).map_err(|error| error.to_string());
-    Case { theirs: oracle.ask(&json!({ "id": id })), ours, shown: format!("id {id:?}") }
+    Case { theirs: oracle.ask(&json!({ "id": id })), ours, theirs_otherwise: None, shown: format!("id {id:?}") }
 }

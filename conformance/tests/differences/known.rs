@@ -24,7 +24,7 @@ const WE_REFUSE: [(&str, &str); 12] = [
     ("authority certificate's URI SAN", "the id of an authority is a SPIFFE ID (X509-SVID 4.1)"),
 ];
 
-/// A text in go-spiffe's error, and why we accept what it refuses.
+/// A text in go-spiffe's error, and why we accept what it refuses. Each is also asked without what it refuses: see [`Case::theirs_otherwise`].
 const WE_ACCEPT: [(&str, &str); 2] = [
     ("missing key id", "a token need not have a kid (JWT-SVID 2.2)"),
     ("token issued in the future (iat)", "iat says when, and limits nothing: nbf does (RFC 7519 4.1.6)"),
@@ -32,15 +32,21 @@ const WE_ACCEPT: [(&str, &str); 2] = [
 
 /// Why the two differ on this case, if that is known.
 pub(crate) fn reason(case: &Case) -> Option<&'static str> {
-    let (error, known): (&str, &[_]) = match (&case.ours, &case.theirs) {
-        (Err(error), Ok(_)) => (error, &WE_REFUSE),
-        (Ok(_), Err(error)) => (error, &WE_ACCEPT),
+    match (&case.ours, &case.theirs) {
+        (Err(error), Ok(_)) => {
+            // The base64 of Go skips line breaks, in the header and claims too.
+            if error.contains("not in JWS compact form") && case.shown.contains('\n') {
+                return Some("base64url has no line breaks (RFC 7515 2)");
+            }
+            find(&WE_REFUSE, error)
+        }
+        // Theirs refuses before it looks at the rest: the rest must be right.
+        (Ok(id), Err(error)) if case.theirs_otherwise.as_ref() == Some(id) => find(&WE_ACCEPT, error),
         // Both accept, as different ids: never right.
-        _ => return None,
-    };
-    // The base64 of Go skips line breaks, in the header and claims too.
-    if error.contains("not in JWS compact form") && case.shown.contains('\n') {
-        return Some("base64url has no line breaks (RFC 7515 2)");
+        _ => None,
     }
+}
+
+fn find(known: &[(&str, &'static str)], error: &str) -> Option<&'static str> {
     known.iter().find(|(text, _)| error.contains(text)).map(|(_, reason)| *reason)
 }

@@ -1,4 +1,5 @@
-//! What `countersign-verify` and go-spiffe make of the same SPIFFE IDs, chains and tokens, most of which are malformed. A difference that
+//! What the verification behind `countersign-verify` and go-spiffe make of the same SPIFFE IDs, chains and tokens, most of which are
+//! malformed. A difference that
 //! is not among the known ones is a finding: one of the two has it wrong.
 //!
 //! `cargo xtask test` runs it briefly, `cargo xtask differences` for longer. A run is repeated by its seed.
@@ -37,6 +38,8 @@ struct Case {
     /// Who it is, if it is accepted.
     ours: Result<String, String>,
     theirs: Result<String, String>,
+    /// What theirs accepts once the input has what it asks for beyond the specification.
+    theirs_otherwise: Option<String>,
 }
 
 const BRIEFLY: Duration = Duration::from_secs(10);
@@ -56,16 +59,17 @@ fn ours_and_go_spiffe_differ_in_nothing_but_what_is_known() {
     let (mut random, mut oracle) = (StdRng::seed_from_u64(seed), Oracle::start(&program));
     let (certificates, tokens) = (certificates::Maker::new(), tokens::Maker::new());
     let begun = Instant::now();
-    let (mut cases, mut accepted, mut findings) = (0, 0, Vec::new());
+    let (mut cases, mut accepted, mut findings) = ([0; 3], [0; 3], Vec::new());
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     while begun.elapsed() < span {
-        for case in [
+        let of_each_kind = [
             ids::case(&mut random, &mut oracle),
             certificates.case(&mut random, &mut oracle),
             tokens.case(&mut random, &mut oracle),
-        ] {
-            cases += 1;
-            accepted += usize::from(case.ours.is_ok() && case.theirs.is_ok());
+        ];
+        for (kind, case) in of_each_kind.into_iter().enumerate() {
+            cases[kind] += 1;
+            accepted[kind] += usize::from(case.ours.is_ok() && case.theirs.is_ok());
             if case.ours.as_ref().ok() == case.theirs.as_ref().ok() {
                 continue;
             }
@@ -75,13 +79,14 @@ fn ours_and_go_spiffe_differ_in_nothing_but_what_is_known() {
             }
         }
     }
-    println!("{cases} cases, of which both accept {accepted}");
+    println!("{cases:?} ids, chains and tokens, of which both accept {accepted:?}");
     for (reason, count) in &seen {
         println!("{count:>7} differ: {reason}");
     }
-    for Case { shown, ours, theirs } in findings.iter().take(SHOWN) {
+    for Case { shown, ours, theirs, .. } in findings.iter().take(SHOWN) {
         println!("FINDING\n  {shown}\n  ours:   {ours:?}\n  theirs: {theirs:?}");
     }
     assert!(findings.is_empty(), "{} findings of seed {seed}", findings.len());
-    assert!(accepted * 20 > cases, "hardly anything is accepted by both: nothing is compared");
+    let is_compared = cases.iter().zip(accepted).all(|(cases, accepted)| accepted * 10 > *cases);
+    assert!(is_compared, "hardly anything of a kind is accepted by both: nothing is compared");
 }

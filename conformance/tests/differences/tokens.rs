@@ -19,41 +19,70 @@ const AUDIENCE: &str = "service";
 
 pub(crate) struct Maker {
     key: EcdsaKeyPair,
+    stranger: EcdsaKeyPair,
     jwks: Value,
 }
 
 impl Maker {
     pub(crate) fn new() -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let generate = || EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let key = generate();
         let point = key.public_key().as_ref();
         let (x, y) = point[1..].split_at(32);
         let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let jwks = json!({ "keys": [
             { "kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": "known", "x": number(x), "y": number(y) },
         ] });
-        Self { key, jwks }
+        Self { key, stranger: generate(), jwks }
     }
 
     pub(crate) fn case(&self, random: &mut StdRng, oracle: &mut Oracle) -> Case {
         let now = Timestamp::now();
         let (header, claims) = (header(random), claims(random, now.as_second()));
-        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let mut token = format!("{}.{}", part(&header), part(&claims));
-        let signature = self.key.sign(&SystemRandom::new(), token.as_bytes()).unwrap();
-        token = format!("{token}.{}", URL_SAFE_NO_PAD.encode(signature));
+        // Now and then by a key that nobody knows.
+        let key = if mutation::once_in(random, 8) { &self.stranger } else { &self.key };
+        let mut token = sign(key, &header, &claims);
         if mutation::once_in(random, 10) {
             token = mutation::text(random, &token);
         }
         let trust_domain = "example.org".parse().unwrap();
         let bundle = Bundle::from_jwk_set(&trust_domain, self.jwks.to_string().as_bytes()).unwrap();
         let ours = verify_jwt_svid(&token, AUDIENCE, &BundleSet::new([bundle]).unwrap(), now);
-        let question = json!({ "token": token, "audience": AUDIENCE, "jwks": self.jwks, "trustDomain": "example.org" });
+        let mut ask = |token: &str| {
+            let jwks = &self.jwks;
+            oracle.ask(&json!({ "token": token, "audience": AUDIENCE, "jwks": jwks, "trustDomain": "example.org" }))
+        };
+        let theirs = ask(&token);
+        // The same with a kid and an iat of now, signed by the same key.
+        let theirs_otherwise = match (&ours, &theirs) {
+            (Ok(_), Err(_)) => {
+                let (header, claims) =
+                    (completed(&header, "kid", json!("known")), completed(&claims, "iat", json!(now.as_second())));
+                ask(&sign(key, &header, &claims)).ok()
+            }
+            _ => None,
+        };
         Case {
             ours: ours.map(|claims| claims.id.to_string()).map_err(|error| error.to_string()),
-            theirs: oracle.ask(&question),
+            theirs,
+            theirs_otherwise,
             shown: format!("token: header {header} claims {claims} as {token}"),
         }
     }
+}
+
+fn sign(key: &EcdsaKeyPair, header: &str, claims: &str) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let input = format!("{}.{}", part(header), part(claims));
+    let signature = key.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// The object with this member, whatever it had; as it is where it is no object.
+fn completed(json: &str, name: &str, value: Value) -> String {
+    let Ok(Value::Object(mut object)) = serde_json::from_str(json) else { return json.to_owned() };
+    object.insert(name.to_owned(), value);
+    Value::Object(object).to_string()
 }
 
 /// JSON of an object with these members in this order; a member may be there twice.

@@ -60,9 +60,14 @@ async fn jb_5_a_key_of_another_use_is_ignored() -> Verdict {
 }
 
 #[tokio::test]
-async fn jb_5_a_key_without_use_is_ignored() -> Verdict {
-    ignores_key_with(|jwk| {
+async fn jb_5_a_key_without_use_is_used() -> Verdict {
+    case(async |env| {
+        env.jwt_control().await?;
+        let other = JwtKey::generate("ES256");
+        let mut jwk = other.jwk();
         jwk.as_object_mut().unwrap().remove("use").unwrap();
+        env.mock.push_jwt_bundles([(OWN, jwks([env.key.jwk(), jwk]))]);
+        accepts(env, &other).await
     })
     .await
 }
