@@ -117,6 +117,21 @@ fn fields_that_cannot_be_read_are_refused() {
     }
 }
 
+#[test]
+fn a_field_is_as_long_as_is_looked_at() {
+    let world = World::new();
+    let cover = plain(&world);
+    let (input, signature) = by_hand(&borrow(&cover), PARAMS, &world.key);
+    let verify = |length: usize| {
+        let other = format!("a=(){}", ";b".repeat((length - 4 - input.len()) / 2));
+        let sent =
+            Sent::get(&world).with("Signature-Input", &other[..]).with("Signature-Input", format!("wimse={input}"));
+        sent.with("Signature", format!("wimse={signature}")).verify(&world).map(|_| ())
+    };
+    assert_eq!(verify(16 * 1000), Ok(()));
+    assert_eq!(verify(16 * 1024 + 10), Err(SignatureError::Input));
+}
+
 // RFC 9421, section 4.1: what is not written canonically is signed canonically.
 #[test]
 fn spaces_between_parts_do_not_matter() {

@@ -7,9 +7,10 @@ use countersign_core::wimse::signature::{
     ExpectedResponse, MakeSignatureError, SignRequest, SignResponse, SignedFields, content_digest, sign_request,
     sign_response, verify_request, verify_response,
 };
+use countersign_core::wimse::wpt::{WptRequest, make_wpt, verify_wpt};
 use countersign_core::wimse::{Body, MemoryReplayCache, Request, Response, WitFieldError};
 
-use crate::fixtures::{CART, TARGET, World, at, borrowed, issue, now};
+use crate::fixtures::{CART, TARGET, World, at, borrowed, issue, now, request};
 use crate::signed::Sent;
 
 fn ask() -> SignRequest<'static> {
@@ -139,5 +140,35 @@ fn a_signed_response_answers_a_signed_request() {
             sign_response(&server_key, request, &response, &none, now()).unwrap_err(),
             MakeSignatureError::Audience
         );
+    });
+}
+
+// One workload is client and server, and its proofs are of several kinds: ids of one do not count for another.
+#[test]
+fn the_kinds_of_proofs_are_remembered_apart() {
+    let world = World::new();
+    let replays = MemoryReplayCache::new(3, 3);
+    let life = Duration::from_secs(30);
+    let made = sign(&world, &Sent::get(&world), &ask()).unwrap();
+    let sent = add(Sent::get(&world), &made);
+    assert!(sent.verify_by(&world, &replays).is_ok());
+
+    let proof =
+        WptRequest { wit: &world.wit, audience: TARGET, txn_token: None, other_tokens: &[], life, jti: [7; 16] };
+    let proof = make_wpt(&world.key, &proof, now()).unwrap();
+    let fields = borrowed(&[("authorization", &proof), ("workload-identity-token", &world.wit)]);
+    assert!(verify_wpt(&request(&fields), &world.policy(), &replays, now()).is_ok());
+
+    sent.request(|request| {
+        let fields = borrowed(&[("workload-identity-token", &world.wit)]);
+        let response = Response { status: 204, fields: &fields, body: Body::Empty };
+        let ask = SignResponse { request_nonce: &made.nonce, life, nonce: [7; 16] };
+        let answer = sign_response(&world.key, request, &response, &ask, now()).unwrap();
+        assert_eq!(answer.nonce, made.nonce);
+        let signed = borrowed(&[("signature-input", &answer.signature_input), ("signature", &answer.signature)]);
+        let fields = [&fields[..], &signed].concat();
+        let response = Response { fields: &fields, ..response };
+        let expected = ExpectedResponse { request_nonce: &made.nonce, signature_required: true };
+        assert!(verify_response(request, &response, expected, &world.policy(), &replays, now()).is_ok());
     });
 }
