@@ -9,7 +9,7 @@ for argument in "$@"; do
     previous=$argument
 done
 case $name in
-countersign_* | asn1_rs | der_parser | jsonwebtoken | nom | x509_parser)
+countersign_* | asn1_rs | der_parser | jsonwebtoken | nom | sfv | x509_parser)
     exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
         -Cllvm-args=-sanitizer-coverage-trace-compares

@@ -11,12 +11,15 @@ use countersign_core::id::TrustDomain;
 use countersign_core::jwt::JwtAuthority;
 use countersign_core::key::{PrivateKey, Signer as _};
 use countersign_core::service_account::ClusterJwks;
+use countersign_core::wit::WitAuthority;
 use countersign_core::x509::CaCertificate;
 use jiff::Timestamp;
 use serde_json::json;
 
 /// The key id of the known key.
 pub(crate) const KID: &str = "known";
+/// The key id of the known key as authority of WITs: no two keys of a bundle share one.
+pub(crate) const WIT_KID: &str = "known-wit";
 /// The audience of tokens.
 pub(crate) const AUDIENCE: &str = "orders";
 /// The issuer of service account tokens.
@@ -26,6 +29,11 @@ pub(crate) const DOMAIN: &str = "example.org";
 
 /// The certificate of the known key; created once by `seeds`, because each certificate gets a new serial number.
 pub(crate) const ROOT: &[u8] = include_bytes!("../fixtures/root.der");
+
+/// The WIT of the known workload; created once by `seeds`, because each signature is another one.
+pub(crate) const WIT: &str = include_str!("../fixtures/workload.wit");
+/// The first byte of the scalar of the known workload's key.
+pub(crate) const WORKLOAD_KEY: u8 = 41;
 
 /// The known key and everything derived from it.
 pub(crate) struct Known {
@@ -37,6 +45,10 @@ pub(crate) struct Known {
     pub(crate) bundle: Bundle,
     /// A set with only that bundle.
     pub(crate) bundles: BundleSet,
+    /// A set with only the bundle of `DOMAIN`, with the known key as authority of WITs alone.
+    pub(crate) wit_bundles: BundleSet,
+    /// The key that [`WIT`] confirms.
+    pub(crate) workload: PrivateKey,
     /// A cluster's key set with only the known key.
     pub(crate) jwks: ClusterJwks,
     /// The same as JSON.
@@ -57,7 +69,16 @@ pub(crate) static KNOWN: LazyLock<Known> = LazyLock::new(|| {
         sequence: 7,
         refresh_hint: std::time::Duration::from_secs(300),
     };
+    let wit = WitAuthority::new(WIT_KID, key.clone()).unwrap();
+    let wit_bundle = Bundle {
+        x509_authorities: Vec::new(),
+        jwt_authorities: Vec::new(),
+        wit_authorities: vec![wit.verification_key().clone()],
+        ..bundle.clone()
+    };
     Known {
+        wit_bundles: BundleSet::new([wit_bundle]).unwrap(),
+        workload: self::key(WORKLOAD_KEY),
         jwks: ClusterJwks::parse(&jwks_json).unwrap(),
         bundles: BundleSet::new([bundle.clone()]).unwrap(),
         key,
@@ -87,11 +108,29 @@ pub(crate) fn key(first: u8) -> PrivateKey {
     PrivateKey::from_pkcs8_der(&[&PKCS8[..], &scalar].concat()).unwrap()
 }
 
+impl Known {
+    /// Whether the known workload's key made this signature as ES256, according to the cryptographic library itself.
+    pub(crate) fn is_by_workload(&self, message: &[u8], signature: &[u8]) -> bool {
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.workload.public_key().key_bits()).unwrap();
+        key.verify_sig(message, signature).is_ok()
+    }
+}
+
 /// A token in compact form with any header and claims, signed by the known key as ES256.
 pub(crate) fn token(header: &[u8], claims: &[u8]) -> String {
+    token_by(&KNOWN.key, header, claims)
+}
+
+/// A token in compact form with any header and claims, signed by `key` as ES256.
+pub(crate) fn token_by(key: &PrivateKey, header: &[u8], claims: &[u8]) -> String {
     let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let signature = KNOWN.key.sign(input.as_bytes()).unwrap();
-    format!("{input}.{}", URL_SAFE_NO_PAD.encode(fixed(&signature)))
+    let signature = URL_SAFE_NO_PAD.encode(signature(key, input.as_bytes()));
+    format!("{input}.{signature}")
+}
+
+/// The signature of `message` by `key` as ES256.
+pub(crate) fn signature(key: &PrivateKey, message: &[u8]) -> Vec<u8> {
+    fixed(&key.sign(message).unwrap())
 }
 
 /// Whether the text before the last dot is signed by the known key as ES256, according to the cryptographic library itself.

@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ca-certificate", run: targets::certificates::authority },
     Target { name: "csr", run: targets::keys::csr },
     Target { name: "endpoint-request", run: targets::endpoint_request::request },
+    Target { name: "http-signature", run: targets::proofs::http_signature },
     Target { name: "ids", run: targets::ids::ids },
     Target { name: "jwks", run: targets::key_sets::jwks },
     Target { name: "journal", run: targets::journal::journal },
@@ -44,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "service-account-token", run: targets::tokens::service_account_token },
     Target { name: "uds-authority-rewrite", run: targets::uds_authority_rewrite::rewrite },
     Target { name: "watched-pods", run: targets::watched_pods::pods },
+    Target { name: "wit-svid", run: targets::proofs::wit_svid },
+    Target { name: "wpt", run: targets::proofs::wpt },
     Target { name: "x509-svid", run: targets::certificates::svid },
 ];
 

@@ -6,26 +6,29 @@ use std::future::ready;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_core::bundle::Bundle;
 use countersign_core::csr::Csr;
 use countersign_core::federation::{FetchError, Remote, Stored, StoredRemote, decide};
 use countersign_core::id::TrustDomain;
 use countersign_core::journal::{AuthorityMaker, AuthorityRequest, Expected, Format, Journal, Making};
-use countersign_core::jwt::JwtRequest;
+use countersign_core::jwt::{JwtAuthority, JwtRequest};
 use countersign_core::key::{KeyType, PrivateKey};
 use countersign_core::x509::{LeafRequest, X509Authority};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::der;
-use crate::known::{AUDIENCE, DOMAIN, KNOWN, ROOT, key, now, token, trust_domain};
+use crate::known::{AUDIENCE, DOMAIN, KNOWN, ROOT, WIT, WORKLOAD_KEY, key, now, token, trust_domain};
 use crate::targets;
 use crate::targets::journal::{CLUSTER, POLICY};
 
 /// The header of a genuine token.
 pub(crate) const HEADER: &str = r#"{"alg":"ES256","kid":"known","typ":"JWT"}"#;
+/// The header of a genuine WIT.
+pub(crate) const WIT_HEADER: &str = r#"{"alg":"ES256","kid":"known-wit","typ":"wit+jwt"}"#;
 /// The claims of a genuine service account token.
 pub(crate) const POD_CLAIMS: &str = concat!(
     r#"{"iss":"https://kubernetes.default.svc","aud":["orders"],"exp":1790003600,"iat":1790000000,"nbf":1790000000,"jti":"j","#,
@@ -56,6 +59,7 @@ pub fn seeds() -> Vec<Seed> {
         identifiers(),
         requests(),
         tokens(),
+        proofs(),
         sets(),
         certificates(),
         journals(),
@@ -74,7 +78,12 @@ pub fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
     let root = X509Authority::self_signed(&trust_domain(), key(1), Duration::from_secs(10 * 86_400), now()).unwrap();
     let intermediate = authority(&trust_domain(), INTERMEDIATE_KEY);
     let leaf = leaf(&intermediate);
-    vec![("root.der", root.certificate().der().to_vec()), ("leaf-of-intermediate.tbs", der::body(&leaf).to_vec())]
+    let wit = token(WIT_HEADER.as_bytes(), wit_claims().to_string().as_bytes());
+    vec![
+        ("workload.wit", wit.into_bytes()),
+        ("root.der", root.certificate().der().to_vec()),
+        ("leaf-of-intermediate.tbs", der::body(&leaf).to_vec()),
+    ]
 }
 
 /// Inputs that exactly one rule refuses: if the rule is removed, the corpus test fails.
@@ -173,6 +182,71 @@ fn tokens() -> Vec<Seed> {
     let accounts = [open(POD_CLAIMS), closed(&account)];
     let svids = [open(svid_claims), closed(&issued.token)];
     [numbered("service-account-token", accounts), numbered("jwt-svid", svids)].concat()
+}
+
+/// The claims of the known workload's WIT.
+fn wit_claims() -> Value {
+    let mut jwk = JwtAuthority::new("x", key(WORKLOAD_KEY)).unwrap().verification_key().jwk();
+    jwk.retain(|name, _| !matches!(name.as_str(), "kid" | "use"));
+    jwk.insert("alg".to_owned(), "ES256".into());
+    let (iat, exp) = (now().as_second(), now().as_second() + 3600);
+    json!({ "sub": "spiffe://example.org/cart", "iat": iat, "nbf": iat - 10, "exp": exp, "jti": "j", "cnf": { "jwk": jwk } })
+}
+
+fn proofs() -> Vec<Seed> {
+    let hash = |text: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()));
+    let wits = [
+        [b"\x01", WIT_HEADER.as_bytes(), b"\n", wit_claims().to_string().as_bytes()].concat(),
+        [b"\x00", WIT.as_bytes()].concat(),
+    ];
+    let claims = |exp: i64, oth: Value| {
+        let (exp, aud) = (now().as_second() + exp, "https://orders.example.org/");
+        let claims = json!({ "aud": aud, "exp": exp, "jti": "0123456789abcdef012345", "wth": hash(WIT), "tth": hash("t.t.t"), "oth": oth });
+        let header = r#"{"alg":"ES256","typ":"wpt+jwt"}"#;
+        format!("\x01{header}\n{claims}\nWorkload-Identity-Token: WIT\nTxn-Token: t.t.t\nX-Context: c")
+    };
+    let bound = json!({ "x-context": hash("c") });
+    let proof = claims(30, bound.clone());
+    let expired = claims(0, bound);
+    let unknown = claims(30, json!({ "x-context": hash("c"), "host": hash("a") }));
+
+    let params = r#";created=1790000000;expires=1790000030;nonce="fedcba9876543210";tag="wimse-workload-to-workload""#;
+    let request = |line: &str, cover: &str, rest: &str| {
+        format!(
+            "\x01{line}\nSignature-Input: a=({cover}){params};wimse-aud=\"orders\"\nWorkload-Identity-Token: WIT{rest}"
+        )
+    };
+    let get = r#""@method" "@path" "@query" "workload-identity-token""#;
+    let body = "\nContent-Digest: sha-256=:uLRdWBd1rOzAR8RUeyDQg1Xv+uwAMxhLh9UhOU+bRk4=:\n\nbody";
+    let body = body.replace("uLRdWBd1rOzAR8RUeyDQg1Xv+uwAMxhLh9UhOU+bRk4=", &STANDARD.encode(digest(&SHA256, b"body")));
+    let signed = [
+        request("GET /a?b=1", get, ""),
+        request("POST /a", &format!("{get} \"content-digest\" \"txn-token\""), &format!("\nTxn-Token: t.t.t{body}")),
+        request("CONNECT / db.example.org:5432", r#""@method" "@authority" "workload-identity-token""#, ""),
+        format!(
+            "\x01200 GET /a\nSignature-Input: a=(\"@status\" \"@method\";req \"@path\";req \"@query\";req \"workload-identity-token\")\
+             {params};wimse-req-nonce=\"0123456789abcdef\"\nWorkload-Identity-Token: WIT"
+        ),
+    ];
+    let uncovered = request("GET /a", r#""@method" "@path" "workload-identity-token""#, "");
+    let undigested = request("GET /a", get, "\n\nbody");
+    let two_tags = request("GET /a", get, &format!("\nSignature-Input: b=(){params}"));
+    let bytes = |texts: &[String]| -> Vec<Vec<u8>> { texts.iter().map(|text| text.clone().into_bytes()).collect() };
+    let refused = [
+        ("wpt", "expired", expired),
+        ("wpt", "unknown-context", unknown),
+        ("http-signature", "query-not-covered", uncovered),
+        ("http-signature", "body-without-digest", undigested),
+        ("http-signature", "two-tags", two_tags),
+    ];
+    let refused = refused.map(|(target, name, input)| (target, name.to_owned(), input.into_bytes()));
+    [
+        numbered("wit-svid", wits),
+        numbered("wpt", bytes(&[proof])),
+        numbered("http-signature", bytes(&signed)),
+        refused.to_vec(),
+    ]
+    .concat()
 }
 
 fn sets() -> Vec<Seed> {

@@ -9,6 +9,7 @@ pub(crate) mod key_sets;
 pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod patterns;
+pub(crate) mod proofs;
 pub(crate) mod remote;
 pub(crate) mod tokens;
 pub(crate) mod uds_authority_rewrite;

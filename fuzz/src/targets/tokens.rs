@@ -69,7 +69,7 @@ pub(crate) fn jwt_svid(input: &[u8]) {
     assert!(svid.expires_at > now());
 }
 
-fn compact(input: &[u8]) -> Option<String> {
+pub(super) fn compact(input: &[u8]) -> Option<String> {
     let (kind, rest) = input.split_first()?;
     if *kind == 0 {
         return String::from_utf8(rest.to_vec()).ok();
