@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use crate::wit::ConfirmationKey;
 
 /// Remembers proofs. What is shared between replicas refuses what was used at any of them; what is not leaves a proof one use at
-/// each (draft-ietf-wimse-http-signature-08, section 3).
+/// each (draft-ietf-wimse-http-signature-08, section 3). A cache that must be awaited is asked afterwards: the implementation that is
+/// handed in keeps `key` and `until` and says [`Seen::First`], and the caller accepts nothing before the other one has said so too.
 pub trait ReplayCache {
     /// Remembers `key` until `until`, when the proof has expired, unless it is known. It is called once all other checks have
     /// passed, so that nobody else fills it.
