@@ -70,7 +70,7 @@ fn keys_of_an_unknown_or_missing_kind_or_use_are_ignored() {
         ("kty", json!("OKP")),
         ("kty", json!("oct")),
         ("kty", json!(7)),
-        ("use", json!("wit-svid")),
+        ("use", json!("ssh-svid")),
         ("use", json!("sig")),
         ("use", json!(["x509-svid"])),
     ] {
