@@ -52,10 +52,10 @@ impl TestDomain {
     #[must_use]
     pub(crate) fn document(&self) -> Vec<u8> {
         let mut document: serde_json::Value = serde_json::from_slice(&self.bundle().to_json()).unwrap();
-        let mut wit = document["keys"][1].clone();
-        wit["use"] = "wit-svid".into();
-        wit["kid"] = "wit".into();
-        document["keys"].as_array_mut().unwrap().push(wit);
+        let mut later = document["keys"][1].clone();
+        later["use"] = "later-svid".into();
+        later["kid"] = "later".into();
+        document["keys"].as_array_mut().unwrap().push(later);
         serde_json::to_vec_pretty(&document).unwrap()
     }
 

@@ -227,7 +227,7 @@ fn time_alone_switches_authorities_and_removes_them() {
 #[test]
 fn what_is_tainted_or_revoked_signs_nothing_even_before_that_is_written() {
     let journal = journal(CLUSTER, at(0));
-    let names = Kind::ALL.map(|kind| journal.slots(kind)[0].id.clone());
+    let names = [Kind::X509, Kind::Jwt].map(|kind| journal.slots(kind)[0].id.clone());
     let mut cache = JournalCache::new(CLUSTER.to_owned());
     cache.configure(facts(), at(0));
     cache.apply_secret(SECRET, stored(&journal, "1"), at(0));
