@@ -63,7 +63,7 @@ impl Document {
     pub(super) fn with_unknown_keys(mut self, marker: &Marker) -> Self {
         let note = marker.to_string();
         self.keys.extend([
-            json!({ "use": "wit-svid", "kty": "EC", "crv": "P-256", "kid": note }),
+            json!({ "use": "later-svid", "kty": "EC", "crv": "P-256", "kid": note }),
             json!({ "use": "x509-svid", "kty": "OKP", "crv": note, "x5c": 17 }),
             json!({ "use": "jwt-svid", "kty": "AKP", "pub": note }),
             json!({ "use": ["x509-svid"], "kty": { "EC": note } }),
