@@ -42,8 +42,17 @@ async fn soak_a_peer_that_rotates_unreachable_is_caught_up_with_and_one_that_sta
         polling(here, there, &["client", "server"], [Profile::Web, Profile::Spiffe]).await?;
         let endpoint = there.web_endpoint().await?;
         let namespaces = vec![here.namespace.as_str()];
-        let remote = RemoteYaml { endpoint, namespaces, more: "maxStale: 2m", ..RemoteYaml::default() };
-        here.cluster.apply(&here.remote_yaml(there, &remote)).await?;
+        let stale_after = async |more: &'static str| {
+            let remote = RemoteYaml {
+                endpoint: endpoint.clone(),
+                namespaces: namespaces.clone(),
+                more,
+                ..RemoteYaml::default()
+            };
+            here.cluster.apply(&here.remote_yaml(there, &remote)).await.map(drop)
+        };
+        // Longer than the rotation takes: it is the rotation that ends the calls first.
+        stale_after("maxStale: 20m").await?;
         call(here, there).await?;
         flows(here).await?;
 
@@ -57,6 +66,7 @@ async fn soak_a_peer_that_rotates_unreachable_is_caught_up_with_and_one_that_sta
         fault.end().await?;
         accepted(here).await?;
 
+        stale_after("maxStale: 2m").await?;
         let fault = cut_off(here, there, &faults).await?;
         refused(here).await?;
         let (_, message) = here.domain_condition(&there.trust_domain, "Ready", "False", "Stale").await?;
