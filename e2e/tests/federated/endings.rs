@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    consents::{AUTHORITY, accepted, authorities, call, flows, grant, introduce, name, refused},
+    consents::{accepted, authorities, call, flows, grant, introduce, name, refused},
     polled::{Profile, polling},
 };
 
@@ -51,14 +51,16 @@ async fn soak_a_peer_that_rotates_unreachable_is_caught_up_with_and_one_that_sta
             };
             here.cluster.apply(&here.remote_yaml(there, &remote)).await.map(drop)
         };
-        // Longer than the rotation takes: it is the rotation that ends the calls first.
+        // The server's SVID is of the new authority soon after the switch, and the bundle does not go stale before that.
+        let authority = "bundleRefreshHint: 1s, x509: {svidTTL: 1m}, jwt: {svidTTL: 5m}";
+        let grant = format!("federatesWith: [{}]", here.trust_domain);
+        there.cluster.apply(&there.granting_yaml(authority, &grant)).await?;
         stale_after("maxStale: 20m").await?;
         call(here, there).await?;
         flows(here).await?;
 
         let fault = cut_off(here, there, &faults).await?;
-        let rotation = format!("{AUTHORITY}, rotation: {{after: '{}'}}", Timestamp::now());
-        let grant = format!("federatesWith: [{}]", here.trust_domain);
+        let rotation = format!("{authority}, rotation: {{after: '{}'}}", Timestamp::now());
         there.cluster.apply(&there.granting_yaml(&rotation, &grant)).await?;
         refused(here).await?;
         here.domain_condition(&there.trust_domain, "PollFailing", "True", "").await?;
