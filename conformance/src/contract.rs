@@ -37,7 +37,7 @@ pub trait Client: Send + Sync + 'static {
     /// Its name and version, for reports.
     fn name(&self) -> (&'static str, &'static str);
 
-    /// Authenticates whoever connects, and [`greet`]s them.
+    /// Authenticates each peer that connects, and [`greet`]s them.
     fn serve(&self, listener: TcpListener) -> impl Future<Output = Result<()>> + Send;
 
     /// Authenticates a server; returns its SPIFFE ID, and what it [`said`].
@@ -181,7 +181,7 @@ fn answer(outcome: Result<Value, Refusal>) -> Answer {
     }
 }
 
-/// Shows why a peer was not let in, for whoever reads the log.
+/// Shows why a peer was not let in, for the reader of the log.
 #[expect(clippy::print_stderr, reason = "standard output is for the lines of the contract")]
 pub fn log(line: &str) {
     eprintln!("{line}");

@@ -26,7 +26,7 @@ pub struct Normalised {
 /// Puts the keys of a bundle in order and limits its length. X.509 authorities come first, those that end last before the
 /// others, then by key id and content; then JWT keys and WIT keys by key id. From the end of each of the lists, keys are dropped until
 /// the bundle fits: X.509 authorities that end first, and keys for tokens, which have no end, of the greatest key ids. No kind loses
-/// a key while it takes at most its share of the room, which is the same for each kind that is there, so that many keys of one kind
+/// a key while it takes at most its share of the room, which is the same for each kind present, so that many keys of one kind
 /// do not push out another.
 pub fn normalise(mut bundle: Bundle) -> Normalised {
     bundle.x509_authorities.sort_by(|one, other| x509_rank(one).cmp(&x509_rank(other)));

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{ReplayCache, ReplayCacheFull, ReplayKey, Seen};
 
 /// Remembers proofs in memory, for one process: at most so many, at most so many of one key, and each until it has expired. When it
-/// is full it refuses what is new, rather than forget what is still valid; since a key has a share, whoever fills its own is refused
+/// is full it refuses what is new, rather than forget what is still valid; since a key has a share, one that fills its own is refused
 /// alone.
 #[derive(Debug)]
 pub struct MemoryReplayCache {

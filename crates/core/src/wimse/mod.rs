@@ -1,4 +1,4 @@
-//! Proofs that whoever sends an HTTP message holds the key of the WIT in it: Workload Proof Tokens (draft-ietf-wimse-wpt-02) and
+//! Proofs that the sender of an HTTP message holds the key of the WIT in it: Workload Proof Tokens (draft-ietf-wimse-wpt-02) and
 //! HTTP message signatures (RFC 9421 in the profile of draft-ietf-wimse-http-signature-08), made and verified.
 //!
 //! A [`Policy`] says what a verifier trusts and whom it is, a [`ReplayCache`] remembers proofs, and an [`Answer`] is what a peer gets

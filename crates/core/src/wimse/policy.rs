@@ -19,7 +19,7 @@ pub struct Policy<'a> {
     /// How far the peer's clock may be ahead.
     pub skew: Duration,
     /// Names in lower case of the fields whose tokens the verifier understands and uses beside `Txn-Token`: a Workload Proof Token
-    /// binds each of them that is there, and no other field.
+    /// binds each of them that the request has, and no other field.
     pub context_fields: &'a [&'a str],
 }
 
