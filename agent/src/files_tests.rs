@@ -18,7 +18,16 @@ fn svid(authority: &X509Authority, name: &str) -> Svid {
     let leaf = LeafRequest { spki: key.public_key(), id: &id, dns_names: &[], ttl: Duration::from_secs(60) };
     let issued = authority.issue(&leaf, Timestamp::now()).unwrap();
     let (chain, expires_at) = (issued.chain, issued.not_after);
-    Svid { id, hint: String::new(), chain, key, expires_at, federates_with: Vec::new(), tokens: Default::default() }
+    Svid {
+        id,
+        hint: String::new(),
+        chain,
+        key,
+        expires_at,
+        federates_with: Vec::new(),
+        tokens: Default::default(),
+        wit: None,
+    }
 }
 
 fn authority() -> X509Authority {
@@ -35,7 +44,13 @@ fn credentials(authority: &X509Authority, svids: Vec<Svid>) -> Credentials {
         sequence: 1,
         refresh_hint: Duration::from_secs(300),
     };
-    Credentials { revision: 1, svids, trust: Arc::new(BundleSet::new([bundle]).unwrap()), terms: Arc::default() }
+    Credentials {
+        revision: 1,
+        wit_revision: 1,
+        svids,
+        trust: Arc::new(BundleSet::new([bundle]).unwrap()),
+        terms: Arc::default(),
+    }
 }
 
 /// Whether the key in a bundle file is the one its leaf certifies.

@@ -26,8 +26,10 @@ pub enum Published {
 /// One consistent set of credentials: each was verified against these bundles.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Changes whenever SVIDs or bundles do, but not when only a token for a file was renewed.
+    /// Changes whenever X509-SVIDs or bundles do, but not when only tokens were renewed.
     pub revision: u64,
+    /// Changes whenever WIT-SVIDs do.
+    pub wit_revision: u64,
     /// In the issuer's order; the first is the default. Not empty.
     pub svids: Vec<Svid>,
     /// The bundles of the identities' own trust domains and of those they federate with.
@@ -73,6 +75,21 @@ pub struct Svid {
     pub federates_with: Vec<TrustDomain>,
     /// JWT-SVIDs for files, by exact audience.
     pub tokens: BTreeMap<String, Zeroizing<String>>,
+    /// The WIT-SVID, where the identity has one. Never in a file.
+    pub wit: Option<Wit>,
+}
+
+/// A WIT-SVID and the key that it is bound to.
+#[derive(Debug, Clone)]
+pub struct Wit {
+    /// JWS compact serialization.
+    pub token: Zeroizing<String>,
+    /// Signs proofs; a new one with each WIT-SVID.
+    pub key: PrivateKey,
+    /// Its `exp`.
+    pub expires_at: Timestamp,
+    /// Whether the workload gets the key.
+    pub export_key: bool,
 }
 
 /// The writing end of one session.
@@ -96,8 +113,10 @@ impl Publisher {
             let next = match (&*current, next) {
                 (Published::Ready(old), Published::Ready(new)) => match difference(old, &new) {
                     Difference::None => return false,
-                    Difference::Tokens => Published::Ready(revised(&new, old.revision)),
-                    Difference::X509 => Published::Ready(revised(&new, self.next_revision())),
+                    Difference::Tokens => Published::Ready(revised(&new, old.revision, self.wit_revision(old, &new))),
+                    Difference::X509 => {
+                        Published::Ready(revised(&new, self.next_revision(), self.wit_revision(old, &new)))
+                    }
                 },
                 (Published::NotReady(old), Published::NotReady(new)) if *old == new => {
                     return false;
@@ -105,7 +124,10 @@ impl Publisher {
                 (Published::NoIdentity(old), Published::NoIdentity(new)) if *old == new => {
                     return false;
                 }
-                (_, Published::Ready(new)) => Published::Ready(revised(&new, self.next_revision())),
+                (_, Published::Ready(new)) => {
+                    let revision = self.next_revision();
+                    Published::Ready(revised(&new, revision, revision))
+                }
                 (_, next) => next,
             };
             *current = next;
@@ -117,6 +139,17 @@ impl Publisher {
         self.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The revision of WIT-SVIDs: that of before unless they differ.
+    fn wit_revision(&self, old: &Credentials, new: &Credentials) -> u64 {
+        let same = |a: &Svid, b: &Svid| match (&a.wit, &b.wit) {
+            (Some(a), Some(b)) => a.token == b.token && a.export_key == b.export_key,
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let is_same = old.svids.len() == new.svids.len()
+            && old.svids.iter().zip(&new.svids).all(|(a, b)| a.id == b.id && a.hint == b.hint && same(a, b));
+        if is_same { old.wit_revision } else { self.next_revision() }
+    }
+
     /// What is published.
     pub fn current(&self) -> Published {
         self.sender.borrow().clone()
@@ -126,7 +159,7 @@ impl Publisher {
 /// How two sets of credentials differ.
 enum Difference {
     None,
-    /// Only in JWT-SVIDs for files.
+    /// Only in JWT-SVIDs for files, or WIT-SVIDs.
     Tokens,
     X509,
 }
@@ -140,11 +173,13 @@ fn difference(old: &Credentials, new: &Credentials) -> Difference {
     if !same_svids || old.trust != new.trust || old.terms != new.terms {
         return Difference::X509;
     }
-    let same_tokens = old.svids.iter().zip(&new.svids).all(|(a, b)| a.tokens == b.tokens);
+    let wit_token = |svid: &Svid| svid.wit.as_ref().map(|wit| (wit.token.clone(), wit.export_key));
+    let same = |a: &Svid, b: &Svid| a.tokens == b.tokens && wit_token(a) == wit_token(b);
+    let same_tokens = old.svids.iter().zip(&new.svids).all(|(a, b)| same(a, b));
     if same_tokens { Difference::None } else { Difference::Tokens }
 }
 
-fn revised(new: &Credentials, revision: u64) -> Arc<Credentials> {
+fn revised(new: &Credentials, revision: u64, wit_revision: u64) -> Arc<Credentials> {
     let (svids, trust, terms) = (new.svids.clone(), Arc::clone(&new.trust), Arc::clone(&new.terms));
-    Arc::new(Credentials { revision, svids, trust, terms })
+    Arc::new(Credentials { revision, wit_revision, svids, trust, terms })
 }

@@ -145,6 +145,7 @@ mod tests {
 
     fn ready() -> Published {
         Published::Ready(Arc::new(Credentials {
+            wit_revision: 1,
             revision: 0,
             svids: Vec::new(),
             trust: Arc::default(),

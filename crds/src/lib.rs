@@ -16,11 +16,11 @@ pub use schema::{SchemaError, all};
 pub use selector::{LabelRequirement, NamespaceSelector, Operator, PodSelector};
 pub use trust_domain::{
     Authority, AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, Grant, JwtAuthority, KeyType,
-    RemovedAuthority, Rotation, Taint, TrustDomain, TrustDomainSpec, TrustDomainStatus, X509Authority,
+    RemovedAuthority, Rotation, Taint, TrustDomain, TrustDomainSpec, TrustDomainStatus, WitAuthority, X509Authority,
 };
 pub use workload_identity::{
-    ClaimKind, ClaimRecord, JwtClaims, PodCounts, WorkloadIdentity, WorkloadIdentitySpec, WorkloadIdentityStatus,
-    X509Claims,
+    ClaimKind, ClaimRecord, JwtClaims, PodCounts, WitClaims, WorkloadIdentity, WorkloadIdentitySpec,
+    WorkloadIdentityStatus, X509Claims,
 };
 
 /// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well,
@@ -48,6 +48,8 @@ pub mod condition {
     pub const CREDENTIALS_REFRESHABLE: &str = "CredentialsRefreshable";
     /// A WorkloadIdentity gets the bundle of every foreign trust domain that it names.
     pub const FEDERATED: &str = "Federated";
+    /// A WorkloadIdentity gets the WIT-SVIDs that it asks for.
+    pub const WIT_AVAILABLE: &str = "WITAvailable";
     /// No WorkloadIdentity that names a remote trust domain lacks a consent to its bundle.
     pub const CONSENTS_COMPLETE: &str = "ConsentsComplete";
     /// The issuer of a trust domain's JWT-SVIDs is an issuer, and that of no other trust domain.

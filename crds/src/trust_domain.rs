@@ -91,6 +91,12 @@ pub struct TrustDomainSpec {
          + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
         .message("x509.caTTL must be at least 2 × (the longest JWT-SVID life + 3 × bundleRefreshHint): JWT keys live as long as CAs do"),
     validation = Rule::new(
+        "!has(self.wit) || duration(self.x509.caTTL) >= duration(has(self.wit.maxSVIDTTL) ? self.wit.maxSVIDTTL : self.wit.svidTTL) \
+         + duration(has(self.wit.maxSVIDTTL) ? self.wit.maxSVIDTTL : self.wit.svidTTL) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) \
+         + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint) + duration(self.bundleRefreshHint)")
+        .message("x509.caTTL must be at least 2 × (the longest WIT-SVID life + 3 × bundleRefreshHint): WIT keys live as long as CAs do"),
+    validation = Rule::new(
         "!has(self.rotation) || !has(self.rotation.maxDelay) || duration(self.x509.caTTL) >= duration(self.rotation.maxDelay) \
          + duration(has(self.x509.maxSVIDTTL) ? self.x509.maxSVIDTTL : self.x509.svidTTL) \
          + duration(has(self.x509.maxSVIDTTL) ? self.x509.maxSVIDTTL : self.x509.svidTTL) \
@@ -112,6 +118,10 @@ pub struct Authority {
     /// JWT-SVIDs and the keys that sign them. These keys live as long as `x509.caTTL` says.
     #[serde(default)]
     pub jwt: JwtAuthority,
+    /// WIT-SVIDs and the keys that sign them, which live as long as `x509.caTTL` says: `{}` takes every default. Without it there are none.
+    /// Experimental, as the specification is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wit: Option<WitAuthority>,
     /// How often those who trust this domain are asked to look for a new bundle (SPIFFE Trust Domain and Bundle, 4.1.2).
     #[serde(default = "Authority::default_refresh_hint")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("the refresh hint is at least 1s"))]
@@ -206,6 +216,25 @@ pub struct JwtAuthority {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^https://[^?#\s]+$"))]
     pub issuer: Option<String>,
+}
+
+/// WIT-SVIDs and the keys that sign them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.maxSVIDTTL) || duration(self.maxSVIDTTL) >= duration(self.svidTTL)")
+    .message("maxSVIDTTL must not be below svidTTL"))]
+pub struct WitAuthority {
+    /// The signing key.
+    #[serde(default)]
+    pub key_type: KeyType,
+    /// How long a WIT-SVID lives unless its WorkloadIdentity says otherwise.
+    #[serde(default = "WitAuthority::default_svid_ttl", rename = "svidTTL")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("an SVID lives at least 10s"))]
+    pub svid_ttl: Lifetime,
+    /// The longest life a WorkloadIdentity may ask for, at most a day; `svidTTL` if absent.
+    #[serde(default, rename = "maxSVIDTTL", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("a WIT-SVID lives at most 24h"))]
+    pub max_svid_ttl: Option<Lifetime>,
 }
 
 /// Which keys are made.
@@ -379,6 +408,8 @@ pub enum AuthorityKind {
     X509,
     /// JWT-SVIDs.
     Jwt,
+    /// WIT-SVIDs.
+    Wit,
 }
 
 /// Where an authority is in its life.
@@ -433,7 +464,9 @@ impl Authority {
     /// The longest life of anything signed: how long a retired authority must stay in the bundle.
     #[must_use]
     pub fn longest_svid_life(&self) -> Lifetime {
-        self.x509.longest_svid_life().max(self.jwt.longest_svid_life())
+        let wit = self.wit.as_ref().map(WitAuthority::longest_svid_life);
+        let longest = self.x509.longest_svid_life().max(self.jwt.longest_svid_life());
+        wit.map_or(longest, |wit| longest.max(wit))
     }
 }
 
@@ -442,12 +475,31 @@ impl Default for Authority {
         Self {
             x509: X509Authority::default(),
             jwt: JwtAuthority::default(),
+            wit: None,
             bundle_refresh_hint: Self::default_refresh_hint(),
             rotation: None,
             taint: None,
             tainted: Vec::new(),
             revoked: Vec::new(),
         }
+    }
+}
+
+impl WitAuthority {
+    fn default_svid_ttl() -> Lifetime {
+        Lifetime::from_minutes(15)
+    }
+
+    /// The longest life a WorkloadIdentity may ask for.
+    #[must_use]
+    pub fn longest_svid_life(&self) -> Lifetime {
+        self.max_svid_ttl.unwrap_or(self.svid_ttl)
+    }
+}
+
+impl Default for WitAuthority {
+    fn default() -> Self {
+        Self { key_type: KeyType::default(), svid_ttl: Self::default_svid_ttl(), max_svid_ttl: None }
     }
 }
 

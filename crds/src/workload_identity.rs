@@ -61,6 +61,10 @@ pub struct WorkloadIdentitySpec {
     /// What its JWT-SVIDs carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtClaims>,
+    /// Gives it WIT-SVIDs, which bind the id to a key that the workload proves to hold: `{}` takes every default. Its TrustDomain must
+    /// have `authority.wit`. Experimental, as the specification is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wit: Option<WitClaims>,
     /// Foreign trust domains whose bundles it is given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$")))]
@@ -102,6 +106,19 @@ pub struct JwtClaims {
     #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub audiences: Vec<String>,
+}
+
+/// How a workload gets WIT-SVIDs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WitClaims {
+    /// How long one lives; the trust domain's `wit.svidTTL` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("an SVID lives at least 10s"))]
+    pub ttl: Option<Lifetime>,
+    /// Whether the workload gets the keys of its WIT-SVIDs (`FetchWITSVID` of the Workload API). Otherwise they stay in the agent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub export_key: bool,
 }
 
 /// What follows from the spec, the grants and the pods there are.
@@ -184,4 +201,8 @@ impl WorkloadIdentitySpec {
     fn default_path() -> String {
         Self::DEFAULT_PATH.to_owned()
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }

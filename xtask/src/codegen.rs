@@ -18,15 +18,18 @@ const PROTOS: [&str; 3] =
     ["workload.proto", "countersign/issuer/v1/issuer.proto", "countersign/inspect/v1/inspect.proto"];
 
 /// Messages with a key or a token: `countersign-proto` implements their `Debug` by hand, so that it never prints one.
-const SECRET_MESSAGES: [&str; 8] = [
+const SECRET_MESSAGES: [&str; 11] = [
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",
+    ".WITSVID",
     ".countersign.issuer.v1.Hello",
     ".countersign.issuer.v1.TokenRefresh",
     ".countersign.issuer.v1.X509Request",
     ".countersign.issuer.v1.JwtRequest",
     ".countersign.issuer.v1.JwtResponse",
+    ".countersign.issuer.v1.WitRequest",
+    ".countersign.issuer.v1.WitResponse",
 ];
 
 /// Generated text by path, relative to the repository's root.

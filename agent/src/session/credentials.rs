@@ -8,6 +8,8 @@ use countersign_core::id::SpiffeId;
 use countersign_core::jwt::{JwtClaims, verify_jwt_svid};
 use countersign_core::key::PrivateKey;
 use countersign_core::renewal::renew_at;
+use countersign_core::wimse::DEFAULT_WIT_LIFE;
+use countersign_core::wit::verify_wit_svid;
 use countersign_core::x509::verify_x509_svid;
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
@@ -40,6 +42,14 @@ pub(super) enum CredentialError {
     OtherKey {
         /// The identity requested.
         id: SpiffeId,
+    },
+    /// The WIT-SVID does not verify, or is of another identity or key than requested.
+    #[error("the WIT-SVID that the issuer sent for {id} does not verify: {reason}")]
+    Wit {
+        /// The identity requested.
+        id: SpiffeId,
+        /// The verifier's reason.
+        reason: String,
     },
     /// The token does not verify, or is for another identity or audience than requested.
     #[error("the JWT-SVID that the issuer sent for {id} does not verify: {reason}")]
@@ -157,6 +167,53 @@ impl JwtCredential {
     /// Whether it verifies against `bundles`, which may have changed since it was issued.
     pub(super) fn still_verifies(&self, audiences: &[String], bundles: &BundleSet, now: Timestamp) -> bool {
         verify_token(&self.token, &self.id, audiences, bundles, now).is_ok()
+    }
+}
+
+/// A WIT-SVID with the key that it is bound to.
+#[derive(Debug, Clone)]
+pub(super) struct WitCredential {
+    /// JWS compact serialization.
+    pub(super) token: Zeroizing<String>,
+    /// Signs the proofs.
+    pub(super) key: PrivateKey,
+    /// Its `exp`.
+    pub(super) expires_at: Timestamp,
+    /// About half of its lifetime.
+    pub(super) renew_at: Timestamp,
+    /// The id of the key that signed it.
+    pub(super) key_id: String,
+}
+
+impl WitCredential {
+    /// The credential of `id` if `token` verifies against `bundles` and is bound to `key`. `jitter` is in [-1, 1].
+    ///
+    /// # Errors
+    /// See [`CredentialError`].
+    pub(super) fn verified(
+        id: &SpiffeId,
+        token: Zeroizing<String>,
+        key: PrivateKey,
+        bundles: &BundleSet,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Self, CredentialError> {
+        let invalid = |reason: String| CredentialError::Wit { id: id.clone(), reason };
+        let claims =
+            verify_wit_svid(&token, bundles, DEFAULT_WIT_LIFE, now).map_err(|error| invalid(error.to_string()))?;
+        if claims.id != *id {
+            return Err(invalid(format!("its subject is {}", claims.id)));
+        }
+        if !claims.confirmation.is_of(&key) {
+            return Err(invalid("it is bound to another key than was asked for".to_owned()));
+        }
+        let (expires_at, key_id) = (claims.expires_at, claims.key_id);
+        Ok(Self { token, key, expires_at, renew_at: renew_at(now, expires_at, jitter), key_id })
+    }
+
+    /// Whether it verifies against `bundles`, which may have changed since it was issued.
+    pub(super) fn still_verifies(&self, bundles: &BundleSet, now: Timestamp) -> bool {
+        verify_wit_svid(&self.token, bundles, DEFAULT_WIT_LIFE, now).is_ok()
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Identity {
     pub(super) tainted_key_ids: Vec<String>,
     /// The DNS names of X509-SVIDs issued now; `None` where the issuer does not send them.
     pub(super) dns_names: Option<BTreeSet<String>>,
+    /// Whether it has WIT-SVIDs, and on which terms.
+    pub(super) wit: Option<WitTerms>,
 }
 
 impl Entitlements {
@@ -99,6 +101,13 @@ impl Entitlements {
     }
 }
 
+/// On which terms an identity has WIT-SVIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WitTerms {
+    /// Whether the workload gets their keys.
+    pub(super) export_key: bool,
+}
+
 impl Identity {
     fn parse(identity: v1::Identity) -> Result<Self, EntitlementsError> {
         let id = identity.spiffe_id.parse().map_err(|source| EntitlementsError::Identity {
@@ -119,6 +128,7 @@ impl Identity {
             federates_with: identity.federates_with.into_iter().filter_map(domain).collect(),
             tainted_authorities: identity.tainted_authorities,
             tainted_key_ids: identity.tainted_key_ids,
+            wit: (identity.wit_ttl > 0).then_some(WitTerms { export_key: identity.wit_export_key }),
             dns_names: identity.dns_names.map(|dns_names| dns_names.names.into_iter().collect()),
         })
     }

@@ -6,7 +6,7 @@ use countersign_core::key::{KeyError, KeyType, PrivateKey};
 use countersign_proto::issuer::ACK;
 use countersign_proto::issuer::v1::session_request::Kind;
 use countersign_proto::issuer::v1::{
-    Ack, BundleSequence, Hello, JwtRequest, SessionRequest, TokenRefresh, X509Request,
+    Ack, BundleSequence, Hello, JwtRequest, SessionRequest, TokenRefresh, WitRequest, X509Request,
 };
 
 use crate::token::Token;
@@ -56,6 +56,18 @@ pub(super) fn jwt_request(request_id: u64, id: &SpiffeId, audiences: &[String], 
         spiffe_id: id.to_string(),
         token: token.compact().to_owned(),
     }))
+}
+
+/// A new key and the request for the WIT-SVID that is bound to it.
+pub(super) fn wit_request(
+    request_id: u64,
+    id: &SpiffeId,
+    token: &Token,
+) -> Result<(PrivateKey, SessionRequest), RequestError> {
+    let key = PrivateKey::generate(KeyType::EcP256)?;
+    let csr = Csr::create(&key)?;
+    let token = token.compact().to_owned();
+    Ok((key, message(Kind::Wit(WitRequest { id: request_id, csr, spiffe_id: id.to_string(), token }))))
 }
 
 /// A newer service account token, which extends the lifetime of the stream.

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use countersign_core::bundle::Bundle;
-use countersign_core::id::TrustDomain;
-use countersign_proto::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
+use countersign_core::id::{SpiffeId, TrustDomain};
+use countersign_proto::workload::{
+    JwtBundlesResponse, WitBundlesResponse, Witsvid, WitsvidResponse, X509BundlesResponse, X509svid, X509svidResponse,
+};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
+
+use tonic::Status;
 
 use crate::publish::{Credentials, Svid};
 
@@ -26,6 +30,43 @@ pub(super) fn x509_bundles(credentials: &Credentials) -> X509BundlesResponse {
 
 pub(super) fn jwt_bundles(credentials: &Credentials) -> JwtBundlesResponse {
     JwtBundlesResponse { bundles: by_domain(credentials, all_domains(credentials), Bundle::jwks_json) }
+}
+
+/// The WIT-SVIDs whose keys the workload may have, of all identities or of the wanted one.
+pub(super) fn wit_svids(credentials: &Credentials, wanted: Option<&SpiffeId>) -> Result<WitsvidResponse, Status> {
+    let asked = |svid: &&Svid| wanted.is_none_or(|id| svid.id == *id);
+    let mut asked = credentials.svids.iter().filter(asked).peekable();
+    if asked.peek().is_none() {
+        return Err(Status::permission_denied("this workload is not entitled to that SPIFFE ID"));
+    }
+    let (mut svids, mut is_kept_here) = (Vec::new(), false);
+    for (svid, wit) in asked.filter_map(|svid| Some((svid, svid.wit.as_ref()?))) {
+        match wit.key.jwk_json() {
+            Some(key) if wit.export_key => svids.push(Witsvid {
+                spiffe_id: svid.id.to_string(),
+                wit_svid: wit.token.as_str().to_owned(),
+                wit_svid_key: key.as_str().to_owned(),
+                hint: svid.hint.clone(),
+            }),
+            _ => is_kept_here = true,
+        }
+    }
+    if !svids.is_empty() {
+        return Ok(WitsvidResponse { svids });
+    }
+    Err(Status::permission_denied(if is_kept_here {
+        "the keys of this workload's WIT-SVIDs stay in the agent: its WorkloadIdentity does not say wit.exportKey"
+    } else {
+        "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit"
+    }))
+}
+
+/// JWK sets of WIT authorities.
+pub(super) fn wit_bundles(credentials: &Credentials) -> WitBundlesResponse {
+    let sets = by_domain(credentials, all_domains(credentials), Bundle::wit_jwks_json);
+    // JSON that was just written is UTF-8.
+    let text = |(name, json): (String, Vec<u8>)| Some((name, String::from_utf8(json).ok()?));
+    WitBundlesResponse { bundles: sets.into_iter().filter_map(text).collect() }
 }
 
 /// A token's claims as a protobuf Struct; numbers become doubles, as in every JSON mapping of protobuf.

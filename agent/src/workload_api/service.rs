@@ -8,7 +8,8 @@ use countersign_core::id::SpiffeId;
 use countersign_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use countersign_proto::workload::{
     JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
-    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+    ValidateJwtsvidResponse, WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse,
+    X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
 use countersign_verify::{Authorizer, validation::validate_jwt_svid};
 use futures::{Stream, stream};
@@ -16,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
-use super::convert::{claims, jwt_bundles, x509_bundles, x509_svids};
+use super::convert::{claims, jwt_bundles, wit_bundles, wit_svids, x509_bundles, x509_svids};
 use crate::publish::{Credentials, Published, Svid};
 use crate::session::{JwtClient, JwtClientError};
 
@@ -45,24 +46,42 @@ impl WorkloadApi {
 
     /// `message` of the current credentials, and of every later revision. Without credentials the call fails.
     fn updates<T: Send + 'static>(&self, message: fn(&Credentials) -> T) -> Result<Response<Updates<T>>, Status> {
+        self.updates_of(|credentials| credentials.revision, move |credentials| Ok(message(credentials)))
+    }
+
+    /// As [`Self::updates`], by another revision; an error of `message` ends the stream.
+    fn updates_of<T: Send + 'static>(
+        &self,
+        revision_of: fn(&Credentials) -> u64,
+        message: impl Fn(&Credentials) -> Result<T, Status> + Send + Sync + 'static,
+    ) -> Result<Response<Updates<T>>, Status> {
         let mut published = self.published.clone();
         let first = ready(&published.borrow_and_update())?;
-        let revision = first.revision;
-        let later = stream::unfold(Some((published, revision)), move |state| async move {
-            let (mut published, revision) = state?;
-            loop {
-                published.changed().await.ok()?;
-                let current = ready(&published.borrow_and_update());
-                match current {
-                    Ok(credentials) if credentials.revision == revision => {}
-                    Ok(credentials) => {
-                        return Some((Ok(message(&credentials)), Some((published, credentials.revision))));
+        let revision = revision_of(&first);
+        let first = message(&first)?;
+        let message = Arc::new(message);
+        let later = stream::unfold(Some((published, revision)), move |state| {
+            let message = Arc::clone(&message);
+            async move {
+                let (mut published, revision) = state?;
+                loop {
+                    published.changed().await.ok()?;
+                    let current = ready(&published.borrow_and_update());
+                    match current {
+                        Ok(credentials) if revision_of(&credentials) == revision => {}
+                        Ok(credentials) => {
+                            let revision = revision_of(&credentials);
+                            return Some(match message(&credentials) {
+                                Ok(message) => (Ok(message), Some((published, revision))),
+                                Err(status) => (Err(status), None),
+                            });
+                        }
+                        Err(status) => return Some((Err(status), None)),
                     }
-                    Err(status) => return Some((Err(status), None)),
                 }
             }
         });
-        let first = stream::iter([Ok(message(&first))]);
+        let first = stream::iter([Ok(first)]);
         Ok(Response::new(Box::pin(futures::StreamExt::chain(first, later))))
     }
 }
@@ -72,6 +91,8 @@ impl SpiffeWorkloadApi for WorkloadApi {
     type FetchX509SVIDStream = Updates<X509svidResponse>;
     type FetchX509BundlesStream = Updates<X509BundlesResponse>;
     type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Updates<WitsvidResponse>;
+    type FetchWITBundlesStream = Updates<WitBundlesResponse>;
 
     async fn fetch_x509svid(
         &self,
@@ -119,6 +140,32 @@ impl SpiffeWorkloadApi for WorkloadApi {
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         check_metadata(&request)?;
         self.updates(jwt_bundles)
+    }
+
+    async fn fetch_witsvid(
+        &self,
+        request: Request<WitsvidRequest>,
+    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        check_metadata(&request)?;
+        let wanted = match request.into_inner().spiffe_id.as_str() {
+            "" => None,
+            id => Some(
+                id.parse::<SpiffeId>()
+                    .map_err(|error| Status::invalid_argument(format!("spiffe_id is not a SPIFFE ID: {error}")))?,
+            ),
+        };
+        self.updates_of(
+            |credentials| credentials.wit_revision,
+            move |credentials| wit_svids(credentials, wanted.as_ref()),
+        )
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        request: Request<WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
+        check_metadata(&request)?;
+        self.updates(wit_bundles)
     }
 
     async fn validate_jwtsvid(

@@ -12,12 +12,13 @@ use countersign_core::csr::Csr;
 use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_core::jwt::{JwtAuthority, JwtRequest as JwtToIssue};
 use countersign_core::key::{KeyType, PrivateKey};
+use countersign_core::wit::{WitAuthority, WitRequest as WitToIssue};
 use countersign_core::x509::{LeafRequest, X509Authority};
 use countersign_proto::issuer::v1::issuer_server::{Issuer, IssuerServer};
 use countersign_proto::issuer::v1::session_request::Kind;
 use countersign_proto::issuer::v1::{
-    self, Identity, JwtRequest, JwtResponse, Refusal, SessionRequest, SessionResponse, State, X509Request,
-    X509Response, session_response,
+    self, Identity, JwtRequest, JwtResponse, Refusal, SessionRequest, SessionResponse, State, WitRequest, WitResponse,
+    X509Request, X509Response, session_response,
 };
 use futures::{Stream, StreamExt};
 use hyper::service::service_fn;
@@ -54,6 +55,7 @@ pub enum Fault {
 pub struct IssuerState {
     pub x509: X509Authority,
     pub jwt: JwtAuthority,
+    pub wit: WitAuthority,
     rogue: X509Authority,
     pub identities: watch::Sender<(Vec<Identity>, String)>,
     pub fault: Mutex<Fault>,
@@ -62,6 +64,7 @@ pub struct IssuerState {
     pub hellos: AtomicUsize,
     pub refreshes: AtomicUsize,
     pub jwts: AtomicUsize,
+    pub wits: AtomicUsize,
     /// Requests of any kind, including Hello.
     pub requests: AtomicUsize,
     pub connections: AtomicUsize,
@@ -214,12 +217,14 @@ impl IssuerState {
             x509: authority(),
             rogue: authority(),
             jwt: JwtAuthority::generate(KeyType::EcP256).unwrap(),
+            wit: WitAuthority::generate(KeyType::EcP256).unwrap(),
             identities: watch::Sender::new((identities, "no WorkloadIdentity selects it".into())),
             fault: Mutex::new(Fault::None),
             x509_ttl: AtomicU64::new(3600),
             hellos: AtomicUsize::new(0),
             refreshes: AtomicUsize::new(0),
             jwts: AtomicUsize::new(0),
+            wits: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             key_exchanges: Mutex::default(),
@@ -244,7 +249,7 @@ impl IssuerState {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
-            wit_authorities: Vec::new(),
+            wit_authorities: vec![self.wit.verification_key().clone()],
             sequence: self.sequence.load(Ordering::Relaxed),
             refresh_hint: Duration::from_secs(300),
         }
@@ -315,6 +320,21 @@ impl IssuerState {
         SessionResponse { kind: Some(session_response::Kind::Jwt(answer)) }
     }
 
+    fn wit(&self, request: &WitRequest) -> SessionResponse {
+        self.wits.fetch_add(1, Ordering::Relaxed);
+        let id = self.id_or_default(&request.spiffe_id).unwrap();
+        let csr = Csr::verify(&request.csr).unwrap();
+        let other_key = PrivateKey::generate(KeyType::EcP256).unwrap();
+        let fault = self.fault.lock().unwrap().clone();
+        let confirmation = if fault == Fault::OtherKey { other_key.public_key() } else { csr.public_key_spki() };
+        let ttl =
+            self.identities.borrow().0.iter().find(|identity| identity.spiffe_id == id.to_string()).unwrap().wit_ttl;
+        let to_issue = WitToIssue { id: &id, confirmation, ttl: Duration::from_secs(ttl.into()) };
+        let token = self.wit.issue(&to_issue, Timestamp::now()).unwrap().token.to_string();
+        let answer = WitResponse { id: request.id, spiffe_id: id.to_string(), token, refusal: None };
+        SessionResponse { kind: Some(session_response::Kind::Wit(answer)) }
+    }
+
     fn answer(&self, request: SessionRequest) -> Option<SessionResponse> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if *self.fault.lock().unwrap() == Fault::Silent {
@@ -324,6 +344,7 @@ impl IssuerState {
             Kind::Hello(hello) => Some(self.x509(&hello.x509?)),
             Kind::X509(request) => Some(self.x509(&request)),
             Kind::Jwt(request) => Some(self.jwt(&request)),
+            Kind::Wit(request) => Some(self.wit(&request)),
             Kind::TokenRefresh(_) => {
                 self.refreshes.fetch_add(1, Ordering::Relaxed);
                 None

@@ -9,6 +9,7 @@ use countersign_core::{
     id::SpiffeId,
     jwt::JwtRequest,
     service_account::PodToken,
+    wit::WitRequest,
     x509::LeafRequest,
 };
 use countersign_proto::issuer::v1;
@@ -42,6 +43,8 @@ pub enum CredentialKind {
     X509,
     /// A JWT-SVID.
     Jwt,
+    /// A WIT-SVID.
+    Wit,
 }
 
 /// A credential that was issued. It holds no secret.
@@ -49,11 +52,11 @@ pub enum CredentialKind {
 pub struct IssuanceRecord<'a> {
     /// What it is.
     pub kind: CredentialKind,
-    /// What tells it from all others of its authority: an X509-SVID's serial, big-endian, or the text of a JWT-SVID's `jti`.
+    /// What tells it from all others of its authority: an X509-SVID's serial, big-endian, or the text of a token's `jti`.
     pub serial: Vec<u8>,
     /// The identity it proves.
     pub id: &'a SpiffeId,
-    /// What signed it: an X.509 authority's subject key id, or the text of a JWT authority's `kid`.
+    /// What signed it: an X.509 authority's subject key id, or the text of the `kid` of an authority of tokens.
     pub authority: Vec<u8>,
     /// The uid of the pod that asked.
     pub pod_uid: &'a str,
@@ -152,6 +155,43 @@ pub fn jwt<'a>(
             ..inputs.record(CredentialKind::Jwt, entitled)
         },
         response: v1::JwtResponse {
+            id: request.id,
+            spiffe_id: entitled.id.to_string(),
+            token: std::mem::take(&mut *issued.token),
+            refusal: None,
+        },
+    })
+}
+
+/// Signs a WIT-SVID for the key of a certificate signing request, by which the pod proves to hold it.
+///
+/// # Errors
+/// When the pod does not hold the identity, the identity has no WIT-SVIDs, the request is not acceptable, or the authority cannot
+/// sign.
+pub fn wit<'a>(
+    request: &v1::WitRequest,
+    inputs: IssuanceInputs<'a>,
+    used: &mut KeysUsed,
+) -> Result<Issued<'a, v1::WitResponse>, IssuerError> {
+    let (entitled, signers) = inputs.signers_for(&request.spiffe_id)?;
+    let ttl = entitled.wit_ttl().ok_or_else(|| IssuerError::NoWit(entitled.id.to_string()))?;
+    let (authority, time_left) =
+        signers.wit.as_ref().ok_or_else(|| IssuerError::NoAuthority(entitled.id.trust_domain().clone()))?;
+    let csr = Csr::verify(&request.csr)?;
+    let key = csr.public_key_spki();
+    used.claim(key.key_id(), &entitled.id)?;
+    let left = Duration::try_from(time_left.duration_since(inputs.now)).unwrap_or(Duration::ZERO);
+    // Nothing may outlive its authority's place in the bundle.
+    let request_for = WitRequest { id: &entitled.id, confirmation: key, ttl: ttl.min(left) };
+    let mut issued = authority.issue(&request_for, inputs.now).map_err(IssuerError::Wit)?;
+    Ok(Issued {
+        record: IssuanceRecord {
+            serial: issued.jti.into_bytes(),
+            authority: authority.kid().as_bytes().to_vec(),
+            expires_at: issued.expires_at,
+            ..inputs.record(CredentialKind::Wit, entitled)
+        },
+        response: v1::WitResponse {
             id: request.id,
             spiffe_id: entitled.id.to_string(),
             token: std::mem::take(&mut *issued.token),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use countersign_core::{id::TrustDomain, jwt::JwtAuthority, x509::X509Authority};
+use countersign_core::{id::TrustDomain, jwt::JwtAuthority, wit::WitAuthority, x509::X509Authority};
 use jiff::Timestamp;
 
 /// Everything that signs and is trusted at a moment, ready to use. What signs and what is trusted are different maps: a trust
@@ -28,11 +28,13 @@ pub struct DomainSigners {
     pub x509: Option<Arc<X509Authority>>,
     /// What signs JWT-SVIDs, and when it leaves the bundle: nothing it signs may live longer.
     pub jwt: Option<(Arc<JwtAuthority>, Timestamp)>,
+    /// As `jwt`, of WIT-SVIDs, where the trust domain has them.
+    pub wit: Option<(Arc<WitAuthority>, Timestamp)>,
     /// The `iss` of its JWT-SVIDs.
     pub jwt_issuer: Option<String>,
     /// Subject key ids of X.509 authorities whose leaves must be renewed at once.
     pub tainted: Vec<Vec<u8>>,
-    /// Key ids of JWT authorities whose tokens must be renewed at once.
+    /// Key ids of authorities of tokens, JWT and WIT, whose tokens must be renewed at once.
     pub tainted_key_ids: Vec<String>,
 }
 
@@ -66,7 +68,8 @@ impl DomainSigners {
     fn same(&self, other: &Self) -> bool {
         let ids = |signers: &Self| {
             let x509 = signers.x509.as_ref().map(|authority| authority.certificate().subject_key_id().to_vec());
-            (x509, signers.jwt.as_ref().map(|(authority, end)| (authority.kid().to_owned(), *end)))
+            let jwt = signers.jwt.as_ref().map(|(authority, end)| (authority.kid().to_owned(), *end));
+            (x509, jwt, signers.wit.as_ref().map(|(authority, end)| (authority.kid().to_owned(), *end)))
         };
         let tainted = |signers: &Self| (signers.tainted.clone(), signers.tainted_key_ids.clone());
         tainted(self) == tainted(other) && self.jwt_issuer == other.jwt_issuer && ids(self) == ids(other)

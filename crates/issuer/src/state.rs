@@ -66,6 +66,8 @@ fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
         x509_ttl: seconds(entitled.x509_ttl()),
         jwt_audiences: spec.jwt.audiences.iter().map(ToString::to_string).collect(),
         jwt_ttl: seconds(entitled.jwt_ttl()),
+        wit_ttl: signers.and_then(|signers| signers.wit.as_ref()).and(entitled.wit_ttl()).map_or(0, seconds),
+        wit_export_key: spec.wit.is_some_and(|wit| wit.export_key),
         federates_with: foreign.map(|(name, _)| name.to_string()).collect(),
         tainted_authorities: signers.map(|signers| signers.tainted.clone()).unwrap_or_default(),
         tainted_key_ids: signers.map(|signers| signers.tainted_key_ids.clone()).unwrap_or_default(),
@@ -131,6 +133,7 @@ mod tests {
             cluster: String::new(),
             x509: bounds,
             jwt: bounds,
+            wit: None,
             grants: Vec::new(),
         };
         let identity = IdentitySpec {
@@ -143,6 +146,7 @@ mod tests {
             path: PathTemplate::default(),
             x509: X509Spec::default(),
             jwt: JwtSpec::default(),
+            wit: None,
             federates_with: Vec::new(),
             hint: None,
         };
@@ -169,6 +173,7 @@ mod tests {
         let signers = DomainSigners {
             x509: None,
             jwt: None,
+            wit: None,
             jwt_issuer: Some("https://id.example.org".to_owned()),
             tainted: Vec::new(),
             tainted_key_ids: Vec::new(),

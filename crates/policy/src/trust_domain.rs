@@ -45,7 +45,7 @@ pub fn authority_config(object: &crds::TrustDomain, trust_domain: TrustDomain) -
             taint_max_delay: authority.taint_max_delay(),
             x509_key_type: key_type(authority.x509.key_type),
             jwt_key_type: key_type(authority.jwt.key_type),
-            wit_key_type: None,
+            wit_key_type: authority.wit.as_ref().map(|wit| key_type(wit.key_type)),
         },
         requests: RotationRequests {
             after: authority.rotation.and_then(|rotation| rotation.after).map(|after| after.0),
@@ -105,6 +105,10 @@ fn spec(object: &crds::TrustDomain, cluster: &str) -> Result<DomainSpec, FieldEr
             default: authority.jwt.svid_ttl.duration(),
             longest: authority.jwt.longest_svid_life().duration(),
         },
+        wit: authority.wit.as_ref().map(|wit| LifetimeBounds {
+            default: wit.svid_ttl.duration(),
+            longest: wit.longest_svid_life().duration(),
+        }),
         kind,
         cluster: cluster.to_owned(),
     });

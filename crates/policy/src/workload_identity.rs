@@ -3,7 +3,7 @@
 use countersign_core::{
     entitlement::{
         AudiencePattern, DeclaredIdentity, FieldErrors, FieldReader, IdentitySpec, JwtSpec, NameTemplate, PathTemplate,
-        Selector, Unresolved, X509Spec,
+        Selector, Unresolved, WitSpec, X509Spec,
     },
     id::TrustDomain,
 };
@@ -52,6 +52,10 @@ fn spec(object: &crds::WorkloadIdentity) -> Result<IdentitySpec<Unresolved>, Fie
         path,
         x509: X509Spec { ttl: x509.ttl.map(crds::Lifetime::duration), dns_names },
         jwt: JwtSpec { ttl: jwt.ttl.map(crds::Lifetime::duration), audiences },
+        wit: spec
+            .wit
+            .as_ref()
+            .map(|wit| WitSpec { ttl: wit.ttl.map(crds::Lifetime::duration), export_key: wit.export_key }),
         federates_with,
         hint: spec.hint.clone(),
     });

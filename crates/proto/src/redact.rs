@@ -2,8 +2,8 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use crate::issuer::v1::{Hello, JwtRequest, JwtResponse, TokenRefresh, X509Request};
-use crate::workload::{Jwtsvid, ValidateJwtsvidRequest, X509svid};
+use crate::issuer::v1::{Hello, JwtRequest, JwtResponse, TokenRefresh, WitRequest, WitResponse, X509Request};
+use crate::workload::{Jwtsvid, ValidateJwtsvidRequest, Witsvid, X509svid};
 
 /// Stands where a secret would be.
 const REDACTED: &str = "[redacted]";
@@ -87,6 +87,39 @@ impl Debug for JwtResponse {
     }
 }
 
+impl Debug for WitRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("WitRequest")
+            .field("id", &self.id)
+            .field("csr", &Bytes(self.csr.len()))
+            .field("spiffe_id", &self.spiffe_id)
+            .field("token", &REDACTED)
+            .finish()
+    }
+}
+
+impl Debug for WitResponse {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("WitResponse")
+            .field("id", &self.id)
+            .field("spiffe_id", &self.spiffe_id)
+            .field("token", &REDACTED)
+            .field("refusal", &self.refusal)
+            .finish()
+    }
+}
+
+impl Debug for Witsvid {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("Witsvid")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("wit_svid", &REDACTED)
+            .field("wit_svid_key", &REDACTED)
+            .field("hint", &self.hint)
+            .finish()
+    }
+}
+
 /// A length instead of the bytes: certificates are public, and only noise in a log.
 struct Bytes(usize);
 
@@ -125,6 +158,8 @@ mod tests {
         assert_hidden(&jwt);
         assert_hidden(&JwtsvidResponse { svids: vec![jwt] });
         assert_hidden(&ValidateJwtsvidRequest { svid: secret(), ..Default::default() });
+        assert_hidden(&Witsvid { wit_svid: secret(), ..Default::default() });
+        assert_hidden(&Witsvid { wit_svid_key: secret(), ..Default::default() });
     }
 
     // R87
@@ -138,10 +173,13 @@ mod tests {
             session_request::Kind::TokenRefresh(TokenRefresh { token: secret() }),
             session_request::Kind::X509(x509),
             session_request::Kind::Jwt(jwt),
+            session_request::Kind::Wit(WitRequest { token: secret(), ..Default::default() }),
         ] {
             assert_hidden(&SessionRequest { kind: Some(kind) });
         }
         let response = JwtResponse { token: secret(), ..Default::default() };
         assert_hidden(&SessionResponse { kind: Some(session_response::Kind::Jwt(response)) });
+        let response = WitResponse { token: secret(), ..Default::default() };
+        assert_hidden(&SessionResponse { kind: Some(session_response::Kind::Wit(response)) });
     }
 }

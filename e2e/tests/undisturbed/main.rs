@@ -22,3 +22,4 @@ mod skew;
 mod startup_gate;
 mod stolen_tokens;
 mod verify;
+mod wit;

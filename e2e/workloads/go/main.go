@@ -1,7 +1,8 @@
 // Command client-go proves that go-spiffe, unmodified, gets what it asks of the Workload API: it fetches and watches X.509
 // and JWT material, validates a JWT-SVID both here and by the Workload API, and calls a server over mTLS. It prints one JSON
-// object a line and never a key or a token; it exits 0 after the wanted number of X.509 updates. Instead it can be, until it is
-// terminated, a server over mTLS (-listen), a client of a bundle endpoint (-watch), or a bundle endpoint (-serve-bundle).
+// object a line and never a key or a token; it exits 0 after the wanted number of X.509 updates. Instead it can watch WIT-SVIDs
+// (-wits), or be, until it is terminated, a server over mTLS (-listen), a client of a bundle endpoint (-watch), or a bundle endpoint
+// (-serve-bundle).
 package main
 
 import (
@@ -28,6 +29,7 @@ import (
 func main() {
 	audience := flag.String("audience", "", "audience of the JWT-SVID to fetch and validate")
 	updates := flag.Int("updates", 1, "X.509 updates to see before exiting")
+	wits := flag.Int("wits", 0, "WIT-SVID updates to see before exiting, instead of all else")
 	call := flag.String("call", "", "HOST:PORT of an mTLS server to call once")
 	expect := flag.String("expect", "", "SPIFFE ID which that server must have")
 	listen := flag.String("listen", "", "address to serve mTLS at, instead of all else")
@@ -52,6 +54,8 @@ func main() {
 	defer stop()
 	var err error
 	switch {
+	case *wits > 0:
+		err = watchWITs(ctx, *wits)
 	case *listen != "":
 		err = serve(ctx, *listen, *allow)
 	case endpoint.url != "":

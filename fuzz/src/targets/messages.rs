@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use countersign_proto::issuer::v1::{SessionRequest, SessionResponse, session_request, session_response};
 use countersign_proto::workload::{
-    JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, X509svidRequest, X509svidResponse,
+    JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, WitsvidResponse, X509svidRequest, X509svidResponse,
 };
 use prost::Message;
 
@@ -14,7 +14,7 @@ pub(crate) fn messages(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
     };
-    match kind % 7 {
+    match kind % 8 {
         0 => check(rest, |message: &mut SessionRequest| match message.kind.as_mut() {
             Some(session_request::Kind::Hello(hello)) => {
                 mark(&mut hello.token);
@@ -23,12 +23,13 @@ pub(crate) fn messages(input: &[u8]) {
             Some(session_request::Kind::TokenRefresh(refresh)) => mark(&mut refresh.token),
             Some(session_request::Kind::X509(x509)) => mark(&mut x509.token),
             Some(session_request::Kind::Jwt(jwt)) => mark(&mut jwt.token),
+            Some(session_request::Kind::Wit(wit)) => mark(&mut wit.token),
             Some(session_request::Kind::Ack(_)) | None => {}
         }),
-        1 => check(rest, |message: &mut SessionResponse| {
-            if let Some(session_response::Kind::Jwt(jwt)) = message.kind.as_mut() {
-                mark(&mut jwt.token);
-            }
+        1 => check(rest, |message: &mut SessionResponse| match message.kind.as_mut() {
+            Some(session_response::Kind::Jwt(jwt)) => mark(&mut jwt.token),
+            Some(session_response::Kind::Wit(wit)) => mark(&mut wit.token),
+            _ => {}
         }),
         2 => check(rest, |message: &mut X509svidResponse| {
             for svid in &mut message.svids {
@@ -40,6 +41,12 @@ pub(crate) fn messages(input: &[u8]) {
         }),
         4 => check(rest, |message: &mut ValidateJwtsvidRequest| mark(&mut message.svid)),
         5 => check(rest, |_: &mut JwtsvidRequest| {}),
+        6 => check(rest, |message: &mut WitsvidResponse| {
+            for svid in &mut message.svids {
+                mark(&mut svid.wit_svid);
+                mark(&mut svid.wit_svid_key);
+            }
+        }),
         _ => check(rest, |_: &mut X509svidRequest| {}),
     }
 }

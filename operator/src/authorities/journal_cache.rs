@@ -366,9 +366,13 @@ fn signers(journal: &Journal, facts: &AuthorityConfig, now: Timestamp) -> Domain
         jwt: active_jwt
             .filter(|active| !distrusted(active.slot()))
             .map(|active| (active.signer().clone(), active.ends_at())),
+        wit: journal
+            .active_wit(now)
+            .filter(|active| !distrusted(active.slot()))
+            .map(|active| (active.signer().clone(), active.ends_at())),
         jwt_issuer: facts.jwt_issuer.clone(),
         tainted: tainted_x509.map(|authority| authority.certificate().subject_key_id().to_vec()).collect(),
-        tainted_key_ids: tainted(Kind::Jwt).map(|slot| slot.id.clone()).collect(),
+        tainted_key_ids: tainted(Kind::Jwt).chain(tainted(Kind::Wit)).map(|slot| slot.id.clone()).collect(),
     }
 }
 

@@ -5,6 +5,7 @@ mod claims;
 mod federation;
 mod refreshing;
 mod stream_stats;
+mod wit;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -262,6 +263,7 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     conditions.extend(stream_stats::condition(&live.whole, generation, &old.conditions, now));
     conditions.extend(refreshing::condition(view, generation, &old.conditions, now));
     conditions.extend(federation::condition(view, seen.published, generation, &old.conditions, now));
+    conditions.extend(wit::condition(view, seen.published, generation, &old.conditions, now));
     conditions.extend(claims::condition(view, generation, &old.conditions, now));
     WorkloadIdentityStatus {
         conditions,

@@ -65,6 +65,12 @@ impl Session {
                 self.planner.record_jwt_request(request_id, id, audiences, now);
                 message
             }
+            CredentialRequest::Wit(id) => {
+                let (key, message) =
+                    messages::wit_request(request_id, &id, &token).map_err(|error| error.to_string())?;
+                self.planner.record_wit_request(request_id, id, key, now);
+                message
+            }
         };
         permit.send(message);
         Ok(())
@@ -103,6 +109,11 @@ impl Session {
                 }
             }
             Some(Response::Jwt(response)) => self.handle_jwt(response, now),
+            Some(Response::Wit(response)) => {
+                if let Err(error) = self.planner.accept_wit(response, now, jitter()) {
+                    self.log_rejected_response(&error);
+                }
+            }
             None => tracing::debug!("the issuer sent a message of a kind this agent does not know"),
         }
         Ok(())

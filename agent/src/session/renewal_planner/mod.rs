@@ -11,7 +11,7 @@ use countersign_core::id::SpiffeId;
 use countersign_core::key::PrivateKey;
 use jiff::Timestamp;
 
-use super::credentials::{JwtCredential, X509Credential};
+use super::credentials::{JwtCredential, WitCredential, X509Credential};
 use super::entitlements::{Entitlements, Identity};
 
 pub(super) use responses::ResponseError;
@@ -28,6 +28,8 @@ pub(super) enum CredentialRequest {
     X509(SpiffeId),
     /// A JWT-SVID for these audiences.
     Jwt(SpiffeId, Vec<String>),
+    /// A WIT-SVID.
+    Wit(SpiffeId),
 }
 
 /// What to do now.
@@ -53,6 +55,10 @@ enum PendingRequest {
         id: SpiffeId,
         audiences: Vec<String>,
     },
+    Wit {
+        id: SpiffeId,
+        key: PrivateKey,
+    },
 }
 
 /// A request that failed, and when it is repeated.
@@ -68,6 +74,7 @@ pub(super) struct RenewalPlanner {
     entitlements: Option<Entitlements>,
     x509: BTreeMap<SpiffeId, X509Credential>,
     jwt: BTreeMap<(SpiffeId, Vec<String>), JwtCredential>,
+    wit: BTreeMap<SpiffeId, WitCredential>,
     /// By request id, with the time at which it was sent.
     pending: HashMap<u64, (PendingRequest, Timestamp)>,
     failed: BTreeMap<CredentialRequest, FailedRequest>,
@@ -84,6 +91,7 @@ impl RenewalPlanner {
     pub(super) fn set_entitlements(&mut self, entitlements: Entitlements, now: Timestamp) {
         self.x509.retain(|id, _| entitlements.identity(id).is_some());
         self.jwt.retain(|(id, _), _| entitlements.identity(id).is_some());
+        self.wit.retain(|id, _| entitlements.identity(id).is_some_and(|identity| identity.wit.is_some()));
         let trust_changed = self.entitlements.as_ref().is_none_or(|before| before.trust != entitlements.trust);
         if trust_changed {
             let bundles = &entitlements.trust;
@@ -94,6 +102,13 @@ impl RenewalPlanner {
                 if !credential.still_verifies(audiences, bundles, now) {
                     credential.renew_at = now;
                 }
+            }
+        }
+        for (id, credential) in &mut self.wit {
+            let is_tainted = |identity: &Identity| identity.tainted_key_ids.contains(&credential.key_id);
+            let verifies = !trust_changed || credential.still_verifies(&entitlements.trust, now);
+            if !verifies || entitlements.identity(id).is_some_and(is_tainted) {
+                credential.renew_at = now;
             }
         }
         for credential in self.jwt.values_mut().filter(|credential| is_token_tainted(credential, &entitlements)) {
@@ -136,6 +151,11 @@ impl RenewalPlanner {
     /// Records that a JWT-SVID was requested.
     pub(super) fn record_jwt_request(&mut self, request_id: u64, id: SpiffeId, audiences: Vec<String>, now: Timestamp) {
         self.pending.insert(request_id, (PendingRequest::Jwt { id, audiences }, now));
+    }
+
+    /// Records that a WIT-SVID was requested with `key`.
+    pub(super) fn record_wit_request(&mut self, request_id: u64, id: SpiffeId, key: PrivateKey, now: Timestamp) {
+        self.pending.insert(request_id, (PendingRequest::Wit { id, key }, now));
     }
 
     /// The id of the pending request for that token, if there is one.
@@ -202,6 +222,7 @@ impl RenewalPlanner {
             let due = match &request {
                 CredentialRequest::X509(id) => self.x509_due(self.entitlements.as_ref()?.identity(id)?, now)?,
                 CredentialRequest::Jwt(id, audiences) => self.jwt_due(id, audiences, now)?,
+                CredentialRequest::Wit(id) => self.wit_due(id, now)?,
             };
             Some((request, due))
         })
@@ -227,13 +248,21 @@ impl RenewalPlanner {
         Some(self.jwt.get(&(id.clone(), audiences.to_vec())).map_or(now, |credential| credential.renew_at))
     }
 
+    fn wit_due(&self, id: &SpiffeId, now: Timestamp) -> Option<Timestamp> {
+        let is_pending = |(pending, _): &(PendingRequest, Timestamp)| matches!(pending, PendingRequest::Wit { id: asked, .. } if asked == id);
+        if self.pending.values().any(is_pending) {
+            return None;
+        }
+        Some(self.wit.get(id).map_or(now, |credential| credential.renew_at))
+    }
+
     fn is_x509_pending(&self, identity: &Identity) -> bool {
         let default = self.entitlements.as_ref().and_then(Entitlements::default_identity);
         let is_default = default.is_some_and(|default| default.id == identity.id);
         self.pending.values().any(|(pending, _)| match pending {
             PendingRequest::X509 { id: Some(id), .. } => *id == identity.id,
             PendingRequest::X509 { id: None, .. } => is_default,
-            PendingRequest::Jwt { .. } => false,
+            PendingRequest::Jwt { .. } | PendingRequest::Wit { .. } => false,
         })
     }
 
@@ -241,6 +270,7 @@ impl RenewalPlanner {
         match request {
             CredentialRequest::X509(id) => self.x509.get(id).is_some_and(|credential| credential.expires_at > now),
             CredentialRequest::Jwt(id, audiences) => self.token(id, audiences, now).is_some(),
+            CredentialRequest::Wit(id) => self.wit.get(id).is_some_and(|credential| credential.expires_at > now),
         }
     }
 
@@ -273,7 +303,9 @@ fn is_token_tainted(credential: &JwtCredential, entitlements: &Entitlements) -> 
 fn required_credentials(entitlements: &Entitlements) -> impl Iterator<Item = CredentialRequest> {
     entitlements.identities.iter().flat_map(|identity| {
         let token = |audience: &String| CredentialRequest::Jwt(identity.id.clone(), vec![audience.clone()]);
-        std::iter::once(CredentialRequest::X509(identity.id.clone())).chain(identity.exact_audiences.iter().map(token))
+        let wit = identity.wit.map(|_| CredentialRequest::Wit(identity.id.clone()));
+        let x509 = std::iter::once(CredentialRequest::X509(identity.id.clone()));
+        x509.chain(wit).chain(identity.exact_audiences.iter().map(token))
     })
 }
 

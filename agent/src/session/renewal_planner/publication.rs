@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{CredentialRequest, RenewalPlanner, required_credentials};
-use crate::publish::{Credentials, Published, Svid};
+use crate::publish::{Credentials, Published, Svid, Wit};
 use crate::session::entitlements::Identity;
 
 impl RenewalPlanner {
@@ -31,7 +31,7 @@ impl RenewalPlanner {
         }
         let (trust, terms) = (Arc::clone(&entitlements.trust), Arc::clone(&entitlements.terms));
         self.complete = true;
-        Published::Ready(Arc::new(Credentials { revision: 0, svids, trust, terms }))
+        Published::Ready(Arc::new(Credentials { revision: 0, wit_revision: 0, svids, trust, terms }))
     }
 
     fn svid(&self, identity: &Identity, now: Timestamp) -> Option<Svid> {
@@ -48,6 +48,12 @@ impl RenewalPlanner {
             expires_at: credential.expires_at,
             federates_with: identity.federates_with.clone(),
             tokens: identity.exact_audiences.iter().filter_map(token_of).collect(),
+            wit: self.wit.get(&identity.id).filter(|wit| wit.expires_at > now).map(|wit| Wit {
+                token: wit.token.clone(),
+                key: wit.key.clone(),
+                expires_at: wit.expires_at,
+                export_key: identity.wit.is_some_and(|terms| terms.export_key),
+            }),
         })
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use countersign_proto::issuer::v1::{JwtResponse, Refusal, X509Response};
+use countersign_proto::issuer::v1::{JwtResponse, Refusal, WitResponse, X509Response};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{CredentialRequest, FailedRequest, PendingRequest, RenewalPlanner, after, is_outdated};
-use crate::session::credentials::{CredentialError, DEFAULT_RETRY_DELAY, JwtCredential, X509Credential};
+use crate::session::credentials::{CredentialError, DEFAULT_RETRY_DELAY, JwtCredential, WitCredential, X509Credential};
 use crate::session::entitlements::Entitlements;
 
 /// Tokens cached beside those of files: a workload must not fill the memory with audiences.
@@ -122,6 +122,44 @@ impl RenewalPlanner {
                 if self.is_for_file(&id, &audiences) {
                     self.record_failure(request, &error, 0, now);
                 }
+                Err(error)
+            }
+        }
+    }
+
+    /// Accepts the response to a request for a WIT-SVID.
+    ///
+    /// # Errors
+    /// See [`ResponseError`].
+    pub(in crate::session) fn accept_wit(
+        &mut self,
+        response: WitResponse,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<(), ResponseError> {
+        let Some((PendingRequest::Wit { id, key }, _)) = self.pending.remove(&response.id) else {
+            return Err(ResponseError::UnknownRequest(response.id));
+        };
+        let token = Zeroizing::new(response.token);
+        let request = CredentialRequest::Wit(id.clone());
+        if let Some(refusal) = response.refusal {
+            let error = refused(&refusal);
+            self.record_failure(request, &error, refusal.retry_after_ms, now);
+            return Err(error);
+        }
+        let entitlements = self.entitlements.as_ref().filter(|entitlements| entitlements.identity(&id).is_some());
+        let Some(entitlements) = entitlements else {
+            return Err(ResponseError::UnexpectedIdentity(response.spiffe_id));
+        };
+        match WitCredential::verified(&id, token, key, &entitlements.trust, now, jitter) {
+            Ok(credential) => {
+                self.failed.remove(&request);
+                self.wit.insert(id, credential);
+                Ok(())
+            }
+            Err(error) => {
+                let error = ResponseError::Invalid(error);
+                self.record_failure(request, &error, 0, now);
                 Err(error)
             }
         }

@@ -3,7 +3,8 @@
 use countersign_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use countersign_proto::workload::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
-    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+    ValidateJwtsvidResponse, WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse,
+    X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -14,6 +15,8 @@ impl SpiffeWorkloadApi for Mock {
     type FetchX509SVIDStream = Updates<X509svidResponse>;
     type FetchX509BundlesStream = Updates<X509BundlesResponse>;
     type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Updates<WitsvidResponse>;
+    type FetchWITBundlesStream = Updates<WitBundlesResponse>;
 
     async fn fetch_x509svid(
         &self,
@@ -44,6 +47,17 @@ impl SpiffeWorkloadApi for Mock {
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         self.admit(Method::FetchJwtBundles, has_header(&request), &[], "")?;
         Ok(Response::new(self.jwt_bundle_updates()))
+    }
+
+    async fn fetch_witsvid(&self, _: Request<WitsvidRequest>) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented("the catalogue has no cases of WIT-SVIDs"))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
+        Err(Status::unimplemented("the catalogue has no cases of WIT-SVIDs"))
     }
 
     async fn validate_jwtsvid(

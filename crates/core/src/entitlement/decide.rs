@@ -40,6 +40,11 @@ impl Entitled {
         self.domain.x509_ttl(&self.identity)
     }
 
+    /// Life of its WIT-SVIDs; `None`: it has none.
+    pub fn wit_ttl(&self) -> Option<Duration> {
+        self.domain.wit_ttl(&self.identity)
+    }
+
     /// Life of its JWT-SVIDs.
     pub fn jwt_ttl(&self) -> Duration {
         self.domain.jwt_ttl(&self.identity)

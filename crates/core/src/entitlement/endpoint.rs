@@ -41,6 +41,7 @@ pub fn endpoint_identity(domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Ent
         path,
         x509: X509Spec { ttl: Some(domain.x509.longest), dns_names: Vec::new() },
         jwt: JwtSpec::default(),
+        wit: None,
         federates_with: Vec::new(),
         hint: None,
     };

@@ -25,6 +25,7 @@ pub(super) fn identity(namespace: &str, service_account: &str) -> IdentitySpec {
         path: PathTemplate::default(),
         x509: X509Spec::default(),
         jwt: JwtSpec::default(),
+        wit: None,
         federates_with: Vec::new(),
         hint: None,
     }
@@ -51,6 +52,7 @@ pub(super) fn domain(grants: Vec<Grant>) -> DomainSpec {
         cluster: "prod".into(),
         x509: LifetimeBounds { default: Duration::from_secs(3600), longest: Duration::from_secs(4 * 3600) },
         jwt: LifetimeBounds { default: Duration::from_secs(300), longest: Duration::from_secs(3600) },
+        wit: None,
         grants,
     }
 }

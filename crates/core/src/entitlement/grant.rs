@@ -196,6 +196,8 @@ pub enum Claim {
     X509Life,
     /// The life of JWT-SVIDs.
     JwtLife,
+    /// The life of WIT-SVIDs.
+    WitLife,
 }
 
 impl Display for Claim {
@@ -206,6 +208,7 @@ impl Display for Claim {
             Self::Audience => "audience",
             Self::X509Life => "the life of X509-SVIDs",
             Self::JwtLife => "the life of JWT-SVIDs",
+            Self::WitLife => "the life of WIT-SVIDs",
         })
     }
 }
@@ -351,7 +354,9 @@ fn admit_cluster(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), Gra
 fn admit_lives(identity: &IdentitySpec, domain: &DomainSpec) -> Result<(), GrantError> {
     let x509 = (Claim::X509Life, identity.x509.ttl, domain.x509.longest);
     let jwt = (Claim::JwtLife, identity.jwt.ttl, domain.jwt.longest);
-    for (claim, asked, longest) in [x509, jwt] {
+    // A domain without authorities for them refuses nothing: an identity must not end because these do.
+    let wit = domain.wit.map(|lives| (Claim::WitLife, identity.wit.and_then(|wit| wit.ttl), lives.longest));
+    for (claim, asked, longest) in [x509, jwt].into_iter().chain(wit) {
         let Some(asked) = asked else { continue };
         if asked.is_zero() {
             return Err(GrantError::LifetimeZero { claim });

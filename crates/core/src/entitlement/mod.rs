@@ -57,6 +57,6 @@ pub use selector::{Condition, LabelSelector, NamespaceSelector, Requirement, Sel
 pub use separation::{Example, GrantedPath, PathOverlap, UnseparatedName, path_overlaps};
 pub use spec::{
     DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Grant, IdentitySpec, JwtSpec, LifetimeBounds, Unresolved,
-    X509Spec,
+    WitSpec, X509Spec,
 };
 pub use template::{PathTemplate, RenderError, TemplateError};

@@ -38,6 +38,8 @@ pub struct IdentitySpec<D = TrustDomain> {
     pub x509: X509Spec,
     /// What its JWT-SVIDs hold.
     pub jwt: JwtSpec,
+    /// Its WIT-SVIDs, where it has any.
+    pub wit: Option<WitSpec>,
     /// Foreign domains whose bundles the workload receives.
     pub federates_with: Vec<TrustDomain>,
     /// How the workload tells its identities apart.
@@ -85,6 +87,15 @@ pub struct JwtSpec {
     pub audiences: Vec<AudiencePattern>,
 }
 
+/// The WIT part of a WorkloadIdentity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WitSpec {
+    /// Life; absent: the domain's default.
+    pub ttl: Option<Duration>,
+    /// Whether the workload gets the keys of its WIT-SVIDs. Otherwise they stay in the agent, which makes the proofs.
+    pub export_key: bool,
+}
+
 impl<D> IdentitySpec<D> {
     /// The same in this trust domain.
     pub fn within(&self, trust_domain: TrustDomain) -> IdentitySpec {
@@ -98,6 +109,7 @@ impl<D> IdentitySpec<D> {
             path: self.path.clone(),
             x509: self.x509.clone(),
             jwt: self.jwt.clone(),
+            wit: self.wit,
             federates_with: self.federates_with.clone(),
             hint: self.hint.clone(),
         }
@@ -148,6 +160,8 @@ pub struct DomainSpec {
     pub x509: LifetimeBounds,
     /// Lives of JWT-SVIDs.
     pub jwt: LifetimeBounds,
+    /// Lives of WIT-SVIDs, where the domain has authorities for them.
+    pub wit: Option<LifetimeBounds>,
     /// What may be claimed. One grant must admit all that an identity claims.
     pub grants: Vec<Grant>,
 }
@@ -189,6 +203,11 @@ impl DomainSpec {
     /// Life of the identity's JWT-SVIDs; never above the domain's longest.
     pub fn jwt_ttl(&self, identity: &IdentitySpec) -> Duration {
         self.jwt.of(identity.jwt.ttl)
+    }
+
+    /// Life of the identity's WIT-SVIDs; never above the domain's longest. `None`: it has none.
+    pub fn wit_ttl(&self, identity: &IdentitySpec) -> Option<Duration> {
+        Some(self.wit?.of(identity.wit?.ttl))
     }
 }
 

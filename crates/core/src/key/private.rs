@@ -3,14 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
     RSA_PKCS1_SHA256, RsaKeyPair,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 use zeroize::Zeroizing;
+
+use crate::jws::PublicJwk;
 
 use super::{KeyError, KeyType, SignatureAlgorithm, Signer, SubjectPublicKeyInfo};
 
@@ -67,6 +72,24 @@ impl PrivateKey {
     /// Unencrypted PKCS#8, DER.
     pub fn pkcs8_der(&self) -> &Zeroizing<Vec<u8>> {
         &self.0.pkcs8
+    }
+
+    /// The private key as a JWK (RFC 7518, section 6.2.2), JSON, of an EC key; `None` of another.
+    pub fn jwk_json(&self) -> Option<Zeroizing<String>> {
+        let Pair::Ec(pair) = &self.0.pair else { return None };
+        let scalar = AsBigEndian::<EcPrivateKeyBin<'_>>::as_be_bytes(&pair.private_key()).ok()?;
+        let scalar = Zeroizing::new(URL_SAFE_NO_PAD.encode(scalar.as_ref()));
+        let mut members = PublicJwk::from_spki(&self.0.public_key)?.members();
+        members.insert("alg".to_owned(), self.0.algorithm.jose_name().into());
+        let public = Value::Object(members).to_string();
+        let open = public.strip_suffix('}')?;
+        // At its whole size from the start: growing would leave a copy behind that nobody wipes.
+        let mut json = Zeroizing::new(String::with_capacity(public.len() + scalar.len() + 16));
+        json.push_str(open);
+        json.push_str(",\"d\":\"");
+        json.push_str(&scalar);
+        json.push_str("\"}");
+        Some(json)
     }
 
     /// Unencrypted PKCS#8 as a PEM block `PRIVATE KEY`, ending in a line feed.

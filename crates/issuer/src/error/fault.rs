@@ -33,10 +33,12 @@ impl IssuerError {
             | Self::Superseded
             | Self::NoIdentity(_)
             | Self::NotHeld(_)
+            | Self::NoWit(_)
             | Self::NoAuthority(_)
             | Self::Stale(_)
             | Self::X509(_)
             | Self::Jwt(_)
+            | Self::Wit(_)
             | Self::Starting(_)
             | Self::Undecided
             | Self::Full(_)

@@ -15,10 +15,10 @@ impl IssuerError {
             Self::OtherPod => Reason::OtherPod,
             Self::PodGone { .. } => Reason::PodGone,
             Self::UnknownSession { .. } => Reason::UnknownSession,
-            Self::NoIdentity(_) | Self::NotHeld(_) => Reason::NoIdentity,
+            Self::NoIdentity(_) | Self::NotHeld(_) | Self::NoWit(_) => Reason::NoIdentity,
             Self::Csr(_) | Self::KeyReused(_) => Reason::Csr,
             Self::Audience { .. } | Self::AudienceMalformed { .. } | Self::AudienceCount { .. } => Reason::Audience,
-            Self::NoAuthority(_) | Self::X509(_) | Self::Jwt(_) => Reason::Authority,
+            Self::NoAuthority(_) | Self::X509(_) | Self::Jwt(_) | Self::Wit(_) => Reason::Authority,
             Self::Starting(_)
             | Self::Undecided
             | Self::Full(_)

@@ -8,7 +8,8 @@ mod status;
 use std::time::Duration;
 
 use countersign_core::{
-    csr::CsrError, entitlement::AudienceError, id::TrustDomain, jwt::JwtIssueError, x509::IssueError,
+    csr::CsrError, entitlement::AudienceError, id::TrustDomain, jwt::JwtIssueError, wit::WitIssueError,
+    x509::IssueError,
 };
 use countersign_runtime::clock_skew::ClockSkew;
 
@@ -113,6 +114,9 @@ pub enum IssuerError {
         /// How many may be.
         most: usize,
     },
+    /// The identity has no WIT-SVIDs.
+    #[error("{0} has no WIT-SVIDs: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit")]
+    NoWit(String),
     /// The trust domain cannot sign.
     #[error("the authority of trust domain {0} is not there yet; its TrustDomain's conditions say why")]
     NoAuthority(TrustDomain),
@@ -125,6 +129,9 @@ pub enum IssuerError {
     /// The token could not be made.
     #[error("the token could not be issued: {0}")]
     Jwt(JwtIssueError),
+    /// The WIT-SVID could not be made.
+    #[error("the WIT-SVID could not be issued: {0}")]
+    Wit(WitIssueError),
     /// This replica has not seen the whole cluster yet.
     #[error("the issuer is starting: {0}")]
     Starting(String),

@@ -30,7 +30,7 @@ impl IssuerError {
             | Self::KeyReused(_)
             | Self::AudienceMalformed { .. }
             | Self::AudienceCount { .. } => Code::InvalidArgument,
-            Self::NoIdentity(_) | Self::NotHeld(_) | Self::Audience { .. } => Code::PermissionDenied,
+            Self::NoIdentity(_) | Self::NotHeld(_) | Self::NoWit(_) | Self::Audience { .. } => Code::PermissionDenied,
             Self::Superseded => Code::Aborted,
             Self::Jwt(JwtIssueError::Audience | JwtIssueError::TooLong) => Code::InvalidArgument,
             Self::Token(VerifyError::NoKeys | VerifyError::Stale(_))
@@ -38,6 +38,7 @@ impl IssuerError {
             | Self::Stale(_)
             | Self::X509(_)
             | Self::Jwt(_)
+            | Self::Wit(_)
             | Self::Starting(_)
             | Self::Undecided
             | Self::Full(_)

@@ -27,6 +27,8 @@ pub enum Kind {
     X509,
     /// A JWT-SVID.
     Jwt,
+    /// A WIT-SVID.
+    Wit,
     /// A session stream.
     Session,
 }
@@ -38,6 +40,8 @@ pub enum Credential {
     X509,
     /// A JWT-SVID.
     Jwt,
+    /// A WIT-SVID.
+    Wit,
 }
 
 impl From<CredentialKind> for Credential {
@@ -45,6 +49,7 @@ impl From<CredentialKind> for Credential {
         match kind {
             CredentialKind::X509 => Self::X509,
             CredentialKind::Jwt => Self::Jwt,
+            CredentialKind::Wit => Self::Wit,
         }
     }
 }
@@ -180,21 +185,23 @@ impl IssuerMetrics {
 
 /// What was issued and how long that took, by kind.
 #[derive(Clone, Debug, Default)]
-struct Issued(Arc<[PerThreadHistogram; 2]>);
+struct Issued(Arc<[PerThreadHistogram; 3]>);
 
 impl Issued {
     fn of(&self, credential: Credential) -> &PerThreadHistogram {
-        let [x509, jwt] = &*self.0;
+        let [x509, jwt, wit] = &*self.0;
         match credential {
             Credential::X509 => x509,
             Credential::Jwt => jwt,
+            Credential::Wit => wit,
         }
     }
 }
 
 impl Collector for Issued {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let summed = [Credential::X509, Credential::Jwt].map(|kind| (IssuedLabel { kind }, self.of(kind).sum()));
+        let summed = [Credential::X509, Credential::Jwt, Credential::Wit]
+            .map(|kind| (IssuedLabel { kind }, self.of(kind).sum()));
         let mut issued = encoder.encode_descriptor("issued", "Credentials issued.", None, MetricType::Counter)?;
         for (label, histogram) in &summed {
             issued.encode_family(label)?.encode_counter::<NoLabelSet, _, f64>(&histogram.count(), None)?;

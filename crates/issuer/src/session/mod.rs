@@ -321,6 +321,10 @@ impl<'a> Session<'a> {
                 let admitted = self.admit(&request.token, begin).await;
                 self.answer_jwt(&request, admitted, begin);
             }
+            Some(session_request::Kind::Wit(request)) => {
+                let admitted = self.admit(&request.token, begin).await;
+                self.answer_wit(&request, admitted, begin);
+            }
             // A refresh has no answer of its own; a token that does not verify ends the stream.
             Some(session_request::Kind::TokenRefresh(refresh)) => self.admit(&refresh.token, begin).await?,
             Some(session_request::Kind::Hello(_)) => return Err(IssuerError::Protocol("Hello comes once, first")),

@@ -47,6 +47,26 @@ impl Session<'_> {
         self.answers.push_back(session_response::Kind::X509(v1::X509Response { id, refusal, ..Default::default() }));
     }
 
+    pub(super) fn answer_wit(&mut self, request: &v1::WitRequest, admitted: Result<(), IssuerError>, begin: Instant) {
+        let entitlement = self.subscription.current();
+        let inputs = inputs(self.context, &self.pod, &entitlement, self.published.current());
+        let issued = admitted
+            .and_then(|()| self.signing.take(&self.pod.namespace, begin).map_err(IssuerError::NamespaceBusy))
+            .and_then(|()| issuance::wit(request, inputs, &mut self.keys_used));
+        let answer = match issued {
+            Ok(Issued { response, record }) => {
+                account_for(self.context, &self.registration, &record, begin);
+                response
+            }
+            Err(refused) => {
+                self.context.metrics.refused(Kind::Wit, refused.reason());
+                tracing::debug!(namespace = self.pod.namespace, pod = self.pod.pod_name, error = %refused, "WIT-SVID refused");
+                v1::WitResponse { id: request.id, refusal: Some(refused.to_answer()), ..Default::default() }
+            }
+        };
+        self.answers.push_back(session_response::Kind::Wit(answer));
+    }
+
     pub(super) fn answer_jwt(&mut self, request: &v1::JwtRequest, admitted: Result<(), IssuerError>, begin: Instant) {
         let entitlement = self.subscription.current();
         let inputs = inputs(self.context, &self.pod, &entitlement, self.published.current());

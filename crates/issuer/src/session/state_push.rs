@@ -55,7 +55,8 @@ impl Session<'_> {
         self.report_left_out();
         self.record_served(&state);
         // An agent that comes from another stream may have something that was issued a moment ago.
-        let longest = state.identities.iter().map(|identity| identity.x509_ttl.max(identity.jwt_ttl)).max();
+        let longest =
+            state.identities.iter().map(|identity| identity.x509_ttl.max(identity.jwt_ttl).max(identity.wit_ttl)).max();
         if let (Some(longest), None) = (longest, &self.last_sent) {
             let until = self.context.clock.now().saturating_add(SignedDuration::from_secs(longest.into()));
             until.into_iter().for_each(|until| self.registration.record().set_in_use_until(until));

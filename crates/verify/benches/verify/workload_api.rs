@@ -89,6 +89,8 @@ impl SpiffeWorkloadApi for Service {
     type FetchX509SVIDStream = Updates<X509svidResponse>;
     type FetchX509BundlesStream = Updates<X509BundlesResponse>;
     type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Updates<countersign_proto::workload::WitsvidResponse>;
+    type FetchWITBundlesStream = Updates<countersign_proto::workload::WitBundlesResponse>;
 
     async fn fetch_x509svid(&self, _: Request<X509svidRequest>) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         Ok(Response::new(Box::pin(WatchStream::new(self.0.clone()).map(Ok))))
@@ -110,6 +112,20 @@ impl SpiffeWorkloadApi for Service {
         _: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         Err(Status::unimplemented("not measured"))
+    }
+
+    async fn fetch_witsvid(
+        &self,
+        _: Request<countersign_proto::workload::WitsvidRequest>,
+    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<countersign_proto::workload::WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn validate_jwtsvid(

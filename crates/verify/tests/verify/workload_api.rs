@@ -107,6 +107,8 @@ impl SpiffeWorkloadApi for Service {
     type FetchX509SVIDStream = Updates<X509svidResponse>;
     type FetchX509BundlesStream = Updates<X509BundlesResponse>;
     type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Updates<countersign_proto::workload::WitsvidResponse>;
+    type FetchWITBundlesStream = Updates<countersign_proto::workload::WitBundlesResponse>;
 
     async fn fetch_x509svid(&self, _: Request<X509svidRequest>) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         Ok(Response::new(Box::pin(WatchStream::new(self.x509.clone()).map(Ok))))
@@ -132,6 +134,20 @@ impl SpiffeWorkloadApi for Service {
         Ok(Response::new(Box::pin(WatchStream::new(self.jwt.clone()).map(Ok))))
     }
 
+    async fn fetch_witsvid(
+        &self,
+        _: Request<countersign_proto::workload::WitsvidRequest>,
+    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<countersign_proto::workload::WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn validate_jwtsvid(
         &self,
         _: Request<ValidateJwtsvidRequest>,
@@ -148,6 +164,8 @@ impl SpiffeWorkloadApi for Echo {
     type FetchX509SVIDStream = Updates<X509svidResponse>;
     type FetchX509BundlesStream = Updates<X509BundlesResponse>;
     type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Updates<countersign_proto::workload::WitsvidResponse>;
+    type FetchWITBundlesStream = Updates<countersign_proto::workload::WitBundlesResponse>;
 
     async fn fetch_x509svid(&self, _: Request<X509svidRequest>) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         Err(Status::unimplemented(""))
@@ -169,6 +187,20 @@ impl SpiffeWorkloadApi for Echo {
         &self,
         _: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn fetch_witsvid(
+        &self,
+        _: Request<countersign_proto::workload::WitsvidRequest>,
+    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<countersign_proto::workload::WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::controllers::conditions;
 
 /// The kinds as the journal and as the status name them.
-pub(super) const KINDS: [(Kind, AuthorityKind); 2] =
-    [(Kind::X509, AuthorityKind::X509), (Kind::Jwt, AuthorityKind::Jwt)];
+pub(super) const KINDS: [(Kind, AuthorityKind); 3] =
+    [(Kind::X509, AuthorityKind::X509), (Kind::Jwt, AuthorityKind::Jwt), (Kind::Wit, AuthorityKind::Wit)];
 
 /// Authorities that the spec names and that have left the bundle: those that the old status had, and those it had removed.
 pub(super) fn removed(
