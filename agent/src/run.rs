@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 
 use crate::config::{Config, SessionConfig};
 use crate::files::Folder;
+use crate::proof_api::{self, ProofApi};
 use crate::publish::Published;
 use crate::session::{KnownBundles, Session, SessionParts};
 use crate::supervisor::{RESTART_DELAY, RunSession, Supervisor};
@@ -105,6 +106,7 @@ impl RunSession<RunError> for Agent {
         async move {
             tokio::select! {
                 () = session.run() => RunError::Ended,
+                Err(error) = proof_api::serve(&directory, ProofApi::new(published.clone())) => error.into(),
                 served = serve(&directory, WorkloadApi::new(published, jwt_client)) => {
                     served.map_or_else(RunError::from, |()| RunError::Ended)
                 }

@@ -61,7 +61,8 @@ pub async fn serve(directory: &Path, api: WorkloadApi) -> Result<(), ListenError
     Ok(())
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Listens at `path`, for every process that has the directory mounted. What listened there before is replaced without a gap.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     let next = path.with_extension("next");
     match std::fs::remove_file(&next) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

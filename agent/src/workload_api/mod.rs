@@ -5,5 +5,6 @@ mod convert;
 mod listener;
 mod service;
 
+pub(crate) use listener::bind;
 pub use listener::{ListenError, serve};
 pub use service::WorkloadApi;

@@ -9,6 +9,8 @@ pub mod application {
     pub const ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
     /// The directory of the default identity's files.
     pub const CREDENTIAL_FOLDER: &str = "SPIFFE_CREDENTIAL_FOLDER";
+    /// The address of the socket on which the agent makes and verifies proofs.
+    pub const PROOF_SOCKET: &str = "COUNTERSIGN_PROOF_SOCKET";
 }
 
 /// Variables of the agent, set by the webhook.

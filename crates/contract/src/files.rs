@@ -4,6 +4,8 @@
 pub const IDENTITY: &str = "/run/countersign";
 /// The socket of the SPIFFE Workload API, in a session's directory.
 pub const WORKLOAD_SOCKET: &str = "workload.sock";
+/// The socket on which the agent makes and verifies proofs of possession, in a session's directory.
+pub const PROOF_SOCKET: &str = "proof.sock";
 /// The directory of the default identity's files, in a session's directory.
 pub const CREDENTIALS: &str = "credentials";
 
@@ -40,6 +42,8 @@ pub const WEBHOOK_CA_HEALTH: &str = "/run/countersign-webhook-ca/health";
 
 /// The address of the Workload API in the application.
 pub const ENDPOINT_SOCKET: &str = "unix:///run/countersign/workload.sock";
+/// The address of the agent's proofs in the application.
+pub const PROOF_ENDPOINT: &str = "unix:///run/countersign/proof.sock";
 /// The directory of the default identity's files in the application.
 pub const CREDENTIAL_FOLDER: &str = "/run/countersign/credentials";
 /// The agent's token.
@@ -51,12 +55,14 @@ pub const WEB_CERTIFICATES: &str = "/web";
 #[cfg(test)]
 mod tests {
     use super::{
-        CREDENTIAL_FOLDER, CREDENTIALS, ENDPOINT_SOCKET, IDENTITY, TOKEN, TOKEN_DIRECTORY, TOKEN_FILE, WORKLOAD_SOCKET,
+        CREDENTIAL_FOLDER, CREDENTIALS, ENDPOINT_SOCKET, IDENTITY, PROOF_ENDPOINT, PROOF_SOCKET, TOKEN,
+        TOKEN_DIRECTORY, TOKEN_FILE, WORKLOAD_SOCKET,
     };
 
     #[test]
     fn whole_paths_are_those_of_directories_and_files() {
         assert_eq!(ENDPOINT_SOCKET, format!("unix://{IDENTITY}/{WORKLOAD_SOCKET}"));
+        assert_eq!(PROOF_ENDPOINT, format!("unix://{IDENTITY}/{PROOF_SOCKET}"));
         assert_eq!(CREDENTIAL_FOLDER, format!("{IDENTITY}/{CREDENTIALS}"));
         assert_eq!(TOKEN_FILE, format!("{TOKEN_DIRECTORY}/{TOKEN}"));
     }

@@ -121,6 +121,15 @@ impl Authorizer {
         Self::nobody().or_paths(trust_domain, patterns)
     }
 
+    /// What these texts say, as they stand in configurations: a SPIFFE ID, `spiffe://<trust domain>/<path pattern>` with a pattern of
+    /// [`Self::or_paths`], or the name of a trust domain.
+    ///
+    /// # Errors
+    /// When one of them is none of these.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, AuthorizerError> {
+        texts.into_iter().try_fold(Self::nobody(), Self::or_parsed)
+    }
+
     /// This id as well.
     ///
     /// # Errors
@@ -186,6 +195,15 @@ impl Authorizer {
         match self.trust_domains.get(id.trust_domain()) {
             Some(rules) => rules.permit(id.path(), self.any),
             None => self.any,
+        }
+    }
+
+    fn or_parsed(self, text: &str) -> Result<Self, AuthorizerError> {
+        let Some(rest) = text.strip_prefix("spiffe://") else { return self.or_trust_domain(text) };
+        match rest.find('/').and_then(|slash| rest.split_at_checked(slash)) {
+            // No path of an id has this character (SPIFFE-ID, section 2.2).
+            Some((trust_domain, path)) if path.contains('*') => self.or_paths(trust_domain, [path]),
+            _ => self.or_id(text),
         }
     }
 
@@ -285,6 +303,20 @@ mod tests {
         assert!(matches!(Authorizer::paths("a.test", ["/a//b"]), Err(AuthorizerError::Pattern { .. })));
         let placeholder = Authorizer::paths("a.test", ["/ns/{namespace}/**"]);
         assert!(matches!(placeholder, Err(AuthorizerError::Placeholder { .. })));
+    }
+
+    #[test]
+    fn texts_of_a_configuration_are_ids_patterns_and_trust_domains() {
+        let parsed = |texts: &[&str]| Authorizer::parse(texts.iter().copied());
+        let permits = |text: &str| permitted(&parsed(&[text]).unwrap(), IDS);
+        assert_eq!(permits("spiffe://a.test/x"), [IDS[0]]);
+        assert_eq!(permits("spiffe://a.test/x/*"), [IDS[1]]);
+        assert_eq!(permits("a.test"), [IDS[0], IDS[1]]);
+        assert_eq!(permitted(&parsed(&["b.test", "spiffe://a.test/x"]).unwrap(), IDS), [IDS[0], IDS[2]]);
+        assert!(permitted(&parsed(&[]).unwrap(), IDS).is_empty());
+        for wrong in ["", "*", "spiffe://a.test", "spiffe://*/x", "spiffe://a.test/ns/{namespace}/*", "/x"] {
+            assert!(parsed(&[wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

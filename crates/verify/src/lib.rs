@@ -28,6 +28,8 @@
 //! | `workload-api` (default) | [`Source`]: credentials from a Workload API |
 //! | `files` | [`Source::from_folder`]: credentials from the files that Countersign's agent writes |
 //! | `tls` (default) | [`MtlsListener`] |
+//! | `proofs` (default) | [`proof`]: requests whose sender is authenticated by a proof of possession |
+//! | `proof-socket` | [`proof_socket`]: the messages of the agent's proof socket |
 //! | `axum` | callers' identities in handlers of axum |
 //! | `hyper` | [`MtlsConnector`] for clients of hyper |
 //! | `tonic` | callers' identities in services of tonic; channels are made with [`MtlsConnector`] |
@@ -47,6 +49,10 @@ mod connector;
 #[cfg(feature = "tls")]
 mod listener;
 mod peer;
+#[cfg(feature = "proofs")]
+pub mod proof;
+#[cfg(feature = "proof-socket")]
+pub mod proof_socket;
 #[cfg(feature = "reqwest")]
 mod reqwest_response;
 #[cfg(feature = "workload-api")]
@@ -64,6 +70,8 @@ pub use countersign_core::{
     entitlement::{PathPattern, TemplateError},
     id::{IdError, SpiffeId, TrustDomain},
     jwt::{JwtClaims, JwtSvidError},
+    wimse,
+    wit::{WitClaims, WitSvidError},
     x509::X509SvidError,
 };
 #[cfg(feature = "tls")]

@@ -7,9 +7,10 @@ use countersign_contract::{
 };
 
 /// Environment variables added to each application container that does not set them itself: names and values.
-pub(super) const APPLICATION_ENV: [(&str, &str); 2] = [
+pub(super) const APPLICATION_ENV: [(&str, &str); 3] = [
     (application::ENDPOINT_SOCKET, files::ENDPOINT_SOCKET),
     (application::CREDENTIAL_FOLDER, files::CREDENTIAL_FOLDER),
+    (application::PROOF_SOCKET, files::PROOF_ENDPOINT),
 ];
 
 /// Whether a volume's name is one that injection uses.

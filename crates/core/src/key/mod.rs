@@ -56,6 +56,9 @@ pub enum KeyError {
     /// Not an unencrypted PKCS#8 private key of a kind in use.
     #[error("private key is not an unencrypted PKCS#8 key of ECDSA P-256, ECDSA P-384 or RSA 2048 to 4096")]
     Private,
+    /// Not a private key as a JWK of a kind in use.
+    #[error("private key is not a JWK with kty EC, crv P-256 or P-384, x, y and d, and of the algorithm of its curve")]
+    PrivateJwk,
     /// Not a SubjectPublicKeyInfo in DER.
     #[error("public key is not a SubjectPublicKeyInfo in DER")]
     Public,

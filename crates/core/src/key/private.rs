@@ -12,10 +12,11 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::jws::PublicJwk;
+use crate::jws::{Curve, JwkMembers, PublicJwk, read_object};
 
 use super::{KeyError, KeyType, SignatureAlgorithm, Signer, SubjectPublicKeyInfo};
 
@@ -90,6 +91,41 @@ impl PrivateKey {
         json.push_str(&scalar);
         json.push_str("\"}");
         Some(json)
+    }
+
+    /// Reads a private key as a JWK (RFC 7518, section 6.2.2): the inverse of [`Self::jwk_json`]. The key's bytes are wiped wherever they
+    /// are copied to, but for `json`, which is the caller's.
+    ///
+    /// # Errors
+    /// [`KeyError::PrivateJwk`] when it is none, is of a kind that is not in use, or its parts are not of one key.
+    pub fn from_jwk(json: &[u8]) -> Result<Self, KeyError> {
+        /// Borrowed, since a copy would not be wiped; a text with escapes cannot be, and base64url has none.
+        #[derive(Deserialize)]
+        struct Private<'a> {
+            d: &'a str,
+        }
+        let members: JwkMembers = read_object(json).ok_or(KeyError::PrivateJwk)?;
+        let Ok(Some(PublicJwk::Ec { curve, x, y })) = PublicJwk::from_members(&members) else {
+            return Err(KeyError::PrivateJwk);
+        };
+        let (signing, algorithm) = match curve {
+            Curve::P256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, SignatureAlgorithm::EcdsaP256Sha256),
+            Curve::P384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, SignatureAlgorithm::EcdsaP384Sha384),
+            Curve::P521 => return Err(KeyError::PrivateJwk),
+        };
+        if members.alg.is_some_and(|alg| alg != algorithm.jose_name()) {
+            return Err(KeyError::PrivateJwk);
+        }
+        let Private { d } = read_object(json).ok_or(KeyError::PrivateJwk)?;
+        // One longer than the key, so that a text of another length is noticed.
+        let mut scalar = Zeroizing::new(vec![0; curve.coordinate() + 1]);
+        let length = URL_SAFE_NO_PAD.decode_slice(d, &mut scalar).map_err(|_| KeyError::PrivateJwk)?;
+        let scalar = scalar.get(..length).filter(|scalar| scalar.len() == curve.coordinate());
+        let point = [&[0x04], x.as_slice(), y.as_slice()].concat();
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(signing, scalar.ok_or(KeyError::PrivateJwk)?, &point)
+            .map_err(|_| KeyError::PrivateJwk)?;
+        let document = pair.to_pkcs8v1().map_err(|_| KeyError::PrivateJwk)?;
+        Self::new(Pair::Ec(pair), algorithm, Zeroizing::new(document.as_ref().to_vec()))
     }
 
     /// Unencrypted PKCS#8 as a PEM block `PRIVATE KEY`, ending in a line feed.
@@ -174,8 +210,42 @@ impl fmt::Debug for PrivateKey {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeyType, PrivateKey};
+    use super::{KeyError, KeyType, PrivateKey};
     use zeroize::Zeroizing;
+
+    #[test]
+    fn a_private_key_as_a_jwk_is_read_as_it_was_written() {
+        for key_type in [KeyType::EcP256, KeyType::EcP384] {
+            let key = PrivateKey::generate(key_type).expect("a key");
+            let read = PrivateKey::from_jwk(key.jwk_json().expect("an EC key").as_bytes()).expect("its own form");
+            assert_eq!(read.public_key_spki_der(), key.public_key_spki_der());
+            assert_eq!(read.pkcs8_der(), key.pkcs8_der());
+        }
+    }
+
+    #[test]
+    fn a_jwk_whose_parts_are_missing_of_another_key_or_of_another_length_is_refused() {
+        let jwk = || PrivateKey::generate(KeyType::EcP256).unwrap().jwk_json().unwrap();
+        let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        let (own, other) = (read(&jwk()), read(&jwk()));
+        for (member, value) in [
+            ("d", other["d"].clone()),
+            ("d", "AAAA".into()),
+            ("d", format!("{}AAAA", own["d"].as_str().unwrap()).into()),
+            ("d", serde_json::Value::Null),
+            ("x", other["x"].clone()),
+            ("alg", "ES384".into()),
+            ("crv", "P-384".into()),
+            ("crv", "P-521".into()),
+            ("kty", "OKP".into()),
+        ] {
+            let mut changed = own.clone();
+            changed[member] = value.clone();
+            let refused = PrivateKey::from_jwk(changed.to_string().as_bytes());
+            assert_eq!(refused.map(drop), Err(KeyError::PrivateJwk), "{member}: {value}");
+        }
+        assert!(PrivateKey::from_jwk(b"[]").is_err());
+    }
 
     #[test]
     fn every_form_of_a_key_is_in_a_buffer_that_is_wiped_and_did_not_grow() {

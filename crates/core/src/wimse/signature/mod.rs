@@ -14,6 +14,7 @@ mod verify;
 pub use digest::{content_digest, content_digest_of_hash};
 pub use error::SignatureError;
 pub use sign::{MakeSignatureError, SignRequest, SignResponse, SignedFields, sign_request, sign_response};
+pub use tagged::is_signed;
 pub use verify::{ExpectedResponse, ProvenRequest, verify_request, verify_response};
 
 /// The value of the parameter `tag`, by which the signature is found.

@@ -63,3 +63,12 @@ fn components(list: &InnerList) -> Result<Vec<Component>, SignatureError> {
     }
     Ok(components)
 }
+
+/// Whether a message has a signature of this profile, or one that may be meant as such. For whoever decides by what a message is to be
+/// verified: nothing is verified here.
+///
+/// # Errors
+/// When the fields cannot be read, so that it is not known what they were to say.
+pub fn is_signed(fields: &[Field<'_>]) -> Result<bool, SignatureError> {
+    Tagged::find(fields).map(|found| found.is_some())
+}

@@ -1,0 +1,121 @@
+//! The four methods.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use countersign_core::wimse::MemoryReplayCache;
+use countersign_verify::proof::SharedReplayCache;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::rate_limit::RateLimit;
+use super::refusal::{Body, ProofError, json};
+use super::{prove, verify};
+use crate::publish::{Credentials, Published};
+
+/// In bytes: the description of a message, whose body is not in it.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Requests a second, in the long run, and at once: a signature takes tens of microseconds.
+const PER_SECOND: u32 = 2_000;
+const BURST: u32 = 1_000;
+/// Proofs that are remembered: about 2 MiB, which the agent's memory has room for.
+const MAX_REMEMBERED: usize = 8_192;
+/// Of one key: a caller cannot use up the room of others.
+const MAX_REMEMBERED_OF_SENDER: usize = 4_096;
+
+/// One session's proofs. Clones share what they remember.
+#[derive(Clone)]
+pub struct ProofApi(Arc<Inner>);
+
+struct Inner {
+    published: watch::Receiver<Published>,
+    replays: Arc<MemoryReplayCache>,
+    rate: RateLimit,
+}
+
+impl ProofApi {
+    /// Proofs by the WIT-SVIDs and the bundles that are published.
+    pub fn new(published: watch::Receiver<Published>) -> Self {
+        Self(Arc::new(Inner {
+            published,
+            replays: Arc::new(MemoryReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_SENDER)),
+            rate: RateLimit::new(PER_SECOND, BURST, Instant::now()),
+        }))
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        match self.dispatch(request).await {
+            Ok(response) => response,
+            Err(error) => error.response(),
+        }
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, ProofError> {
+        if !request.headers().get("workload.spiffe.io").is_some_and(|value| value == "true") {
+            return Err(ProofError::NoHeader);
+        }
+        if request.method() != Method::POST {
+            return Err(ProofError::NotPost);
+        }
+        self.0.rate.admit(Instant::now()).map_err(ProofError::TooMany)?;
+        let path = request.uri().path().to_owned();
+        let now = Timestamp::now;
+        match path.as_str() {
+            "/v1/prove-request" => {
+                let ask = read(request).await?;
+                ok(&prove::request(&ask, &*self.credentials()?, now())?)
+            }
+            "/v1/prove-response" => {
+                let ask = read(request).await?;
+                ok(&prove::response(&ask, &*self.credentials()?, now())?)
+            }
+            "/v1/verify-request" => {
+                let ask = read(request).await?;
+                let replays: Arc<dyn SharedReplayCache> = Arc::clone(&self.0.replays) as _;
+                verdict(verify::request(&ask, &self.credentials()?, replays, now()).await?)
+            }
+            "/v1/verify-response" => {
+                let ask = read(request).await?;
+                verdict(verify::response(&ask, &*self.credentials()?, &*self.0.replays, now())?)
+            }
+            _ => Err(ProofError::NotFound),
+        }
+    }
+
+    fn credentials(&self) -> Result<Arc<Credentials>, ProofError> {
+        match &*self.0.published.borrow() {
+            Published::Ready(credentials) => Ok(Arc::clone(credentials)),
+            Published::NotReady(reason) => Err(ProofError::NotReady(reason.to_string())),
+            Published::NoIdentity(reason) => Err(ProofError::NoIdentity(reason.to_string())),
+        }
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ProofError> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST).collect().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            ProofError::TooLong { limit: MAX_REQUEST }
+        } else {
+            ProofError::Malformed("its body did not arrive".to_owned())
+        }
+    })?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| ProofError::Malformed(error.to_string()))
+}
+
+fn ok(message: &impl Serialize) -> Result<Response<Body>, ProofError> {
+    Ok(json(StatusCode::OK, message))
+}
+
+/// 200 of what is verified, 403 of what is refused.
+fn verdict<V: Serialize, R: Serialize>(verdict: Result<V, R>) -> Result<Response<Body>, ProofError> {
+    Ok(match verdict {
+        Ok(verified) => json(StatusCode::OK, &verified),
+        Err(refused) => json(StatusCode::FORBIDDEN, &refused),
+    })
+}
