@@ -229,7 +229,10 @@ pub struct WitAuthority {
     pub key_type: KeyType,
     /// How long a WIT-SVID lives unless its WorkloadIdentity says otherwise.
     #[serde(default = "WitAuthority::default_svid_ttl", rename = "svidTTL")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("an SVID lives at least 10s"))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('10s')").message("an SVID lives at least 10s"),
+        validation = Rule::new("duration(self) <= duration('24h')").message("a WIT-SVID lives at most 24h"),
+    )]
     pub svid_ttl: Lifetime,
     /// The longest life a WorkloadIdentity may ask for, at most a day; `svidTTL` if absent.
     #[serde(default, rename = "maxSVIDTTL", skip_serializing_if = "Option::is_none")]

@@ -19,9 +19,9 @@ struct State {
 }
 
 impl RateLimit {
-    pub(super) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub(super) fn new(per_second: f64, burst: u32, now: Instant) -> Self {
         let burst = f64::from(burst);
-        Self { per_second: f64::from(per_second), burst, state: Mutex::new(State { tokens: burst, at: now }) }
+        Self { per_second, burst, state: Mutex::new(State { tokens: burst, at: now }) }
     }
 
     /// Takes one token, or says how long it takes until there is one.
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn a_burst_is_admitted_and_then_what_the_rate_allows() {
         let start = Instant::now();
-        let limit = RateLimit::new(10, 3, start);
+        let limit = RateLimit::new(10.0, 3, start);
         let admitted = |at: Instant| limit.admit(at).is_ok();
         assert_eq!([(); 4].map(|()| admitted(start)), [true, true, true, false]);
         assert_eq!(limit.admit(start), Err(Duration::from_millis(100)));

@@ -7,7 +7,6 @@ use countersign_core::wimse::MemoryReplayCache;
 use countersign_verify::proof::SharedReplayCache;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,10 +17,14 @@ use super::refusal::{Body, ProofError, json};
 use super::{prove, verify};
 use crate::publish::{Credentials, Published};
 
+/// The body of a request.
+pub(super) trait HttpBody: hyper::body::Body<Error: std::error::Error + Send + Sync + 'static> + Send {}
+impl<B: hyper::body::Body<Error: std::error::Error + Send + Sync + 'static> + Send> HttpBody for B {}
+
 /// In bytes: the description of a message, whose body is not in it.
 const MAX_REQUEST: usize = 64 * 1024;
 /// Requests a second, in the long run, and at once: a signature takes tens of microseconds.
-const PER_SECOND: u32 = 2_000;
+const PER_SECOND: f64 = 2_000.0;
 const BURST: u32 = 1_000;
 /// Proofs that are remembered: about 2 MiB, which the agent's memory has room for.
 const MAX_REMEMBERED: usize = 8_192;
@@ -41,22 +44,23 @@ struct Inner {
 impl ProofApi {
     /// Proofs by the WIT-SVIDs and the bundles that are published.
     pub fn new(published: watch::Receiver<Published>) -> Self {
-        Self(Arc::new(Inner {
-            published,
-            replays: Arc::new(MemoryReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_SENDER)),
-            rate: RateLimit::new(PER_SECOND, BURST, Instant::now()),
-        }))
+        Self::limited(published, RateLimit::new(PER_SECOND, BURST, Instant::now()))
+    }
+
+    fn limited(published: watch::Receiver<Published>, rate: RateLimit) -> Self {
+        let replays = Arc::new(MemoryReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_SENDER));
+        Self(Arc::new(Inner { published, replays, rate }))
     }
 
     /// Answers one request.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer<B: HttpBody>(&self, request: Request<B>) -> Response<Body> {
         match self.dispatch(request).await {
             Ok(response) => response,
             Err(error) => error.response(),
         }
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, ProofError> {
+    async fn dispatch<B: HttpBody>(&self, request: Request<B>) -> Result<Response<Body>, ProofError> {
         if !request.headers().get("workload.spiffe.io").is_some_and(|value| value == "true") {
             return Err(ProofError::NoHeader);
         }
@@ -97,7 +101,7 @@ impl ProofApi {
     }
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ProofError> {
+async fn read<T: DeserializeOwned, B: HttpBody>(request: Request<B>) -> Result<T, ProofError> {
     let body = Limited::new(request.into_body(), MAX_REQUEST).collect().await.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             ProofError::TooLong { limit: MAX_REQUEST }
@@ -118,4 +122,38 @@ fn verdict<V: Serialize, R: Serialize>(verdict: Result<V, R>) -> Result<Response
         Ok(verified) => json(StatusCode::OK, &verified),
         Err(refused) => json(StatusCode::FORBIDDEN, &refused),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    fn request() -> Request<http_body_util::Full<Bytes>> {
+        let request = Request::post("/v1/prove-request").header("workload.spiffe.io", "true");
+        request.body(http_body_util::Full::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_beyond_the_rate_is_asked_to_come_back() {
+        let (_sender, published) = watch::channel(Published::NotReady("not yet".into()));
+        let api = ProofApi::limited(published, RateLimit::new(0.001, 1, Instant::now()));
+        assert_eq!(api.answer(request()).await.status(), StatusCode::BAD_REQUEST, "it was read, and is empty");
+        let limited = api.answer(request()).await;
+        assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(limited.headers().contains_key(http::header::RETRY_AFTER));
+    }
+
+    #[tokio::test]
+    async fn without_credentials_it_is_unavailable() {
+        let (_sender, published) = watch::channel(Published::NotReady("waiting for the issuer".into()));
+        let body = r#"{"proof":"wpt","audience":"a","request":{"method":"GET","path":"/","headers":[]}}"#;
+        let request = Request::post("/v1/prove-request").header("workload.spiffe.io", "true");
+        let request = request.body(http_body_util::Full::new(Bytes::from(body))).unwrap();
+        let response = ProofApi::new(published).answer(request).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains("waiting for the issuer"));
+    }
 }
