@@ -273,7 +273,13 @@ async fn withdrawal_ends_streams_and_takes_the_files_away() {
     for (code, message) in refusals(&agent).await {
         assert_eq!((code, message.as_str()), (Code::PermissionDenied, "its WorkloadIdentity was deleted"));
     }
-    agent.until(|| std::fs::read_dir(agent.home.path("identity")).unwrap().count() == 1).await;
+    let names = || {
+        let entries = std::fs::read_dir(agent.home.path("identity")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    agent.until(|| names() == ["proof.sock", "workload.sock"]).await;
 }
 
 /// R27: while the issuer is away the agent serves the credentials it has; it reconnects when the issuer is back.

@@ -23,6 +23,14 @@ pub enum Image {
     VerifyService,
     /// The example of a client of `countersign-verify`.
     VerifyClient,
+    /// The example in Go of a service that uses the agent's proof socket.
+    ProofsGo,
+    /// The same in Python.
+    ProofsPython,
+    /// A service, a caller or a neighbour in a chain of calls.
+    Hop,
+    /// Debian's Redis.
+    Redis,
 }
 
 impl Image {
@@ -33,6 +41,10 @@ impl Image {
             Self::ClientPython => "countersign.local/client-python:dev",
             Self::VerifyService => "countersign.local/verify-service:dev",
             Self::VerifyClient => "countersign.local/verify-client:dev",
+            Self::ProofsGo => "countersign.local/proofs-go:dev",
+            Self::ProofsPython => "countersign.local/proofs-python:dev",
+            Self::Hop => "countersign.local/hop:dev",
+            Self::Redis => "countersign.local/redis:dev",
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod issuer;
 pub mod kubectl;
 pub mod log_capture;
 pub mod pods;
+pub mod proofs;
 pub mod replicas;
 pub mod scenario;
 pub mod secret_patterns;

@@ -1,7 +1,8 @@
 //! Requirements of the machine. On Debian, missing packages and the Rust target are installed and reported; requirements
 //! that cannot be installed from here (Rust, Go, Node.js) are named in an error.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -129,6 +130,38 @@ fn packages(wanted: &[Package]) -> Result<()> {
     apt(&install)?;
     progress.done("installed");
     Ok(())
+}
+
+/// Downloads Debian packages into `folder`, unless they are there. Returns their archives.
+pub(crate) fn download(packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
+    if on_path("apt-get").is_none() {
+        bail!("apt-get is not on PATH; the packages {} are downloaded with it", packages.join(" "));
+    }
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    packages.iter().map(|package| download_one(package, folder)).collect()
+}
+
+fn download_one(package: &str, folder: &Path) -> Result<PathBuf> {
+    if let Some(archive) = archive_of(package, folder)? {
+        return Ok(archive);
+    }
+    let apt = |args: &[&str]| cmd("apt-get", args).args(["-o", "APT::Sandbox::User=root"]).current_dir(folder).quiet();
+    if apt(&["download", "-qq", package]).is_err() {
+        apt(&["update", "-qq"]).context("refreshing the lists of packages")?;
+        apt(&["download", "-qq", package])?;
+    }
+    archive_of(package, folder)?.with_context(|| format!("apt-get did not download {package}"))
+}
+
+/// The archive of a package: `name_version_architecture.deb`.
+fn archive_of(package: &str, folder: &Path) -> Result<Option<PathBuf>> {
+    let prefix = format!("{package}_");
+    let is_of = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&prefix) && name.ends_with(".deb")
+    };
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).find(is_of))
 }
 
 fn rust_target() -> Result<()> {

@@ -1,6 +1,7 @@
 //! All images: a table of their contents, and how each kind is built. They are written to `target/images/<name>.tar` and
 //! loaded as `countersign.local/<name>:dev`; programs of earlier releases as `countersign.local/<name>:<version>`.
 
+mod debian;
 mod stored;
 
 use std::path::{Path, PathBuf};
@@ -59,12 +60,18 @@ enum Source {
     Go { dir: &'static str },
     /// A folder with `requirements.txt` and the script.
     Python { dir: &'static str, script: &'static str },
+    /// A program of Debian packages, which are downloaded and not installed.
+    Debian { packages: &'static [&'static str], program: &'static str },
     /// A binary of an earlier release, in an archive. The image has the current name, and this tag.
     Stored { archive: &'static str, bin: &'static str, of: &'static str, tag: &'static str },
 }
 
+/// Redis, and the libraries that a machine without it may lack.
+const REDIS: [&str; 7] =
+    ["redis-server", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1", "libssl3", "libsystemd0"];
+
 /// To add an image, add a line here.
-const IMAGES: [Image; 11] = [
+const IMAGES: [Image; 15] = [
     rust("operator", Group::Product, "countersign-operator", "countersign-operator", READABLE),
     rust("webhook", Group::Product, "countersign-webhook", "countersign-webhook", READABLE),
     rust("agent", Group::Product, "countersign-agent", "countersign-agent", EXECUTABLE_ONLY),
@@ -77,6 +84,18 @@ const IMAGES: [Image; 11] = [
         name: "client-python",
         group: Group::Test,
         source: Source::Python { dir: "e2e/workloads/python", script: "client.py" },
+    },
+    rust("hop", Group::Demo, "countersign-e2e", "countersign-hop", READABLE),
+    Image {
+        name: "redis",
+        group: Group::Test,
+        source: Source::Debian { packages: &REDIS, program: "/usr/bin/redis-server" },
+    },
+    Image { name: "proofs-go", group: Group::Test, source: Source::Go { dir: "examples/proofs/go" } },
+    Image {
+        name: "proofs-python",
+        group: Group::Test,
+        source: Source::Python { dir: "examples/proofs/python", script: "service.py" },
     },
     Image {
         name: "agent-0.1.0",
@@ -161,6 +180,9 @@ impl Image {
             }
             Source::Python { dir, script } => {
                 python::content(&root.join(dir), script, &root.join("target/images").join(self.name))
+            }
+            Source::Debian { packages, program } => {
+                debian::content(packages, program, &root.join("target/images").join(self.name))
             }
             Source::Stored { archive, bin, .. } => {
                 let dir = root.join("target/images/stored").join(self.name);

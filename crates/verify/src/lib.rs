@@ -30,6 +30,9 @@
 //! | `tls` (default) | [`MtlsListener`] |
 //! | `proofs` (default) | [`proof`]: requests whose sender is authenticated by a proof of possession |
 //! | `proof-socket` | [`proof_socket`]: the messages of the agent's proof socket |
+//! | `proof-client` | [`proof_socket::ProofSocket`]: proofs by the agent, which keeps the key |
+//! | `layers` | [`layer`]: layers of tower that authenticate requests, and that prove those of this workload |
+//! | `redis` | [`proof::RedisReplayCache`]: what replicas share, so that a proof is accepted once by all of them |
 //! | `axum` | callers' identities in handlers of axum |
 //! | `hyper` | [`MtlsConnector`] for clients of hyper |
 //! | `tonic` | callers' identities in services of tonic; channels are made with [`MtlsConnector`] |
@@ -46,6 +49,8 @@ mod authenticated;
 mod authorizer;
 #[cfg(feature = "hyper")]
 mod connector;
+#[cfg(feature = "layers")]
+pub mod layer;
 #[cfg(feature = "tls")]
 mod listener;
 mod peer;
@@ -53,6 +58,10 @@ mod peer;
 pub mod proof;
 #[cfg(feature = "proof-socket")]
 pub mod proof_socket;
+#[cfg(feature = "proofs")]
+pub mod prover;
+#[cfg(any(feature = "tls", feature = "layers"))]
+mod refusal_log;
 #[cfg(feature = "reqwest")]
 mod reqwest_response;
 #[cfg(feature = "workload-api")]

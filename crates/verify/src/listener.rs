@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{Authenticated, PeerError, PeerIdentity};
+use crate::{Authenticated, PeerError, PeerIdentity, refusal_log::RefusalLog};
 
 /// An authenticated connection of a caller.
 pub type MtlsStream = Authenticated<TlsStream<TcpStream>>;
@@ -29,9 +29,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After an error of the operating system, such as that there are too many open files.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
-
-/// Between two lines of the log about refused callers, whose number others decide.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Accepts connections over TCP and authenticates their callers, many at a time. A caller that is refused is logged, at most once a
 /// second, and gets nothing but a TLS alert. A handshake may take five seconds; when more than 256 are in progress, the oldest is
@@ -53,13 +50,6 @@ enum Handshake {
     /// The configuration asks for no certificate.
     Unauthenticated,
     Failed,
-}
-
-/// Logs at most one refusal in each interval.
-#[derive(Debug, Default)]
-struct RefusalLog {
-    last: Option<Instant>,
-    left_out: u64,
 }
 
 impl MtlsListener {
@@ -101,7 +91,11 @@ impl MtlsListener {
             tokio::select! {
                 Some(ended) = self.handshakes.join_next() => match ended {
                     Ok(Handshake::Done(stream, address)) => return (*stream, address),
-                    Ok(Handshake::Refused(error, address)) => self.refusals.log(&error, address),
+                    Ok(Handshake::Refused(error, address)) => {
+                        if let Some(left_out) = self.refusals.next(Instant::now()) {
+                            tracing::info!(%address, %error, left_out, "a caller was refused");
+                        }
+                    }
                     Ok(Handshake::Unauthenticated) => tracing::warn!(
                         "the configuration of this listener asks callers for no certificate: all connections are refused"
                     ),
@@ -130,19 +124,6 @@ impl MtlsListener {
             oldest.abort();
         }
         self.order.push_back(self.handshakes.spawn(handshake(acceptor, stream, address)));
-    }
-}
-
-impl RefusalLog {
-    fn log(&mut self, error: &PeerError, address: SocketAddr) {
-        let now = Instant::now();
-        if self.last.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
-            self.left_out += 1;
-            return;
-        }
-        let left_out = std::mem::take(&mut self.left_out);
-        self.last = Some(now);
-        tracing::info!(%address, %error, left_out, "a caller was refused");
     }
 }
 

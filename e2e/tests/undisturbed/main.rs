@@ -14,6 +14,7 @@ mod key_exchange;
 mod large_reviews;
 mod permissions;
 mod policy;
+mod proofs;
 mod published;
 mod refusals;
 mod renewal;

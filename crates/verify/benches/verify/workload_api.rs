@@ -8,7 +8,8 @@ use countersign_core::{
 };
 use countersign_proto::workload::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
-    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
+    ValidateJwtsvidResponse, WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse,
+    X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
     spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
 };
 use futures::{Stream, StreamExt as _};
@@ -89,8 +90,8 @@ impl SpiffeWorkloadApi for Service {
     type FetchX509SVIDStream = Updates<X509svidResponse>;
     type FetchX509BundlesStream = Updates<X509BundlesResponse>;
     type FetchJWTBundlesStream = Updates<JwtBundlesResponse>;
-    type FetchWITSVIDStream = Updates<countersign_proto::workload::WitsvidResponse>;
-    type FetchWITBundlesStream = Updates<countersign_proto::workload::WitBundlesResponse>;
+    type FetchWITSVIDStream = Updates<WitsvidResponse>;
+    type FetchWITBundlesStream = Updates<WitBundlesResponse>;
 
     async fn fetch_x509svid(&self, _: Request<X509svidRequest>) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         Ok(Response::new(Box::pin(WatchStream::new(self.0.clone()).map(Ok))))
@@ -114,24 +115,21 @@ impl SpiffeWorkloadApi for Service {
         Err(Status::unimplemented("not measured"))
     }
 
-    async fn fetch_witsvid(
-        &self,
-        _: Request<countersign_proto::workload::WitsvidRequest>,
-    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn fetch_wit_bundles(
-        &self,
-        _: Request<countersign_proto::workload::WitBundlesRequest>,
-    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
     async fn validate_jwtsvid(
         &self,
         _: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn fetch_witsvid(&self, _: Request<WitsvidRequest>) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
         Err(Status::unimplemented("not measured"))
     }
 }

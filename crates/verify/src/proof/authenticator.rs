@@ -7,7 +7,7 @@ use countersign_core::{
     id::SpiffeId,
     jwt::verify_jwt_svid,
     wimse::{
-        Answer, Audience, Policy, Proven, ReplayKey, Request, Seen,
+        Answer, Audience, Field, Policy, Proven, ReplayKey, Request, Seen,
         signature::{SignatureError, verify_request},
         wpt::{WptError, verify_wpt},
     },
@@ -98,6 +98,13 @@ impl Authenticator {
             }
         }
         Ok(request)
+    }
+
+    /// Whether the body of a request with these fields is needed to decide who sent it: [`Self::authenticate`] ignores that of any
+    /// other.
+    #[must_use]
+    pub fn needs_body(&self, fields: &[Field<'_>]) -> bool {
+        self.0.http_signature && matches!(Presented::of(fields), Ok(Presented::HttpSignature))
     }
 
     /// Everything but the memory of proofs, which only those reach who may call.

@@ -17,9 +17,13 @@ mod bundles;
 mod caller;
 mod method;
 mod presented;
+#[cfg(feature = "redis")]
+mod redis;
 mod refusal;
 mod replay;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisReplayCache;
 pub use authenticator::{AuthenticatedRequest, Authenticator, SignedRequest};
 pub use builder::{AuthenticatorBuilder, AuthenticatorError};
 pub use bundles::Bundles;

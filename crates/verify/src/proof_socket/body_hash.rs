@@ -1,5 +1,6 @@
 //! The hash of a body, by which a message is described without it.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_core::wimse::Body;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,14 @@ const OF_NOTHING: [u8; 32] = [
 ];
 
 impl BodyHash {
+    /// Of these bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
+        Self(hash)
+    }
+
     /// The body that it stands for: none where there is no hash, or where it is that of no bytes.
     #[must_use]
     pub fn body(hash: Option<Self>) -> Body<'static> {
@@ -63,6 +72,7 @@ mod tests {
     #[test]
     fn no_bytes_are_no_body() {
         let nothing = BodyHash::try_from("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".to_owned()).unwrap();
+        assert_eq!(nothing, BodyHash::of_bytes(b""));
         assert!(matches!(BodyHash::body(Some(nothing)), Body::Empty));
         assert!(matches!(BodyHash::body(None), Body::Empty));
         assert!(matches!(BodyHash::body(Some(BodyHash([7; 32]))), Body::Sha256(_)));

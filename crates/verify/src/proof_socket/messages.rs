@@ -8,17 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{RequestDescription, ResponseDescription};
-use crate::proof::Method;
-
-/// A proof that the agent makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RequestProof {
-    /// `wpt`: a Workload Proof Token.
-    Wpt,
-    /// `http-signature`: an HTTP message signature.
-    HttpSignature,
-}
+use crate::{proof::Method, prover::RequestProof};
 
 /// A proof that whoever receives requests accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,15 +169,6 @@ pub struct ResponseToSend {
 pub struct ErrorMessage {
     /// What is wrong, where, and what to do.
     pub error: String,
-}
-
-impl From<RequestProof> for Method {
-    fn from(proof: RequestProof) -> Self {
-        match proof {
-            RequestProof::Wpt => Self::Wpt,
-            RequestProof::HttpSignature => Self::HttpSignature,
-        }
-    }
 }
 
 impl From<AcceptedProof> for Method {

@@ -14,15 +14,23 @@
 //! many requests) or 503 (nothing to prove or to verify with now).
 
 mod body_hash;
+#[cfg(feature = "proof-client")]
+mod client;
 mod described;
 mod messages;
+#[cfg(feature = "proof-client")]
+mod prover;
 
 pub use body_hash::{BodyHash, BodyHashError};
+#[cfg(feature = "proof-client")]
+pub use client::{ProofSocket, ProofSocketError, Verdict};
 pub use described::{RequestDescription, ResponseDescription};
 pub use messages::{
-    AcceptedProof, ErrorMessage, Proof, ProveRequest, ProveResponse, Refused, RequestProof, ResponseToSend,
-    VerifiedRequest, VerifiedResponse, VerifyRequest, VerifyResponse,
+    AcceptedProof, ErrorMessage, Proof, ProveRequest, ProveResponse, Refused, ResponseToSend, VerifiedRequest,
+    VerifiedResponse, VerifyRequest, VerifyResponse,
 };
+
+pub use crate::prover::RequestProof;
 
 /// The environment variable of the socket's address, such as `unix:///run/countersign/proof.sock`.
 pub const PROOF_SOCKET: &str = "COUNTERSIGN_PROOF_SOCKET";

@@ -1,6 +1,7 @@
 //! What a workload has: its SVIDs, and the bundles by which it verifies others, kept up to date.
 
 mod address;
+mod builder;
 mod credentials;
 mod current;
 mod error;
@@ -10,8 +11,10 @@ mod responses;
 mod streams;
 mod token;
 mod token_cache;
+mod wit;
+mod wit_svid;
 
-use std::{env, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use countersign_core::{bundle::BundleSet, jwt::JwtClaims};
 use jiff::Timestamp;
@@ -19,16 +22,19 @@ use rustls::{ClientConfig, ServerConfig, sign::CertifiedKey};
 use tokio::task::JoinHandle;
 
 pub use address::{Address, AddressError, ENDPOINT_SOCKET};
+pub use builder::SourceBuilder;
 pub use credentials::{X509Credentials, X509Svid};
 pub use error::SourceError;
 pub use token::{JwtSvid, TokenRequestError};
+pub use wit_svid::WitSvid;
 
 use crate::{
     Authorizer, tls,
     validation::{TokenError, validate_jwt_svid},
 };
 use current::{State, Watched};
-use token_cache::{Origin, Standing, TokenCache};
+use token_cache::{Standing, TokenCache};
+use wit::Wit;
 
 /// The credentials of this workload. Clones share them; when the last one is dropped, they are no longer kept up to date.
 ///
@@ -36,7 +42,8 @@ use token_cache::{Origin, Standing, TokenCache};
 ///   use meanwhile.
 /// - A response that breaks the specification is discarded as a whole, and what was received before stays in use.
 /// - When the Workload API says that this workload has no identity, its SVIDs, X.509 bundles and JWT-SVIDs are dropped at once. JWT
-///   bundles are dropped when it refuses these too.
+///   bundles, WIT bundles and WIT-SVIDs are dropped when it refuses these too.
+/// - WIT-SVIDs and their bundles are asked for once somebody needs them. A Workload API that has none does not affect the rest.
 /// - When the runtime of Tokio in which it was made ends, nothing is used any more.
 #[derive(Clone)]
 pub struct Source(Arc<Inner>);
@@ -44,6 +51,7 @@ pub struct Source(Arc<Inner>);
 struct Inner {
     x509: Watched<X509Credentials>,
     jwt_bundles: Watched<BundleSet>,
+    wit: Wit,
     tokens: TokenCache,
     /// Of the SVID that is presented; the first one otherwise.
     hint: Option<String>,
@@ -55,12 +63,6 @@ struct Inner {
 pub struct X509Changes {
     x509: Watched<X509Credentials>,
     seen: Option<State<X509Credentials>>,
-}
-
-/// Options of a [`Source`].
-#[derive(Clone, Debug, Default)]
-pub struct SourceBuilder {
-    hint: Option<String>,
 }
 
 impl Source {
@@ -123,6 +125,26 @@ impl Source {
         self.ready().await
     }
 
+    /// As [`Self::ready`], and until WITs of callers can be verified. A Workload API without WIT bundles never gets there.
+    ///
+    /// # Errors
+    /// As [`Self::ready`].
+    pub async fn ready_to_verify_wits(self) -> Result<Self, SourceError> {
+        self.0.wit.bundles().first(|_| true).await?;
+        self.ready().await
+    }
+
+    /// As [`Self::ready`], and until there is a WIT-SVID, with the configured hint if there is one. A workload whose keys stay in the
+    /// agent never gets there: its proofs are made by the agent.
+    ///
+    /// # Errors
+    /// As [`Self::ready`], and [`SourceError::NoIdentity`] for files, which hold none.
+    pub async fn ready_to_prove(self) -> Result<Self, SourceError> {
+        let svids = self.0.wit.svids().ok_or_else(no_wit_svids)?;
+        svids.first(|svids| svids.svid(self.0.hint.as_deref(), None, Timestamp::now()).is_ok()).await?;
+        self.ready().await
+    }
+
     /// The SVIDs and X.509 bundles: a consistent pair.
     ///
     /// # Errors
@@ -146,6 +168,34 @@ impl Source {
     /// When there are none now.
     pub fn jwt_bundles(&self) -> Result<Arc<BundleSet>, SourceError> {
         self.0.jwt_bundles.current()
+    }
+
+    /// The WIT authorities by trust domain. The first call asks the Workload API for them, so they are there a moment later:
+    /// [`Self::ready_to_verify_wits`] waits for that.
+    ///
+    /// # Errors
+    /// When there are none now.
+    pub fn wit_bundles(&self) -> Result<Arc<BundleSet>, SourceError> {
+        self.0.wit.bundles().current()
+    }
+
+    /// The WIT-SVID by which this workload proves who it is, and its key: the one with the configured hint, otherwise the first. The first
+    /// call asks the Workload API for it, so it is there a moment later: [`Self::ready_to_prove`] waits for that.
+    ///
+    /// # Errors
+    /// When there is none now, none has that hint, or it has ended.
+    pub fn wit_svid(&self) -> Result<Arc<WitSvid>, SourceError> {
+        let svids = self.0.wit.svids().ok_or_else(no_wit_svids)?;
+        let bundles = self.wit_bundles();
+        match (svids.current(), bundles) {
+            // The reason may be that there are no bundles.
+            (Err(SourceError::Waiting { last: None }), Err(error)) => Err(error),
+            (Err(error), _) => Err(error),
+            (Ok(svids), bundles) => {
+                let bundles = bundles.ok();
+                svids.svid(self.0.hint.as_deref(), bundles.as_deref(), Timestamp::now())
+            }
+        }
     }
 
     /// Changes of the SVIDs and X.509 bundles from now on, withdrawals among them: for whoever keeps connections that should not outlive
@@ -224,47 +274,6 @@ impl Source {
     }
 }
 
-impl SourceBuilder {
-    /// Presents the SVID with this hint instead of the first (SPIFFE Workload API, section 5.2.1). While none has it, none is
-    /// presented.
-    #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()) }
-    }
-
-    /// As [`Source::from_env`].
-    ///
-    /// # Errors
-    /// As [`Source::from_env`].
-    pub fn from_env(self) -> Result<Source, AddressError> {
-        let address = env::var(ENDPOINT_SOCKET).map_err(|_| AddressError::Missing)?;
-        self.from_address(&address)
-    }
-
-    /// As [`Source::from_address`].
-    ///
-    /// # Errors
-    /// As [`Source::from_address`].
-    pub fn from_address(self, address: &str) -> Result<Source, AddressError> {
-        let client = streams::client(address.parse()?);
-        let (x509, x509_task) = streams::x509(client.clone());
-        let (jwt_bundles, jwt_task) = streams::jwt_bundles(client.clone());
-        let tokens = TokenCache::new(Origin::WorkloadApi(client));
-        let tasks = vec![x509_task, jwt_task];
-        Ok(Source(Arc::new(Inner { x509, jwt_bundles, tokens, hint: self.hint, tasks })))
-    }
-
-    /// As [`Source::from_folder`].
-    #[cfg(feature = "files")]
-    #[must_use]
-    pub fn from_folder(self, folder: impl Into<std::path::PathBuf>) -> Source {
-        let folder = folder.into();
-        let (x509, jwt_bundles, task) = folder::follow(folder.clone());
-        let tokens = TokenCache::new(Origin::Folder(folder));
-        Source(Arc::new(Inner { x509, jwt_bundles, tokens, hint: self.hint, tasks: vec![task] }))
-    }
-}
-
 impl X509Changes {
     /// Waits until the SVIDs or X.509 bundles are others than at the last call, or than when this was made.
     ///
@@ -287,6 +296,17 @@ impl tls::Svid for Source {
     }
 }
 
+#[cfg(feature = "proofs")]
+impl crate::proof::Bundles for Source {
+    fn jwt_bundles(&self) -> Option<Arc<BundleSet>> {
+        self.jwt_bundles().ok()
+    }
+
+    fn wit_bundles(&self) -> Option<Arc<BundleSet>> {
+        self.wit_bundles().ok()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -297,4 +317,9 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("x509", &self.0.x509).field("jwt_bundles", &self.0.jwt_bundles).finish()
     }
+}
+
+fn no_wit_svids() -> SourceError {
+    let reason = "the files of a workload hold no WIT-SVID: use a Workload API, or have proofs made by the agent";
+    SourceError::NoIdentity { reason: reason.into() }
 }

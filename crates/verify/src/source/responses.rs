@@ -8,11 +8,16 @@ use countersign_core::{
     bundle::{Bundle, BundleError, BundleSet, NotCertificates, split_certificates},
     id::{IdError, SpiffeId, TrustDomain},
 };
-use countersign_proto::workload::{JwtBundlesResponse, X509svid, X509svidResponse};
+use countersign_proto::workload::{
+    JwtBundlesResponse, WitBundlesResponse, Witsvid, WitsvidResponse, X509svid, X509svidResponse,
+};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::credentials::{SvidError, X509Credentials, X509Svid};
+use super::{
+    credentials::{SvidError, X509Credentials, X509Svid},
+    wit_svid::{WitError, WitSvid, WitSvids},
+};
 
 /// Why a response is discarded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,12 +36,21 @@ pub(super) enum ResponseError {
     TwoBundles(TrustDomain),
     #[error(transparent)]
     Svid(#[from] SvidError),
+    #[error(transparent)]
+    Wit(#[from] WitError),
+    #[error("there are no bundles of WIT authorities now, by which a WIT-SVID is verified")]
+    NoWitBundles,
 }
 
 impl ResponseError {
     /// Whether the reason is the time: what is refused now may be right in a moment.
     pub(super) const fn is_of_time(&self) -> bool {
-        matches!(self, Self::Svid(error) if error.is_of_time())
+        match self {
+            Self::Svid(error) => error.is_of_time(),
+            Self::Wit(error) => error.is_of_time(),
+            Self::NoWitBundles => true,
+            _ => false,
+        }
     }
 }
 
@@ -87,6 +101,40 @@ pub(super) fn jwt_bundles(response: &JwtBundlesResponse) -> Result<BundleSet, Re
     Ok(set(readable(&response.bundles, Bundle::from_jwk_set)))
 }
 
+/// A response of `FetchWITBundles`.
+pub(super) fn wit_bundles(response: &WitBundlesResponse) -> Result<BundleSet, ResponseError> {
+    if response.bundles.is_empty() {
+        return Err(ResponseError::Missing("bundles"));
+    }
+    Ok(set(readable(&response.bundles, Bundle::from_wit_jwk_set)))
+}
+
+/// A response of `FetchWITSVID`.
+pub(super) fn wit_svids(
+    response: WitsvidResponse,
+    bundles: &BundleSet,
+    now: Timestamp,
+) -> Result<WitSvids, ResponseError> {
+    // All of them are wiped, also those behind one that cannot be read.
+    let wiped = |Witsvid { spiffe_id, wit_svid, wit_svid_key, hint }| {
+        (spiffe_id, Zeroizing::new(wit_svid), Zeroizing::new(wit_svid_key), hint)
+    };
+    let received: Vec<_> = response.svids.into_iter().map(wiped).collect();
+    if received.is_empty() {
+        return Err(ResponseError::Missing("svids"));
+    }
+    let mut svids = Vec::with_capacity(received.len());
+    for (position, (spiffe_id, token, key, hint)) in received.into_iter().enumerate() {
+        let fields = [("spiffe_id", &spiffe_id), ("wit_svid", &*token), ("wit_svid_key", &*key)];
+        if let Some((field, _)) = fields.into_iter().find(|(_, text)| text.is_empty()) {
+            return Err(ResponseError::EmptyField { position, field });
+        }
+        let id = spiffe_id.parse().map_err(|source| ResponseError::Id { position, source })?;
+        svids.push(WitSvid::verified(id, hint, token, &key, bundles, now)?);
+    }
+    Ok(WitSvids::new(svids))
+}
+
 /// Whether they are the same certificates, in whichever order.
 fn same_authorities(one: &Bundle, other: &Bundle) -> bool {
     let holds =
@@ -109,7 +157,7 @@ fn no_field_is_empty(svid: &X509svid, key: &[u8], position: usize) -> Result<(),
 
 /// The bundles that can be read, by trust domain. A trust domain that is named in two spellings has none.
 fn readable(
-    bundles: &BTreeMap<String, Vec<u8>>,
+    bundles: &BTreeMap<String, impl AsRef<[u8]>>,
     read: fn(&TrustDomain, &[u8]) -> Result<Bundle, BundleError>,
 ) -> BTreeMap<TrustDomain, Bundle> {
     let mut found: BTreeMap<TrustDomain, Option<Bundle>> = BTreeMap::new();
@@ -121,7 +169,7 @@ fn readable(
                 continue;
             }
         };
-        let bundle = read(&trust_domain, content);
+        let bundle = read(&trust_domain, content.as_ref());
         if let Err(error) = &bundle {
             tracing::warn!(%trust_domain, %error, "a bundle from the Workload API is not used, and nobody of its trust domain accepted");
         }

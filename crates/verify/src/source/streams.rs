@@ -7,12 +7,14 @@ use std::{
 
 use countersign_core::{bundle::BundleSet, renewal::next_attempt};
 use countersign_proto::workload::{
-    JwtBundlesRequest, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+    JwtBundlesRequest, WitBundlesRequest, WitsvidRequest, X509svidRequest,
+    spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::{
     net::{TcpStream, UnixStream},
+    runtime::Handle,
     task::JoinHandle,
     time::sleep,
 };
@@ -28,6 +30,7 @@ use super::{
     Address, SourceError, X509Credentials,
     current::{Publisher, Watched, channel},
     responses::{self, ResponseError},
+    wit_svid::WitSvids,
 };
 
 /// A client that sends what every request must have.
@@ -80,26 +83,57 @@ pub(super) fn client(address: Address) -> Client {
     SpiffeWorkloadApiClient::with_interceptor(channel, WorkloadHeader).max_decoding_message_size(LONGEST_MESSAGE)
 }
 
-pub(super) fn x509(client: Client) -> (Watched<X509Credentials>, JoinHandle<()>) {
+pub(super) fn x509(runtime: &Handle, client: Client) -> (Watched<X509Credentials>, JoinHandle<()>) {
     let open = move || {
         let mut client = client.clone();
         async move { client.fetch_x509svid(X509svidRequest {}).await }
     };
-    follow("FetchX509SVID", open, |response| responses::x509(response, Timestamp::now()))
+    follow(runtime, "FetchX509SVID", open, |response| responses::x509(response, Timestamp::now()))
 }
 
-pub(super) fn jwt_bundles(client: Client) -> (Watched<BundleSet>, JoinHandle<()>) {
+pub(super) fn jwt_bundles(runtime: &Handle, client: Client) -> (Watched<BundleSet>, JoinHandle<()>) {
     let open = move || {
         let mut client = client.clone();
         async move { client.fetch_jwt_bundles(JwtBundlesRequest {}).await }
     };
-    follow("FetchJWTBundles", open, |response| responses::jwt_bundles(&response))
+    follow(runtime, "FetchJWTBundles", open, |response| responses::jwt_bundles(&response))
+}
+
+pub(super) fn wit_bundles(runtime: &Handle, client: Client) -> (Watched<BundleSet>, JoinHandle<()>) {
+    let open = move || {
+        let mut client = client.clone();
+        async move { client.fetch_wit_bundles(WitBundlesRequest {}).await }
+    };
+    follow(runtime, "FetchWITBundles", open, |response| responses::wit_bundles(&response))
+}
+
+/// Each WIT-SVID is verified by `bundles`, which are awaited first.
+pub(super) fn wit_svids(
+    runtime: &Handle,
+    client: Client,
+    bundles: Watched<BundleSet>,
+) -> (Watched<WitSvids>, JoinHandle<()>) {
+    let verified_by = bundles.clone();
+    let open = move || {
+        let (mut client, bundles) = (client.clone(), bundles.clone());
+        async move {
+            match bundles.first(|_| true).await {
+                Ok(_) => client.fetch_witsvid(WitsvidRequest::default()).await,
+                Err(error) => Err(Status::invalid_argument(error.to_string())),
+            }
+        }
+    };
+    follow(runtime, "FetchWITSVID", open, move |response| {
+        let bundles = verified_by.current().map_err(|_| ResponseError::NoWitBundles)?;
+        responses::wit_svids(response, &bundles, Timestamp::now())
+    })
 }
 
 fn follow<Response, Content, Open, Opened>(
+    runtime: &Handle,
     method: &'static str,
     open: Open,
-    read: fn(Response) -> Result<Content, ResponseError>,
+    read: impl Fn(Response) -> Result<Content, ResponseError> + Send + Sync + 'static,
 ) -> (Watched<Content>, JoinHandle<()>)
 where
     Response: Send + 'static,
@@ -113,7 +147,7 @@ where
         loop {
             let begun = Instant::now();
             let ended = match open().await {
-                Ok(stream) => receive(method, stream.into_inner(), read, &publisher).await,
+                Ok(stream) => receive(method, stream.into_inner(), &read, &publisher).await,
                 Err(status) => status,
             };
             failures = if begun.elapsed() >= STABLE { 1 } else { failures.saturating_add(1) };
@@ -138,14 +172,14 @@ where
             sleep(delay.min(LONGEST_DELAY.mul_f64(rand::random_range(0.75..=1.25)))).await;
         }
     };
-    (watched, tokio::spawn(task))
+    (watched, runtime.spawn(task))
 }
 
 /// Publishes what a stream brings until it ends.
 async fn receive<Response, Content: PartialEq>(
     method: &'static str,
     mut stream: Streaming<Response>,
-    read: fn(Response) -> Result<Content, ResponseError>,
+    read: &(impl Fn(Response) -> Result<Content, ResponseError> + Sync),
     publisher: &Publisher<Content>,
 ) -> Status {
     loop {

@@ -6,6 +6,7 @@ use countersign_core::{
     bundle::{Bundle, BundleSet},
     jwt::{JwtAuthority, JwtRequest},
     key::{KeyType, PrivateKey},
+    wit::{WitAuthority, WitRequest},
     x509::{LeafRequest, X509Authority},
 };
 use countersign_verify::{
@@ -24,6 +25,14 @@ pub(crate) const TTL: Duration = Duration::from_secs(3600);
 pub(crate) struct Domain {
     pub(crate) x509: X509Authority,
     pub(crate) jwt: JwtAuthority,
+    pub(crate) wit: WitAuthority,
+}
+
+/// A WIT-SVID with its key.
+#[derive(Clone)]
+pub(crate) struct Wit {
+    pub(crate) token: String,
+    pub(crate) key: PrivateKey,
 }
 
 /// An X509-SVID with its key.
@@ -36,7 +45,8 @@ pub(crate) struct Fixed {
 impl Domain {
     pub(crate) fn new(name: &str) -> Self {
         let x509 = X509Authority::generate(&name.parse().unwrap(), KeyType::EcP256, TTL * 24, Timestamp::now());
-        Self { x509: x509.unwrap(), jwt: JwtAuthority::generate(KeyType::EcP256).unwrap() }
+        let (jwt, wit) = (JwtAuthority::generate(KeyType::EcP256), WitAuthority::generate(KeyType::EcP256));
+        Self { x509: x509.unwrap(), jwt: jwt.unwrap(), wit: wit.unwrap() }
     }
 
     pub(crate) fn bundle(&self) -> Bundle {
@@ -44,7 +54,7 @@ impl Domain {
             trust_domain: self.x509.trust_domain().unwrap().clone(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
-            wit_authorities: Vec::new(),
+            wit_authorities: vec![self.wit.verification_key().clone()],
             sequence: 1,
             refresh_hint: TTL,
         }
@@ -60,6 +70,12 @@ impl Domain {
         Fixed { chain: self.x509.issue(&request, Timestamp::now()).unwrap().chain, key }
     }
 
+    pub(crate) fn wit(&self, path: &str) -> Wit {
+        let (id, key) = (self.id(path), PrivateKey::generate(KeyType::EcP256).unwrap());
+        let request = WitRequest { id: &id, confirmation: key.public_key(), ttl: TTL };
+        Wit { token: self.wit.issue(&request, Timestamp::now()).unwrap().token.to_string(), key }
+    }
+
     pub(crate) fn token(&self, path: &str, audience: &str, ttl: Duration) -> String {
         let (id, audiences) = (self.id(path), [audience.to_owned()]);
         let request = JwtRequest { id: &id, audiences: &audiences, ttl, issuer: None };
@@ -68,7 +84,11 @@ impl Domain {
 }
 
 pub(crate) fn trusting(domains: &[&Domain]) -> Arc<FixedBundles> {
-    Arc::new(FixedBundles(Arc::new(BundleSet::new(domains.iter().map(|domain| domain.bundle())).unwrap())))
+    Arc::new(FixedBundles(bundle_set(domains)))
+}
+
+pub(crate) fn bundle_set(domains: &[&Domain]) -> Arc<BundleSet> {
+    Arc::new(BundleSet::new(domains.iter().map(|domain| domain.bundle())).unwrap())
 }
 
 impl Svid for Fixed {

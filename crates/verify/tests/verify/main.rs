@@ -9,10 +9,22 @@
 )]
 #![allow(missing_docs, reason = "a program")]
 
+mod agent;
+mod authentication_layer;
+mod authenticator;
 mod chains;
+mod dishonest_proxy;
 mod fixtures;
 mod folder;
 mod handshakes;
+mod layer_limits;
+mod layer_servers;
 mod libraries;
+mod orders;
+mod proof_layer;
+mod proof_socket;
+mod redis;
+mod sender;
 mod tokens;
+mod wit_svids;
 mod workload_api;

@@ -1,0 +1,3 @@
+module countersign.dev/examples/proofs
+
+go 1.26
