@@ -1,5 +1,7 @@
 //! Output of the demo: which client called which server with which SVID, from the JSON lines that its pods print.
 
+mod proofs;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -83,7 +85,8 @@ pub(crate) fn report(kubectl: &Kubectl) -> Result<()> {
         say(format!("    serial {}", handshake.serial));
         say(format!("    issued by {}, valid until {}", handshake.issuer, handshake.not_after));
     }
-    check(&seen, Timestamp::now())
+    check(&seen, Timestamp::now())?;
+    proofs::report(kubectl)
 }
 
 /// Checks that each workload has the expected identity, called the other, and has a valid SVID of the demo's trust domain.

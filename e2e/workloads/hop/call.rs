@@ -46,6 +46,13 @@ pub(crate) struct Next {
     own_key: bool,
 }
 
+impl Next {
+    /// By requests that are signed by the agent.
+    pub(crate) fn signed(next: Uri, expect: String) -> Self {
+        Self { next, prove: Method::HttpSignature, audience: String::new(), expect, own_key: false }
+    }
+}
+
 type Sender = dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<(StatusCode, String)>> + Send + Sync;
 
 /// Calls one service. Clones share connections.

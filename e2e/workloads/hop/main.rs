@@ -10,6 +10,7 @@ use countersign_verify::{Source, proof::Method};
 mod call;
 mod neighbour;
 mod serve;
+mod show;
 mod tls;
 
 #[derive(Debug, Parser)]
@@ -42,6 +43,8 @@ enum Command {
         #[arg(long, default_value = "0", value_parser = milliseconds)]
         every_ms: Duration,
     },
+    /// Call a service again and again: with a proof, with the same proof, and with a signature. Print what it answers.
+    Show(show::Shown),
     /// Forward connections and requests, and keep them to repeat them when that is asked for.
     Neighbour(neighbour::Options),
     /// Stay idle until terminated.
@@ -83,6 +86,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve { listen, accept, next } => serve::run(listen, accept, next).await,
         Command::Call { next, count, every_ms } => call::run(next, count, every_ms).await,
+        Command::Show(shown) => show::run(shown).await,
         Command::Neighbour(options) => neighbour::run(options).await,
         Command::Hold => std::future::pending().await,
         Command::Ask { port, path } => neighbour::ask(port, &path).await,
