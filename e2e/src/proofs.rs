@@ -92,6 +92,19 @@ spec: {{selector: {{app: {app}}}, ports: [{}]}}
         .await
     }
 
+    /// Calls so many times from the pod `caller`: how many calls were made, and how many of them failed.
+    ///
+    /// # Errors
+    /// The program could not be run.
+    pub async fn calls(&self, caller: &str, count: u32, arguments: &str) -> Result<Value> {
+        let count = count.to_string();
+        let command = [vec!["/countersign-hop", "call", "--count", &count], words(arguments)].concat();
+        let output = self.exec(caller, &command).await?;
+        let said = lines(&String::from_utf8_lossy(&output.stdout));
+        let done = said.iter().find(|line| is_event(line, "done")).cloned();
+        done.with_context(|| format!("{arguments}: {said:?} {}", output.stderr))
+    }
+
     /// Tells a neighbour to repeat all that it forwarded from `port`, at `target`, or where it was for.
     ///
     /// # Errors

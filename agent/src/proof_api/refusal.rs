@@ -22,6 +22,8 @@ pub(super) enum ProofError {
     NoHeader,
     #[error("the request is longer than {limit} bytes: send the hash of a body (body_sha256), not the body")]
     TooLong { limit: usize },
+    #[error("the request did not arrive within {} s", .0.as_secs())]
+    TooSlow(Duration),
     #[error("more requests than are answered; ask again in {} ms", .0.as_millis())]
     TooMany(Duration),
     #[error("the request cannot be read: {0}")]
@@ -50,6 +52,7 @@ impl ProofError {
             Self::NotPost => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoHeader | Self::Malformed(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoIdentity(_) | Self::NoWit(_) => StatusCode::FORBIDDEN,
             Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,

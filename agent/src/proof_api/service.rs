@@ -1,7 +1,7 @@
 //! The four methods.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign_core::wimse::MemoryReplayCache;
 use countersign_verify::proof::SharedReplayCache;
@@ -21,8 +21,11 @@ use crate::publish::{Credentials, Published};
 pub(super) trait HttpBody: hyper::body::Body<Error: std::error::Error + Send + Sync + 'static> + Send {}
 impl<B: hyper::body::Body<Error: std::error::Error + Send + Sync + 'static> + Send> HttpBody for B {}
 
-/// In bytes: the description of a message, whose body is not in it.
-const MAX_REQUEST: usize = 64 * 1024;
+/// In bytes: the description of a message, whose body is not in it. Peers decide how many fields a message has, and what is parsed takes
+/// twenty times as much for a moment: an agent that runs out of memory forgets which proofs were used.
+const MAX_REQUEST: usize = 32 * 1024;
+/// For a request's body to arrive.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests a second, in the long run, and at once: a signature takes tens of microseconds.
 const PER_SECOND: f64 = 2_000.0;
 const BURST: u32 = 1_000;
@@ -61,7 +64,7 @@ impl ProofApi {
     }
 
     async fn dispatch<B: HttpBody>(&self, request: Request<B>) -> Result<Response<Body>, ProofError> {
-        if !request.headers().get("workload.spiffe.io").is_some_and(|value| value == "true") {
+        if request.headers().get("workload.spiffe.io").is_none_or(|value| value != "true") {
             return Err(ProofError::NoHeader);
         }
         if request.method() != Method::POST {
@@ -102,7 +105,9 @@ impl ProofApi {
 }
 
 async fn read<T: DeserializeOwned, B: HttpBody>(request: Request<B>) -> Result<T, ProofError> {
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect().await.map_err(|error| {
+    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+    let body = tokio::time::timeout(READ_TIMEOUT, body).await.map_err(|_| ProofError::TooSlow(READ_TIMEOUT))?;
+    let body = body.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             ProofError::TooLong { limit: MAX_REQUEST }
         } else {
@@ -143,6 +148,15 @@ mod tests {
         let limited = api.answer(request()).await;
         assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(limited.headers().contains_key(http::header::RETRY_AFTER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_arrive_is_given_up() {
+        let (_sender, published) = watch::channel(Published::NotReady("not yet".into()));
+        let never = futures::stream::pending::<Result<hyper::body::Frame<Bytes>, std::io::Error>>();
+        let request = Request::post("/v1/prove-request").header("workload.spiffe.io", "true");
+        let request = request.body(http_body_util::StreamBody::new(never)).unwrap();
+        assert_eq!(ProofApi::new(published).answer(request).await.status(), StatusCode::REQUEST_TIMEOUT);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
     faults::alone,
-    fixture::PodSpec,
+    fixture::{Image, PodSpec},
     pods::is_event,
     replicas::OPERATOR,
     wait::{DEFAULT_TIMEOUT, until},
@@ -39,6 +39,46 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
                 .await?;
         assert_eq!(credential.id, world.id("late"));
         no_failures(world, 1).await
+    })
+    .await;
+}
+
+/// R24, R26: without an operator, proofs are made and verified on, by the WIT-SVIDs and the bundles that agents have, for as long as these
+/// live.
+#[tokio::test]
+async fn without_an_operator_requests_are_proven_and_verified_on() {
+    alone("proofs-outage", async |world| {
+        world.cluster.apply(&world.trust_domain_yaml("wit: {svidTTL: 15m}")).await?;
+        for account in ["service", "caller"] {
+            world.cluster.apply(&world.identity_yaml(account, "wit: {}")).await?;
+        }
+        let serve = format!(
+            "serve --listen 0.0.0.0:8080 --accept wpt --accept http-signature --origin http://{}:8080 --caller {}",
+            world.host("service"),
+            world.id("caller"),
+        );
+        world.hop("service", &[8080], &serve).await?;
+        let pod = PodSpec { image: Image::Hop, ..PodSpec::demo("caller", &["hold"]) };
+        world.cluster.apply(&pod.pod(&world.namespace)).await?;
+        world.ready("caller").await?;
+        world.listens("service").await?;
+        let call = |proof: &str| {
+            format!("--next http://{}:8080/ --prove {proof} --expect {}", world.host("service"), world.id("service"))
+        };
+        world.call_until_answered("caller", &call("wpt")).await?;
+
+        let original = world.replicas(OPERATOR).await?;
+        world.scale(OPERATOR, 0).await?;
+        let outcome = async {
+            for proof in ["wpt", "http-signature"] {
+                let done = world.calls("caller", 200, &call(proof)).await?;
+                ensure!(done["calls"] == 200 && done["failed"] == 0, "{proof}: {done}");
+            }
+            Ok(())
+        };
+        let outcome = outcome.await;
+        world.scale(OPERATOR, original).await?;
+        outcome
     })
     .await;
 }
