@@ -27,10 +27,16 @@ impl Authorities {
         self.select(|one| one["state"] == state)
     }
 
-    /// Id of the one of a kind (`x509`, `jwt`) that signs.
+    /// Id of the one of a kind (`x509`, `jwt`, `wit`) that signs.
     #[must_use]
     pub fn active(&self, kind: &str) -> Option<String> {
         self.select(|one| one["state"] == "active" && one["kind"] == kind).pop_first()
+    }
+
+    /// Ids of all of a kind.
+    #[must_use]
+    pub fn of_kind(&self, kind: &str) -> BTreeSet<String> {
+        self.select(|one| one["kind"] == kind)
     }
 
     fn select(&self, wanted: impl Fn(&Value) -> bool) -> BTreeSet<String> {

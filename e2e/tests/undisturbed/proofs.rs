@@ -268,3 +268,52 @@ async fn wit_authorities_rotate_under_two_thousand_proofs() {
     })
     .await;
 }
+
+/// R10, R29: WIT-SVIDs of a tainted authority are replaced under calls of which none fails. What revoked authorities have signed is refused
+/// within seconds, also with its key, as by somebody who has copied both; others go on with what a new authority signs.
+#[tokio::test]
+async fn a_tainted_wit_authority_is_replaced_under_calls_and_a_copied_wit_svid_of_a_revoked_one_is_refused() {
+    scenario("wit-revoke", async |world| {
+        let authority = |more: &str| format!("bundleRefreshHint: 1s, wit: {{}}{more}");
+        world.cluster.apply(&world.trust_domain_yaml(&authority(""))).await?;
+        for (account, more) in [("caller", "wit: {}"), ("thief", "wit: {exportKey: true}"), ("service", "wit: {}")] {
+            world.cluster.apply(&world.identity_yaml(account, more)).await?;
+        }
+        let serve = format!(
+            "serve --listen 0.0.0.0:8080 --accept wpt --origin http://{}:8080 --caller {} --caller {}",
+            world.host("service"),
+            world.id("caller"),
+            world.id("thief"),
+        );
+        world.hop("service", &[8080], &serve).await?;
+        world.listens("service").await?;
+        caller(world).await?;
+        let call =
+            format!("--next http://{}:8080/ --prove wpt --expect {}", world.host("service"), world.id("service"));
+        world.call_until_answered("caller", &call).await?;
+
+        let before = world.authorities().await?.active("wit").expect("a WIT authority signs");
+        let taint = format!(", taint: {{maxDelay: 15s}}, tainted: ['{before}']");
+        world.cluster.apply(&world.trust_domain_yaml(&authority(&taint))).await?;
+        until("the tainted authority has left the bundle, while calls go on", DEFAULT_TIMEOUT, async || {
+            let done = world.calls("caller", 50, &call).await?;
+            ensure!(done["failed"] == 0, "{done}");
+            Ok((!world.authorities().await?.of_kind("wit").contains(&before)).then_some(()))
+        })
+        .await?;
+
+        let thief = format!("call {call} --own-key --stolen --count 100000 --every-ms 50");
+        let thief = PodSpec::client("thief", Image::Hop, &words(&thief));
+        world.cluster.apply(&thief.pod(&world.namespace)).await?;
+        let calls = |line: &serde_json::Value| is_event(line, "calls") && line["failed"] == 0;
+        world.wait_for_output("thief", "that it calls", DEFAULT_TIMEOUT, calls).await?;
+        let revoked: Vec<String> =
+            world.authorities().await?.of_kind("wit").iter().map(|id| format!("'{id}'")).collect();
+        let revoke = format!(", revoked: [{}]", revoked.join(", "));
+        world.cluster.apply(&world.trust_domain_yaml(&authority(&revoke))).await?;
+        let refused = |line: &serde_json::Value| is_event(line, "answer") && line["status"] == 400;
+        world.wait_for_output("thief", "that its copy is refused", DEFAULT_TIMEOUT, refused).await?;
+        world.call_until_answered("caller", &call).await.map(drop)
+    })
+    .await;
+}

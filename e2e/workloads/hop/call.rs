@@ -44,12 +44,15 @@ pub(crate) struct Next {
     /// Proofs are made with the key that the Workload API hands out, instead of by the agent.
     #[arg(long)]
     own_key: bool,
+    /// With `own_key`: the first WIT-SVID is used on, as by somebody who has copied it with its key.
+    #[arg(long)]
+    stolen: bool,
 }
 
 impl Next {
     /// By requests that are signed by the agent.
     pub(crate) fn signed(next: Uri, expect: String) -> Self {
-        Self { next, prove: Method::HttpSignature, audience: String::new(), expect, own_key: false }
+        Self { next, prove: Method::HttpSignature, audience: String::new(), expect, own_key: false, stolen: false }
     }
 }
 
@@ -64,6 +67,9 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn new(next: &Next, source: &Source) -> Result<Self> {
+        if next.own_key {
+            source.clone().ready_to_prove().await?;
+        }
         let servers = Authorizer::id(&next.expect)?;
         let is_tls = next.next.scheme_str() == Some("https");
         ensure!(
@@ -78,6 +84,7 @@ impl Client {
                 let layer = ProofLayer::jwt_svid(source.clone(), &next.audience);
                 sender(layer.layer(https(source.tls_client_config(servers)?)))
             }
+            Method::Wpt if next.stolen => sender(wpt(source.wit_svid()?).layer(http())),
             Method::Wpt if next.own_key => sender(wpt(source.clone()).layer(http())),
             Method::Wpt => sender(wpt(ProofSocket::from_env()?).layer(http())),
             _ => {
@@ -85,9 +92,6 @@ impl Client {
                 sender(layer.expect_signed_responses(servers, source.clone()).layer(http()))
             }
         };
-        if next.own_key {
-            source.clone().ready_to_prove().await?;
-        }
         Ok(Self { url: next.next.clone(), send })
     }
 

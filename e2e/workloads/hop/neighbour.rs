@@ -150,16 +150,15 @@ async fn forward_request(
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let alter = {
-        let mut kept = kept.lock();
-        kept.requests.push((port, parts.clone(), body.clone()));
-        kept.alter
-    };
+    let alter = kept.lock().alter;
+    let seen = (port, parts.clone(), body.clone());
     let (parts, body) = altered(parts, body, alter);
     let Ok((mut head, mut body)) = send(&http, &target, parts, body).await else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
     let mut kept = kept.lock();
+    // What did not arrive is not repeated when it is sent later.
+    kept.requests.push(seen);
     match alter {
         Alter::ResponseStatus => head.status = StatusCode::CREATED,
         Alter::ResponseBody => body = Bytes::from(body.iter().rev().copied().collect::<Vec<_>>()),

@@ -7,7 +7,7 @@ mod local;
 #[cfg(feature = "workload-api")]
 mod source;
 
-use std::{borrow::Cow, fmt, pin::Pin};
+use std::{borrow::Cow, fmt, pin::Pin, sync::Arc};
 
 use countersign_core::{
     id::SpiffeId,
@@ -89,6 +89,16 @@ pub struct MessageProof {
 
 /// A field: its name in lower case, and its value.
 pub type ProofField = (Cow<'static, str>, Zeroizing<String>);
+
+impl<P: Prover + ?Sized> Prover for Arc<P> {
+    fn prove_request<'a>(&'a self, ask: &'a RequestToProve<'a>) -> Proving<'a> {
+        (**self).prove_request(ask)
+    }
+
+    fn prove_response<'a>(&'a self, ask: &'a ResponseToProve<'a>) -> Proving<'a> {
+        (**self).prove_response(ask)
+    }
+}
 
 impl From<RequestProof> for Method {
     fn from(proof: RequestProof) -> Self {
