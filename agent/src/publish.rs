@@ -75,8 +75,17 @@ pub struct Svid {
     pub federates_with: Vec<TrustDomain>,
     /// JWT-SVIDs for files, by exact audience.
     pub tokens: BTreeMap<String, Zeroizing<String>>,
-    /// The WIT-SVID, where the identity has one. Never in a file.
-    pub wit: Option<Wit>,
+    /// Where the identity has WIT-SVIDs. Never in a file.
+    pub wit: Option<WitState>,
+}
+
+/// The WIT-SVIDs of an identity.
+#[derive(Debug, Clone)]
+pub struct WitState {
+    /// Whether the workload gets the keys.
+    pub export_key: bool,
+    /// `None` while there is none, for example because the last one has expired while the issuer was away.
+    pub current: Option<Wit>,
 }
 
 /// A WIT-SVID and the key that it is bound to.
@@ -88,8 +97,14 @@ pub struct Wit {
     pub key: PrivateKey,
     /// Its `exp`.
     pub expires_at: Timestamp,
-    /// Whether the workload gets the key.
-    pub export_key: bool,
+}
+
+impl Svid {
+    /// What tells its WIT-SVID from the next: whether the workload gets the key, and the token.
+    fn wit_version(&self) -> Option<(bool, Option<&str>)> {
+        let wit = self.wit.as_ref()?;
+        Some((wit.export_key, wit.current.as_ref().map(|current| current.token.as_str())))
+    }
 }
 
 /// The writing end of one session.
@@ -141,12 +156,8 @@ impl Publisher {
 
     /// The revision of WIT-SVIDs: that of before unless they differ.
     fn wit_revision(&self, old: &Credentials, new: &Credentials) -> u64 {
-        let same = |a: &Svid, b: &Svid| match (&a.wit, &b.wit) {
-            (Some(a), Some(b)) => a.token == b.token && a.export_key == b.export_key,
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        let is_same = old.svids.len() == new.svids.len()
-            && old.svids.iter().zip(&new.svids).all(|(a, b)| a.id == b.id && a.hint == b.hint && same(a, b));
+        let same = |a: &Svid, b: &Svid| a.id == b.id && a.hint == b.hint && a.wit_version() == b.wit_version();
+        let is_same = old.svids.len() == new.svids.len() && old.svids.iter().zip(&new.svids).all(|(a, b)| same(a, b));
         if is_same { old.wit_revision } else { self.next_revision() }
     }
 
@@ -173,8 +184,7 @@ fn difference(old: &Credentials, new: &Credentials) -> Difference {
     if !same_svids || old.trust != new.trust || old.terms != new.terms {
         return Difference::X509;
     }
-    let wit_token = |svid: &Svid| svid.wit.as_ref().map(|wit| (wit.token.clone(), wit.export_key));
-    let same = |a: &Svid, b: &Svid| a.tokens == b.tokens && wit_token(a) == wit_token(b);
+    let same = |a: &Svid, b: &Svid| a.tokens == b.tokens && a.wit_version() == b.wit_version();
     let same_tokens = old.svids.iter().zip(&new.svids).all(|(a, b)| same(a, b));
     if same_tokens { Difference::None } else { Difference::Tokens }
 }

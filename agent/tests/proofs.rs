@@ -15,13 +15,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use countersign_agent::run::{RunError, serve_sessions};
-use countersign_core::wit::read_wit_svid;
-use countersign_proto::issuer::v1::Identity;
+use countersign_core::bundle::Bundle;
+use countersign_core::id::{SpiffeId, TrustDomain};
+use countersign_core::key::{KeyType, PrivateKey};
+use countersign_core::wimse::wpt::{WptRequest, make_wpt};
+use countersign_core::wit::{WitAuthority, WitRequest, read_wit_svid};
+use countersign_proto::issuer::v1::{self, Identity};
 use countersign_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use countersign_proto::workload::{WitBundlesRequest, WitsvidRequest, WitsvidResponse};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::issuer::{Fault, identity};
 use support::{AgentHome, DEFAULT_ID, FakeIssuer};
@@ -202,7 +207,7 @@ async fn an_identity_without_wit_svids_or_another_s_is_refused_with_the_reason()
     assert_eq!(agents.wit_svids("no id").await.err().unwrap().code(), Code::InvalidArgument);
     let ask = json!({"proof": "wpt", "audience": TARGET, "request": post(&json!([]))});
     let (status, body) = agents.post("a", "/v1/prove-request", &ask).await;
-    assert_eq!(status, 403);
+    assert_eq!(status, 404);
     assert!(body["error"].as_str().unwrap().contains("spec.wit"), "{body}");
     assert_eq!(agents.issuer.state.wits.load(Ordering::Relaxed), 0, "nobody asked for one");
 }
@@ -278,8 +283,9 @@ async fn a_response_is_signed_for_the_request_that_it_answers() {
     assert_eq!(agents.post("a", "/v1/verify-response", &verify(altered, json!([]), true)).await.0, 403);
     let ask = verify(response.clone(), json!([DEFAULT_ID]), true);
     assert_eq!(agents.post("a", "/v1/verify-response", &ask).await, (200, json!({"spiffe_id": DEFAULT_ID})));
-    let (status, refused) = agents.post("a", "/v1/verify-response", &ask).await;
-    assert_eq!(status, 403, "it is accepted once: {refused}");
+    let mut of_another = ask;
+    of_another["request_nonce"] = json!("bm90IG9mIHRoaXMgcmVxdWVzdA");
+    assert_eq!(agents.post("a", "/v1/verify-response", &of_another).await.0, 403, "it answers another request");
 }
 
 /// Only those who are named may call.
@@ -339,7 +345,7 @@ async fn what_cannot_be_read_or_proven_is_an_error_that_says_why() {
         (
             "/v1/prove-request",
             json!({"spiffe_id": "spiffe://example.org/another", "proof": "wpt", "audience": TARGET, "request": request}),
-            403,
+            404,
             "entitled",
         ),
         ("/v1/verify-request", json!({"proofs": [], "audiences": [TARGET], "request": request}), 400, "no way"),
@@ -353,4 +359,47 @@ async fn what_cannot_be_read_or_proven_is_an_error_that_says_why() {
     }
     let long = json!({"proof": "wpt", "audience": "a".repeat(33_000), "request": request});
     assert_eq!(agents.post("a", "/v1/prove-request", &long).await.0, 413);
+}
+
+/// R16: of a foreign trust domain only the accepted paths may call, and what is refused uses up no proof.
+#[tokio::test]
+async fn of_a_foreign_trust_domain_only_the_accepted_paths_prove_requests() {
+    let partner: TrustDomain = "partner.example".parse().unwrap();
+    let authority = WitAuthority::generate(KeyType::EcP256).unwrap();
+    let bundle = Bundle {
+        trust_domain: partner.clone(),
+        x509_authorities: Vec::new(),
+        jwt_authorities: Vec::new(),
+        wit_authorities: vec![authority.verification_key().clone()],
+        sequence: 1,
+        refresh_hint: Duration::from_secs(300),
+    };
+    let agents = Agents::start(Identity { federates_with: vec![partner.to_string()], ..with_wit(600, false) }).await;
+    agents.issuer.state.foreign_bundles.lock().unwrap().push(v1::Bundle {
+        trust_domain: partner.to_string(),
+        document: bundle.to_json().into(),
+        sequence: 1,
+        path_patterns: vec!["/api/*".to_owned()],
+        ..v1::Bundle::default()
+    });
+    agents.issuer.publish_sequence(2);
+    agents.until("both are ready", || agents.marker("ready").lines().count() == 2).await;
+    for (path, expected) in [("/api/orders", 200), ("/batch/orders", 403)] {
+        let id = SpiffeId::new(&partner, path).unwrap();
+        let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+        let ask = WitRequest { id: &id, confirmation: key.public_key(), ttl: Duration::from_secs(60) };
+        let wit = authority.issue(&ask, Timestamp::now()).unwrap().token;
+        let ask = WptRequest {
+            wit: &wit,
+            audience: TARGET,
+            txn_token: None,
+            other_tokens: &[],
+            life: Duration::from_secs(30),
+            jti: rand::random(),
+        };
+        let proof = make_wpt(&key, &ask, Timestamp::now()).unwrap();
+        let request = post(&json!([["workload-identity-token", *wit], ["authorization", *proof]]));
+        let (status, body) = agents.verified("a", &request).await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
 }

@@ -364,7 +364,7 @@ async fn the_documents_of_an_issuer_hold_the_keys_of_its_tokens_and_no_others() 
     assert_eq!(keys.fields.get("content-type").map(String::as_str), Some("application/json"));
     let keys = keys.json();
     let keys = keys["keys"].as_array().unwrap();
-    // The bundle also has an X.509 authority and a key of use wit-svid.
+    // The bundle also has an X.509 authority, a WIT authority, which no relying party of OIDC may take for one of tokens, and a later key.
     assert_eq!(keys.len(), 1);
     let expected = (json!(servers.domains[0].jwt.kid()), json!("sig"), json!("ES256"));
     assert_eq!((keys[0]["kid"].clone(), keys[0]["use"].clone(), keys[0]["alg"].clone()), expected);

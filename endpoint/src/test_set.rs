@@ -7,6 +7,7 @@ use countersign_core::{
     id::{SpiffeId, TrustDomain},
     jwt::JwtAuthority,
     key::{KeyType, PrivateKey},
+    wit::WitAuthority,
     x509::{LeafRequest, X509Authority},
 };
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ pub(crate) struct TestDomain {
     pub(crate) x509: X509Authority,
     /// Signs tokens.
     pub(crate) jwt: JwtAuthority,
+    /// Signs WIT-SVIDs.
+    wit: WitAuthority,
 }
 
 impl TestDomain {
@@ -32,7 +35,9 @@ impl TestDomain {
     pub(crate) fn new(name: &str, now: Timestamp) -> Self {
         let name: TrustDomain = name.parse().unwrap();
         let x509 = X509Authority::generate(&name, KeyType::EcP256, HOUR, now).unwrap();
-        Self { name, x509, jwt: JwtAuthority::generate(KeyType::EcP256).unwrap() }
+        let (jwt, wit) =
+            (JwtAuthority::generate(KeyType::EcP256).unwrap(), WitAuthority::generate(KeyType::EcP256).unwrap());
+        Self { name, x509, jwt, wit }
     }
 
     /// Its bundle.
@@ -42,7 +47,7 @@ impl TestDomain {
             trust_domain: self.name.clone(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
-            wit_authorities: Vec::new(),
+            wit_authorities: vec![self.wit.verification_key().clone()],
             sequence: 7,
             refresh_hint: Duration::from_secs(17),
         }

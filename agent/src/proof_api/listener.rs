@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::ProofApi;
 use crate::workload_api::{ListenError, bind};
 
-/// Connections open on one socket; further ones are closed at once.
+/// Connections open on one socket; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
 /// What a connection may take to send the head of a request, also of the next one after a response.
 const IDLE: Duration = Duration::from_secs(60);
@@ -34,12 +34,10 @@ pub async fn serve(directory: &Path, api: ProofApi) -> Result<(), ListenError> {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
+        // Never closed.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { continue };
         let stream = accept(&listener).await;
         while connections.try_join_next().is_some() {}
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            tracing::warn!("closed a connection to the proof socket: {MAX_CONNECTIONS} are open");
-            continue;
-        };
         let api = api.clone();
         connections.spawn(async move {
             let answer = service_fn(move |request| {

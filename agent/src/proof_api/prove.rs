@@ -8,7 +8,7 @@ use countersign_core::wimse::signature::{
     content_digest_of_hash, sign_request, sign_response,
 };
 use countersign_core::wimse::wpt::{WptRequest, make_wpt};
-use countersign_core::wimse::{Body, DEFAULT_PROOF_LIFE, Field, TXN_TOKEN_FIELD, WIT_FIELD};
+use countersign_core::wimse::{Body, Field, TXN_TOKEN_FIELD, WIT_FIELD};
 use countersign_verify::proof_socket::{Proof, ProveRequest, ProveResponse, RequestProof};
 use jiff::Timestamp;
 
@@ -17,8 +17,8 @@ use crate::publish::{Credentials, Svid, Wit};
 
 /// The field of Workload Proof Tokens.
 const AUTHORIZATION: &str = "Authorization";
-/// How long a proof is valid: as long as verifiers accept.
-const LIFE: Duration = DEFAULT_PROOF_LIFE;
+/// How long a proof is valid: enough for a request that waits. Verifiers accept twice as much, and remember each proof for as long.
+const LIFE: Duration = Duration::from_secs(30);
 
 /// The proof of a request that the workload will send.
 pub(super) fn request(ask: &ProveRequest, credentials: &Credentials, now: Timestamp) -> Result<Proof, ProofError> {
@@ -83,10 +83,13 @@ fn identity<'a>(wanted: Option<&str>, credentials: &'a Credentials) -> Result<(&
     if asked.peek().is_none() {
         return Err(ProofError::NoIdentity("this workload is not entitled to that SPIFFE ID".to_owned()));
     }
-    asked.find_map(|svid| Some((svid, svid.wit.as_ref()?))).ok_or_else(|| {
+    let Some((svid, state)) = asked.find_map(|svid| Some((svid, svid.wit.as_ref()?))) else {
         let message = "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit";
-        ProofError::NoWit(message.to_owned())
-    })
+        return Err(ProofError::NoWit(message.to_owned()));
+    };
+    let none_now =
+        || ProofError::NotReady("there is no WIT-SVID now; the agent is asking the issuer for one".to_owned());
+    Ok((svid, state.current.as_ref().ok_or_else(none_now)?))
 }
 
 /// As long as a proof may be valid, and no longer than its WIT.

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use countersign_core::wimse::MemoryReplayCache;
 use countersign_verify::proof::SharedReplayCache;
+use countersign_verify::proof_socket::{
+    METADATA_FIELD, PROVE_REQUEST_PATH, PROVE_RESPONSE_PATH, VERIFY_REQUEST_PATH, VERIFY_RESPONSE_PATH,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
@@ -31,8 +34,8 @@ const PER_SECOND: f64 = 2_000.0;
 const BURST: u32 = 1_000;
 /// Proofs that are remembered: about 2 MiB, which the agent's memory has room for.
 const MAX_REMEMBERED: usize = 8_192;
-/// Of one key: a caller cannot use up the room of others.
-const MAX_REMEMBERED_OF_SENDER: usize = 4_096;
+/// Of one key: a caller cannot use up the room of others. With proofs of half a minute, that is 150 a second of one caller.
+const MAX_REMEMBERED_OF_SENDER: usize = 6_144;
 
 /// One session's proofs. Clones share what they remember.
 #[derive(Clone)]
@@ -64,7 +67,7 @@ impl ProofApi {
     }
 
     async fn dispatch<B: HttpBody>(&self, request: Request<B>) -> Result<Response<Body>, ProofError> {
-        if request.headers().get("workload.spiffe.io").is_none_or(|value| value != "true") {
+        if request.headers().get(METADATA_FIELD).is_none_or(|value| value != "true") {
             return Err(ProofError::NoHeader);
         }
         if request.method() != Method::POST {
@@ -74,22 +77,22 @@ impl ProofApi {
         let path = request.uri().path().to_owned();
         let now = Timestamp::now;
         match path.as_str() {
-            "/v1/prove-request" => {
+            PROVE_REQUEST_PATH => {
                 let ask = read(request).await?;
                 ok(&prove::request(&ask, &*self.credentials()?, now())?)
             }
-            "/v1/prove-response" => {
+            PROVE_RESPONSE_PATH => {
                 let ask = read(request).await?;
                 ok(&prove::response(&ask, &*self.credentials()?, now())?)
             }
-            "/v1/verify-request" => {
+            VERIFY_REQUEST_PATH => {
                 let ask = read(request).await?;
                 let replays: Arc<dyn SharedReplayCache> = Arc::clone(&self.0.replays) as _;
                 verdict(verify::request(&ask, &self.credentials()?, replays, now()).await?)
             }
-            "/v1/verify-response" => {
+            VERIFY_RESPONSE_PATH => {
                 let ask = read(request).await?;
-                verdict(verify::response(&ask, &*self.credentials()?, &*self.0.replays, now())?)
+                verdict(verify::response(&ask, &*self.credentials()?, now())?)
             }
             _ => Err(ProofError::NotFound),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_core::wimse::signature::{ExpectedResponse, verify_response};
-use countersign_core::wimse::{Answer, Audience, Policy, ReplayCache};
+use countersign_core::wimse::{Answer, Audience, MemoryReplayCache, Policy};
 use countersign_verify::Authorizer;
 use countersign_verify::proof::{AuthenticatedRequest, Authenticator, SharedReplayCache};
 use countersign_verify::proof_socket::{
@@ -28,9 +28,6 @@ pub(super) async fn request(
         Ok(AuthenticatedRequest { caller, signature }) => (caller, signature),
         Err(refusal) => return Ok(Err(refused(refusal.to_string(), refusal.answer()))),
     };
-    if !credentials.accepts(caller.id()) {
-        return Ok(Err(foreign_path()));
-    }
     let proof = AcceptedProof::from_method(caller.method());
     let (Some(proof), Some(expires_at)) = (proof, caller.expires_at()) else {
         return Err(ProofError::Failed("a caller without a proof was accepted".to_owned()));
@@ -49,7 +46,6 @@ pub(super) async fn request(
 pub(super) fn response(
     ask: &VerifyResponse,
     credentials: &Credentials,
-    replays: &impl ReplayCache,
     now: Timestamp,
 ) -> Result<Result<VerifiedResponse, Refused>, ProofError> {
     let servers = authorizer(&ask.servers, "servers")?;
@@ -57,17 +53,16 @@ pub(super) fn response(
     let (request, response) = (ask.request.request(&of_request), ask.response.response(&of_response));
     let expected = ExpectedResponse { request_nonce: &ask.request_nonce, signature_required: ask.signature_required };
     let policy = Policy::new(&credentials.trust, &[]);
-    let signer = match verify_response(&request, &response, expected, &policy, replays, now) {
+    // It is bound to one request by its nonce, and a request is answered once.
+    let replays = MemoryReplayCache::new(1, 1);
+    let signer = match verify_response(&request, &response, expected, &policy, &replays, now) {
         Ok(signer) => signer,
         Err(error) => return Ok(Err(refused(format!("the response is refused: {error}"), error.answer()))),
     };
     let Some(signer) = signer else { return Ok(Ok(VerifiedResponse { spiffe_id: None })) };
     let id = signer.wit.id;
-    if !servers.permits(&id) {
+    if !(servers.permits(&id) && credentials.accepts(&id)) {
         return Ok(Err(refused(format!("the response was signed by {id}, which is not expected"), Answer::SIGNATURE)));
-    }
-    if !credentials.accepts(&id) {
-        return Ok(Err(foreign_path()));
     }
     Ok(Ok(VerifiedResponse { spiffe_id: Some(id.to_string()) }))
 }
@@ -80,6 +75,7 @@ fn authenticator(
     let trust = Arc::clone(&credentials.trust);
     let mut builder = Authenticator::builder(move || Some(Arc::clone(&trust)))
         .callers(authorizer(&ask.callers, "callers")?)
+        .limit(accepted_paths(credentials))
         .replay_cache(replays);
     for proof in &ask.proofs {
         builder = match proof {
@@ -110,9 +106,10 @@ fn authorizer(texts: &[String], member: &str) -> Result<Authorizer, ProofError> 
         .map_err(|error| ProofError::Invalid(format!("{member}: {error}")))
 }
 
-fn foreign_path() -> Refused {
-    let reason = "the sender's trust domain is accepted here for other paths only".to_owned();
-    refused(reason, Answer { status: 403, challenge: None, problem: None })
+/// Of a foreign trust domain, the paths that are accepted here.
+fn accepted_paths(credentials: &Credentials) -> Authorizer {
+    let restricted = credentials.terms.iter().filter_map(|(domain, terms)| Some((domain, terms.paths.as_ref()?)));
+    restricted.fold(Authorizer::anybody(), |all, (domain, paths)| all.only_patterns(domain.clone(), paths))
 }
 
 fn refused(reason: String, answer: Answer) -> Refused {

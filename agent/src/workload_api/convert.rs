@@ -12,7 +12,7 @@ use prost_types::{ListValue, Struct, Value};
 
 use tonic::Status;
 
-use crate::publish::{Credentials, Svid};
+use crate::publish::{Credentials, Svid, Wit, WitState};
 
 pub(super) fn x509_svids(credentials: &Credentials) -> X509svidResponse {
     let foreign = credentials.svids.iter().flat_map(|svid| &svid.federates_with);
@@ -39,26 +39,33 @@ pub(super) fn wit_svids(credentials: &Credentials, wanted: Option<&SpiffeId>) ->
     if asked.peek().is_none() {
         return Err(Status::permission_denied("this workload is not entitled to that SPIFFE ID"));
     }
-    let (mut svids, mut is_kept_here) = (Vec::new(), false);
-    for (svid, wit) in asked.filter_map(|svid| Some((svid, svid.wit.as_ref()?))) {
-        match wit.key.jwk_json() {
-            Some(key) if wit.export_key => svids.push(Witsvid {
-                spiffe_id: svid.id.to_string(),
-                wit_svid: wit.token.as_str().to_owned(),
-                wit_svid_key: key.as_str().to_owned(),
-                hint: svid.hint.clone(),
-            }),
-            _ => is_kept_here = true,
-        }
+    let states: Vec<(&Svid, &WitState)> = asked.filter_map(|svid| Some((svid, svid.wit.as_ref()?))).collect();
+    if states.is_empty() {
+        let message = "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit";
+        return Err(Status::permission_denied(message));
     }
+    let exported = states.iter().filter(|(_, state)| state.export_key);
+    let svids: Vec<Witsvid> =
+        exported.clone().filter_map(|(svid, state)| wit_svid(svid, state.current.as_ref()?)).collect();
     if !svids.is_empty() {
         return Ok(WitsvidResponse { svids });
     }
-    Err(Status::permission_denied(if is_kept_here {
-        "the keys of this workload's WIT-SVIDs stay in the agent: its WorkloadIdentity does not say wit.exportKey"
+    Err(if exported.count() == 0 {
+        Status::permission_denied(
+            "the keys of this workload's WIT-SVIDs stay in the agent: its WorkloadIdentity does not say wit.exportKey",
+        )
     } else {
-        "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit"
-    }))
+        Status::unavailable("there is no WIT-SVID now; the agent is asking the issuer for one")
+    })
+}
+
+fn wit_svid(svid: &Svid, wit: &Wit) -> Option<Witsvid> {
+    Some(Witsvid {
+        spiffe_id: svid.id.to_string(),
+        wit_svid: wit.token.as_str().to_owned(),
+        wit_svid_key: wit.key.jwk_json()?.as_str().to_owned(),
+        hint: svid.hint.clone(),
+    })
 }
 
 /// JWK sets of WIT authorities.

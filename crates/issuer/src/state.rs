@@ -66,7 +66,7 @@ fn identity(entitled: &Entitled, published: &Published) -> v1::Identity {
         x509_ttl: seconds(entitled.x509_ttl()),
         jwt_audiences: spec.jwt.audiences.iter().map(ToString::to_string).collect(),
         jwt_ttl: seconds(entitled.jwt_ttl()),
-        wit_ttl: signers.and_then(|signers| signers.wit.as_ref()).and(entitled.wit_ttl()).map_or(0, seconds),
+        wit_ttl: entitled.wit_ttl().map_or(0, seconds),
         wit_export_key: spec.wit.is_some_and(|wit| wit.export_key),
         federates_with: foreign.map(|(name, _)| name.to_string()).collect(),
         tainted_authorities: signers.map(|signers| signers.tainted.clone()).unwrap_or_default(),

@@ -274,8 +274,10 @@ async fn wit_authorities_rotate_under_two_thousand_proofs() {
 #[tokio::test]
 async fn a_tainted_wit_authority_is_replaced_under_calls_and_a_copied_wit_svid_of_a_revoked_one_is_refused() {
     scenario("wit-revoke", async |world| {
-        let authority = |more: &str| format!("bundleRefreshHint: 1s, wit: {{}}{more}");
-        world.cluster.apply(&world.trust_domain_yaml(&authority(""))).await?;
+        // What a tainted authority has signed is accepted until the longest life of anything is over.
+        let short = "bundleRefreshHint: 1s, x509: {svidTTL: 20s}, jwt: {svidTTL: 20s}, wit: {svidTTL: 20s}";
+        let long = "bundleRefreshHint: 1s, wit: {}";
+        world.cluster.apply(&world.trust_domain_yaml(short)).await?;
         for (account, more) in [("caller", "wit: {}"), ("thief", "wit: {exportKey: true}"), ("service", "wit: {}")] {
             world.cluster.apply(&world.identity_yaml(account, more)).await?;
         }
@@ -293,8 +295,8 @@ async fn a_tainted_wit_authority_is_replaced_under_calls_and_a_copied_wit_svid_o
         world.call_until_answered("caller", &call).await?;
 
         let before = world.authorities().await?.active("wit").expect("a WIT authority signs");
-        let taint = format!(", taint: {{maxDelay: 15s}}, tainted: ['{before}']");
-        world.cluster.apply(&world.trust_domain_yaml(&authority(&taint))).await?;
+        let taint = format!("{short}, taint: {{maxDelay: 15s}}, tainted: ['{before}']");
+        world.cluster.apply(&world.trust_domain_yaml(&taint)).await?;
         until("the tainted authority has left the bundle, while calls go on", DEFAULT_TIMEOUT, async || {
             let done = world.calls("caller", 50, &call).await?;
             ensure!(done["failed"] == 0, "{done}");
@@ -302,6 +304,7 @@ async fn a_tainted_wit_authority_is_replaced_under_calls_and_a_copied_wit_svid_o
         })
         .await?;
 
+        world.cluster.apply(&world.trust_domain_yaml(long)).await?;
         let thief = format!("call {call} --own-key --stolen --count 100000 --every-ms 50");
         let thief = PodSpec::client("thief", Image::Hop, &words(&thief));
         world.cluster.apply(&thief.pod(&world.namespace)).await?;
@@ -309,8 +312,8 @@ async fn a_tainted_wit_authority_is_replaced_under_calls_and_a_copied_wit_svid_o
         world.wait_for_output("thief", "that it calls", DEFAULT_TIMEOUT, calls).await?;
         let revoked: Vec<String> =
             world.authorities().await?.of_kind("wit").iter().map(|id| format!("'{id}'")).collect();
-        let revoke = format!(", revoked: [{}]", revoked.join(", "));
-        world.cluster.apply(&world.trust_domain_yaml(&authority(&revoke))).await?;
+        let revoke = format!("{long}, revoked: [{}]", revoked.join(", "));
+        world.cluster.apply(&world.trust_domain_yaml(&revoke)).await?;
         let refused = |line: &serde_json::Value| is_event(line, "answer") && line["status"] == 400;
         world.wait_for_output("thief", "that its copy is refused", DEFAULT_TIMEOUT, refused).await?;
         world.call_until_answered("caller", &call).await.map(drop)

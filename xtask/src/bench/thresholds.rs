@@ -91,6 +91,10 @@ const CORE: &[Threshold] = &[
     ratio("handshake, both sides verify X509-SVIDs", "handshake, both sides verify by webpki", 1.05),
     ratio("JWT-SVID validated", "signature of the JWT-SVID verified", 1.3),
     value("decision over 1,000 path patterns", 5.0),
+    // At least 85 % of the rate at which the operations of cryptography alone are done.
+    ratio("WIT and WPT verified", "two signatures verified, of WIT and WPT", 1.0 / 0.85),
+    ratio("WIT and HTTP signature verified, body of 1 KiB", "two signatures verified, and 1 KiB hashed", 1.0 / 0.85),
+    ratio("WIT issued for a CSR", "a signature verified, and one made", 1.0 / 0.85),
     Threshold {
         figure: "handshakes while ten trust domains are replaced",
         yardstick: Some("replacements of ten trust domains"),

@@ -104,10 +104,8 @@ impl RenewalPlanner {
                 }
             }
         }
-        for (id, credential) in &mut self.wit {
-            let is_tainted = |identity: &Identity| identity.tainted_key_ids.contains(&credential.key_id);
-            let verifies = !trust_changed || credential.still_verifies(&entitlements.trust, now);
-            if !verifies || entitlements.identity(id).is_some_and(is_tainted) {
+        if trust_changed {
+            for credential in self.wit.values_mut().filter(|wit| !wit.still_verifies(&entitlements.trust, now)) {
                 credential.renew_at = now;
             }
         }
@@ -187,7 +185,9 @@ impl RenewalPlanner {
             plan.stalled |= overdue_at <= now;
             wake(overdue_at);
         }
-        self.x509.values().map(|credential| credential.expires_at).filter(|expiry| *expiry > now).for_each(&mut wake);
+        let ends = self.x509.values().map(|credential| credential.expires_at);
+        let ends = ends.chain(self.wit.values().map(|credential| credential.expires_at));
+        ends.filter(|end| *end > now).for_each(&mut wake);
         for (request, due) in self.upcoming_requests(now) {
             let due = self.failed.get(&request).map_or(due, |failed| due.max(failed.retry_at));
             if due > now {
@@ -222,7 +222,7 @@ impl RenewalPlanner {
             let due = match &request {
                 CredentialRequest::X509(id) => self.x509_due(self.entitlements.as_ref()?.identity(id)?, now)?,
                 CredentialRequest::Jwt(id, audiences) => self.jwt_due(id, audiences, now)?,
-                CredentialRequest::Wit(id) => self.wit_due(id, now)?,
+                CredentialRequest::Wit(id) => self.wit_due(self.entitlements.as_ref()?.identity(id)?, now)?,
             };
             Some((request, due))
         })
@@ -248,12 +248,17 @@ impl RenewalPlanner {
         Some(self.jwt.get(&(id.clone(), audiences.to_vec())).map_or(now, |credential| credential.renew_at))
     }
 
-    fn wit_due(&self, id: &SpiffeId, now: Timestamp) -> Option<Timestamp> {
-        let is_pending = |(pending, _): &(PendingRequest, Timestamp)| matches!(pending, PendingRequest::Wit { id: asked, .. } if asked == id);
+    /// When a WIT-SVID of `identity` is to be requested; `None` while one is pending.
+    fn wit_due(&self, identity: &Identity, now: Timestamp) -> Option<Timestamp> {
+        let is_pending = |(pending, _): &(PendingRequest, Timestamp)| matches!(pending, PendingRequest::Wit { id, .. } if *id == identity.id);
         if self.pending.values().any(is_pending) {
             return None;
         }
-        Some(self.wit.get(id).map_or(now, |credential| credential.renew_at))
+        let Some(credential) = self.wit.get(&identity.id) else {
+            return Some(now);
+        };
+        let is_tainted = identity.tainted_key_ids.contains(&credential.key_id);
+        Some(if is_tainted { now } else { credential.renew_at })
     }
 
     fn is_x509_pending(&self, identity: &Identity) -> bool {

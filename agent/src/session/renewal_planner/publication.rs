@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{CredentialRequest, RenewalPlanner, required_credentials};
-use crate::publish::{Credentials, Published, Svid, Wit};
+use crate::publish::{Credentials, Published, Svid, Wit, WitState};
 use crate::session::entitlements::Identity;
 
 impl RenewalPlanner {
@@ -48,11 +48,13 @@ impl RenewalPlanner {
             expires_at: credential.expires_at,
             federates_with: identity.federates_with.clone(),
             tokens: identity.exact_audiences.iter().filter_map(token_of).collect(),
-            wit: self.wit.get(&identity.id).filter(|wit| wit.expires_at > now).map(|wit| Wit {
-                token: wit.token.clone(),
-                key: wit.key.clone(),
-                expires_at: wit.expires_at,
-                export_key: identity.wit.is_some_and(|terms| terms.export_key),
+            wit: identity.wit.map(|terms| WitState {
+                export_key: terms.export_key,
+                current: self.wit.get(&identity.id).filter(|wit| wit.expires_at > now).map(|wit| Wit {
+                    token: wit.token.clone(),
+                    key: wit.key.clone(),
+                    expires_at: wit.expires_at,
+                }),
             }),
         })
     }

@@ -147,8 +147,9 @@ impl RenewalPlanner {
             self.record_failure(request, &error, refusal.retry_after_ms, now);
             return Err(error);
         }
-        let entitlements = self.entitlements.as_ref().filter(|entitlements| entitlements.identity(&id).is_some());
-        let Some(entitlements) = entitlements else {
+        // What was withdrawn meanwhile is not used.
+        let has_terms = |entitlements: &&Entitlements| entitlements.identity(&id).is_some_and(|own| own.wit.is_some());
+        let Some(entitlements) = self.entitlements.as_ref().filter(has_terms) else {
             return Err(ResponseError::UnexpectedIdentity(response.spiffe_id));
         };
         match WitCredential::verified(&id, token, key, &entitlements.trust, now, jitter) {

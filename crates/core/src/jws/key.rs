@@ -37,15 +37,15 @@ pub(crate) struct VerificationKey {
 
 #[derive(Clone)]
 enum Material {
-    /// `jsonwebtoken` builds an RSA key anew for each signature; for RS256, by which clusters sign
-    /// their tokens, that is a fifth of the cost of verifying, so it is built once.
+    /// `jsonwebtoken` builds a key anew for each signature. For RS256, by which clusters sign their tokens, that is a fifth of the
+    /// cost of verifying, so it is built once.
     Rsa {
         rs256: Box<ParsedPublicKey>,
         other: DecodingKey,
     },
-    P256(DecodingKey),
-    P384(DecodingKey),
-    /// `jsonwebtoken` has no ES512.
+    /// Built once too: the key of a WIT was parsed before, to know that it is one.
+    P256(Box<ParsedPublicKey>),
+    P384(Box<ParsedPublicKey>),
     P521(Box<ParsedPublicKey>),
 }
 
@@ -105,18 +105,11 @@ impl VerificationKey {
             }
             PublicJwk::Ec { curve, x, y } => {
                 let point = [&[0x04][..], x, y].concat();
+                let parsed = |algorithm| ParsedPublicKey::new(algorithm, &point).ok().map(Box::new);
                 match curve {
-                    Curve::P256 => {
-                        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).ok()?;
-                        Material::P256(DecodingKey::from_ec_der(&point))
-                    }
-                    Curve::P384 => {
-                        ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point).ok()?;
-                        Material::P384(DecodingKey::from_ec_der(&point))
-                    }
-                    Curve::P521 => {
-                        Material::P521(Box::new(ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &point).ok()?))
-                    }
+                    Curve::P256 => Material::P256(parsed(&ECDSA_P256_SHA256_FIXED)?),
+                    Curve::P384 => Material::P384(parsed(&ECDSA_P384_SHA384_FIXED)?),
+                    Curve::P521 => Material::P521(parsed(&ECDSA_P521_SHA512_FIXED)?),
                 }
             }
         };
@@ -134,29 +127,32 @@ impl VerificationKey {
         made && self.only.is_none_or(|only| only == algorithm)
     }
 
-    /// Whether this key made `signature`, in base64url, of `message` by `algorithm`.
-    pub(crate) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
+    /// Whether this key made `signature`, in the form of JOSE, of `message` by `algorithm`.
+    pub(crate) fn verify(
+        &self,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), SignatureInvalid> {
         use jsonwebtoken::Algorithm as Jose;
         if self.only.is_some_and(|only| only != algorithm) {
             return Err(SignatureInvalid);
         }
         let (key, algorithm) = match (&self.material, algorithm) {
-            (Material::Rsa { rs256, .. }, Algorithm::Rs256) => {
-                return verify_prepared(rs256, message, signature);
+            (Material::Rsa { rs256: key, .. }, Algorithm::Rs256)
+            | (Material::P256(key), Algorithm::Es256)
+            | (Material::P384(key), Algorithm::Es384)
+            | (Material::P521(key), Algorithm::Es512) => {
+                return key.verify_sig(message, signature).map_err(|_| SignatureInvalid);
             }
             (Material::Rsa { other, .. }, Algorithm::Rs384) => (other, Jose::RS384),
             (Material::Rsa { other, .. }, Algorithm::Rs512) => (other, Jose::RS512),
             (Material::Rsa { other, .. }, Algorithm::Ps256) => (other, Jose::PS256),
             (Material::Rsa { other, .. }, Algorithm::Ps384) => (other, Jose::PS384),
             (Material::Rsa { other, .. }, Algorithm::Ps512) => (other, Jose::PS512),
-            (Material::P256(key), Algorithm::Es256) => (key, Jose::ES256),
-            (Material::P384(key), Algorithm::Es384) => (key, Jose::ES384),
-            (Material::P521(key), Algorithm::Es512) => {
-                return verify_prepared(key, message, signature);
-            }
             _ => return Err(SignatureInvalid),
         };
-        match jsonwebtoken::crypto::verify(signature, message, key, algorithm) {
+        match jsonwebtoken::crypto::verify(&URL_SAFE_NO_PAD.encode(signature), message, key, algorithm) {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(SignatureInvalid),
         }
@@ -172,9 +168,4 @@ impl fmt::Debug for VerificationKey {
             Material::P521(_) => "VerificationKey(P-521)",
         })
     }
-}
-
-fn verify_prepared(key: &ParsedPublicKey, message: &[u8], signature: &str) -> Result<(), SignatureInvalid> {
-    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| SignatureInvalid)?;
-    key.verify_sig(message, &signature).map_err(|_| SignatureInvalid)
 }

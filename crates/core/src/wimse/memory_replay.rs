@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::{ReplayCache, ReplayCacheFull, ReplayKey, Seen};
+use super::{DEFAULT_SKEW, ReplayCache, ReplayCacheFull, ReplayKey, Seen};
 
-/// Remembers proofs in memory, for one process: at most so many, at most so many of one key, and each until it has expired. When it
+/// Remembers proofs in memory, for one process: at most so many, at most so many of one key, and each until ten seconds after it has expired. When it
 /// is full it refuses what is new, rather than forget what is still valid; since a key has a share, one that fills its own is refused
 /// alone.
 #[derive(Debug)]
@@ -53,8 +53,10 @@ impl ReplayCache for MemoryReplayCache {
         if known.keys.len() >= self.max || of_sender >= self.max_per_sender {
             return Err(ReplayCacheFull);
         }
+        // A request whose verification began before the end may ask after it, and clocks are set back a little.
+        let forgotten = until.checked_add(DEFAULT_SKEW).unwrap_or(Timestamp::MAX);
         known.keys.insert(*key);
-        known.by_end.insert((until, *key));
+        known.by_end.insert((forgotten, *key));
         known.by_sender.insert(*key.sender(), of_sender + 1);
         Ok(Seen::First)
     }

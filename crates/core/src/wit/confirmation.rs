@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::jws::{Algorithm, Compact, JwkMembers, PublicJwk, SignatureInvalid, VerificationKey, quoted};
@@ -87,7 +85,7 @@ impl ConfirmationKey {
 
     /// Whether the key signed `message`; `signature` is in the form of JOSE.
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureInvalid> {
-        self.verifier.verify(self.algorithm, message, &URL_SAFE_NO_PAD.encode(signature))
+        self.verifier.verify(self.algorithm, message, signature)
     }
 }
 

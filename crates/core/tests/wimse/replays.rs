@@ -91,7 +91,7 @@ fn a_full_cache_refuses_what_is_new_until_something_expires() {
     let error = verify("3", at(20)).unwrap_err();
     assert_eq!((error.answer(), error), (Answer::UNAVAILABLE, WptError::ReplayCacheFull(ReplayCacheFull)));
     assert_eq!(verify("1", at(20)).unwrap_err(), WptError::Replayed, "what is known is still refused as such");
-    assert!(verify("4", at(30)).is_ok(), "the first has expired");
+    assert!(verify("4", at(40)).is_ok(), "the first has expired ten seconds ago");
     assert_eq!(replays.len(), 2);
 }
 
@@ -106,7 +106,7 @@ impl ReplayCache for Recorder<'_> {
 }
 
 #[test]
-fn a_proof_is_remembered_until_it_expires() {
+fn a_proof_is_remembered_until_ten_seconds_after_it_expires() {
     let world = World::new();
     let recorder = Recorder(&world.replays, Vec::new().into());
     let value = world.forge(&world.proof_claims());
@@ -114,8 +114,11 @@ fn a_proof_is_remembered_until_it_expires() {
     assert!(verify_wpt(&request(&fields), &world.policy(), &recorder, now()).is_ok());
     let (key, until) = recorder.1.borrow()[0];
     assert_eq!(until, at(30));
-    assert_eq!(world.replays.remember(&key, until, at(29)), Ok(Seen::Again));
-    assert_eq!(world.replays.remember(&key, until, at(30)), Ok(Seen::First));
+    // A request that was verified just before the end may ask after it, and clocks are set back a little.
+    for time in [29, 39, 35] {
+        assert_eq!(world.replays.remember(&key, until, at(time)), Ok(Seen::Again));
+    }
+    assert_eq!(world.replays.remember(&key, until, at(40)), Ok(Seen::First));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What it costs to know the peer, beside the same without: a handshake beside one of rustls with plain webpki, a JWT-SVID beside the
-//! signature alone, a decision over 1,000 path patterns; and handshakes while ten trust domains are replaced.
+//! signature alone, a proof of possession beside its signatures, a decision over 1,000 path patterns; and handshakes while ten trust
+//! domains are replaced.
 //!
 //! Run by `cargo bench -p countersign-verify --bench verify`; with `-- --json` it prints one JSON object a line on standard output.
 
@@ -7,7 +8,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 mod handshake;
+mod proofs;
 mod reload;
+mod workload;
 mod workload_api;
 
 use std::{
@@ -26,6 +29,8 @@ use countersign_verify::{Authorizer, SpiffeId, validation::validate_jwt_svid};
 use jiff::Timestamp;
 use serde_json::json;
 
+use self::proofs::Compared;
+
 const ROUNDS: usize = 4000;
 const PATTERNS: usize = 1000;
 const TTL: Duration = Duration::from_secs(3600);
@@ -34,6 +39,8 @@ fn main() {
     let (ours, webpki) = handshake::compare(ROUNDS / 4);
     let (validation, verification) = tokens();
     let decision = decisions();
+    let (wpt, signature) = (proofs::wpt(ROUNDS), proofs::http_signature(ROUNDS));
+    let issuance = proofs::issuance(ROUNDS);
     let reload = tokio::runtime::Runtime::new().unwrap().block_on(reload::run());
     report(&[
         ("handshake, both sides verify X509-SVIDs", ours, "us"),
@@ -41,10 +48,17 @@ fn main() {
         ("JWT-SVID validated", validation, "us"),
         ("signature of the JWT-SVID verified", verification, "us"),
         ("decision over 1,000 path patterns", decision, "us"),
+        ("WIT and WPT verified", wpt.whole, "us"),
+        ("two signatures verified, of WIT and WPT", wpt.cryptography, "us"),
+        ("WIT and HTTP signature verified, body of 1 KiB", signature.whole, "us"),
+        ("two signatures verified, and 1 KiB hashed", signature.cryptography, "us"),
+        ("WIT issued for a CSR", issuance.whole, "us"),
+        ("a signature verified, and one made", issuance.cryptography, "us"),
         ("handshakes while ten trust domains are replaced", reload.handshakes, "a second"),
         ("replacements of ten trust domains", reload.replacements, "a second"),
         ("handshakes that failed meanwhile", reload.failed, "handshakes"),
     ]);
+    report_shares(&[("WIT and WPT", wpt), ("WIT and HTTP signature", signature), ("WIT issued", issuance)]);
 }
 
 /// Microseconds of a validation, and of its signature alone.
@@ -123,5 +137,15 @@ fn report(figures: &[(&str, f64, &str)]) {
         } else {
             println!("{name:<50} {value:>9.3} {unit}");
         }
+    }
+}
+
+/// For people: `cargo xtask bench` divides by itself.
+fn report_shares(compared: &[(&str, Compared)]) {
+    if std::env::args().any(|argument| argument == "--json") {
+        return;
+    }
+    for (name, Compared { whole, cryptography }) in compared {
+        println!("{name}: {:.1} % of the time is cryptography", cryptography / whole * 100.0);
     }
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_core::wimse::Body as ProofBody;
+use countersign_core::wimse::{
+    Body as ProofBody,
+    signature::{claimed_body, verify_content_digest},
+};
 use http::{Extensions, HeaderMap, Request, Response, request::Parts};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -165,9 +168,13 @@ impl Config {
         if message::is_grpc(headers) {
             return Err(Refused::SignedGrpc);
         }
+        // The body of a request whose signature does not hold for what it claims its body to be is not read.
+        let request = message::request(method, uri, headers, &fields, claimed_body(&fields));
+        let verified = self.authenticator.verify_unremembered(&request, peer, Timestamp::now())?;
         let bytes = buffer_request(body, headers, self.body_limit).await?;
-        let request = message::request(method, uri, headers, &fields, message::body(&bytes));
-        let authenticated = self.authenticator.authenticate(&request, peer, Timestamp::now()).await?;
+        verify_content_digest(&fields, message::body(&bytes))
+            .map_err(|error| self.authenticator.refusal(error.into()))?;
+        let authenticated = self.authenticator.remember(verified, Timestamp::now()).await?;
         Ok((authenticated, Either::Right(Full::new(bytes))))
     }
 

@@ -1,11 +1,18 @@
 //! Bodies kept in memory, up to a limit.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
+use tokio::time::timeout;
+
 use super::BoxError;
+
+/// For a body to arrive.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The whole of a body.
 pub(super) struct Buffered {
@@ -21,6 +28,8 @@ pub(super) enum BufferError {
     TooLong { limit: usize },
     #[error("the body has {found} bytes, and Content-Length says otherwise")]
     Length { found: usize },
+    #[error("the body did not arrive within {} s", TIMEOUT.as_secs())]
+    TooSlow,
     #[error("the body ended early: {0}")]
     Broken(BoxError),
 }
@@ -32,10 +41,12 @@ where
     B::Error: Into<BoxError>,
 {
     let said = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    if said.is_some_and(|said| said > limit as u64) {
+    // The length that the response to HEAD has is that of no body (RFC 9110, section 9.3.2).
+    if said.is_some_and(|said| said > limit as u64) && !body.is_end_stream() {
         return Err(BufferError::TooLong { limit });
     }
-    let collected = match Limited::new(body, limit).collect().await {
+    let collected = timeout(TIMEOUT, Limited::new(body, limit).collect()).await.map_err(|_| BufferError::TooSlow)?;
+    let collected = match collected {
         Ok(collected) => collected,
         Err(error) if error.is::<LengthLimitError>() => return Err(BufferError::TooLong { limit }),
         Err(error) => return Err(BufferError::Broken(error)),

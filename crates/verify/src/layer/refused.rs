@@ -36,6 +36,7 @@ impl Refused {
             Self::Proof(refusal) => refusal.answer(),
             // It says nothing about the proof (RFC 9110, section 15.5.14).
             Self::Body(BufferError::TooLong { .. }) => Answer { status: 413, challenge: None, problem: None },
+            Self::Body(BufferError::TooSlow) => Answer { status: 408, challenge: None, problem: None },
             Self::Body(_) | Self::SignedGrpc => Answer::SIGNATURE,
             Self::SignedResponse => Answer::SIGNED_RESPONSE_UNSUPPORTED,
         }

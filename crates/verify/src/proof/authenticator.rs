@@ -33,6 +33,7 @@ pub(super) struct Config {
     pub(super) http_signature: bool,
     pub(super) audiences: Vec<Audience>,
     pub(super) callers: Authorizer,
+    pub(super) limit: Authorizer,
     pub(super) via: Authorizer,
     pub(super) context_fields: Vec<String>,
     pub(super) replays: Arc<dyn SharedReplayCache>,
@@ -60,7 +61,7 @@ pub struct SignedRequest {
 }
 
 /// A request that is verified, but for whether its proof was used before.
-struct Verified {
+pub(crate) struct Verified {
     request: AuthenticatedRequest,
     /// What identifies the proof, and when it ends.
     proof: Option<(ReplayKey, Timestamp)>,
@@ -88,16 +89,35 @@ impl Authenticator {
         peer: Option<&SpiffeId>,
         now: Timestamp,
     ) -> Result<AuthenticatedRequest, Refusal> {
-        let refuse = |reason| Refusal::new(reason, self.0.missing);
-        let Verified { request, proof } = self.verify(request, peer, now).map_err(refuse)?;
-        if let Some((key, until)) = proof {
-            match self.0.replays.remember(&key, until, now).await {
-                Ok(Seen::First) => {}
-                Ok(Seen::Again) => return Err(refuse(replayed(request.caller.method))),
-                Err(error) => return Err(refuse(error.into())),
-            }
+        self.remember(self.verify_unremembered(request, peer, now)?, now).await
+    }
+
+    /// As [`Self::authenticate`], but for the memory of proofs: nothing may be done with the request before [`Self::remember`].
+    pub(crate) fn verify_unremembered(
+        &self,
+        request: &Request<'_>,
+        peer: Option<&SpiffeId>,
+        now: Timestamp,
+    ) -> Result<Verified, Refusal> {
+        self.verify(request, peer, now).map_err(|reason| self.refusal(reason))
+    }
+
+    /// The request, unless its proof was used before or has ended since it was verified: it is remembered until it ends.
+    pub(crate) async fn remember(&self, verified: Verified, now: Timestamp) -> Result<AuthenticatedRequest, Refusal> {
+        let Verified { request, proof } = verified;
+        let Some((key, until)) = proof else { return Ok(request) };
+        if until <= now {
+            return Err(self.refusal(SignatureError::Expired(until).into()));
         }
-        Ok(request)
+        match self.0.replays.remember(&key, until, now).await {
+            Ok(Seen::First) => Ok(request),
+            Ok(Seen::Again) => Err(self.refusal(replayed(request.caller.method))),
+            Err(error) => Err(self.refusal(error.into())),
+        }
+    }
+
+    pub(crate) fn refusal(&self, reason: RefusalReason) -> Refusal {
+        Refusal::new(reason, self.0.missing)
     }
 
     /// Whether the body of a request with these fields is needed to decide who sent it: [`Self::authenticate`] ignores that of any
@@ -121,7 +141,7 @@ impl Authenticator {
             Presented::HttpSignature => self.verify_signature(request, peer, now)?,
         };
         let Caller { id, method, via, .. } = &verified.request.caller;
-        if !self.0.callers.permits(id) {
+        if !(self.0.callers.permits(id) && self.0.limit.permits(id)) {
             return Err(RefusalReason::Caller { id: id.clone(), method: *method });
         }
         match via {

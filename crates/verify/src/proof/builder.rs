@@ -25,6 +25,7 @@ pub struct AuthenticatorBuilder {
     http_signature: bool,
     audiences: Vec<Audience>,
     callers: Option<Authorizer>,
+    limit: Authorizer,
     via: Authorizer,
     context_fields: Vec<String>,
     replays: Option<Arc<dyn SharedReplayCache>>,
@@ -68,6 +69,7 @@ impl AuthenticatorBuilder {
             http_signature: false,
             audiences: Vec::new(),
             callers: None,
+            limit: Authorizer::anybody(),
             via: Authorizer::anybody(),
             context_fields: Vec::new(),
             replays: None,
@@ -112,6 +114,13 @@ impl AuthenticatorBuilder {
         self
     }
 
+    /// Those whom [`Self::callers`] admits must be permitted by this as well: for example by what is accepted of foreign trust domains,
+    /// whoever may call.
+    pub fn limit(mut self, limit: Authorizer) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Who may carry requests of others: the mTLS peer, where a proof names another caller. Everybody whose connection was accepted,
     /// unless this is set.
     pub fn via(mut self, via: Authorizer) -> Self {
@@ -138,7 +147,7 @@ impl AuthenticatorBuilder {
     /// # Errors
     /// When it could accept nobody, or would not know what proofs are for.
     pub fn build(self) -> Result<Authenticator, AuthenticatorError> {
-        let Self { bundles, mtls, jwt_audience, wpt, http_signature, audiences, via, context_fields, .. } = self;
+        let Self { bundles, mtls, jwt_audience, wpt, http_signature, audiences, limit, via, context_fields, .. } = self;
         if !(mtls || jwt_audience.is_some() || wpt || http_signature) {
             return Err(AuthenticatorError::NoMethod);
         }
@@ -163,6 +172,7 @@ impl AuthenticatorBuilder {
             http_signature,
             audiences,
             callers,
+            limit,
             via,
             context_fields,
             replays,

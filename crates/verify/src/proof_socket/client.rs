@@ -14,7 +14,7 @@ use http::{Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
     client::legacy::Client as HttpClient,
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
@@ -31,6 +31,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read: a few tokens.
 const LONGEST_ANSWER: usize = 256 * 1024;
+
+/// How long a connection is kept for later requests: less than the agent keeps it.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Connections that are kept for later requests.
 const MAX_IDLE: usize = 8;
@@ -98,7 +101,13 @@ impl ProofSocket {
     pub fn at(path: impl Into<PathBuf>) -> Self {
         let connector = UnixConnector { path: path.into().into() };
         let mut builder = HttpClient::builder(TokioExecutor::new());
-        Self { http: builder.pool_max_idle_per_host(MAX_IDLE).build(connector) }
+        Self {
+            http: builder
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(MAX_IDLE)
+                .build(connector),
+        }
     }
 
     /// The proof of a request that will be sent.

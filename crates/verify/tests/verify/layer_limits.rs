@@ -101,3 +101,36 @@ async fn a_body_that_is_longer_than_it_says_is_not_the_one_that_was_signed() {
         assert!(!answer.contains("12 bytes"));
     }
 }
+
+/// Otherwise whoever can connect could make the service keep as many bodies as it likes, and forget which proofs were used.
+#[tokio::test]
+async fn the_body_of_a_request_whose_signature_does_not_hold_is_not_read() {
+    let domain = Domain::new("a.test");
+    let stranger = Domain::new("a.test").wit("/caller");
+    let (app, served) = application(AuthenticationLayer::new(accepting_all(&domain).build().unwrap()));
+    let sent = Sent::post(b"seven").signed(&stranger, false);
+    let mut request = Request::builder().method(sent.method).uri(sent.path);
+    for (name, value) in &sent.headers {
+        request = request.header(name, value);
+    }
+    let never = futures::stream::poll_fn(|_| -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        panic!("the body is read")
+    });
+    let request = request.body(Body::new(StreamBody::new(never))).unwrap();
+    assert_eq!(app.oneshot(request).await.unwrap().status(), 400);
+    assert_eq!(served.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_body_that_does_not_arrive_is_given_up() {
+    let domain = Domain::new("a.test");
+    let (app, _) = application(AuthenticationLayer::new(accepting_all(&domain).build().unwrap()));
+    let sent = Sent::post(b"seven").signed(&domain.wit("/caller"), false);
+    let mut request = Request::builder().method(sent.method).uri(sent.path);
+    for (name, value) in &sent.headers {
+        request = request.header(name, value);
+    }
+    let never = futures::stream::pending::<Result<http_body::Frame<Bytes>, Infallible>>();
+    let request = request.body(Body::new(StreamBody::new(never))).unwrap();
+    assert_eq!(app.oneshot(request).await.unwrap().status(), 408);
+}

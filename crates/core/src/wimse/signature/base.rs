@@ -5,14 +5,12 @@ use sfv::InnerList;
 use super::components::{Component, Message};
 use super::structured::{item_text, list_text};
 
-/// Why there is no signature base.
+/// In bytes: a WIT, and a few short lines.
+const USUAL_LENGTH: usize = 2048;
+
+/// The message has no value of this component, or one with a line break.
 #[derive(Debug)]
-pub(super) enum BaseError {
-    /// The message has no value of this component, or one with a line break.
-    NoValue(Component),
-    /// Never: what was read can be written.
-    NoForm,
-}
+pub(super) struct NoValue(pub(super) Component);
 
 /// The base of a signature over `components` of `message`, which `list` names, with its parameters. What was read is written anew, as
 /// RFC 9421 prescribes, so that the spaces of a sender do not matter.
@@ -20,17 +18,17 @@ pub(super) fn signature_base(
     message: Message<'_>,
     components: &[Component],
     list: &InnerList,
-) -> Result<Vec<u8>, BaseError> {
-    let mut base = Vec::new();
+) -> Result<Vec<u8>, NoValue> {
+    let mut base = Vec::with_capacity(USUAL_LENGTH);
     for (component, item) in components.iter().zip(&list.items) {
-        let value = message.value(component).ok_or_else(|| BaseError::NoValue(component.clone()))?;
+        let value = message.value(component).ok_or_else(|| NoValue(component.clone()))?;
         base.extend_from_slice(item_text(item).as_bytes());
         base.extend_from_slice(b": ");
         base.extend_from_slice(&value);
         base.push(b'\n');
     }
     base.extend_from_slice(b"\"@signature-params\": ");
-    base.extend_from_slice(list_text(list.clone()).ok_or(BaseError::NoForm)?.as_bytes());
+    base.extend_from_slice(list_text(list).as_bytes());
     Ok(base)
 }
 

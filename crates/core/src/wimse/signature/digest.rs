@@ -5,8 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sfv::ListEntry;
 
-use super::CONTENT_DIGEST_FIELD;
 use super::structured::dictionary;
+use super::{CONTENT_DIGEST_FIELD, SignatureError};
 use crate::wimse::message::lines;
 use crate::wimse::{Body, Field};
 
@@ -32,6 +32,28 @@ pub fn content_digest(body: &[u8]) -> String {
 /// The value of `Content-Digest` for a body whose SHA-256 is `hash`.
 pub fn content_digest_of_hash(hash: [u8; 32]) -> String {
     format!("{ALGORITHM}=:{}:", STANDARD.encode(hash))
+}
+
+/// The body as `Content-Digest` claims it to be: a message can be verified before its body has arrived, which must then be held against
+/// the field by [`verify_content_digest`]. Empty where there is no field, or none that can be read.
+pub fn claimed_body(fields: &[Field<'_>]) -> Body<'static> {
+    let claimed = || -> Option<[u8; 32]> {
+        let read = dictionary(fields, CONTENT_DIGEST_FIELD).ok()?;
+        let Some(ListEntry::Item(item)) = read.get(ALGORITHM) else { return None };
+        item.bare_item.as_byte_sequence()?.try_into().ok()
+    };
+    match claimed() {
+        Some(hash) if digest(&SHA256, b"").as_ref() != hash => Body::Sha256(hash),
+        _ => Body::Empty,
+    }
+}
+
+/// Whether `body` is the one that `Content-Digest` claims; no body needs no field.
+///
+/// # Errors
+/// When it is another, or the field is missing or cannot be read.
+pub fn verify_content_digest(fields: &[Field<'_>], body: Body<'_>) -> Result<(), SignatureError> {
+    Ok(check_digest(fields, body)?)
 }
 
 /// Whether `Content-Digest` is there for a body, and is its hash wherever it is there.

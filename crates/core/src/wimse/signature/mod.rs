@@ -11,7 +11,7 @@ mod structured;
 mod tagged;
 mod verify;
 
-pub use digest::{content_digest, content_digest_of_hash};
+pub use digest::{claimed_body, content_digest, content_digest_of_hash, verify_content_digest};
 pub use error::SignatureError;
 pub use sign::{MakeSignatureError, SignRequest, SignResponse, SignedFields, sign_request, sign_response};
 pub use tagged::is_signed;

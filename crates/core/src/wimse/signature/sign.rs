@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use sfv::InnerList;
 
-use super::base::{BaseError, signature_base};
+use super::base::{NoValue, signature_base};
 use super::components::{Component, Message};
 use super::digest::check_digest;
 use super::parameters::{Common, Own, parameters};
@@ -166,13 +166,11 @@ fn sign(
     let items = components.iter().map(Component::item).collect::<Option<Vec<_>>>();
     let params = parameters(common, own).ok_or(MakeSignatureError::Audience)?;
     let list = InnerList::with_params(items.ok_or(MakeSignatureError::Signed)?, params);
-    let base = signature_base(message, &components, &list).map_err(|error| match error {
-        BaseError::NoValue(component) => MakeSignatureError::Component { name: component.to_string() },
-        BaseError::NoForm => MakeSignatureError::Signed,
-    })?;
+    let base = signature_base(message, &components, &list)
+        .map_err(|NoValue(component)| MakeSignatureError::Component { name: component.to_string() })?;
     let signature = STANDARD.encode(signature_octets(key, &base)?);
     Ok(SignedFields {
-        signature_input: format!("{LABEL}={}", list_text(list).ok_or(MakeSignatureError::Signed)?),
+        signature_input: format!("{LABEL}={}", list_text(&list)),
         signature: format!("{LABEL}=:{signature}:"),
         nonce: common.nonce.clone(),
     })

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sfv::visitor::{DictionaryVisitor, EntryVisitor};
-use sfv::{Dictionary, FieldType, InnerList, Item, KeyRef, ListEntry, Parser};
+use sfv::{Dictionary, FieldType, InnerList, Item, KeyRef, ListSerializer, Parser};
 
 use super::MAX_FIELD_LENGTH;
 use crate::wimse::Field;
@@ -32,9 +32,14 @@ pub(super) fn item_text(item: &Item) -> String {
     item.serialize()
 }
 
-/// An inner list with its parameters as it stands in a signature base. `None` never: it has a form whenever it could be read.
-pub(super) fn list_text(list: InnerList) -> Option<String> {
-    vec![ListEntry::InnerList(list)].serialize()
+/// An inner list with its parameters as it stands in a signature base.
+pub(super) fn list_text(list: &InnerList) -> String {
+    let mut text = String::new();
+    let mut list_writer = ListSerializer::with_buffer(&mut text);
+    let mut writer = list_writer.inner_list();
+    writer.items(&list.items);
+    let _ = writer.finish().parameters(&list.params);
+    text
 }
 
 /// Reads a dictionary whose keys are there once.

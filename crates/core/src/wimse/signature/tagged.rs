@@ -1,6 +1,6 @@
 //! The one signature of this profile among those of a message (draft-ietf-wimse-http-signature-08, section 3).
 
-use sfv::{InnerList, ListEntry};
+use sfv::{InnerList, Key, ListEntry};
 
 use super::components::Component;
 use super::parameters::is_tagged;
@@ -21,19 +21,8 @@ pub(super) struct Tagged {
 impl Tagged {
     /// Finds it by its tag, never by its label, whatever else signed the message. `None` when there is none.
     pub(super) fn find(fields: &[Field<'_>]) -> Result<Option<Self>, SignatureError> {
-        let inputs = dictionary(fields, SIGNATURE_INPUT_FIELD).map_err(|_| SignatureError::Input)?;
-        let mut tagged = inputs.into_iter().filter(|(_, entry)| match entry {
-            ListEntry::InnerList(list) => is_tagged(&list.params),
-            ListEntry::Item(item) => is_tagged(&item.params),
-        });
-        let Some((label, entry)) = tagged.next() else {
+        let Some((label, list)) = input(fields)? else {
             return Ok(None);
-        };
-        if tagged.next().is_some() {
-            return Err(SignatureError::Several);
-        }
-        let ListEntry::InnerList(list) = entry else {
-            return Err(SignatureError::Input);
         };
         let components = components(&list)?;
         let signatures = dictionary(fields, SIGNATURE_FIELD).map_err(|_| SignatureError::Field)?;
@@ -42,6 +31,25 @@ impl Tagged {
         };
         let signature = item.bare_item.as_byte_sequence().ok_or(SignatureError::Field)?.to_vec();
         Ok(Some(Self { components, list, signature }))
+    }
+}
+
+/// The only member of `Signature-Input` with the tag, and its label.
+fn input(fields: &[Field<'_>]) -> Result<Option<(Key, InnerList)>, SignatureError> {
+    let inputs = dictionary(fields, SIGNATURE_INPUT_FIELD).map_err(|_| SignatureError::Input)?;
+    let mut tagged = inputs.into_iter().filter(|(_, entry)| match entry {
+        ListEntry::InnerList(list) => is_tagged(&list.params),
+        ListEntry::Item(item) => is_tagged(&item.params),
+    });
+    let Some((label, entry)) = tagged.next() else {
+        return Ok(None);
+    };
+    if tagged.next().is_some() {
+        return Err(SignatureError::Several);
+    }
+    match entry {
+        ListEntry::InnerList(list) => Ok(Some((label, list))),
+        ListEntry::Item(_) => Err(SignatureError::Input),
     }
 }
 
@@ -65,10 +73,10 @@ fn components(list: &InnerList) -> Result<Vec<Component>, SignatureError> {
 }
 
 /// Whether a message has a signature of this profile, or one that may be meant as such. For whoever decides by what a message is to be
-/// verified: nothing is verified here.
+/// verified: nothing is verified here, and `Signature` is not read.
 ///
 /// # Errors
-/// When the fields cannot be read, so that it is not known what they were to say.
+/// When `Signature-Input` cannot be read, so that it is not known what it was to say.
 pub fn is_signed(fields: &[Field<'_>]) -> Result<bool, SignatureError> {
-    Tagged::find(fields).map(|found| found.is_some())
+    input(fields).map(|found| found.is_some())
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::SignatureError;
-use super::base::{BaseError, signature_base};
+use super::base::{NoValue, signature_base};
 use super::components::Message;
 use super::digest::check_digest;
 use super::parameters::{Common, OfRequest, request_nonce};
@@ -102,10 +102,8 @@ fn check_message(message: Message<'_>, body: Body<'_>, signed: &Tagged, wit: &Wi
     if let Some(component) = message.required().iter().find(|component| !is_covered(component)) {
         return Err(SignatureError::NotCovered { name: component.to_string() });
     }
-    let base = signature_base(message, &signed.components, &signed.list).map_err(|error| match error {
-        BaseError::NoValue(component) => SignatureError::NoComponent { name: component.to_string() },
-        BaseError::NoForm => SignatureError::Input,
-    })?;
+    let base = signature_base(message, &signed.components, &signed.list)
+        .map_err(|NoValue(component)| SignatureError::NoComponent { name: component.to_string() })?;
     wit.confirmation.verify(&base, &signed.signature).map_err(|_| SignatureError::Signature)?;
     Ok(check_digest(message.fields(), body)?)
 }
