@@ -14,7 +14,6 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use countersign_agent::run::{RunError, serve_sessions};
 use countersign_core::bundle::Bundle;
 use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_core::key::{KeyType, PrivateKey};
@@ -28,25 +27,16 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use support::DEFAULT_ID;
 use support::issuer::{Fault, identity};
-use support::{AgentHome, DEFAULT_ID, FakeIssuer};
+use support::sessions::TwoSessions;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 const TARGET: &str = "https://payments.example/pay";
 
-struct Agents {
-    home: AgentHome,
-    issuer: FakeIssuer,
-    task: JoinHandle<Result<(), RunError>>,
-}
-
-impl Drop for Agents {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+/// An agent, whose sessions are two workloads to each other.
+struct Agents(TwoSessions);
 
 fn with_wit(seconds: u32, export_key: bool) -> Identity {
     Identity { wit_ttl: seconds, wit_export_key: export_key, ..identity(DEFAULT_ID) }
@@ -55,33 +45,12 @@ fn with_wit(seconds: u32, export_key: bool) -> Identity {
 impl Agents {
     async fn ready(identity: Identity) -> Self {
         let agents = Self::start(identity).await;
-        agents.until("both are ready", || agents.marker("ready").lines().count() == 2).await;
+        agents.0.until("both are ready", || agents.0.marker("ready").lines().count() == 2).await;
         agents
     }
 
     async fn start(identity: Identity) -> Self {
-        let (home, issuer) = (AgentHome::new(), FakeIssuer::start(vec![identity]).await);
-        for session in ["a", "b"] {
-            std::fs::create_dir(home.path(session)).unwrap();
-        }
-        let task = tokio::spawn(serve_sessions(home.config_of_sessions(&issuer, &["a", "b"])));
-        Self { home, issuer, task }
-    }
-
-    fn marker(&self, name: &str) -> String {
-        std::fs::read_to_string(self.home.path("private").join(name)).unwrap_or_default()
-    }
-
-    /// Waits for a condition that only polling can see.
-    async fn until(&self, what: &str, condition: impl Fn() -> bool) {
-        let mut poll = tokio::time::interval(Duration::from_millis(2));
-        let waiting = async {
-            while !condition() {
-                poll.tick().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        assert!(in_time.is_ok(), "{what}: {}", self.marker("status"));
+        Self(TwoSessions::start(identity, &["a", "b"], |_| {}).await)
     }
 
     async fn post(&self, session: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -89,7 +58,7 @@ impl Agents {
     }
 
     async fn send(&self, session: &str, path: &str, body: String, headers: &[(&str, &str)]) -> (u16, Value) {
-        let stream = UnixStream::connect(self.home.path(session).join("proof.sock")).await.unwrap();
+        let stream = UnixStream::connect(self.0.home.path(session).join("proof.sock")).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let mut request = http::Request::post(path).header("host", "agent");
@@ -118,7 +87,7 @@ impl Agents {
     }
 
     async fn workload_api(&self) -> SpiffeWorkloadApiClient<tonic::transport::Channel> {
-        let path = self.home.path("a/workload.sock");
+        let path = self.0.home.path("a/workload.sock");
         let connector = tower::service_fn(move |_| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
@@ -183,7 +152,7 @@ async fn the_key_stays_in_the_agent_unless_it_is_exported() {
     assert!(refused.message().contains("wit.exportKey"), "{}", refused.message());
     let (request, _) = agents.proven("wpt", post(&json!([])), &json!({})).await;
     let token = request["headers"][1][1].as_str().unwrap();
-    let mut folders = vec![agents.home.path("a"), agents.home.path("private")];
+    let mut folders = vec![agents.0.home.path("a"), agents.0.home.path("private")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
             if entry.path().is_dir() {
@@ -209,15 +178,15 @@ async fn an_identity_without_wit_svids_or_another_s_is_refused_with_the_reason()
     let (status, body) = agents.post("a", "/v1/prove-request", &ask).await;
     assert_eq!(status, 404);
     assert!(body["error"].as_str().unwrap().contains("spec.wit"), "{body}");
-    assert_eq!(agents.issuer.state.wits.load(Ordering::Relaxed), 0, "nobody asked for one");
+    assert_eq!(agents.0.issuer.state.wits.load(Ordering::Relaxed), 0, "nobody asked for one");
 }
 
 /// What the issuer sends is verified, and bound to the key that was asked for, before anyone uses it.
 #[tokio::test]
 async fn a_wit_svid_of_another_key_is_never_used() {
     let agents = Agents::start(with_wit(600, true)).await;
-    agents.issuer.set_fault(Fault::OtherKey);
-    agents.until("a WIT-SVID was refused", || agents.issuer.state.wits.load(Ordering::Relaxed) > 0).await;
+    agents.0.issuer.set_fault(Fault::OtherKey);
+    agents.0.until("a WIT-SVID was refused", || agents.0.issuer.state.wits.load(Ordering::Relaxed) > 0).await;
     assert!(agents.wit_svids("").await.is_err());
 }
 
@@ -375,15 +344,15 @@ async fn of_a_foreign_trust_domain_only_the_accepted_paths_prove_requests() {
         refresh_hint: Duration::from_secs(300),
     };
     let agents = Agents::start(Identity { federates_with: vec![partner.to_string()], ..with_wit(600, false) }).await;
-    agents.issuer.state.foreign_bundles.lock().unwrap().push(v1::Bundle {
+    agents.0.issuer.state.foreign_bundles.lock().unwrap().push(v1::Bundle {
         trust_domain: partner.to_string(),
         document: bundle.to_json().into(),
         sequence: 1,
         path_patterns: vec!["/api/*".to_owned()],
         ..v1::Bundle::default()
     });
-    agents.issuer.publish_sequence(2);
-    agents.until("both are ready", || agents.marker("ready").lines().count() == 2).await;
+    agents.0.issuer.publish_sequence(2);
+    agents.0.until("both are ready", || agents.0.marker("ready").lines().count() == 2).await;
     for (path, expected) in [("/api/orders", 200), ("/batch/orders", 403)] {
         let id = SpiffeId::new(&partner, path).unwrap();
         let key = PrivateKey::generate(KeyType::EcP256).unwrap();

@@ -4,77 +4,24 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use countersign_agent::run::{RunError, serve_sessions};
+use countersign_agent::run::RunError;
 use support::issuer::identity;
-use support::{AgentHome, DEFAULT_ID, FakeIssuer};
-use tokio::task::JoinHandle;
+use support::sessions::TwoSessions;
+use support::{DEFAULT_ID, FakeIssuer};
 use tonic::Code;
 
 /// Seconds: a certificate of this lifetime is renewed every second.
 const SHORT_TTL: u64 = 2;
 
-/// An agent with the sessions `a` and `b`, whose certificates are short-lived; stopped on drop.
-struct TwoSessions {
-    home: AgentHome,
-    issuer: FakeIssuer,
-    task: JoinHandle<Result<(), RunError>>,
-}
-
-impl Drop for TwoSessions {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl TwoSessions {
-    async fn start(directories: &[&str], prepare: impl FnOnce(&FakeIssuer)) -> Self {
-        let (home, issuer) = (AgentHome::new(), FakeIssuer::start(vec![identity(DEFAULT_ID)]).await);
-        for directory in directories {
-            std::fs::create_dir(home.path(directory)).unwrap();
-        }
+/// An agent whose certificates are short-lived.
+async fn short_lived(directories: &[&str], prepare: impl FnOnce(&FakeIssuer)) -> TwoSessions {
+    TwoSessions::start(identity(DEFAULT_ID), directories, |issuer| {
         issuer.x509_ttl(SHORT_TTL);
-        prepare(&issuer);
-        let task = tokio::spawn(serve_sessions(home.config_of_sessions(&issuer, &["a", "b"])));
-        Self { home, issuer, task }
-    }
-
-    /// Waits for a condition that only polling can see.
-    async fn until(&self, what: &str, condition: impl Fn() -> bool) {
-        let mut poll = tokio::time::interval(Duration::from_millis(2));
-        let waiting = async {
-            while !condition() {
-                poll.tick().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        assert!(in_time.is_ok(), "{what}: {}", self.marker("status"));
-    }
-
-    fn marker(&self, name: &str) -> String {
-        std::fs::read_to_string(self.home.path("private").join(name)).unwrap_or_default()
-    }
-
-    fn is_ready(&self, session: &str) -> bool {
-        self.marker("ready").lines().any(|line| line.starts_with(&format!("{session}=")))
-    }
-
-    fn certificate(&self, session: &str) -> String {
-        std::fs::read_to_string(self.home.path(session).join("credentials/tls.crt")).unwrap_or_default()
-    }
-
-    async fn renews(&self, session: &str, times: usize) {
-        for _ in 0..times {
-            let before = self.certificate(session);
-            self.until("a renewal", || self.certificate(session) != before).await;
-        }
-    }
-
-    fn connections(&self) -> usize {
-        self.issuer.state.connections.load(Ordering::Relaxed)
-    }
+        prepare(issuer);
+    })
+    .await
 }
 
 #[tokio::test]
@@ -83,7 +30,7 @@ async fn a_session_refused_for_good_leaves_the_other_and_their_connection_alone(
 }
 
 async fn refused_for_good(code: Code) {
-    let agent = TwoSessions::start(&["a", "b"], |issuer| issuer.refuse_session("b", code)).await;
+    let agent = short_lived(&["a", "b"], |issuer| issuer.refuse_session("b", code)).await;
     agent.until("session a is ready", || agent.is_ready("a")).await;
     let refusals = agent.issuer.hellos_of("b");
     agent.renews("a", 1).await;
@@ -101,7 +48,7 @@ async fn refused_for_good(code: Code) {
 
 #[tokio::test]
 async fn a_session_whose_stream_was_served_and_ends_leaves_the_other_alone() {
-    let agent = TwoSessions::start(&["a", "b"], |_| {}).await;
+    let agent = short_lived(&["a", "b"], |_| {}).await;
     agent.until("both are ready", || agent.is_ready("a") && agent.is_ready("b")).await;
     agent.issuer.refuse_session("b", Code::Aborted);
     agent.issuer.close_streams_of("b", Code::Aborted);
@@ -112,7 +59,7 @@ async fn a_session_whose_stream_was_served_and_ends_leaves_the_other_alone() {
 
 #[tokio::test]
 async fn a_session_whose_socket_cannot_be_bound_leaves_the_other_alone_and_says_why() {
-    let agent = TwoSessions::start(&["a"], |_| {}).await;
+    let agent = short_lived(&["a"], |_| {}).await;
     agent.until("session a is ready", || agent.is_ready("a")).await;
     agent.until("session b says why", || agent.marker("status").contains("b=")).await;
     assert!(agent.marker("status").contains("cannot listen on"), "{}", agent.marker("status"));
@@ -124,7 +71,7 @@ async fn a_session_whose_socket_cannot_be_bound_leaves_the_other_alone_and_says_
 
 #[tokio::test]
 async fn an_agent_that_can_serve_no_session_ends() {
-    let mut agent = TwoSessions::start(&[], |_| {}).await;
+    let mut agent = short_lived(&[], |_| {}).await;
     let ended = tokio::time::timeout(Duration::from_secs(20), &mut agent.task).await.expect("it ends").unwrap();
     assert!(matches!(ended, Err(RunError::Listen(_))), "{ended:?}");
 }

@@ -46,5 +46,5 @@ fn samples_and_demo_are_read_as_they_are_written() {
             }
         }
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 5);
 }

@@ -148,6 +148,7 @@ const BENCHES: &[(&str, &str)] = &[
     ("countersign-operator", "stream"),
     ("countersign-agent", "start"),
     ("countersign-agent", "footprint"),
+    ("countersign-agent", "proofs"),
     ("countersign-verify", "verify"),
 ];
 

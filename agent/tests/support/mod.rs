@@ -4,6 +4,7 @@
 
 pub mod issuer;
 mod later_version;
+pub mod sessions;
 
 use std::path::{Path, PathBuf};
 

@@ -44,11 +44,11 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
 }
 
 /// R24, R26: without an operator, proofs are made and verified on, by the WIT-SVIDs and the bundles that agents have, for as long as these
-/// live.
+/// live; then calls are refused, and the operator that is back brings new ones.
 #[tokio::test]
 async fn without_an_operator_requests_are_proven_and_verified_on() {
     alone("proofs-outage", async |world| {
-        world.cluster.apply(&world.trust_domain_yaml("wit: {svidTTL: 15m}")).await?;
+        world.cluster.apply(&world.trust_domain_yaml("wit: {svidTTL: 1m}")).await?;
         for account in ["service", "caller"] {
             world.cluster.apply(&world.identity_yaml(account, "wit: {}")).await?;
         }
@@ -74,11 +74,16 @@ async fn without_an_operator_requests_are_proven_and_verified_on() {
                 let done = world.calls("caller", 200, &call(proof)).await?;
                 ensure!(done["calls"] == 200 && done["failed"] == 0, "{proof}: {done}");
             }
-            Ok(())
+            until("the WIT-SVID has ended, and no request is proven", DEFAULT_TIMEOUT, async || {
+                let answer = world.call("caller", &call("wpt")).await?;
+                Ok(answer["error"].as_str().filter(|error| error.contains("no WIT-SVID now")).map(drop))
+            })
+            .await
         };
         let outcome = outcome.await;
         world.scale(OPERATOR, original).await?;
-        outcome
+        outcome?;
+        world.call_until_answered("caller", &call("wpt")).await.map(drop)
     })
     .await;
 }

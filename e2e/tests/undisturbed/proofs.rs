@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 
+use std::cell::Cell;
+
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
@@ -102,13 +104,17 @@ async fn four_services_authenticate_each_other_in_four_ways_and_nothing_recorded
             ensure!(results.iter().all(|result| [json!(400), json!(401)].contains(result)), "{port}: {results:?}");
         }
         // What is sent over TLS is of use in its own connection alone.
+        let requests = async |pod: &str| {
+            let said = world.app_output(pod).await?;
+            anyhow::Ok(said.iter().filter(|line| is_event(line, "request")).count())
+        };
+        let before = (requests("first").await?, requests("last").await?);
         for port in [7001, 7004] {
             let results = world.replay(NEIGHBOUR, port, "same").await?;
-            ensure!(
-                results.iter().all(|result| ["alert", "closed"].map(|one| json!(one)).contains(result)),
-                "{results:?}"
-            );
+            ensure!(results.iter().all(|result| *result == json!("closed")), "{port}: {results:?}");
         }
+        let after = (requests("first").await?, requests("last").await?);
+        ensure!(before == after && before.0 > 0 && before.1 > 0, "{before:?} requests before, {after:?} after");
         ensure!(world.call_until_answered("caller", &call).await? == expected, "honest calls go on");
         Ok(())
     })
@@ -170,6 +176,8 @@ async fn replicas_that_share_a_replay_cache_refuse_what_the_other_has_seen() {
             let results = world.replay(NEIGHBOUR, 7001, replica).await?;
             ensure!(refused(&results), "{results:?}");
         }
+        let results = world.replay(NEIGHBOUR, 7001, &apart[0]).await?;
+        ensure!(refused(&results), "it accepts the same proofs from the same caller, for itself: {results:?}");
         let results = world.replay(NEIGHBOUR, 7002, &apart[1]).await?;
         ensure!(results.contains(&json!(200)), "the other replica has not seen it: {results:?}");
         let results = world.replay(NEIGHBOUR, 7002, &apart[1]).await?;
@@ -179,43 +187,50 @@ async fn replicas_that_share_a_replay_cache_refuse_what_the_other_has_seen() {
     .await;
 }
 
-/// R79, R86: a proxy that ends TLS alters and reuses requests and responses. What is signed is refused; what a WPT does not bind is
-/// not.
+/// R79, R86: a proxy at which TLS ends alters and reuses requests and responses. What is signed is refused, by the service or by the caller;
+/// what a WPT does not bind is accepted.
 #[tokio::test]
 async fn what_a_proxy_in_the_middle_alters_is_refused_as_far_as_the_proof_binds_it() {
     scenario("proxy", async |world| {
         identities(world, &["caller", "service", NEIGHBOUR]).await?;
         let serve = format!(
-            "serve --listen 0.0.0.0:8080 --accept wpt --accept http-signature --origin http://{}:7001 --caller {}",
+            "serve --listen 0.0.0.0:8080 --accept wpt --accept http-signature --origin https://{}:7001 --caller {}",
             world.host(NEIGHBOUR),
             world.id("caller"),
         );
         world.hop("service", &[8080], &serve).await?;
-        let neighbour = format!("neighbour --control 7000 --http 7001={}:8080", world.host("service"));
+        let neighbour = format!("neighbour --control 7000 --https 7001={}:8080", world.host("service"));
         world.hop(NEIGHBOUR, &[7001], &neighbour).await?;
         caller(world).await?;
         world.listens("service").await?;
         world.listens(NEIGHBOUR).await?;
         let call = |proof: &str| {
-            format!("--next http://{}:7001/pay --prove {proof} --expect {}", world.host(NEIGHBOUR), world.id("service"))
+            format!(
+                "--next https://{}:7001/pay --proxy {} --prove {proof} --expect {}",
+                world.host(NEIGHBOUR),
+                world.id(NEIGHBOUR),
+                world.id("service")
+            )
         };
         for proof in ["wpt", "http-signature"] {
             world.call_until_answered("caller", &call(proof)).await?;
         }
-        for (what, binds) in [
-            ("method", false),
-            ("path", true),
-            ("query", false),
-            ("body", false),
-            ("response-status", false),
-            ("response-body", false),
-            ("response-reused", false),
+        // What comes of a signed request, by the error of the caller, and of one with a WPT, by its status.
+        for (what, signed, wpt) in [
+            ("method", "status 400", 200),
+            ("path", "status 400", 401),
+            ("query", "status 400", 200),
+            ("body", "status 400", 200),
+            ("response-status", "status 201", 201),
+            ("response-body", "status 200", 200),
+            ("response-reused", "status 200", 200),
         ] {
             world.alter(NEIGHBOUR, what).await?;
-            let signed = world.call("caller", &call("http-signature")).await?;
-            ensure!(signed["error"].is_string(), "{what} is altered, and the response accepted: {signed}");
-            let proven = world.call("caller", &call("wpt")).await?;
-            ensure!((proven["status"] == 401) == binds, "{what}: {proven}");
+            let answer = world.call("caller", &call("http-signature")).await?;
+            let error = answer["error"].as_str().unwrap_or_default();
+            ensure!(error.contains(signed) && error.contains("is not used"), "{what}: {answer}");
+            let answer = world.call("caller", &call("wpt")).await?;
+            ensure!(answer["status"] == wpt, "{what}: {answer}");
         }
         world.alter(NEIGHBOUR, "nothing").await?;
         world.call_until_answered("caller", &call("http-signature")).await.map(drop)
@@ -227,7 +242,7 @@ async fn what_a_proxy_in_the_middle_alters_is_refused_as_far_as_the_proof_binds_
 #[tokio::test]
 async fn wit_authorities_rotate_under_two_thousand_proofs() {
     scenario("wit-rotate", async |world| {
-        let authority = |rotation: &str| format!("bundleRefreshHint: 1s, wit: {{svidTTL: 1m}}, rotation: {{{rotation}}}");
+        let authority = |rotation: &str| format!("bundleRefreshHint: 1s, wit: {{svidTTL: 10s}}, rotation: {{{rotation}}}");
         world.cluster.apply(&world.trust_domain_yaml(&authority("maxDelay: 1h"))).await?;
         for account in ["agents", "own", "service"] {
             world.cluster.apply(&world.identity_yaml(account, "wit: {exportKey: true}")).await?;
@@ -244,7 +259,7 @@ async fn wit_authorities_rotate_under_two_thousand_proofs() {
         let before = then.active("wit").expect("a WIT authority signs");
         for (account, more) in [("agents", "--prove wpt"), ("own", "--prove http-signature --own-key")] {
             let call = format!(
-                "call --count 1000 --every-ms 15 --next http://{}:8080/ --expect {} {more}",
+                "call --count 1000000 --every-ms 20 --next http://{}:8080/ --expect {} {more}",
                 world.host("service"),
                 world.id("service")
             );
@@ -261,8 +276,14 @@ async fn wit_authorities_rotate_under_two_thousand_proofs() {
         })
         .await?;
         for account in ["agents", "own"] {
-            let done = world.wait_for_output(account, "the end", DEFAULT_TIMEOUT, |line| is_event(line, "done")).await?;
-            ensure!(done["calls"] == 1000 && done["failed"] == 0, "{account}: {done}");
+            let calls = |line: &serde_json::Value| line["calls"].as_u64().filter(|_| is_event(line, "calls"));
+            let said = world.app_output(account).await?;
+            let at_switch = said.iter().filter_map(calls).max().unwrap_or(0);
+            // A WIT-SVID of ten seconds is renewed within five, in which there are at most 250 calls.
+            let enough = 1_000.max(at_switch + 500);
+            let made = |line: &serde_json::Value| calls(line).is_some_and(|calls| calls >= enough);
+            let sums = world.wait_for_output(account, "that it has called enough", DEFAULT_TIMEOUT, made).await?;
+            ensure!(sums["failed"] == 0, "{account}: {sums}");
         }
         Ok(())
     })
@@ -297,12 +318,14 @@ async fn a_tainted_wit_authority_is_replaced_under_calls_and_a_copied_wit_svid_o
         let before = world.authorities().await?.active("wit").expect("a WIT authority signs");
         let taint = format!("{short}, taint: {{maxDelay: 15s}}, tainted: ['{before}']");
         world.cluster.apply(&world.trust_domain_yaml(&taint)).await?;
+        let failed = Cell::new(0);
         until("the tainted authority has left the bundle, while calls go on", DEFAULT_TIMEOUT, async || {
             let done = world.calls("caller", 50, &call).await?;
-            ensure!(done["failed"] == 0, "{done}");
+            failed.set(failed.get() + done["failed"].as_u64().unwrap_or(50));
             Ok((!world.authorities().await?.of_kind("wit").contains(&before)).then_some(()))
         })
         .await?;
+        ensure!(failed.get() == 0, "{} calls failed while the authority was replaced", failed.get());
 
         world.cluster.apply(&world.trust_domain_yaml(long)).await?;
         let thief = format!("call {call} --own-key --stolen --count 100000 --every-ms 50");

@@ -29,7 +29,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The service that is called.
 #[derive(Debug, Args)]
 pub(crate) struct Next {
-    /// Its URL: `https` with `mtls` and `jwt-svid`, `http` with the others.
+    /// Its URL: `https` with `mtls`, `jwt-svid` and `--proxy`, `http` otherwise.
     #[arg(long, required = false)]
     next: Uri,
     /// How this workload proves who it is.
@@ -41,6 +41,9 @@ pub(crate) struct Next {
     /// The SPIFFE ID that the service must have: of the connection, or of signed responses.
     #[arg(long, required = false)]
     expect: String,
+    /// The SPIFFE ID of the proxy at which TLS ends, where requests with proofs are sent over TLS.
+    #[arg(long)]
+    proxy: Option<String>,
     /// Proofs are made with the key that the Workload API hands out, instead of by the agent.
     #[arg(long)]
     own_key: bool,
@@ -52,7 +55,15 @@ pub(crate) struct Next {
 impl Next {
     /// By requests that are signed by the agent.
     pub(crate) fn signed(next: Uri, expect: String) -> Self {
-        Self { next, prove: Method::HttpSignature, audience: String::new(), expect, own_key: false, stolen: false }
+        Self {
+            next,
+            prove: Method::HttpSignature,
+            audience: String::new(),
+            expect,
+            proxy: None,
+            own_key: false,
+            stolen: false,
+        }
     }
 }
 
@@ -73,7 +84,7 @@ impl Client {
         let servers = Authorizer::id(&next.expect)?;
         let is_tls = next.next.scheme_str() == Some("https");
         ensure!(
-            is_tls == matches!(next.prove, Method::Mtls | Method::JwtSvid),
+            is_tls == (next.proxy.is_some() || matches!(next.prove, Method::Mtls | Method::JwtSvid)),
             "{} is called by {}",
             next.next,
             next.prove
@@ -85,11 +96,11 @@ impl Client {
                 sender(layer.layer(https(source.tls_client_config(servers)?)))
             }
             Method::Wpt if next.stolen => sender(wpt(source.wit_svid()?).layer(http())),
-            Method::Wpt if next.own_key => sender(wpt(source.clone()).layer(http())),
-            Method::Wpt => sender(wpt(ProofSocket::from_env()?).layer(http())),
+            Method::Wpt if next.own_key => proven(wpt(source.clone()), next, source)?,
+            Method::Wpt => proven(wpt(ProofSocket::from_env()?), next, source)?,
             _ => {
                 let layer = if next.own_key { signed(source.clone()) } else { signed(ProofSocket::from_env()?) };
-                sender(layer.expect_signed_responses(servers, source.clone()).layer(http()))
+                proven(layer.expect_signed_responses(servers, source.clone()), next, source)?
             }
         };
         Ok(Self { url: next.next.clone(), send })
@@ -99,6 +110,14 @@ impl Client {
         let request = Request::post(self.url.clone()).header("content-type", "text/plain").body(Full::new(body))?;
         (self.send)(request).await
     }
+}
+
+/// Over TLS to the proxy, where there is one.
+fn proven(layer: ProofLayer, next: &Next, source: &Source) -> Result<Arc<Sender>> {
+    Ok(match &next.proxy {
+        Some(proxy) => sender(layer.layer(https(source.tls_client_config(Authorizer::id(proxy)?)?))),
+        None => sender(layer.layer(http())),
+    })
 }
 
 fn wpt(prover: impl Prover + 'static) -> ProofLayer {

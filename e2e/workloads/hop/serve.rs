@@ -86,6 +86,7 @@ async fn answer(
     body: Bytes,
 ) -> impl IntoResponse {
     let seen = format!("{} by {}\n", caller.id(), caller.method());
+    say(&json!({"event": "request", "caller": caller.id().to_string(), "method": caller.method().as_str()}));
     let Some(next) = next else { return (StatusCode::OK, seen) };
     match next.call(body).await {
         Ok((status, answer)) if status.is_success() => (StatusCode::OK, seen + &answer),

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -29,7 +30,8 @@ func ask(method string, question map[string]any, answer any) (status int, err er
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusForbidden {
-		return 0, fmt.Errorf("the agent answers %s", response.Status)
+		message, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
+		return 0, fmt.Errorf("the agent answers %s: %s", response.Status, message)
 	}
 	return response.StatusCode, json.NewDecoder(response.Body).Decode(answer)
 }

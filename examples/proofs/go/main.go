@@ -34,6 +34,7 @@ func main() {
 			"callers": []string{caller}, "request": describe(target(r), r.Header, body)}, &seen)
 		switch {
 		case err != nil:
+			log.Print(err)
 			http.Error(w, "", http.StatusServiceUnavailable)
 		case status == http.StatusForbidden:
 			log.Print(seen.Reason)

@@ -40,7 +40,10 @@ def described(message: dict, headers: list, body: bytes) -> dict:
 
 class Service(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        if not 0 <= length <= 1 << 20:
+            return self.answer(413, [], b"")
+        body = self.rfile.read(length)
         path, query = self.path.partition("?")[::2]
         target = {"method": self.command, "path": path} | ({"query": query} if "?" in self.path else {})
         request = described(target, self.headers.items(), body)
@@ -49,13 +52,14 @@ class Service(http.server.BaseHTTPRequestHandler):
             print(seen.get("reason", seen), flush=True)
             refusal = seen.get("response", {"status": 503, "headers": []})
             return self.answer(refusal["status"], refusal["headers"], refusal.get("body", "").encode())
-        answer = f"{seen['spiffe_id']} by {seen['proof']}\n{call()}".encode()
+        status, next_answer = call()
+        answer = f"{seen['spiffe_id']} by {seen['proof']}\n{next_answer}".encode()
         headers = [["content-type", "text/plain"]]
         if seen["sign_response"]:
-            response = described({"status": 200}, headers, answer)
-            status, proof = ask("prove-response", {"request": request, "response": response, "request_nonce": seen["nonce"]})
+            response = described({"status": status}, headers, answer)
+            _, proof = ask("prove-response", {"request": request, "response": response, "request_nonce": seen["nonce"]})
             headers += proof["headers"]
-        self.answer(200, headers, answer)
+        self.answer(status, headers, answer)
 
     def answer(self, status: int, headers: list, body: bytes) -> None:
         self.send_response(status)
@@ -65,8 +69,8 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def call() -> str:
-    """The next service's answer. Its certificate has its name, by the trust anchors of the own trust domain."""
+def call() -> tuple[int, str]:
+    """What the next service answers. Its certificate has its name, by the trust anchors of the own trust domain."""
     folder = os.environ["SPIFFE_CREDENTIAL_FOLDER"]
     with open(f"{folder}/jwt/{urllib.parse.quote(AUDIENCE, safe='')}.token") as token:
         bearer = {"Authorization": f"Bearer {token.read()}"}
@@ -74,7 +78,9 @@ def call() -> str:
     context = ssl.create_default_context(cafile=f"{folder}/ca.crt")
     connection = http.client.HTTPSConnection(url.hostname, url.port, context=context, timeout=10)
     connection.request("POST", url.path, headers=bearer)
-    return connection.getresponse().read().decode()
+    response = connection.getresponse()
+    answer = response.read().decode()
+    return (200, answer) if response.status == 200 else (502, f"the next service answers {response.status}\n")
 
 
 http.server.ThreadingHTTPServer(("", int(PORT)), Service).serve_forever()

@@ -27,6 +27,10 @@ const fn ratio(figure: &'static str, yardstick: &'static str, most: f64) -> Thre
     Threshold { figure, yardstick: Some(yardstick), aim: Some(Aim::Ratio(most)) }
 }
 
+const fn measured(figure: &'static str, yardstick: &'static str) -> Threshold {
+    Threshold { figure, yardstick: Some(yardstick), aim: None }
+}
+
 /// A part of the bench, which is run as a whole or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -59,31 +63,19 @@ const CORE: &[Threshold] = &[
     // At least 85 % of the floor's rate is at most 1 / 0.85 of its time.
     ratio("issue", "floor", 1.0 / 0.85),
     beside("webhook handler, 8 KB pod, p99", "parse and write the same review, p99", 1000.0),
-    Threshold {
-        figure: "webhook handler, 8 KB pod, p50",
-        yardstick: Some("parse and write the same review, p50"),
-        aim: None,
-    },
+    measured("webhook handler, 8 KB pod, p50", "parse and write the same review, p50"),
     // Half of the webhook's limit.
     value("webhook memory, 64 large reviews at once", 64.0),
     // API servers wait 5 s for a webhook.
     beside("ordinary review among 64 large ones, p99", "ordinary review over TLS, at rest, p99", 1000.0),
-    Threshold {
-        figure: "ordinary review among 64 large ones, p50",
-        yardstick: Some("ordinary review over TLS, at rest, p50"),
-        aim: None,
-    },
+    measured("ordinary review among 64 large ones, p50", "ordinary review over TLS, at rest, p50"),
     ratio(
         "index: change of one pod, 10,000 identities, p50",
         "index: change of one pod, a hundredth of the pods, p50",
         3.0,
     ),
     beside("agent start to file, p99", "agent start and end without work, p99", 30.0),
-    Threshold {
-        figure: "agent start to file, p50",
-        yardstick: Some("agent start and end without work, p50"),
-        aim: None,
-    },
+    measured("agent start to file, p50", "agent start and end without work, p50"),
     value("agent memory after 20 renewals, with its files", 6.0),
     value("agent CPU at rest, a minute", 10.0),
     value("agent image", 6.0),
@@ -95,11 +87,20 @@ const CORE: &[Threshold] = &[
     ratio("WIT and WPT verified", "two signatures verified, of WIT and WPT", 1.0 / 0.85),
     ratio("WIT and HTTP signature verified, body of 1 KiB", "two signatures verified, and 1 KiB hashed", 1.0 / 0.85),
     ratio("WIT issued for a CSR", "a signature verified, and one made", 1.0 / 0.85),
-    Threshold {
-        figure: "handshakes while ten trust domains are replaced",
-        yardstick: Some("replacements of ten trust domains"),
-        aim: None,
-    },
+    beside("request at 200/s, WPT: added, p50", "request at 200/s without layers, p50", 10.0),
+    beside("request at 200/s, WPT: added, p99", "request at 200/s without layers, p99", 10.0),
+    beside("request at 200/s, HTTP signature: added, p50", "request at 200/s without layers, p50", 10.0),
+    beside("request at 200/s, HTTP signature: added, p99", "request at 200/s without layers, p99", 10.0),
+    value("calls to others meanwhile", 0.0),
+    measured("WPT made by the agent's socket, p50", "WPT made in process, p50"),
+    measured("WPT made by the agent's socket, p99", "WPT made in process, p99"),
+    measured("WPT verified by the agent's socket, p50", "WPT verified in process, p50"),
+    measured("WPT verified by the agent's socket, p99", "WPT verified in process, p99"),
+    measured("HTTP signature made by the agent's socket, p50", "HTTP signature made in process, p50"),
+    measured("HTTP signature made by the agent's socket, p99", "HTTP signature made in process, p99"),
+    measured("HTTP signature verified by the agent's socket, p50", "HTTP signature verified in process, p50"),
+    measured("HTTP signature verified by the agent's socket, p99", "HTTP signature verified in process, p99"),
+    measured("handshakes while ten trust domains are replaced", "replacements of ten trust domains"),
     value("handshakes that failed meanwhile", 0.0),
 ];
 
@@ -139,11 +140,7 @@ const LOAD: &[Threshold] = &[
     value("re-connection of all agents after a roll-out", 30.0),
     value("bundle change, 1000 agents: acknowledged, last", 1.0),
     value("bundle change, 10000 agents: acknowledged, last", 3.0),
-    Threshold {
-        figure: "taint, 1000 agents: leaf issued, last, time a leaf",
-        yardstick: Some("floor on all processors, taint"),
-        aim: None,
-    },
+    measured("taint, 1000 agents: leaf issued, last, time a leaf", "floor on all processors, taint"),
 ];
 
 const CROWD: &[Threshold] = &[

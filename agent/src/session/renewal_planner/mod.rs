@@ -104,8 +104,9 @@ impl RenewalPlanner {
                 }
             }
         }
-        if trust_changed {
-            for credential in self.wit.values_mut().filter(|wit| !wit.still_verifies(&entitlements.trust, now)) {
+        for (id, credential) in &mut self.wit {
+            let verifies = !trust_changed || credential.still_verifies(&entitlements.trust, now);
+            if !verifies || is_wit_tainted(id, credential, &entitlements) {
                 credential.renew_at = now;
             }
         }
@@ -205,15 +206,16 @@ impl RenewalPlanner {
         (credential.expires_at > now).then_some((credential, credential.renew_at > now))
     }
 
-    /// Whether the workload has anything that a tainted authority signed: an X509-SVID, or a token in a file.
+    /// Whether the workload has anything that a tainted authority signed: an X509-SVID, a WIT-SVID, or a token in a file.
     pub(super) fn has_tainted(&self) -> bool {
         let Some(entitlements) = &self.entitlements else { return false };
         let x509 = self.x509.iter().any(|(id, credential)| {
             let identity = entitlements.identity(id);
             identity.is_some_and(|identity| is_signed_by(credential, &identity.tainted_authorities))
         });
+        let wit = self.wit.iter().any(|(id, credential)| is_wit_tainted(id, credential, entitlements));
         let mut tokens = self.jwt.iter().filter(|(_, credential)| is_token_tainted(credential, entitlements));
-        x509 || tokens.any(|((id, audiences), _)| self.is_for_file(id, audiences))
+        x509 || wit || tokens.any(|((id, audiences), _)| self.is_for_file(id, audiences))
     }
 
     /// Every credential the session should have, with the time from which it is to be requested; without pending ones.
@@ -254,11 +256,7 @@ impl RenewalPlanner {
         if self.pending.values().any(is_pending) {
             return None;
         }
-        let Some(credential) = self.wit.get(&identity.id) else {
-            return Some(now);
-        };
-        let is_tainted = identity.tainted_key_ids.contains(&credential.key_id);
-        Some(if is_tainted { now } else { credential.renew_at })
+        Some(self.wit.get(&identity.id).map_or(now, |credential| credential.renew_at))
     }
 
     fn is_x509_pending(&self, identity: &Identity) -> bool {
@@ -296,6 +294,11 @@ fn is_outdated(credential: &X509Credential, identity: &Identity) -> bool {
 /// Whether one of these authorities signed a certificate of the chain.
 fn is_signed_by(credential: &X509Credential, authorities: &[Vec<u8>]) -> bool {
     credential.authority_key_ids.iter().any(|signer| authorities.contains(signer))
+}
+
+/// Whether the authority that signed it is tainted.
+fn is_wit_tainted(id: &SpiffeId, credential: &WitCredential, entitlements: &Entitlements) -> bool {
+    entitlements.identity(id).is_some_and(|identity| identity.tainted_key_ids.contains(&credential.key_id))
 }
 
 /// Whether a tainted authority signed the token.

@@ -6,7 +6,7 @@ use countersign_proto::issuer::v1::{JwtResponse, Refusal, WitResponse, X509Respo
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{CredentialRequest, FailedRequest, PendingRequest, RenewalPlanner, after, is_outdated};
+use super::{CredentialRequest, FailedRequest, PendingRequest, RenewalPlanner, after, is_outdated, is_wit_tainted};
 use crate::session::credentials::{CredentialError, DEFAULT_RETRY_DELAY, JwtCredential, WitCredential, X509Credential};
 use crate::session::entitlements::Entitlements;
 
@@ -153,7 +153,10 @@ impl RenewalPlanner {
             return Err(ResponseError::UnexpectedIdentity(response.spiffe_id));
         };
         match WitCredential::verified(&id, token, key, &entitlements.trust, now, jitter) {
-            Ok(credential) => {
+            Ok(mut credential) => {
+                if is_wit_tainted(&id, &credential, entitlements) {
+                    credential.renew_at = credential.renew_at.min(after(now, DEFAULT_RETRY_DELAY));
+                }
                 self.failed.remove(&request);
                 self.wit.insert(id, credential);
                 Ok(())

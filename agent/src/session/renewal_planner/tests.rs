@@ -7,8 +7,9 @@ use countersign_core::csr::Csr;
 use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_core::jwt::{JwtAuthority, JwtRequest};
 use countersign_core::key::{KeyType, PrivateKey};
+use countersign_core::wit::{WitAuthority, WitRequest};
 use countersign_core::x509::{LeafRequest, X509Authority};
-use countersign_proto::issuer::v1::{self, JwtResponse, Refusal, State, X509Response};
+use countersign_proto::issuer::v1::{self, JwtResponse, Refusal, State, WitResponse, X509Response};
 use jiff::Timestamp;
 
 use super::{CredentialRequest, Plan, RenewalPlanner, ResponseError};
@@ -31,6 +32,7 @@ fn id(name: &str) -> SpiffeId {
 struct Issuer {
     x509: X509Authority,
     jwt: JwtAuthority,
+    wit: WitAuthority,
 }
 
 impl Issuer {
@@ -40,6 +42,7 @@ impl Issuer {
         Self {
             x509: X509Authority::generate(&domain, KeyType::EcP256, lifetime, at(-60)).unwrap(),
             jwt: JwtAuthority::generate(KeyType::EcP256).unwrap(),
+            wit: WitAuthority::generate(KeyType::EcP256).unwrap(),
         }
     }
 
@@ -48,7 +51,7 @@ impl Issuer {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: vec![self.x509.certificate().clone()],
             jwt_authorities: vec![self.jwt.verification_key().clone()],
-            wit_authorities: Vec::new(),
+            wit_authorities: vec![self.wit.verification_key().clone()],
             sequence: 1,
             refresh_hint: Duration::from_secs(300),
         };
@@ -94,6 +97,35 @@ impl Issuer {
         let token = self.jwt.issue(&request, now).unwrap().token.to_string();
         let response = JwtResponse { id: 2, spiffe_id: id.to_string(), token, refusal: None };
         planner.accept_jwt(response, now, 0.0).unwrap();
+    }
+
+    /// The response to a request for a WIT-SVID of `name`, which is recorded on `planner`.
+    fn wit(&self, planner: &mut RenewalPlanner, name: &str, now: Timestamp) -> WitResponse {
+        let (id, key) = (id(name), PrivateKey::generate(KeyType::EcP256).unwrap());
+        let request = WitRequest { id: &id, confirmation: key.public_key(), ttl: Duration::from_secs(600) };
+        let token = self.wit.issue(&request, now).unwrap().token.to_string();
+        planner.record_wit_request(3, id.clone(), key, now);
+        WitResponse { id: 3, spiffe_id: id.to_string(), token, refusal: None }
+    }
+
+    fn issue_wit(&self, planner: &mut RenewalPlanner, name: &str, now: Timestamp) -> Result<(), ResponseError> {
+        let response = self.wit(planner, name, now);
+        planner.accept_wit(response, now, 0.0)
+    }
+}
+
+fn with_wit(name: &str) -> v1::Identity {
+    v1::Identity { wit_ttl: 600, ..identity(name) }
+}
+
+/// Whether the identities that are published have a WIT-SVID; `None` of one that is not to have any.
+fn wits(published: Published) -> Vec<Option<bool>> {
+    match published {
+        Published::Ready(credentials) => {
+            let has_wit = |svid: &crate::publish::Svid| svid.wit.as_ref().map(|state| state.current.is_some());
+            credentials.svids.iter().map(has_wit).collect()
+        }
+        other => panic!("{other:?}"),
     }
 }
 
@@ -269,7 +301,7 @@ fn tokens_of_a_tainted_key_are_renewed_at_once() {
     assert!(planner.has_tainted(), "the State is not in effect yet");
     let (_, young) = planner.token(&id("a"), &["call".to_owned()], at(1)).unwrap();
     assert!(!young, "the next call gets another one");
-    let other = Issuer { jwt: JwtAuthority::generate(KeyType::EcP256).unwrap(), x509: issuer.x509 };
+    let other = Issuer { jwt: JwtAuthority::generate(KeyType::EcP256).unwrap(), x509: issuer.x509, wit: issuer.wit };
     let mut renewed = identity("a");
     renewed.jwt_audiences = vec!["exact".into()];
     renewed.tainted_key_ids = vec![issuer.jwt.kid().to_owned()];
@@ -357,4 +389,60 @@ fn what_was_put_off_by_a_clock_that_was_ahead_is_asked_for_once_it_is_right() {
     assert!(planner.clock_was_set_back(at(renewal)));
     planner.disconnected("the clock was set back".into());
     assert_eq!(planner.plan(at(renewal)).requests, [x509("a")]);
+}
+
+#[test]
+fn a_wit_svid_is_renewed_at_half_life_and_withdrawn_at_its_end() {
+    let issuer = Issuer::new();
+    let mut planner = RenewalPlanner::default();
+    planner.set_entitlements(issuer.entitlements(vec![with_wit("a")]), at(0));
+    let wit = CredentialRequest::Wit(id("a"));
+    assert_eq!(planner.plan(at(0)).requests, [x509("a"), wit.clone()]);
+    issuer.issue(&mut planner, "a", at(0)).unwrap();
+    issuer.issue_wit(&mut planner, "a", at(0)).unwrap();
+    assert_eq!(wits(planner.published(at(0))), [Some(true)]);
+    assert_eq!(planner.plan(at(0)).wake_at, Some(at(300)));
+    assert_eq!(planner.plan(at(300)).requests, [wit]);
+    planner.record_wit_request(4, id("a"), PrivateKey::generate(KeyType::EcP256).unwrap(), at(599));
+    assert_eq!(planner.plan(at(599)).wake_at, Some(at(600)), "it wakes at the end, also while a request is pending");
+    assert_eq!(wits(planner.published(at(600))), [Some(false)], "the rest of the identity stays");
+}
+
+#[test]
+fn a_wit_svid_of_a_tainted_authority_is_renewed_at_once_and_nothing_is_acknowledged_before() {
+    let issuer = Issuer::new();
+    let mut planner = RenewalPlanner::default();
+    planner.set_entitlements(issuer.entitlements(vec![with_wit("a")]), at(0));
+    issuer.issue(&mut planner, "a", at(0)).unwrap();
+    let late = issuer.wit(&mut planner, "a", at(0));
+    let tainted = vec![issuer.wit.kid().to_owned()];
+    let identity = v1::Identity { tainted_key_ids: tainted, ..with_wit("a") };
+    planner.set_entitlements(issuer.entitlements(vec![identity]), at(1));
+    assert!(!planner.has_tainted());
+    // It was signed before the authority was tainted, and arrives afterwards.
+    planner.accept_wit(late, at(2), 0.0).unwrap();
+    assert!(planner.has_tainted());
+    assert_eq!(planner.plan(at(2)).requests, [], "not again and again, if the issuer does not know better");
+    assert_eq!(planner.plan(at(32)).requests, [CredentialRequest::Wit(id("a"))]);
+    planner.set_entitlements(issuer.entitlements(vec![with_wit("a")]), at(33));
+    issuer.issue_wit(&mut planner, "a", at(33)).unwrap();
+    let tainted = vec![issuer.wit.kid().to_owned()];
+    let identity = v1::Identity { tainted_key_ids: tainted, ..with_wit("a") };
+    planner.set_entitlements(issuer.entitlements(vec![identity]), at(34));
+    assert_eq!(planner.plan(at(34)).requests, [CredentialRequest::Wit(id("a"))], "what it has is renewed at once");
+    assert_eq!(wits(planner.published(at(2))), [Some(true)], "it is trusted until its authority leaves the bundle");
+}
+
+#[test]
+fn a_wit_svid_that_arrives_after_its_terms_have_ended_is_not_used() {
+    let issuer = Issuer::new();
+    let mut planner = RenewalPlanner::default();
+    planner.set_entitlements(issuer.entitlements(vec![with_wit("a")]), at(0));
+    issuer.issue(&mut planner, "a", at(0)).unwrap();
+    let late = issuer.wit(&mut planner, "a", at(0));
+    planner.set_entitlements(issuer.entitlements(vec![identity("a")]), at(1));
+    assert!(matches!(planner.accept_wit(late, at(2), 0.0), Err(ResponseError::UnexpectedIdentity(_))));
+    assert_eq!(wits(planner.published(at(2))), [None]);
+    planner.set_entitlements(issuer.entitlements(vec![with_wit("a")]), at(3));
+    assert_eq!(wits(planner.published(at(3))), [Some(false)], "what came late was not kept");
 }

@@ -13,7 +13,7 @@ pub trait ReplayCache {
     /// passed, so that nobody else fills it.
     ///
     /// # Errors
-    /// When it cannot be remembered. The request is then refused: otherwise whoever fills the cache could replay.
+    /// When it cannot be remembered. The request is then refused: otherwise a sender that fills the cache could replay.
     fn remember(&self, key: &ReplayKey, until: Timestamp, now: Timestamp) -> Result<Seen, ReplayCacheFull>;
 }
 

@@ -57,7 +57,7 @@ fn components_are_covered_in_any_order_and_beside_others() {
     sent.authority = Some("Orders.example.org");
     let sent = sent.signed("wimse", &borrow(&cover), PARAMS, &world.key);
     assert!(sent.verify(&world).is_ok());
-    // Whoever covers the authority is refused where it was rewritten.
+    // A request that covers the authority is refused where a proxy rewrote it.
     let rewritten = Sent { authority: Some("proxy.example.org"), ..sent.clone() };
     assert_eq!(rewritten.verify(&world).unwrap_err(), SignatureError::Signature);
     let unknown = Sent { authority: None, ..sent };

@@ -1,6 +1,6 @@
 //! What it costs to know the peer, beside the same without: a handshake beside one of rustls with plain webpki, a JWT-SVID beside the
 //! signature alone, a proof of possession beside its signatures, a decision over 1,000 path patterns; and handshakes while ten trust
-//! domains are replaced.
+//! domains are replaced, and requests through both layers beside those without.
 //!
 //! Run by `cargo bench -p countersign-verify --bench verify`; with `-- --json` it prints one JSON object a line on standard output.
 
@@ -8,8 +8,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 mod handshake;
+mod layers;
 mod proofs;
 mod reload;
+mod sockets;
 mod workload;
 mod workload_api;
 
@@ -41,7 +43,9 @@ fn main() {
     let decision = decisions();
     let (wpt, signature) = (proofs::wpt(ROUNDS), proofs::http_signature(ROUNDS));
     let issuance = proofs::issuance(ROUNDS);
-    let reload = tokio::runtime::Runtime::new().unwrap().block_on(reload::run());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let layers = runtime.block_on(layers::run());
+    let reload = runtime.block_on(reload::run());
     report(&[
         ("handshake, both sides verify X509-SVIDs", ours, "us"),
         ("handshake, both sides verify by webpki", webpki, "us"),
@@ -54,6 +58,13 @@ fn main() {
         ("two signatures verified, and 1 KiB hashed", signature.cryptography, "us"),
         ("WIT issued for a CSR", issuance.whole, "us"),
         ("a signature verified, and one made", issuance.cryptography, "us"),
+        ("request at 200/s without layers, p50", layers.without.p50, "ms"),
+        ("request at 200/s without layers, p99", layers.without.p99, "ms"),
+        ("request at 200/s, WPT: added, p50", layers.wpt.p50 - layers.without.p50, "ms"),
+        ("request at 200/s, WPT: added, p99", layers.wpt.p99 - layers.without.p99, "ms"),
+        ("request at 200/s, HTTP signature: added, p50", layers.http_signature.p50 - layers.without.p50, "ms"),
+        ("request at 200/s, HTTP signature: added, p99", layers.http_signature.p99 - layers.without.p99, "ms"),
+        ("calls to others meanwhile", layers.calls, "calls"),
         ("handshakes while ten trust domains are replaced", reload.handshakes, "a second"),
         ("replacements of ten trust domains", reload.replacements, "a second"),
         ("handshakes that failed meanwhile", reload.failed, "handshakes"),

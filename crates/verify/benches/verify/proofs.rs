@@ -118,7 +118,7 @@ fn verified(workload: &Workload, requests: &[Sent], cryptography: &dyn Fn()) -> 
     Compared { whole, cryptography }
 }
 
-/// A `POST` as whoever receives it sees it.
+/// A `POST` as its recipient sees it.
 #[derive(Clone)]
 struct Sent {
     headers: Vec<(&'static str, String)>,

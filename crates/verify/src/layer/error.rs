@@ -11,8 +11,10 @@ pub enum ProofLayerError {
     /// The proof is for the target of the request, and that is not whole.
     #[error("the request has no scheme and host, which its proof is for: name an audience")]
     NoTarget,
-    /// A token that whoever sees it can use would be sent in the clear.
-    #[error("a JWT-SVID is not sent over {scheme}: whoever sees it can use it; use https, or a proof of possession")]
+    /// A bearer token would be sent in the clear.
+    #[error(
+        "a JWT-SVID is not sent over {scheme}: anybody who sees it can use it; use https, or a proof of possession"
+    )]
     NotHttps {
         /// Of the URI.
         scheme: String,

@@ -66,7 +66,7 @@ impl ProofLayer {
         Self::possession(prover, RequestProof::HttpSignature, audience.into())
     }
 
-    /// A JWT-SVID for `audience` in each request. Whoever sees it can use it until it expires: a request whose URI has another scheme
+    /// A JWT-SVID for `audience` in each request. Anybody who sees it can use it until it expires: a request whose URI has another scheme
     /// than `https` is not sent, and one without a scheme is for connections with TLS alone.
     #[cfg(feature = "workload-api")]
     #[must_use]

@@ -115,7 +115,7 @@ impl AuthenticatorBuilder {
     }
 
     /// Those whom [`Self::callers`] admits must be permitted by this as well: for example by what is accepted of foreign trust domains,
-    /// whoever may call.
+    /// in addition to who may call.
     pub fn limit(mut self, limit: Authorizer) -> Self {
         self.limit = limit;
         self

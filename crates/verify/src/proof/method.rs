@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 pub enum Method {
     /// By the X509-SVID of the connection.
     Mtls,
-    /// By a JWT-SVID, which whoever saw it can use until it expires.
+    /// By a JWT-SVID, a bearer token until it expires.
     JwtSvid,
     /// By a Workload Proof Token (draft-ietf-wimse-wpt-02), which binds neither method nor query nor body.
     Wpt,

@@ -28,7 +28,7 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(30);
 /// replica of Redis that takes over knows only what was replicated to it: until 100 s later, a proof from before may be accepted once
 /// more.
 ///
-/// Keys hold hashes alone. Whoever can write to Redis can have requests refused; whoever can delete from it can replay: protect it as
+/// Keys hold hashes alone. Writers to Redis can have requests refused, and those who delete from it can replay: protect it as
 /// what it is, and reach it over TLS, for which an application enables a feature of the crate `redis`.
 #[derive(Clone)]
 pub struct RedisReplayCache {

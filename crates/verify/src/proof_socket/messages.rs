@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{RequestDescription, ResponseDescription};
 use crate::{proof::Method, prover::RequestProof};
 
-/// A proof that whoever receives requests accepts.
+/// A proof that a recipient of requests accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AcceptedProof {
@@ -146,7 +146,7 @@ pub struct VerifiedResponse {
 pub struct Refused {
     /// For the log alone.
     pub reason: String,
-    /// What to send to the caller. Of a response that is refused it has no meaning: the response is discarded.
+    /// What to send to the caller of a request that is refused. A response that is refused is discarded, and nothing is sent.
     pub response: ResponseToSend,
 }
 

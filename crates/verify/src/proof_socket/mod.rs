@@ -1,7 +1,7 @@
 //! The agent's proof socket: proofs for processes that link no library for them, and whose keys stay in the agent.
 //!
 //! HTTP/1.1 over a Unix socket; every request is a `POST` of JSON with the field `workload.spiffe.io: true`, as for the Workload API.
-//! Whoever can connect to the socket can have proofs made in the name of its pod.
+//! Every process that can connect to the socket can have proofs made in the name of its pod.
 //!
 //! | Path | Request | 200 | 403 |
 //! |---|---|---|---|

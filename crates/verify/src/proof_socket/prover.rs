@@ -1,6 +1,9 @@
 //! Proofs by the agent.
 
-use countersign_core::wimse::{Body, Field, Request, Response};
+use countersign_core::wimse::{
+    Body, Field, Request, Response, TXN_TOKEN_FIELD, WIT_FIELD,
+    signature::{CONTENT_DIGEST_FIELD, SIGNATURE_FIELD, SIGNATURE_INPUT_FIELD},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -58,6 +61,17 @@ fn described_response(response: &Response<'_>) -> Result<ResponseDescription, Pr
     Ok(ResponseDescription { status: response.status, headers, body_sha256: BodyHash::of(response.body) })
 }
 
+/// The fields that proofs cover, and those of signatures: others, such as cookies, are not the agent's business.
+const DESCRIBED: [&str; 7] = [
+    "authorization",
+    CONTENT_DIGEST_FIELD,
+    "content-type",
+    SIGNATURE_FIELD,
+    SIGNATURE_INPUT_FIELD,
+    TXN_TOKEN_FIELD,
+    WIT_FIELD,
+];
+
 /// In JSON a value is text.
 fn headers(fields: &[Field<'_>]) -> Result<Vec<(String, String)>, ProveError> {
     let header = |(name, value): &Field<'_>| match std::str::from_utf8(value) {
@@ -67,7 +81,8 @@ fn headers(fields: &[Field<'_>]) -> Result<Vec<(String, String)>, ProveError> {
             Err(ProveError::Refused { reason })
         }
     };
-    fields.iter().map(header).collect()
+    let is_described = |(name, _): &&Field<'_>| DESCRIBED.iter().any(|described| name.eq_ignore_ascii_case(described));
+    fields.iter().filter(is_described).map(header).collect()
 }
 
 fn received(proof: Proof) -> Result<MessageProof, ProveError> {
@@ -81,7 +96,7 @@ impl From<ProofSocketError> for ProveError {
     fn from(error: ProofSocketError) -> Self {
         let reason = error.to_string();
         match error {
-            ProofSocketError::Status { status: 400..=428 | 430..=499, .. } => Self::Refused { reason },
+            ProofSocketError::Status { status: 400..=407 | 409..=428 | 430..=499, .. } => Self::Refused { reason },
             _ => Self::Unavailable { reason },
         }
     }

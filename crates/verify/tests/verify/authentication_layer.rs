@@ -230,7 +230,7 @@ async fn a_signed_request_that_was_seen_can_neither_be_altered_nor_used_again() 
     assert_eq!(world.orders.served(), 1);
 }
 
-/// Documented plainly: whoever needs more signs the request.
+/// Documented plainly: callers that need more sign the request.
 #[tokio::test]
 async fn what_a_wpt_does_not_bind_may_differ_at_its_first_use() {
     let world = World::new().await;

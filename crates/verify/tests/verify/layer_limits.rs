@@ -102,7 +102,7 @@ async fn a_body_that_is_longer_than_it_says_is_not_the_one_that_was_signed() {
     }
 }
 
-/// Otherwise whoever can connect could make the service keep as many bodies as it likes, and forget which proofs were used.
+/// Otherwise anybody who can connect could make the service keep any number of bodies, and forget which proofs were used.
 #[tokio::test]
 async fn the_body_of_a_request_whose_signature_does_not_hold_is_not_read() {
     let domain = Domain::new("a.test");

@@ -1,4 +1,4 @@
-//! A caller that proves who it is, and the requests that it sends, as whoever receives them sees them.
+//! A caller that proves who it is, and the requests that it sends, as their recipient sees them.
 
 use countersign_core::key::Signer;
 use countersign_verify::wimse::{

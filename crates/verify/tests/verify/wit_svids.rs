@@ -41,7 +41,7 @@ async fn wits_are_asked_for_only_once_somebody_needs_them() {
     api.send_wit(Ok(vec![wit_message(&domain, "/workload", "", &domain.wit("/workload"))]), &[&domain.bundle()]);
     let source = source(&api).await.ready_to_validate_jwt_svids().await.unwrap();
     assert_eq!(api.asked_for_wit(), 0);
-    // Whoever verifies others needs no WIT-SVID of its own.
+    // A verifier needs no WIT-SVID of its own.
     let source = source.ready_to_verify_wits().await.unwrap();
     assert_eq!(source.wit_bundles().unwrap().len(), 1);
     assert_eq!(api.asked_for_wit(), 1);

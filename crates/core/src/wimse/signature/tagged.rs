@@ -72,7 +72,7 @@ fn components(list: &InnerList) -> Result<Vec<Component>, SignatureError> {
     Ok(components)
 }
 
-/// Whether a message has a signature of this profile, or one that may be meant as such. For whoever decides by what a message is to be
+/// Whether a message has a signature of this profile, or one that may be meant as such. For callers that decide by what a message is to be
 /// verified: nothing is verified here, and `Signature` is not read.
 ///
 /// # Errors

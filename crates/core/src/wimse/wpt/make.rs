@@ -67,7 +67,7 @@ struct Header<'a> {
 }
 
 /// The value of `Authorization` that proves possession of `key`, the private half of the WIT's `cnf`: the scheme and the token. Keep
-/// it from logs: whoever has it and the WIT can send another request in its time (draft-ietf-wimse-wpt-02, section 3.1).
+/// it from logs: anybody who has it and the WIT can send another request in its time (draft-ietf-wimse-wpt-02, section 3.1).
 ///
 /// # Errors
 /// When the WIT, the key, the audience or the lifetime is not acceptable, or signing fails.
