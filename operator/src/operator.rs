@@ -266,7 +266,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         client: client.clone(),
         index: index.clone(),
         authorities: authorities.clone(),
-        remote_bundles,
         counted,
         leadership: leadership.clone(),
         clock: clock.clone(),

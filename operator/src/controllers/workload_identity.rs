@@ -14,7 +14,10 @@ use std::{
 };
 
 use countersign_contract::objects::OPERATOR;
-use countersign_core::entitlement::{DomainSpec, GrantError, Judged, Refusal};
+use countersign_core::{
+    entitlement::{DomainSpec, GrantError, Judged, Refusal},
+    id::TrustDomain,
+};
 use countersign_crds::{ClaimRecord, PodCounts, WorkloadIdentity, WorkloadIdentityStatus};
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
@@ -39,7 +42,6 @@ use crate::{
         Authorities,
         readiness::{AuthorityReadiness, AuthorityReadinessMap, changes},
     },
-    federation::{ForeignBundles, RemoteBundles},
     inspect::{aggregate::Counted, identity_counts::Totals},
     metrics::{Controller, Metrics, Outcome},
 };
@@ -62,8 +64,6 @@ pub struct Context {
     pub index: SharedIndex,
     /// Whether their trust domains' authorities can be used.
     pub authorities: Authorities,
-    /// The bundles of remote trust domains.
-    pub remote_bundles: RemoteBundles,
     /// What lives in streams.
     pub counted: Counted,
     /// Whether this replica writes.
@@ -117,7 +117,7 @@ pub async fn run(context: Arc<Context>, store: Store<WorkloadIdentity>) {
         let of_domains = all.iter().filter(|identity| domains.contains(&identity.spec.trust_domain));
         of_domains.map(|identity| ObjectRef::from_obj(&**identity)).collect()
     });
-    let foreign = changed_foreign(context.remote_bundles.subscribe(), context.index.clone());
+    let foreign = changed_foreign(context.authorities.subscribe(), context.index.clone());
     let counted = counted_anew(context.counted.clone(), store.clone());
     let leadership = context.leadership.clone();
     let queue =
@@ -154,21 +154,25 @@ fn changed_authorities(readiness: watch::Receiver<Arc<AuthorityReadinessMap>>) -
     })
 }
 
-/// The identities that name a foreign trust domain of which there is a bundle now, or no more, or another one.
+/// The identities that name a foreign trust domain of which a bundle is published now, or no more, or another one. It follows what is
+/// published, by which their status is decided: a bundle of a remote trust domain is known to others before that.
 fn changed_foreign(
-    bundles: watch::Receiver<Arc<ForeignBundles>>,
+    published: watch::Receiver<Arc<Published>>,
     index: SharedIndex,
 ) -> impl Stream<Item = Vec<Reference>> {
-    let state = (bundles, index, Arc::<ForeignBundles>::default());
-    stream::unfold(state, |(mut bundles, index, before)| async move {
-        bundles.changed().await.ok()?;
-        let now = bundles.borrow_and_update().clone();
-        let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
-        let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    let state = (published, index, Arc::<Published>::default());
+    stream::unfold(state, |(mut published, index, before)| async move {
+        published.changed().await.ok()?;
+        let now = published.borrow_and_update().clone();
+        let version = |published: &Published, name: &TrustDomain| {
+            published.bundles.get(name).map(|bundle| (bundle.sequence, bundle.document.len()))
+        };
+        let names: HashSet<_> = before.bundles.keys().chain(now.bundles.keys()).collect();
+        let changed = names.into_iter().filter(|name| version(&before, name) != version(&now, name));
         let users: BTreeSet<_> =
             changed.flat_map(|name| index.read(|index| index.users_of(name))).map(|one| one.0).collect();
         let references = users.iter().map(reference).collect();
-        Some((references, (bundles, index, now)))
+        Some((references, (published, index, now)))
     })
 }
 

@@ -13,14 +13,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    AuthorityReadiness, Context, DEBOUNCE, Seen, StatusError, counted_anew, federation, health, on_error, reconcile,
-    status, write_status,
+    AuthorityReadiness, Context, DEBOUNCE, Seen, StatusError, changed_foreign, counted_anew, federation, health,
+    on_error, reconcile, status, write_status,
 };
 use crate::{
     authorities::Authorities,
     controllers::conditions::HealthKind,
     fake_api_server::{Asked, Questions, answering, leading, refusal},
-    federation::RemoteBundles,
     inspect::identity_counts::{Answer, ReplicaReports, Totals},
     metrics::Metrics,
 };
@@ -224,7 +223,6 @@ fn context(
     let context = Context {
         client,
         authorities: Authorities::new("cluster".to_owned(), clock.clone()),
-        remote_bundles: RemoteBundles::new(clock.clone()),
         index,
         counted: watch::channel(None).1,
         leadership: leading(&clock),
@@ -425,4 +423,25 @@ fn what_keeps_a_foreign_bundle_away_is_told_where_its_user_looks() {
     let (_, reason, message) = federated(&both, &both, &[("a.org", 400), ("b.org", 200)]).unwrap();
     assert_eq!(reason, "BundlesTooLong");
     assert!(message.starts_with("1 of 2 missing: a.org: left out"), "{message}");
+}
+
+/// Their status is decided by what is published, so it is decided again when that changes, and not when the bundle is merely known.
+#[tokio::test]
+async fn users_of_a_foreign_bundle_are_looked_at_again_when_it_is_published() {
+    let mut index = index();
+    let spec =
+        json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}, "federatesWith": ["a.org"]});
+    index.apply_identity(policy::workload_identity(&identity("named", &spec)));
+    let (sender, published) = watch::channel(Arc::<Published>::default());
+    let mut changed = std::pin::pin!(changed_foreign(published, SharedIndex::new(index)));
+    let mut publish = async |sequence: Option<u64>| {
+        let bundle = |sequence| Arc::new(PublishedBundle { document: vec![b' '; 8].into(), sequence });
+        let bundles = sequence.map(|sequence| ("a.org".parse().unwrap(), bundle(sequence)));
+        sender.send_replace(Arc::new(Published { bundles: bundles.into_iter().collect(), ..Published::default() }));
+        changed.next().await.unwrap().into_iter().map(|reference| reference.name).collect::<Vec<_>>()
+    };
+    assert_eq!(publish(Some(1)).await, ["named"]);
+    assert!(publish(Some(1)).await.is_empty(), "something else was published");
+    assert_eq!(publish(Some(2)).await, ["named"], "another bundle");
+    assert_eq!(publish(None).await, ["named"], "it was withdrawn");
 }
