@@ -12,7 +12,7 @@ use crate::{
     wait::{DEFAULT_TIMEOUT, until},
 };
 
-/// The port at which a neighbour is told what to do.
+/// The port at which a neighbour takes commands.
 const CONTROL: &str = "7000";
 
 /// Arguments of a service, `--accept METHOD` and others, as one text.

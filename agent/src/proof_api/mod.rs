@@ -2,7 +2,7 @@
 //! and gets the fields to send, or hands in the description of what it received and gets the verified sender. Keys never leave the
 //! agent: a compromised application can ask while it runs, and carries nothing away.
 //!
-//! Every process that has the directory mounted may ask, as for the Workload API. Containers are told apart only where each has a
+//! Every process that has the directory mounted may ask, as for the Workload API. Containers are distinguished only where each has a
 //! session of its own.
 
 mod listener;

@@ -52,7 +52,7 @@ pub enum CredentialKind {
 pub struct IssuanceRecord<'a> {
     /// What it is.
     pub kind: CredentialKind,
-    /// What tells it from all others of its authority: an X509-SVID's serial, big-endian, or the text of a token's `jti`.
+    /// Unique among the credentials of its authority: an X509-SVID's serial, big-endian, or the text of a token's `jti`.
     pub serial: Vec<u8>,
     /// The identity it proves.
     pub id: &'a SpiffeId,

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// Forwards requests that come over TLS, which ends here: `PORT=HOST:PORT`; may be repeated.
     #[arg(long, value_parser = forward)]
     https: Vec<(u16, String)>,
-    /// Where it is told what to do: on the loopback address.
+    /// The port for commands, on the loopback address.
     #[arg(long)]
     control: u16,
 }

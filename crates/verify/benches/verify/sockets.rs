@@ -31,7 +31,7 @@ impl Sockets {
                 if new.is_empty() {
                     continue;
                 }
-                // One that is not connected yet is in no table: the next look tells.
+                // One that is not connected yet is in no table: it is found by the next look.
                 let connections = ports_of_connections();
                 for inode in new {
                     let ports_of_it = connections.get(&inode);

@@ -21,7 +21,7 @@ pub struct RequestDescription {
     /// `host:port` of its target: required of `CONNECT`, and where a signature covers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
-    /// Names in any case, and values, in their order; a field that is there several times is several pairs.
+    /// Names in any case, and values, in their order; a field with several lines is several pairs.
     pub headers: Vec<(String, String)>,
     /// Absent where there is no body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
