@@ -79,6 +79,12 @@ pub struct Svid {
     pub wit: Option<WitState>,
 }
 
+/// Why an identity has no WIT-SVIDs.
+pub(crate) const NO_WIT_SVIDS: &str =
+    "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit";
+/// Why there is none of an identity that has them.
+pub(crate) const NO_WIT_SVID_NOW: &str = "there is no WIT-SVID now; the agent is asking the issuer for one";
+
 /// The WIT-SVIDs of an identity.
 #[derive(Debug, Clone)]
 pub struct WitState {
@@ -100,7 +106,7 @@ pub struct Wit {
 }
 
 impl Svid {
-    /// What tells its WIT-SVID from the next: whether the workload gets the key, and the token.
+    /// Changes when its WIT-SVID does: whether the workload gets the key, and the token.
     fn wit_version(&self) -> Option<(bool, Option<&str>)> {
         let wit = self.wit.as_ref()?;
         Some((wit.export_key, wit.current.as_ref().map(|current| current.token.as_str())))

@@ -13,7 +13,7 @@ use countersign_verify::proof_socket::{Proof, ProveRequest, ProveResponse, Reque
 use jiff::Timestamp;
 
 use super::refusal::ProofError;
-use crate::publish::{Credentials, Svid, Wit};
+use crate::publish::{Credentials, NO_WIT_SVID_NOW, NO_WIT_SVIDS, Svid, Wit};
 
 /// The field of Workload Proof Tokens.
 const AUTHORIZATION: &str = "Authorization";
@@ -84,11 +84,9 @@ fn identity<'a>(wanted: Option<&str>, credentials: &'a Credentials) -> Result<(&
         return Err(ProofError::NoIdentity("this workload is not entitled to that SPIFFE ID".to_owned()));
     }
     let Some((svid, state)) = asked.find_map(|svid| Some((svid, svid.wit.as_ref()?))) else {
-        let message = "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit";
-        return Err(ProofError::NoWit(message.to_owned()));
+        return Err(ProofError::NoWit(NO_WIT_SVIDS.to_owned()));
     };
-    let none_now =
-        || ProofError::NotReady("there is no WIT-SVID now; the agent is asking the issuer for one".to_owned());
+    let none_now = || ProofError::NotReady(NO_WIT_SVID_NOW.to_owned());
     Ok((svid, state.current.as_ref().ok_or_else(none_now)?))
 }
 

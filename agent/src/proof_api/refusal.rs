@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign_verify::proof_socket::ErrorMessage;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -40,11 +41,6 @@ pub(super) enum ProofError {
     Failed(String),
 }
 
-#[derive(Serialize)]
-struct Message {
-    error: String,
-}
-
 impl ProofError {
     const fn status(&self) -> StatusCode {
         match self {
@@ -60,7 +56,7 @@ impl ProofError {
     }
 
     pub(super) fn response(&self) -> Response<Body> {
-        let mut response = json(self.status(), &Message { error: self.to_string() });
+        let mut response = json(self.status(), &ErrorMessage { error: self.to_string() });
         if let Self::TooMany(wait) = self {
             let seconds = wait.as_secs_f64().ceil().max(1.0);
             if let Ok(value) = format!("{seconds:.0}").parse() {

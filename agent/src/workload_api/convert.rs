@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_core::bundle::Bundle;
-use countersign_core::id::{SpiffeId, TrustDomain};
+use countersign_core::id::TrustDomain;
 use countersign_proto::workload::{
     JwtBundlesResponse, WitBundlesResponse, Witsvid, WitsvidResponse, X509BundlesResponse, X509svid, X509svidResponse,
 };
@@ -12,7 +12,7 @@ use prost_types::{ListValue, Struct, Value};
 
 use tonic::Status;
 
-use crate::publish::{Credentials, Svid, Wit, WitState};
+use crate::publish::{Credentials, NO_WIT_SVID_NOW, NO_WIT_SVIDS, Svid, Wit, WitState};
 
 pub(super) fn x509_svids(credentials: &Credentials) -> X509svidResponse {
     let foreign = credentials.svids.iter().flat_map(|svid| &svid.federates_with);
@@ -32,17 +32,12 @@ pub(super) fn jwt_bundles(credentials: &Credentials) -> JwtBundlesResponse {
     JwtBundlesResponse { bundles: by_domain(credentials, all_domains(credentials), Bundle::jwks_json) }
 }
 
-/// The WIT-SVIDs whose keys the workload may have, of all identities or of the wanted one.
-pub(super) fn wit_svids(credentials: &Credentials, wanted: Option<&SpiffeId>) -> Result<WitsvidResponse, Status> {
-    let asked = |svid: &&Svid| wanted.is_none_or(|id| svid.id == *id);
-    let mut asked = credentials.svids.iter().filter(asked).peekable();
-    if asked.peek().is_none() {
-        return Err(Status::permission_denied("this workload is not entitled to that SPIFFE ID"));
-    }
-    let states: Vec<(&Svid, &WitState)> = asked.filter_map(|svid| Some((svid, svid.wit.as_ref()?))).collect();
+/// The WIT-SVIDs of these identities whose keys the workload may have.
+pub(super) fn wit_svids(asked: &[&Svid]) -> Result<WitsvidResponse, Status> {
+    let states = asked.iter().filter_map(|&svid| Some((svid, svid.wit.as_ref()?)));
+    let states: Vec<(&Svid, &WitState)> = states.collect();
     if states.is_empty() {
-        let message = "this workload has no WIT-SVID: its WorkloadIdentity needs spec.wit, and its TrustDomain spec.authority.wit";
-        return Err(Status::permission_denied(message));
+        return Err(Status::permission_denied(NO_WIT_SVIDS));
     }
     let exported = states.iter().filter(|(_, state)| state.export_key);
     let svids: Vec<Witsvid> =
@@ -55,7 +50,7 @@ pub(super) fn wit_svids(credentials: &Credentials, wanted: Option<&SpiffeId>) ->
             "the keys of this workload's WIT-SVIDs stay in the agent: its WorkloadIdentity does not say wit.exportKey",
         )
     } else {
-        Status::unavailable("there is no WIT-SVID now; the agent is asking the issuer for one")
+        Status::unavailable(NO_WIT_SVID_NOW)
     })
 }
 

@@ -147,16 +147,10 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<WitsvidRequest>,
     ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
         check_metadata(&request)?;
-        let wanted = match request.into_inner().spiffe_id.as_str() {
-            "" => None,
-            id => Some(
-                id.parse::<SpiffeId>()
-                    .map_err(|error| Status::invalid_argument(format!("spiffe_id is not a SPIFFE ID: {error}")))?,
-            ),
-        };
+        let wanted = request.into_inner().spiffe_id;
         self.updates_of(
             |credentials| credentials.wit_revision,
-            move |credentials| wit_svids(credentials, wanted.as_ref()),
+            move |credentials| wit_svids(&requested_svids(credentials, &wanted)?),
         )
     }
 
