@@ -24,15 +24,24 @@ const AUTHORIZATION_FIELD: &str = "authorization";
 /// How long a proof is valid: enough for a request that waits, and for clocks that are a little apart.
 const LIFE: Duration = Duration::from_secs(30);
 
-/// A WIT-SVID and its key.
-pub(super) struct Credential<'a> {
-    pub(super) id: &'a SpiffeId,
-    pub(super) wit: &'a str,
-    pub(super) key: &'a dyn Signer,
+/// A WIT-SVID and its key, by which proofs are made in this process.
+pub struct Credential<'a> {
+    /// The identity that is proven: the `sub` of the WIT-SVID.
+    pub id: &'a SpiffeId,
+    /// The WIT-SVID, JWS compact serialization.
+    pub wit: &'a str,
+    /// Its `exp`: no proof is made to be valid for longer, but for a fraction of a second.
+    pub expires_at: Timestamp,
+    /// The key in its `cnf`.
+    pub key: &'a dyn Signer,
 }
 
 impl Credential<'_> {
-    pub(super) fn prove_request(&self, ask: &RequestToProve<'_>, now: Timestamp) -> Result<MessageProof, ProveError> {
+    /// The proof of a request that will be sent, valid for half a minute.
+    ///
+    /// # Errors
+    /// When the message or the WIT-SVID is not acceptable, or signing fails.
+    pub fn prove_request(&self, ask: &RequestToProve<'_>, now: Timestamp) -> Result<MessageProof, ProveError> {
         match ask.proof {
             RequestProof::Wpt => self.make_wpt(ask, now),
             RequestProof::HttpSignature => self.sign_request(ask, now),
@@ -46,7 +55,7 @@ impl Credential<'_> {
         }
         no_wit(fields)?;
         if ask.sign_response {
-            let reason = "only an HTTP signature can ask for a signed response".to_owned();
+            let reason = "sign_response: only an HTTP signature can ask for a signed response".to_owned();
             return Err(ProveError::Refused { reason });
         }
         let mut other_tokens = Vec::new();
@@ -58,12 +67,12 @@ impl Credential<'_> {
             audience: ask.audience,
             txn_token: token(fields, TXN_TOKEN_FIELD)?,
             other_tokens: &other_tokens,
-            life: LIFE,
+            life: self.life(now),
             jti: rand::random(),
         };
         let value = make_wpt(self.key, &request, now)?;
         let fields = vec![self.wit_field(), (AUTHORIZATION_FIELD.into(), value)];
-        Ok(MessageProof { id: self.id.clone(), fields, nonce: None, expires_at: end(now) })
+        Ok(MessageProof { id: self.id.clone(), fields, nonce: None, expires_at: self.end(now) })
     }
 
     fn sign_request(&self, ask: &RequestToProve<'_>, now: Timestamp) -> Result<MessageProof, ProveError> {
@@ -71,18 +80,26 @@ impl Credential<'_> {
         let added = self.added(ask.request.fields, ask.request.body);
         let fields = joined(ask.request.fields, &added);
         let request = Request { fields: &fields, ..ask.request };
-        let sign =
-            SignRequest { audience: ask.audience, life: LIFE, nonce: rand::random(), sign_response: ask.sign_response };
+        let sign = SignRequest {
+            audience: ask.audience,
+            life: self.life(now),
+            nonce: rand::random(),
+            sign_response: ask.sign_response,
+        };
         let signed = sign_request(self.key, &request, &sign, now)?;
         Ok(self.signed(added, signed, now))
     }
 
-    pub(super) fn prove_response(&self, ask: &ResponseToProve<'_>, now: Timestamp) -> Result<MessageProof, ProveError> {
+    /// The signature of a response that will be sent, valid for half a minute.
+    ///
+    /// # Errors
+    /// As [`Self::prove_request`].
+    pub fn prove_response(&self, ask: &ResponseToProve<'_>, now: Timestamp) -> Result<MessageProof, ProveError> {
         no_wit(ask.response.fields)?;
         let added = self.added(ask.response.fields, ask.response.body);
         let fields = joined(ask.response.fields, &added);
         let response = Response { fields: &fields, ..ask.response };
-        let sign = SignResponse { request_nonce: ask.request_nonce, life: LIFE, nonce: rand::random() };
+        let sign = SignResponse { request_nonce: ask.request_nonce, life: self.life(now), nonce: rand::random() };
         let signed = sign_response(self.key, &ask.request, &response, &sign, now)?;
         Ok(self.signed(added, signed, now))
     }
@@ -103,19 +120,25 @@ impl Credential<'_> {
         let SignedFields { signature_input, signature, nonce } = signed;
         fields.push((SIGNATURE_INPUT_FIELD.into(), Zeroizing::new(signature_input)));
         fields.push((SIGNATURE_FIELD.into(), Zeroizing::new(signature)));
-        MessageProof { id: self.id.clone(), fields, nonce: Some(nonce), expires_at: end(now) }
+        MessageProof { id: self.id.clone(), fields, nonce: Some(nonce), expires_at: self.end(now) }
+    }
+
+    /// As long as a proof may be valid and no longer than the WIT-SVID, in whole seconds; at least one, since a proof has no other.
+    fn life(&self, now: Timestamp) -> Duration {
+        let left = Duration::try_from(self.expires_at.duration_since(now)).unwrap_or(Duration::ZERO);
+        Duration::from_secs(LIFE.min(left).as_secs().max(1))
+    }
+
+    /// When a proof of `now` ends: in whole seconds, as it says.
+    fn end(&self, now: Timestamp) -> Timestamp {
+        let life = SignedDuration::try_from(self.life(now)).unwrap_or(SignedDuration::ZERO);
+        let begin = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        begin.checked_add(life).unwrap_or(Timestamp::MAX)
     }
 
     fn wit_field(&self) -> ProofField {
         (Cow::Borrowed(WIT_FIELD), Zeroizing::new(self.wit.to_owned()))
     }
-}
-
-/// When a proof of `now` ends: in whole seconds, as it says.
-fn end(now: Timestamp) -> Timestamp {
-    let life = SignedDuration::try_from(LIFE).unwrap_or(SignedDuration::ZERO);
-    let begin = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    begin.checked_add(life).unwrap_or(Timestamp::MAX)
 }
 
 fn no_wit(fields: &[Field<'_>]) -> Result<(), ProveError> {

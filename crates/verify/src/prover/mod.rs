@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 pub use error::ProveError;
+pub use local::Credential;
 
 use crate::proof::Method;
 

@@ -39,7 +39,7 @@ fn prove(
 }
 
 fn credential(svid: &WitSvid) -> Credential<'_> {
-    Credential { id: svid.id(), wit: svid.token(), key: svid.key() }
+    Credential { id: svid.id(), wit: svid.token(), expires_at: svid.expires_at(), key: svid.key() }
 }
 
 impl From<SourceError> for ProveError {
