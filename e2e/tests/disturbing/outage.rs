@@ -5,10 +5,10 @@
 use anyhow::{Result, ensure};
 use countersign_e2e::{
     World,
-    faults::alone,
+    faults::{alone, faulty},
     fixture::{Image, PodSpec},
     pods::is_event,
-    replicas::OPERATOR,
+    replicas::{OPERATOR, address},
     wait::{DEFAULT_TIMEOUT, until},
 };
 
@@ -43,11 +43,11 @@ async fn without_an_operator_identities_serve_on_and_new_pods_wait() {
     .await;
 }
 
-/// R24, R26: without an operator, proofs are made and verified on, by the WIT-SVIDs and the bundles that agents have, for as long as these
-/// live; then calls are refused, and the operator that is back brings new ones.
+/// R24, R26: with the network to the operator cut, and then the operator gone as well, proofs are made and verified on, by the WIT-SVIDs and
+/// the bundles that agents have, for as long as these live; then calls are refused, and the operator that is back brings new ones.
 #[tokio::test]
 async fn without_an_operator_requests_are_proven_and_verified_on() {
-    alone("proofs-outage", async |world| {
+    faulty("proofs-outage", async |world, faults| {
         world.cluster.apply(&world.trust_domain_yaml("wit: {svidTTL: 1m}")).await?;
         for account in ["service", "caller"] {
             world.cluster.apply(&world.identity_yaml(account, "wit: {}")).await?;
@@ -67,9 +67,15 @@ async fn without_an_operator_requests_are_proven_and_verified_on() {
         };
         world.call_until_answered("caller", &call("wpt")).await?;
 
+        let issuer = world.cluster.control_plane().await?.issuer;
+        let pods = [address(&world.pods().get("service").await?)?, address(&world.pods().get("caller").await?)?];
+        let cut = ["block", "--to", &issuer, "--pod", &pods[0], "--pod", &pods[1]];
+        let fault = faults.begin(&cut).await?;
+        let done = world.calls("caller", 100, &call("wpt")).await?;
         let original = world.replicas(OPERATOR).await?;
         world.scale(OPERATOR, 0).await?;
         let outcome = async {
+            ensure!(done["calls"] == 100 && done["failed"] == 0, "with the network cut: {done}");
             for proof in ["wpt", "http-signature"] {
                 let done = world.calls("caller", 200, &call(proof)).await?;
                 ensure!(done["calls"] == 200 && done["failed"] == 0, "{proof}: {done}");
@@ -82,6 +88,7 @@ async fn without_an_operator_requests_are_proven_and_verified_on() {
         };
         let outcome = outcome.await;
         world.scale(OPERATOR, original).await?;
+        fault.end().await?;
         outcome?;
         world.call_until_answered("caller", &call("wpt")).await.map(drop)
     })
