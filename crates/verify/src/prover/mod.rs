@@ -2,7 +2,6 @@
 //! the agent, which never gives the key away.
 
 mod error;
-#[cfg(feature = "workload-api")]
 mod local;
 #[cfg(feature = "workload-api")]
 mod source;
