@@ -1,0 +1,94 @@
+//! `kubectl countersign`: reads objects with the caller's rights and decides by the crates that the operator decides by, so that it says
+//! what the operator would. It has no server.
+
+mod cluster;
+mod files;
+mod objects;
+mod output;
+mod policy;
+mod why;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use cluster::Cluster;
+use output::{Format, Report};
+
+/// One command from a question about identities to its answer.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-countersign", bin_name = "kubectl countersign", version)]
+struct Args {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The form of the output.
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    /// The namespace; that of the context if absent.
+    #[arg(long, short, global = true)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig; the current one if absent.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// The kubeconfig; that of kubectl if absent.
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Why(why::Args),
+    /// What policies give to whom, without changing anything.
+    #[command(subcommand)]
+    Policy(policy::Command),
+}
+
+/// How a command ended, which is its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// 0: all is well, or what was asked for was done.
+    Well,
+    /// 1: there is an answer, and it names a problem.
+    Problem,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Args { options, command } = Args::parse();
+    match run(command, &options).await {
+        Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Problem) => ExitCode::FAILURE,
+        // There is no answer.
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(command: Command, options: &Options) -> Result<Outcome> {
+    match command {
+        Command::Why(args) => why::run(args, options).await,
+        Command::Policy(command) => policy::run(command, options),
+    }
+}
+
+impl Options {
+    /// Connects to the cluster that the options name.
+    async fn cluster(&self) -> Result<Cluster> {
+        Cluster::connect(self).await
+    }
+
+    /// Prints a report in the form that was asked for.
+    fn print(&self, report: &impl Report) -> Result<()> {
+        output::print(report, self.output)
+    }
+}

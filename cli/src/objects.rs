@@ -1,0 +1,93 @@
+//! The objects that decide about identities, as they are in a cluster or in files.
+
+use std::collections::BTreeMap;
+
+use countersign_contract::{
+    metadata::{annotation, label},
+    pod::AGENT,
+};
+use countersign_crds::{TrustDomain, WorkloadIdentity};
+use countersign_index::{Index, PodRecord};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Namespace, Pod};
+use kube::ResourceExt as _;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) domains: Vec<TrustDomain>,
+    pub(crate) identities: Vec<WorkloadIdentity>,
+    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) pods: Vec<Pod>,
+}
+
+impl Objects {
+    /// What the operator would make of them. `cluster` is the value of `{cluster}` in paths.
+    pub(crate) fn index(&self, cluster: &str) -> Index {
+        let mut index = Index::default();
+        index.tell_time(Timestamp::now());
+        for namespace in &self.namespaces {
+            index.apply_namespace(&namespace.name_any(), namespace.metadata.labels.clone().unwrap_or_default());
+        }
+        for domain in &self.domains {
+            index.apply_domain(countersign_policy::trust_domain(domain, cluster));
+        }
+        for identity in &self.identities {
+            index.apply_identity(countersign_policy::workload_identity(identity));
+        }
+        for pod in &self.pods {
+            index.apply_pod(record(pod));
+        }
+        index
+    }
+
+    /// The value of the label by which a pod is injected: its own, or that of its namespace.
+    pub(crate) fn injection(&self, pod: &Pod) -> Option<String> {
+        let own = pod.labels().get(label::INJECT).cloned();
+        let namespace = self.namespaces.iter().find(|one| Some(one.name_any()) == pod.namespace());
+        own.or_else(|| namespace?.labels().get(label::INJECT).cloned())
+    }
+}
+
+/// Whether a label asks for injection.
+pub(crate) fn asks_for_injection(value: Option<&str>) -> bool {
+    matches!(value, Some("auto" | "sidecar"))
+}
+
+/// The pod as the index has it, as the operator reads it from its watch.
+fn record(pod: &Pod) -> PodRecord {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let containers: Vec<Container> =
+        spec.containers.into_iter().chain(spec.init_containers.unwrap_or_default()).collect();
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+    let mut record = PodRecord {
+        ended: matches!(phase, "Succeeded" | "Failed"),
+        deleted_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        injected: pod.annotations().contains_key(annotation::INJECTED),
+        images: containers.iter().map(|container| container.image.clone().unwrap_or_default()).collect(),
+        ..PodRecord::default()
+    };
+    record.facts.namespace = pod.namespace().unwrap_or_default();
+    record.facts.name = pod.name_any();
+    record.facts.uid = uid(pod);
+    // The API server's default, which a file does not have yet.
+    record.facts.service_account = spec.service_account_name.unwrap_or_else(|| "default".to_owned());
+    record.facts.labels =
+        pod.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>();
+    record.facts.containers = containers.into_iter().map(|container| container.name).collect();
+    record
+}
+
+/// That of the object, or a name that no other pod of the files has.
+pub(crate) fn uid(pod: &Pod) -> String {
+    pod.uid().unwrap_or_else(|| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()))
+}
+
+/// The containers that have sessions of their own: with the annotation, all but the agent.
+pub(crate) fn sessions(pod: &Pod) -> Vec<String> {
+    if pod.annotations().get(annotation::PER_CONTAINER).is_none_or(|value| value != "true") {
+        return vec![String::new()];
+    }
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.filter(|container| container.name != AGENT).map(|container| container.name.clone()).collect()
+}
