@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod audit;
 pub mod authorities;
+pub mod cli;
 pub mod cluster;
 pub mod components;
 pub mod credential;

@@ -34,5 +34,5 @@ fn measure(root: &Path, cluster: &Cluster, archives: &[std::path::PathBuf]) -> R
     let changed = cluster.load(archives)?;
     product::install(root, cluster, changed)?;
     let mut command = cmd(root.join("target/debug").join(PROGRAM), [""; 0]);
-    environment(&mut command, root, cluster)?.current_dir(root).stderr(Stdio::inherit()).read()
+    environment(&mut command, root, cluster, None)?.current_dir(root).stderr(Stdio::inherit()).read()
 }

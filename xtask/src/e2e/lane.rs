@@ -18,6 +18,9 @@ use crate::cluster::Cluster;
 use crate::progress::say;
 use crate::sh::{Run as _, cmd};
 
+/// The package's folder and the program of `kubectl countersign`.
+const CLI: (&str, &str) = ("cli", "kubectl-countersign");
+
 /// Printed by a test that did not run because the cluster lacks a requirement.
 const NOT_RUN: &str = "NOT RUN";
 
@@ -105,7 +108,8 @@ impl<'a> Lane<'a> {
         fs::write(&counts, "").with_context(|| format!("writing {}", counts.display()))?;
         let mut command = program.command();
         command.args(args).stdout(output.try_clone()?).stderr(output);
-        environment(&mut command, self.root, &self.cluster)?.env(COUNTS, &counts);
+        let plugin = self.programs.program(CLI.0, CLI.1)?.executable().parent().unwrap_or(Path::new("."));
+        environment(&mut command, self.root, &self.cluster, Some(plugin))?.env(COUNTS, &counts);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let begun = Instant::now();
         let passed = command.status().with_context(|| format!("starting {name}"))?.success();
@@ -145,12 +149,18 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Passes the properties of the cluster to the tests.
-pub(crate) fn environment<'a>(command: &'a mut Command, root: &Path, cluster: &Cluster) -> Result<&'a mut Command> {
+/// Passes the properties of the cluster to the tests, and the folder of kubectl's plugin.
+pub(crate) fn environment<'a>(
+    command: &'a mut Command,
+    root: &Path,
+    cluster: &Cluster,
+    plugin: Option<&Path>,
+) -> Result<&'a mut Command> {
     let search = std::env::var("PATH").unwrap_or_default();
+    let plugin = plugin.map(|plugin| format!(":{}", plugin.display())).unwrap_or_default();
     command
         .env("KUBECONFIG", &cluster.kubectl.kubeconfig)
-        .env("PATH", format!("{}:{search}", build::bin(root).display()));
+        .env("PATH", format!("{}:{search}{plugin}", build::bin(root).display()));
     if let Some(log) = cluster.audit_log() {
         command.env(AUDIT_LOG, log);
     }

@@ -20,7 +20,7 @@ impl LogCapture {
     /// Starts it on a lane's cluster, and waits until it follows the logs of all running containers.
     pub(crate) fn start(lane: &Lane<'_>) -> Result<Self> {
         let mut command = lane.programs.end_to_end(NAME)?.command();
-        environment(&mut command, lane.root, &lane.cluster)?;
+        environment(&mut command, lane.root, &lane.cluster, None)?;
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {NAME}"))?;
         let mut word = String::new();
         if let Some(output) = child.stdout.take() {
