@@ -1,11 +1,15 @@
 //! `kubectl countersign`: reads objects with the caller's rights and decides by the crates that the operator decides by, so that it says
 //! what the operator would. It has no server.
 
+mod cause;
 mod cluster;
+mod discover;
+mod explain;
 mod files;
 mod objects;
 mod output;
 mod policy;
+mod proposal;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -46,6 +50,8 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     Why(why::Args),
+    Discover(discover::Args),
+    Explain(explain::Args),
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -77,7 +83,9 @@ async fn main() -> ExitCode {
 async fn run(command: Command, options: &Options) -> Result<Outcome> {
     match command {
         Command::Why(args) => why::run(args, options).await,
-        Command::Policy(command) => policy::run(command, options),
+        Command::Policy(command) => policy::run(command, options).await,
+        Command::Discover(args) => discover::run(args, options).await,
+        Command::Explain(args) => explain::run(args, options),
     }
 }
 

@@ -175,6 +175,11 @@ pub(crate) fn error(message: &str) {
     anstream::eprintln!("{style}error:{style:#} {message}");
 }
 
+/// `1 pod`, `2 pods`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Columns of the terminal; `COLUMNS` sets them where there is none.
 fn width() -> Option<usize> {
     let set = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());

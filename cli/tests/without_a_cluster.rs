@@ -46,7 +46,7 @@ fn a_pod_without_an_identity_fails_the_test_of_a_policy() {
     let failed = policy_test("another");
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     let report: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
-    assert_eq!(report["pods"][0]["reason"], "ServiceAccountNotSelected");
+    assert_eq!(report["pods"][0]["cause"]["reason"], "ServiceAccountNotSelected");
 }
 
 #[test]

@@ -24,13 +24,13 @@ pub async fn publish(client: Client, mut events: PodEvents) {
 
 fn event(session: &str, about: &PodEvent) -> Event {
     let type_ = if about.is_warning() { EventType::Warning } else { EventType::Normal };
-    let text = about.text();
-    let mut note = if session.is_empty() { text.to_owned() } else { format!("container {session}: {text}") };
+    let text = about.reason().with_code(about.text());
+    let mut note = if session.is_empty() { text } else { format!("container {session}: {text}") };
     note.truncate(note.floor_char_boundary(MAX_NOTE));
     // The recorder folds events of equal action and reason into one and keeps the first note; the digest keeps different
     // notes apart.
     let action = format!("Entitle-{:08x}", digest(&note));
-    Event { type_, reason: about.reason().to_owned(), note: Some(note), action, secondary: None }
+    Event { type_, reason: about.reason().name().to_owned(), note: Some(note), action, secondary: None }
 }
 
 /// FNV-1a, 32 bits: tells notes apart, protects nothing.

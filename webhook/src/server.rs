@@ -20,6 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
+use countersign_reasons::Reason;
 use countersign_runtime::{connections::Peer, http};
 use jiff::Timestamp;
 use tokio::{sync::watch, task::spawn_blocking};
@@ -131,7 +132,7 @@ fn evaluate(
     let request = match admission::read(body) {
         Ok(request) => request,
         Err(error) => {
-            app.metrics.answered(endpoint, ("denied", "Malformed"), begun.elapsed());
+            app.metrics.answered(endpoint, ("denied", Reason::MalformedObject.name()), begun.elapsed());
             return (StatusCode::BAD_REQUEST, format!("countersign: {error}\n")).into_response();
         }
     };
@@ -148,17 +149,19 @@ fn refuse(app: &App, endpoint: &'static str, unread: ReadError) -> Response {
     let (status, reason, head, message) = match unread {
         ReadError::TooLarge(head) => (
             StatusCode::PAYLOAD_TOO_LARGE,
-            "TooLarge",
+            Reason::TooLarge,
             Some(head),
             format!("the AdmissionReview is longer than {LONGEST_REVIEW} bytes: make the object smaller"),
         ),
-        ReadError::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, "Busy", Some(head), busy.to_string()),
+        ReadError::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, Reason::Busy, Some(head), busy.to_string()),
         ReadError::Late => {
-            (StatusCode::REQUEST_TIMEOUT, "Late", None, "the AdmissionReview did not arrive in time".to_owned())
+            (StatusCode::REQUEST_TIMEOUT, Reason::Late, None, "the AdmissionReview did not arrive in time".to_owned())
         }
-        ReadError::Broken => (StatusCode::BAD_REQUEST, "Broken", None, "the AdmissionReview ended early".to_owned()),
+        ReadError::Broken => {
+            (StatusCode::BAD_REQUEST, Reason::Broken, None, "the AdmissionReview ended early".to_owned())
+        }
     };
-    app.metrics.answered(endpoint, ("denied", reason), Duration::ZERO);
+    app.metrics.answered(endpoint, ("denied", reason.name()), Duration::ZERO);
     match head.and_then(|head| head.uid) {
         Some(uid) => review(&Answer::Deny { code: status.as_u16(), reason, messages: vec![message] }, &uid),
         None => (status, format!("countersign: {message}\n")).into_response(),

@@ -8,6 +8,7 @@ mod pods;
 mod sessions;
 mod shared;
 
+use countersign_reasons::Reason;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
@@ -49,10 +50,12 @@ pub enum Entitlement {
 /// Why a pod has no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absence {
-    /// CamelCase, of a closed set.
-    pub reason: &'static str,
+    /// Why, as a program reads it.
+    pub reason: Reason,
     /// What is missing and what to do.
     pub message: String,
+    /// The WorkloadIdentity that comes nearest, `namespace/name`, if one selects the pod's service account.
+    pub identity: Option<String>,
 }
 
 /// Everything the watches told.
@@ -208,7 +211,11 @@ impl Index {
         if entitled.is_empty() {
             let message =
                 "this cluster is the authority of no trust domain, so nothing is published: create a TrustDomain";
-            return Entitlement::None(Absence { reason: "NoTrustDomain", message: message.to_owned() });
+            return Entitlement::None(Absence {
+                reason: Reason::NoLocalTrustDomain,
+                message: message.to_owned(),
+                identity: None,
+            });
         }
         Entitlement::Entitled(entitled)
     }
@@ -235,7 +242,7 @@ impl Index {
         if let Some((key, error)) = self.identities.invalid_in(namespace) {
             message.push_str(&format!("; WorkloadIdentity {}/{} cannot be read: {error}", key.namespace, key.name));
         }
-        Absence { reason: why.reason(), message }
+        Absence { reason: why.reason(), message, identity: why.identity().map(str::to_owned) }
     }
 
     /// Whether a session name is the pod's own or one of its containers', the agent's excepted: that serves others, and has no

@@ -150,7 +150,7 @@ fn every_order_of_applying_publishes_the_same() {
         }
         assert_eq!(ids(&subscription.unwrap().current()), [ID], "{order:?}");
         let view = index.read(|index| index.identity(&key("shop", "one"))).unwrap();
-        assert_eq!((view.matched, view.outcome.unwrap().reason()), (1, "Admitted"), "{order:?}");
+        assert_eq!((view.matched, view.outcome.unwrap().reason().name()), (1, "Admitted"), "{order:?}");
     }
 }
 

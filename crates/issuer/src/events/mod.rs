@@ -5,6 +5,7 @@
 
 mod budget;
 
+use countersign_reasons::Reason;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
@@ -125,15 +126,15 @@ impl PodEvent {
 
     /// CamelCase, of a closed set.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::NoIdentity(_) => "NoIdentity",
-            Self::Identity(_) => "Identity",
-            Self::Superseded(_) => "SessionDisplaced",
-            Self::SeveralAddresses(_) => "StreamsFromSeveralAddresses",
-            Self::TooManyIdentities(_) => "TooManyIdentities",
-            Self::Outdated(_) => "AgentOutdated",
-            Self::BundleNotAcknowledged(_) => "BundleNotAcknowledged",
+            Self::NoIdentity(_) => Reason::NoIdentity,
+            Self::Identity(_) => Reason::Identity,
+            Self::Superseded(_) => Reason::SessionDisplaced,
+            Self::SeveralAddresses(_) => Reason::StreamsFromSeveralAddresses,
+            Self::TooManyIdentities(_) => Reason::TooManyIdentities,
+            Self::Outdated(_) => Reason::AgentOutdated,
+            Self::BundleNotAcknowledged(_) => Reason::BundleNotAcknowledged,
         }
     }
 
