@@ -24,8 +24,10 @@ impl Cause {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         // What comes from a status has the code already.
         let message = message.into();
-        let code = format!(" ({})", reason.code());
-        let message = message.strip_suffix(&code).map(str::to_owned).unwrap_or(message);
+        let message = match Reason::at_end(&message) {
+            Some(_) => message.rsplit_once(" (").map(|(text, _)| text.to_owned()).unwrap_or_default(),
+            None => message,
+        };
         Self { reason, code: reason.code(), message, mend: Vec::new() }
     }
 

@@ -121,9 +121,3 @@ pub(crate) fn owner(pod: &Pod) -> Option<(String, String)> {
 pub(crate) fn condition_reason(name: &str) -> Option<Reason> {
     name.parse().ok()
 }
-
-/// The code at the end of a message.
-pub(crate) fn code_in(message: &str) -> Option<Reason> {
-    let begin = message.rfind("(CS")? + 1;
-    message.get(begin..begin + "CS0000".len())?.parse().ok()
-}

@@ -406,6 +406,6 @@ mod tests {
         let answer = Answer::Deny { code: 403, reason: Reason::Invalid, messages: vec!["a".repeat(1 << 20); 1 << 10] };
         let review = answer.review("u");
         assert!(review.to_string().len() < 3 * MOST_MESSAGES * LONGEST_MESSAGE);
-        assert!(review["response"]["status"]["message"].as_str().unwrap().ends_with("; and 992 more"));
+        assert!(review["response"]["status"]["message"].as_str().unwrap().ends_with("; and 992 more (CS1013)"));
     }
 }

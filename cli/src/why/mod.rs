@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     Options, Outcome,
     cause::Cause,
-    objects::{Objects, code_in, condition_reason},
+    objects::{Objects, condition_reason},
     output::{self, Mark, Page},
 };
 
@@ -117,7 +117,7 @@ fn missing(about: &About) -> Cause {
             && (of == name || of.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
     });
     if let Some(message) = refused.and_then(|event| event.message.as_deref()) {
-        let reason = code_in(message).unwrap_or(Reason::PodNotCreated);
+        let reason = Reason::at_end(message).unwrap_or(Reason::PodNotCreated);
         let cause = Cause::new(reason, format!("there is no pod, since its creation was refused: {message}"));
         return match mends::refusal(reason, &about.namespace) {
             Some(mend) => cause.mend(mend),

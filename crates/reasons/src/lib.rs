@@ -237,10 +237,21 @@ impl Reason {
         )
     }
 
-    /// A message for people, with the code by which they find the page, unless nothing is to be done.
+    /// A message for people, with the code by which they find the page, unless nothing is to be done or it has a code already: that of
+    /// a cause is of more use.
     #[must_use]
     pub fn with_code(self, message: &str) -> String {
-        if self.is_well() { message.to_owned() } else { format!("{message} ({})", self.code()) }
+        if self.is_well() || Self::at_end(message).is_some() {
+            return message.to_owned();
+        }
+        format!("{message} ({})", self.code())
+    }
+
+    /// The reason whose code ends a message.
+    #[must_use]
+    pub fn at_end(message: &str) -> Option<Self> {
+        let (_, code) = message.strip_suffix(')')?.rsplit_once('(')?;
+        Self::ALL.iter().find(|reason| reason.code() == code).copied()
     }
 
     /// What to do, in general: the last paragraph of its page.
@@ -303,6 +314,16 @@ mod tests {
             assert_eq!(reason.name().to_lowercase().parse(), Ok(*reason));
         }
         assert_eq!("CS0000".parse::<Reason>(), Err(UnknownReason));
+    }
+
+    #[test]
+    fn a_message_ends_with_one_code_that_of_the_cause() {
+        assert_eq!(Reason::Admitted.with_code("granted"), "granted");
+        let message = Reason::NotGranted.with_code("not granted");
+        assert_eq!(message, "not granted (CS1003)");
+        assert_eq!(Reason::NoIdentity.with_code(&message), message);
+        assert_eq!(Reason::at_end(&message), Some(Reason::NotGranted));
+        assert_eq!(Reason::at_end("of three (CS9999)"), None);
     }
 
     /// That each reason has a page, the compiler knows.

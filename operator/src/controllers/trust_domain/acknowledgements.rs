@@ -70,7 +70,7 @@ mod tests {
         let waiting = AckSummary { unable: 2, ..acks(1, &["a", "b"]) };
         let (status, reason, message) = told(Some(&waiting));
         assert_eq!((status.as_str(), reason.as_str()), ("False", "Waiting"));
-        assert_eq!(message, "1/3 (2 more cannot acknowledge); not yet: shop/a, shop/b");
+        assert_eq!(message, "1/3 (2 more cannot acknowledge); not yet: shop/a, shop/b (CS2032)");
         let (status, _, message) = told(Some(&acks(3, &[])));
         assert_eq!((status.as_str(), message.as_str()), ("True", "every workload has it: 3/3"));
     }
