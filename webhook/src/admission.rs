@@ -293,7 +293,13 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings { roots: "R".into(), issuer: "10.0.0.1:8443".into(), issuer_name: "n".into(), audience: "a".into() }
+        Settings {
+            roots: "R".into(),
+            issuer: "10.0.0.1:8443".into(),
+            issuer_name: "n".into(),
+            audience: "a".into(),
+            cluster_name: String::new(),
+        }
     }
 
     fn review(kind: &Value, object: &Value) -> String {

@@ -23,11 +23,13 @@ use axum::{
 use countersign_reasons::Reason;
 use countersign_runtime::{connections::Peer, http};
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     admission::{self, Answer, LONGEST_REVIEW},
     body::{self, Read, ReadError},
+    consequences::Consequences,
     control_plane::Current,
     inject::{AgentOptions, Trigger},
     large_reviews::LargeReviews,
@@ -40,6 +42,8 @@ pub struct App {
     pub options: AgentOptions,
     /// The settings published by the operator.
     pub settings: Current,
+    /// What resources mean beside others.
+    pub consequences: Consequences,
     /// The metrics.
     pub metrics: Metrics,
     /// The budget of large reviews, for both kinds of admission.
@@ -92,7 +96,21 @@ fn mutate(trigger: Trigger) -> MethodRouter<Arc<App>> {
 }
 
 async fn validate(State(app): State<Arc<App>>, from: From, body: Body) -> Response {
-    answer(&app, "validate", from, body, |_, request| admission::check(request)).await
+    answer(&app, "validate", from, body, |app, request| warned(app, request, admission::check(request))).await
+}
+
+/// With warnings about what depends on other objects.
+fn warned(app: &App, request: &admission::Request<'_>, mut answer: Answer) -> Answer {
+    if let (Answer::Allow { warnings, .. }, Some(object)) = (&mut answer, request.object.map(RawValue::get)) {
+        let more = match &*request.kind.kind {
+            "WorkloadIdentity" => serde_json::from_str(object).map(|object| app.consequences.of_identity(&object)),
+            "TrustDomain" => serde_json::from_str(object).map(|object| app.consequences.of_domain(&object)),
+            _ => Ok(Vec::new()),
+        };
+        // One that is being deleted, or of another release, may not be readable here.
+        warnings.extend(more.unwrap_or_default());
+    }
+    answer
 }
 
 async fn answer(

@@ -19,7 +19,7 @@ use countersign_contract::{
     pod,
 };
 use countersign_core::entitlement::{
-    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Entitled, Labels, MAX_IDENTITIES,
+    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Entitled, Judged, Labels, MAX_IDENTITIES,
     MissingConsent, NoIdentity, PodFacts, endpoint_identity, first_identities_for, left_out, nearest_reason,
 };
 use countersign_core::id::TrustDomain;
@@ -417,6 +417,31 @@ impl Index {
         let rivals = self.identities.remove(key);
         affected.extend(self.judge_only(rivals));
         self.publish_all(affected, [key.namespace.as_str()]);
+    }
+
+    /// What would become of a WorkloadIdentity if it were stored now. It leaves nothing behind.
+    pub fn preview_identity(&mut self, declared: DeclaredIdentity) -> Option<IdentityView> {
+        let key = IdentityKey { namespace: declared.namespace.clone(), name: declared.name.clone() };
+        let stored = self.identities.declared(&key).cloned();
+        self.apply_identity(declared);
+        let view = self.identity(&key);
+        match stored {
+            Some(stored) => self.apply_identity(stored),
+            None => self.remove_identity(&key),
+        }
+        view
+    }
+
+    /// The objects whose status may have to change since the last call; for those who write none, so that the list does not grow.
+    pub fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The WorkloadIdentities of a TrustDomain that are admitted now.
+    #[must_use]
+    pub fn admitted_by(&self, domain: &str) -> BTreeSet<IdentityKey> {
+        let admitted = |key: &IdentityKey| self.identities.judged(key).is_some_and(Judged::is_admitted);
+        self.identities.of_domain(domain).into_iter().filter(admitted).collect()
     }
 
     /// WorkloadIdentities that are not among `present` are gone.
