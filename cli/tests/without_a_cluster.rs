@@ -1,4 +1,4 @@
-//! What needs no cluster, as the program is run in a pipeline: R28.
+//! What needs no cluster, as the program is run in a pipeline.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 

@@ -207,7 +207,7 @@ fn a_pod_that_admission_refused_is_explained_by_the_event_of_what_makes_it() {
     assert_eq!(report(&about).steps[0].cause.as_ref().unwrap().reason, Reason::PodNotFound);
 }
 
-/// R33 speaks of ids; a token that is used elsewhere is a matter beside them.
+/// A token that is used elsewhere costs the pod nothing, and somebody should look at it.
 #[test]
 fn what_costs_no_identity_is_a_warning_beside_the_steps() {
     let report = report(&about(|all| {

@@ -1,4 +1,4 @@
-//! `kubectl countersign` about policies and pods: R28, R33, R41. What it says is compared with what the cluster then does.
+//! `kubectl countersign` about policies and pods. What it says is compared with what the cluster then does.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 
@@ -74,7 +74,7 @@ async fn the_commands_that_why_prints_lead_a_pod_to_its_identity() {
 
         let shown = cli::run(&["why", "deployment/orders", "--namespace", namespace])?;
         assert!(shown.stdout.contains(&world.id("orders")), "{}", shown.stdout);
-        // R33: nothing of it is coloured or cut where there is no terminal.
+        // Nothing of it is coloured where there is no terminal.
         assert!(!shown.stdout.contains('\u{1b}'), "{}", shown.stdout);
         Ok(())
     })
@@ -272,7 +272,7 @@ async fn admission_warns_of_what_depends_on_other_objects() {
     .await;
 }
 
-/// R41: what a condition or an event says leads to its page.
+/// What a condition or an event says leads to its page.
 #[tokio::test]
 async fn the_code_in_a_condition_and_in_an_event_is_explained() {
     scenario("cli-explain", async |world| {
