@@ -1,11 +1,19 @@
 //! `kubectl countersign`: reads objects with the caller's rights and decides by the crates that the operator decides by, so that it says
 //! what the operator would. It has no server.
 
+mod access;
+mod authority;
+mod bundle;
+mod bundles;
 mod cluster;
 mod files;
+mod finding;
 mod objects;
 mod output;
 mod policy;
+mod times;
+mod trust_domains;
+mod verify;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -49,6 +57,13 @@ enum Command {
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// The bundles by which the SVIDs of each trust domain are verified.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    Verify(verify::Args),
+    Rotate(authority::RotateArgs),
+    Taint(authority::TaintArgs),
+    Revoke(authority::RevokeArgs),
 }
 
 /// How a command ended, which is its exit code.
@@ -78,6 +93,11 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
     match command {
         Command::Why(args) => why::run(args, options).await,
         Command::Policy(command) => policy::run(command, options),
+        Command::Bundle(command) => bundle::run(command, options).await,
+        Command::Verify(args) => verify::run(args, options).await,
+        Command::Rotate(args) => authority::rotate(args, options).await,
+        Command::Taint(args) => authority::taint(args, options).await,
+        Command::Revoke(args) => authority::revoke(args, options).await,
     }
 }
 

@@ -79,6 +79,11 @@ impl Page {
         self.push(&format!("  {style}{word:<4}{style:#}  {label:<14}{text}"), TEXT);
     }
 
+    /// `  name                value`
+    pub(crate) fn fact(&mut self, name: &str, value: impl Display) {
+        self.push(&format!("  {name:<width$}{value}", width = TEXT - 2), TEXT);
+    }
+
     /// What to do about the item before it: `command` is left whole, so that it can be copied.
     pub(crate) fn mend(&mut self, text: impl Display) {
         let style = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
@@ -170,9 +175,30 @@ pub(crate) fn print_text(text: &str) {
     anstream::print!("{text}");
 }
 
+/// What goes on while the answer is awaited, beside the output.
+pub(crate) fn progress(message: &str) {
+    anstream::eprintln!("{message}");
+}
+
 pub(crate) fn error(message: &str) {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
     anstream::eprintln!("{style}error:{style:#} {message}");
+}
+
+/// Text of a stranger as it may be shown: with nothing that a terminal obeys or that changes the order of what is read.
+pub(crate) fn printable(text: &str) -> String {
+    let is_hidden = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().fold(String::new(), |mut shown, character| {
+        if is_hidden(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
 }
 
 /// Columns of the terminal; `COLUMNS` sets them where there is none.

@@ -1,0 +1,152 @@
+//! How far a request is, by the status of its TrustDomain. Pure.
+
+use countersign_crds::{
+    AuthorityState, TrustDomain, TrustDomainStatus,
+    condition::{BUNDLE_ACKNOWLEDGED, ROTATION_COMPLETE, STALLED},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::Serialize;
+
+use super::plan::{Goal, describe};
+use crate::times::moment;
+
+/// One step on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) done: bool,
+    pub(super) message: String,
+}
+
+/// The steps of a request that is in `generation` of the object.
+pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<Step> {
+    let empty = TrustDomainStatus::default();
+    let status = object.status.as_ref().unwrap_or(&empty);
+    let seen = status.observed_generation.is_some_and(|observed| observed >= generation);
+    let stalled = condition(status, STALLED).filter(|one| one.status == "True");
+    let request = Step {
+        name: "request",
+        done: seen && stalled.is_none(),
+        message: match (stalled, seen) {
+            (Some(stalled), _) => format!("{} ({})", stalled.message, stalled.reason),
+            (None, true) => "the operator has it".to_owned(),
+            (None, false) => "waiting for the operator".to_owned(),
+        },
+    };
+    if !seen {
+        return vec![request];
+    }
+    let authorities = match goal {
+        Goal::Replaced => replaced(status, generation),
+        Goal::Gone(ids) => gone(status, ids),
+    };
+    vec![request, authorities, pods(status, generation)]
+}
+
+pub(super) fn is_complete(steps: &[Step]) -> bool {
+    steps.len() > 1 && steps.iter().all(|step| step.done)
+}
+
+fn replaced(status: &TrustDomainStatus, generation: i64) -> Step {
+    let found = condition(status, ROTATION_COMPLETE).filter(|one| one.observed_generation >= Some(generation));
+    let done = found.is_some_and(|one| one.status == "True");
+    let message = match found {
+        None => "waiting for the condition RotationComplete".to_owned(),
+        Some(found) if done => found.message.clone(),
+        Some(found) => {
+            let next = status.authorities.iter().filter(|one| one.state == AuthorityState::Prepared);
+            let known: Vec<String> =
+                next.filter_map(|one| Some(format!("{} is known to {}", one.id, one.acknowledged.as_ref()?))).collect();
+            if known.is_empty() { found.message.clone() } else { format!("{}; {}", found.message, known.join(", ")) }
+        }
+    };
+    Step { name: "authorities", done, message }
+}
+
+fn gone(status: &TrustDomainStatus, ids: &[String]) -> Step {
+    let left: Vec<String> = status
+        .authorities
+        .iter()
+        .filter(|one| ids.contains(&one.id))
+        .map(|one| format!("{} is in the bundle until {} at the latest", describe(one), moment(one.remove_at.0)))
+        .collect();
+    if !left.is_empty() {
+        return Step { name: "authorities", done: false, message: left.join("; ") };
+    }
+    let until = status.removed.iter().filter(|one| ids.contains(&one.id)).map(|one| one.accepted_until.0).max();
+    let polled = until
+        .map(|until| format!("; those who poll the bundle may accept what was signed until {}", moment(until)))
+        .unwrap_or_default();
+    Step { name: "authorities", done: true, message: format!("{} left the bundle{polled}", ids.join(", ")) }
+}
+
+fn pods(status: &TrustDomainStatus, generation: i64) -> Step {
+    let found = condition(status, BUNDLE_ACKNOWLEDGED).filter(|one| one.observed_generation >= Some(generation));
+    let done = found.is_some_and(|one| one.status == "True");
+    let message = found.map_or_else(|| "waiting for acknowledgements".to_owned(), |one| one.message.clone());
+    Step { name: "pods", done, message }
+}
+
+fn condition<'a>(status: &'a TrustDomainStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|one| one.type_ == type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::plan::tests::{domain, now};
+    use super::*;
+
+    fn conditions(all: &[(&str, &str, i64)]) -> Value {
+        all.iter()
+            .map(|(type_, status, generation)| {
+                json!({
+                    "type": type_, "status": status, "reason": "R", "message": format!("{type_} says"),
+                    "observedGeneration": generation, "lastTransitionTime": now().to_string(),
+                })
+            })
+            .collect()
+    }
+
+    fn done(all: &[(&str, &str, i64)], goal: &Goal, change: impl FnOnce(&mut Value)) -> Vec<bool> {
+        let object = domain(|object| {
+            object["status"]["conditions"] = conditions(all);
+            change(object);
+        });
+        steps(&object, goal, 3).iter().map(|step| step.done).collect()
+    }
+
+    #[test]
+    fn what_an_older_generation_says_counts_for_nothing() {
+        let all = [("RotationComplete", "True", 2), ("BundleAcknowledged", "True", 2)];
+        assert_eq!(done(&all, &Goal::Replaced, |_| {}), [true, false, false]);
+        let unseen = |object: &mut Value| object["status"]["observedGeneration"] = 2.into();
+        assert_eq!(done(&all, &Goal::Replaced, unseen), [false]);
+    }
+
+    #[test]
+    fn a_rotation_is_complete_when_the_last_pod_has_acknowledged_the_bundle() {
+        let waiting = [("RotationComplete", "True", 3), ("BundleAcknowledged", "False", 3)];
+        assert_eq!(done(&waiting, &Goal::Replaced, |_| {}), [true, true, false]);
+        let all = [("RotationComplete", "True", 3), ("BundleAcknowledged", "True", 3)];
+        let object = domain(|object| object["status"]["conditions"] = conditions(&all));
+        assert!(is_complete(&steps(&object, &Goal::Replaced, 3)));
+        assert!(!is_complete(&steps(&domain(|_| {}), &Goal::Replaced, 4)));
+    }
+
+    #[test]
+    fn an_authority_is_gone_when_the_status_has_it_no_longer() {
+        let all = [("BundleAcknowledged", "True", 3)];
+        assert_eq!(done(&all, &Goal::Gone(vec!["a1".to_owned()]), |_| {}), [true, false, true]);
+        let removed = |object: &mut Value| {
+            let _ = object["status"]["authorities"].as_array_mut().unwrap().remove(0);
+        };
+        assert_eq!(done(&all, &Goal::Gone(vec!["a1".to_owned()]), removed), [true, true, true]);
+    }
+
+    #[test]
+    fn a_trust_domain_that_is_stalled_is_not_waited_for_silently() {
+        assert!(!done(&[("Stalled", "True", 3)], &Goal::Replaced, |_| {})[0]);
+    }
+}
