@@ -54,6 +54,16 @@ impl Finding {
         Self::new(about, Mark::Failed, Some(reason), message.into())
     }
 
+    /// As a condition or an event says it; its reason has a code if it is one of the list.
+    pub(crate) fn reported(about: &str, mark: Mark, reason: &str, message: &str) -> Self {
+        let known: Option<Reason> = reason.parse().ok();
+        match known {
+            Some(_) if mark == Mark::Ok => Self::new(about, mark, None, message.to_owned()),
+            Some(_) => Self::new(about, mark, known, message.to_owned()),
+            None => Self::new(about, mark, None, format!("{message} ({reason})")),
+        }
+    }
+
     pub(crate) fn with_mend(self, mend: impl Into<String>) -> Self {
         Self { mend: Some(mend.into()), ..self }
     }

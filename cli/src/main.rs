@@ -6,8 +6,10 @@ mod authority;
 mod bundle;
 mod bundles;
 mod cluster;
+mod federation;
 mod files;
 mod finding;
+mod identity;
 mod objects;
 mod output;
 mod policy;
@@ -61,6 +63,10 @@ enum Command {
     #[command(subcommand)]
     Bundle(bundle::Command),
     Verify(verify::Args),
+    Identity(identity::Args),
+    /// The bundles of remote trust domains, and who gets them.
+    #[command(subcommand)]
+    Federation(federation::Command),
     Rotate(authority::RotateArgs),
     Taint(authority::TaintArgs),
     Revoke(authority::RevokeArgs),
@@ -95,6 +101,8 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
         Command::Policy(command) => policy::run(command, options),
         Command::Bundle(command) => bundle::run(command, options).await,
         Command::Verify(args) => verify::run(args, options).await,
+        Command::Identity(args) => identity::run(args, options).await,
+        Command::Federation(command) => federation::run(command, options).await,
         Command::Rotate(args) => authority::rotate(args, options).await,
         Command::Taint(args) => authority::taint(args, options).await,
         Command::Revoke(args) => authority::revoke(args, options).await,

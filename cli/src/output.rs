@@ -76,7 +76,7 @@ impl Page {
     pub(crate) fn item(&mut self, mark: Mark, label: &str, text: impl Display) {
         let style = mark.style();
         let word = mark.word();
-        self.push(&format!("  {style}{word:<4}{style:#}  {label:<14}{text}"), TEXT);
+        self.push(&format!("  {style}{word:<4}{style:#}  {label:<13} {text}"), TEXT);
     }
 
     /// `  name                value`

@@ -13,8 +13,10 @@ use crate::{Options, Outcome};
 use apply::Following;
 use plan::Request;
 
-/// Replace every authority of a trust domain: successors are published, and sign once every workload knows them. No credential and no
-/// connection is lost. Sets spec.authority.rotation.after. Exit code 1 if it is not complete in time.
+/// Replace every authority of a trust domain.
+///
+/// Successors are published first, and sign once every workload knows them: no credential and no connection is lost. Sets
+/// spec.authority.rotation.after of the TrustDomain. Exit code 1 if it is not complete in time.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RotateArgs {
     /// The TrustDomain, or the trust domain.
@@ -23,8 +25,10 @@ pub(crate) struct RotateArgs {
     how: How,
 }
 
-/// Stop trusting authorities soon: they sign nothing any more, what they signed is renewed, and then they leave the bundle. Adds to
-/// spec.authority.tainted. Exit code 1 if it is not complete in time.
+/// Stop trusting authorities once what they signed is renewed.
+///
+/// They sign nothing any more, workloads renew what they signed, and then they leave the bundle. Adds to spec.authority.tainted of the
+/// TrustDomain. Exit code 1 if it is not complete in time.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TaintArgs {
     /// The TrustDomain, or the trust domain.
@@ -36,8 +40,10 @@ pub(crate) struct TaintArgs {
     how: How,
 }
 
-/// Stop trusting authorities now, because their keys have leaked: they leave the bundle at once, and what they signed is refused. Adds
-/// to spec.authority.revoked. Exit code 1 if it is not complete in time.
+/// Stop trusting authorities at once, because their keys have leaked.
+///
+/// They leave the bundle at once, and what they signed is refused by everyone who has the new bundle. Adds to spec.authority.revoked of
+/// the TrustDomain; it cannot be undone. Exit code 1 if it is not complete in time.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RevokeArgs {
     /// The TrustDomain, or the trust domain.

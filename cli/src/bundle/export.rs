@@ -8,8 +8,9 @@ use crate::{
     output::{self, Format},
 };
 
-/// Print the bundle of a trust domain, as a SPIFFE bundle document or as PEM. Of a remote trust domain it is the one that workloads are
-/// given. Exit code 2 if there is none.
+/// Print the bundle of a trust domain.
+///
+/// As a SPIFFE bundle document, or as PEM. Of a remote trust domain it is the one that workloads are given. Exit code 2 if there is none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The TrustDomain, or the trust domain.

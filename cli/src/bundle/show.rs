@@ -16,8 +16,10 @@ use crate::{
     times::{moment, relative},
 };
 
-/// Show the bundles by which SVIDs are verified: of each trust domain its authorities, where they are in their lives, and until when
-/// they are trusted. Exit code 1 if a bundle is missing or is not the one of the status.
+/// Show the authorities in the bundle of each trust domain.
+///
+/// Of each the ids by which taint and revoke name it, where it is in its life, and until when it is trusted. Exit code 1 if a bundle is
+/// missing, or is not the one of the status.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The TrustDomain, or the trust domain; all if absent.

@@ -13,7 +13,7 @@ mod tests;
 use std::{fs, io, io::Read as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use countersign_core::id::TrustDomain;
+use countersign_core::id::{SpiffeId, TrustDomain};
 use countersign_reasons::Reason;
 use jiff::Timestamp;
 
@@ -22,10 +22,11 @@ use anchors::Anchors;
 use input::Content;
 use report::{Report, Subject};
 
-/// Say whose credential a file holds, until when it is valid, every rule that it breaks, and whether it is trusted: an X.509
-/// certificate or chain, a JWT-SVID, a WIT-SVID, or a bundle. Exit code 1 if it is not acceptable.
+/// Say whose credential a file holds, and whether it is acceptable.
 ///
-/// No cluster is asked unless --cluster is given. Private keys in the input are never shown.
+/// The file holds an X.509 certificate or chain, a JWT-SVID, a WIT-SVID, or a bundle. The answer is who it is, until when it is valid,
+/// every rule that it breaks, and with --bundle or --cluster whether it is trusted. No cluster is asked unless --cluster is given.
+/// Private keys in the input are never shown. Exit code 1 if it is not acceptable.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// PEM, DER, a token, or a bundle document; - reads standard input.
@@ -112,7 +113,9 @@ fn certificates(ders: &[Vec<u8>], asked: &Asked) -> (Subject, Vec<Finding>) {
             }
         }
     }
-    if read.iter().all(|claims| claims.is_ca) {
+    // The id of an authority is that of its trust domain: one with a path claims to be a workload.
+    let claims_a_path = |uri: &String| uri.parse().is_ok_and(|id: SpiffeId| !id.path().is_empty());
+    if read.iter().all(|claims| claims.is_ca && !claims.uris.iter().any(claims_a_path)) {
         authorities::examine_certificates(ders, &read, asked)
     } else {
         chain::examine(ders, &read, asked)

@@ -203,6 +203,7 @@ reasons! {
     BundleNotPublished = 4114,
     BundleBehindStatus = 4115,
     NotAmongAuthorities = 4116,
+    PollOverdue = 4117,
     NotServed = 4120,
     PartlyServed = 4121,
     NotAuthorityHere = 4130,
