@@ -13,6 +13,7 @@ mod identity;
 mod objects;
 mod output;
 mod policy;
+mod renew;
 mod times;
 mod trust_domains;
 mod verify;
@@ -67,6 +68,7 @@ enum Command {
     /// The bundles of remote trust domains, and who gets them.
     #[command(subcommand)]
     Federation(federation::Command),
+    Renew(renew::Args),
     Rotate(authority::RotateArgs),
     Taint(authority::TaintArgs),
     Revoke(authority::RevokeArgs),
@@ -103,6 +105,7 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
         Command::Verify(args) => verify::run(args, options).await,
         Command::Identity(args) => identity::run(args, options).await,
         Command::Federation(command) => federation::run(command, options).await,
+        Command::Renew(args) => renew::run(args, options).await,
         Command::Rotate(args) => authority::rotate(args, options).await,
         Command::Taint(args) => authority::taint(args, options).await,
         Command::Revoke(args) => authority::revoke(args, options).await,

@@ -79,9 +79,20 @@ impl Page {
         self.push(&format!("  {style}{word:<4}{style:#}  {label:<13} {text}"), TEXT);
     }
 
+    /// `   12s  name       text`: what has changed after some seconds.
+    pub(crate) fn step(&mut self, seconds: u64, name: &str, is_done: bool, text: impl Display) {
+        let state = if is_done { "done" } else { "wait" };
+        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {text}"), TEXT + 3);
+    }
+
     /// `  name                value`
     pub(crate) fn fact(&mut self, name: &str, value: impl Display) {
         self.push(&format!("  {name:<width$}{value}", width = TEXT - 2), TEXT);
+    }
+
+    /// `  - text`
+    pub(crate) fn bullet(&mut self, text: impl Display) {
+        self.push(&format!("  - {text}"), 4);
     }
 
     /// What to do about the item before it: `command` is left whole, so that it can be copied.
@@ -126,7 +137,12 @@ impl Page {
         let indent = " ".repeat(indent);
         match self.width {
             Some(width) => {
-                let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
+                let options = textwrap::Options::new(width)
+                    .subsequent_indent(&indent)
+                    .break_words(false)
+                    // Times, names and ids stay whole, so that they can be read and copied.
+                    .word_separator(textwrap::WordSeparator::AsciiSpace)
+                    .word_splitter(textwrap::WordSplitter::NoHyphenation);
                 self.text.push_str(&textwrap::fill(text, options));
             }
             None => self.text.push_str(text),
@@ -176,8 +192,10 @@ pub(crate) fn print_text(text: &str) {
 }
 
 /// What goes on while the answer is awaited, beside the output.
-pub(crate) fn progress(message: &str) {
-    anstream::eprintln!("{message}");
+pub(crate) fn progress(write: impl FnOnce(&mut Page)) {
+    let mut page = Page::new(width());
+    write(&mut page);
+    anstream::eprint!("{}", page.into_text());
 }
 
 pub(crate) fn error(message: &str) {

@@ -67,9 +67,12 @@ pub(super) async fn run(
     if following == Following::DryRun {
         return Ok(report);
     }
-    if !is_confirmed && planned.patch.is_some() {
-        confirm(&report)?;
+    if planned.patch.is_some() {
+        output::progress(|page| report.write_effects(page));
         report.are_effects_shown = true;
+        if !is_confirmed {
+            confirm(&report)?;
+        }
     }
     let domains: Api<TrustDomain> = Api::all(cluster.client.clone());
     let (object, goal) = write(&domains, object, planned, request, &mut report).await?;
@@ -152,14 +155,13 @@ async fn follow(
             Err(error @ kube::Error::Api(_)) => {
                 return Err(error).context("the request is written; reading its status");
             }
-            Err(error) => output::progress(&format!("the API server does not answer: {error}")),
+            Err(error) => output::progress(|page| page.line(format_args!("the API server does not answer: {error}"))),
         }
     }
 }
 
 fn show(step: &Step, elapsed: Duration) {
-    let state = if step.done { "done" } else { "…" };
-    output::progress(&format!("{:>4}s  {:<12} {state:<5} {}", elapsed.as_secs(), step.name, step.message));
+    output::progress(|page| page.step(elapsed.as_secs(), step.name, step.done, &step.message));
 }
 
 /// Asks on a terminal; elsewhere there is nobody to ask.
@@ -171,10 +173,7 @@ fn confirm(report: &Report) -> Result<()> {
             report.trust_domain
         );
     }
-    for effect in &report.effects {
-        output::progress(effect);
-    }
-    output::progress(&format!("\n{} in trust domain {}? Type yes to go on:", report.action, report.trust_domain));
+    output::progress(|page| page.line(format_args!("Type yes to {} in {}:", report.action, report.trust_domain)));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
     if answer.trim() != "yes" {

@@ -30,8 +30,8 @@ pub(super) struct Plan {
 /// When it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// Whatever was prepared before signs no longer.
-    Replaced,
+    /// Whatever was prepared before signs no longer: these, which sign or are spares now.
+    Replaced(Vec<String>),
     /// The authorities with these ids have left the bundle.
     Gone(Vec<String>),
 }
@@ -89,26 +89,27 @@ pub(super) fn plan(object: &TrustDomain, request: &Request, now: Timestamp) -> R
 }
 
 fn rotation(object: &TrustDomain, authority: &Authority, known: &[AuthorityStatus], now: Timestamp) -> Plan {
-    let replaced: Vec<String> = known
-        .iter()
-        .filter(|one| matches!(one.state, AuthorityState::Active | AuthorityState::Prepared))
-        .map(describe)
-        .collect();
-    let mut effects = vec![
-        format!("Replaced are: {}.", replaced.join("; ")),
+    let replaced: Vec<&AuthorityStatus> =
+        known.iter().filter(|one| matches!(one.state, AuthorityState::Active | AuthorityState::Prepared)).collect();
+    let mut effects: Vec<String> = replaced.iter().map(|one| format!("{} is replaced.", describe(one))).collect();
+    effects.push(
         format!(
             "New authorities are published first, and sign once every workload has acknowledged them, after {} at the latest. \
              Credentials that were issued before stay valid.",
             span(signed(authority.max_delay()))
         ),
-    ];
+    );
     if let Some(after) =
         authority.rotation.as_ref().and_then(|rotation| rotation.after.as_ref()).filter(|after| after.0 > now)
     {
         effects.push(format!("It takes the place of the rotation that is scheduled for {}.", moment(after.0)));
     }
     let patch = json!({"spec": {"authority": {"rotation": {"after": moment(now)}}}});
-    Plan { patch: Some(at_version(object, patch)), effects, goal: Goal::Replaced }
+    Plan {
+        patch: Some(at_version(object, patch)),
+        effects,
+        goal: Goal::Replaced(replaced.iter().map(|one| one.id.clone()).collect()),
+    }
 }
 
 fn removal(
@@ -323,7 +324,8 @@ pub(super) mod tests {
             "metadata": {"resourceVersion": "42"},
             "spec": {"authority": {"rotation": {"after": now().to_string()}}},
         });
-        assert_eq!((plan.patch, plan.goal), (Some(patch), Goal::Replaced));
+        let goal = Goal::Replaced(names(&["a1", "a2", "b1", "b2"]));
+        assert_eq!((plan.patch, plan.goal), (Some(patch), goal));
     }
 
     #[test]

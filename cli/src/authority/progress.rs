@@ -7,8 +7,8 @@ use countersign_crds::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
-use super::plan::{Goal, describe};
-use crate::times::moment;
+use super::plan::{Goal, describe, kind};
+use crate::{finding::plain, times::moment};
 
 /// One step on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<S
         name: "request",
         done: seen && stalled.is_none(),
         message: match (stalled, seen) {
-            (Some(stalled), _) => format!("{} ({})", stalled.message, stalled.reason),
+            (Some(stalled), _) => format!("{} ({})", plain(&stalled.message), stalled.reason),
             (None, true) => "the operator has it".to_owned(),
             (None, false) => "waiting for the operator".to_owned(),
         },
@@ -37,7 +37,7 @@ pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<S
         return vec![request];
     }
     let authorities = match goal {
-        Goal::Replaced => replaced(status, generation),
+        Goal::Replaced(ids) => replaced(status, ids, generation),
         Goal::Gone(ids) => gone(status, ids),
     };
     vec![request, authorities, pods(status, generation)]
@@ -47,20 +47,31 @@ pub(super) fn is_complete(steps: &[Step]) -> bool {
     steps.len() > 1 && steps.iter().all(|step| step.done)
 }
 
-fn replaced(status: &TrustDomainStatus, generation: i64) -> Step {
+fn replaced(status: &TrustDomainStatus, ids: &[String], generation: i64) -> Step {
     let found = condition(status, ROTATION_COMPLETE).filter(|one| one.observed_generation >= Some(generation));
     let done = found.is_some_and(|one| one.status == "True");
     let message = match found {
         None => "waiting for the condition RotationComplete".to_owned(),
-        Some(found) if done => found.message.clone(),
-        Some(found) => {
-            let next = status.authorities.iter().filter(|one| one.state == AuthorityState::Prepared);
-            let known: Vec<String> =
-                next.filter_map(|one| Some(format!("{} is known to {}", one.id, one.acknowledged.as_ref()?))).collect();
-            if known.is_empty() { found.message.clone() } else { format!("{}; {}", found.message, known.join(", ")) }
-        }
+        Some(found) if done => plain(&found.message).to_owned(),
+        Some(_) => still_signing(status, ids),
     };
     Step { name: "authorities", done, message }
+}
+
+/// Of each kind that an old authority signs for: until when, and how many know its successor.
+fn still_signing(status: &TrustDomainStatus, ids: &[String]) -> String {
+    let old = status.authorities.iter().filter(|one| one.state == AuthorityState::Active && ids.contains(&one.id));
+    let each = old.map(|one| {
+        let next = status
+            .authorities
+            .iter()
+            .find(|next| next.kind == one.kind && next.state == AuthorityState::Prepared && !ids.contains(&next.id));
+        let known = next.and_then(|next| next.acknowledged.as_deref()).unwrap_or("nobody");
+        let until = moment(one.retire_at.0);
+        format!("{} signs until {until} at the latest, successor known to {known}", kind(one.kind))
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { "the successors sign".to_owned() } else { each.join("; ") }
 }
 
 fn gone(status: &TrustDomainStatus, ids: &[String]) -> Step {
@@ -83,7 +94,7 @@ fn gone(status: &TrustDomainStatus, ids: &[String]) -> Step {
 fn pods(status: &TrustDomainStatus, generation: i64) -> Step {
     let found = condition(status, BUNDLE_ACKNOWLEDGED).filter(|one| one.observed_generation >= Some(generation));
     let done = found.is_some_and(|one| one.status == "True");
-    let message = found.map_or_else(|| "waiting for acknowledgements".to_owned(), |one| one.message.clone());
+    let message = found.map_or_else(|| "waiting for acknowledgements".to_owned(), |one| plain(&one.message).to_owned());
     Step { name: "pods", done, message }
 }
 
@@ -120,19 +131,19 @@ mod tests {
     #[test]
     fn what_an_older_generation_says_counts_for_nothing() {
         let all = [("RotationComplete", "True", 2), ("BundleAcknowledged", "True", 2)];
-        assert_eq!(done(&all, &Goal::Replaced, |_| {}), [true, false, false]);
+        assert_eq!(done(&all, &Goal::Replaced(Vec::new()), |_| {}), [true, false, false]);
         let unseen = |object: &mut Value| object["status"]["observedGeneration"] = 2.into();
-        assert_eq!(done(&all, &Goal::Replaced, unseen), [false]);
+        assert_eq!(done(&all, &Goal::Replaced(Vec::new()), unseen), [false]);
     }
 
     #[test]
     fn a_rotation_is_complete_when_the_last_pod_has_acknowledged_the_bundle() {
         let waiting = [("RotationComplete", "True", 3), ("BundleAcknowledged", "False", 3)];
-        assert_eq!(done(&waiting, &Goal::Replaced, |_| {}), [true, true, false]);
+        assert_eq!(done(&waiting, &Goal::Replaced(Vec::new()), |_| {}), [true, true, false]);
         let all = [("RotationComplete", "True", 3), ("BundleAcknowledged", "True", 3)];
         let object = domain(|object| object["status"]["conditions"] = conditions(&all));
-        assert!(is_complete(&steps(&object, &Goal::Replaced, 3)));
-        assert!(!is_complete(&steps(&domain(|_| {}), &Goal::Replaced, 4)));
+        assert!(is_complete(&steps(&object, &Goal::Replaced(Vec::new()), 3)));
+        assert!(!is_complete(&steps(&domain(|_| {}), &Goal::Replaced(Vec::new()), 4)));
     }
 
     #[test]
@@ -147,6 +158,6 @@ mod tests {
 
     #[test]
     fn a_trust_domain_that_is_stalled_is_not_waited_for_silently() {
-        assert!(!done(&[("Stalled", "True", 3)], &Goal::Replaced, |_| {})[0]);
+        assert!(!done(&[("Stalled", "True", 3)], &Goal::Replaced(Vec::new()), |_| {})[0]);
     }
 }

@@ -34,6 +34,12 @@ impl Report {
         !self.findings.iter().any(Finding::has_failed)
     }
 
+    /// What will happen.
+    pub(super) fn write_effects(&self, page: &mut Page) {
+        page.heading(format_args!("{} {}", self.action, self.trust_domain));
+        self.effects.iter().for_each(|effect| page.bullet(effect));
+    }
+
     /// The time is over.
     pub(super) fn time_out(&mut self, after: &str) {
         let message = format!("it is not complete after {after}");
@@ -51,8 +57,7 @@ impl Report {
 impl output::Report for Report {
     fn write(&self, page: &mut Page) {
         if !self.are_effects_shown {
-            page.heading(format_args!("{} {}", self.action, self.trust_domain));
-            self.effects.iter().for_each(|effect| page.line(format_args!("  {effect}")));
+            self.write_effects(page);
         }
         for Step { name, done, message } in &self.steps {
             page.item(if *done { Mark::Ok } else { Mark::Warning }, name, message);

@@ -140,11 +140,13 @@ impl Remote {
                 page.fact(name, moment_and_relative(at.0, now));
             }
         }
-        if let Some(error) = &status.last_error {
+        // The condition says the same while polls fail.
+        let is_said = self.findings.iter().any(|finding| finding.reason == Some(Reason::PollFailing.name()));
+        if let Some(error) = status.last_error.as_ref().filter(|_| !is_said) {
             page.fact(
                 "last error",
                 format_args!(
-                    "{} ({}): {} polls in a row, the first one {}",
+                    "{} ({}); in a row: {}, the first {}",
                     error.message,
                     error.reason,
                     error.count,

@@ -121,7 +121,7 @@ fn described(full_name: &str, one: &countersign_core::entitlement::Entitled) -> 
     if !foreign.is_empty() {
         lines.push(format!("trusts {}", foreign.join(", ")));
     }
-    lines.join("\n")
+    lines.join("; ")
 }
 
 /// What the operator's statistics say: they count pods, so that of some only it is not known which.
@@ -139,9 +139,11 @@ fn issued(object: Option<&WorkloadIdentity>, agent: &Agent<'_>) -> Known {
     let Some(served) = pods.served else { return Known::unknown("the operator has not counted its streams yet") };
     let able = pods.matched - pods.not_injected;
     match served {
-        0 => Known::no(format!("none of {able} pods with an agent has it")),
-        served if served >= able => Known::yes(format!("all {able} pods with an agent have it")),
-        served => Known::unknown(format!("{served} of {able} pods have it; the status does not say which")),
+        0 => Known::no(format!("no pod has it, of those with an agent: {able}")),
+        served if served >= able => Known::yes(format!("every pod with an agent has it: {able}")),
+        served => {
+            Known::unknown(format!("{served} of {able} pods with an agent have it; the status does not say which"))
+        }
     }
 }
 

@@ -65,13 +65,13 @@ impl Known {
         Self { answer: Answer::Unknown, why: why.into() }
     }
 
-    fn cell(&self) -> String {
+    fn word(&self) -> String {
         let answer = match self.answer {
             Answer::Yes => "yes",
             Answer::No => "no",
             Answer::Unknown => "unknown",
         };
-        format!("{answer}\n{}", self.why)
+        answer.to_owned()
     }
 }
 
@@ -100,10 +100,20 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> Vec<String> {
+    fn name(&self) -> String {
         let id = self.id.as_deref().unwrap_or("none");
-        let id = if self.session.is_empty() { id.to_owned() } else { format!("{id}\ncontainer {}", self.session) };
-        vec![id, self.entitled.cell(), self.issued.cell(), self.held.cell()]
+        if self.session.is_empty() { id.to_owned() } else { format!("{id} (container {})", self.session) }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.name(), self.entitled.word(), self.issued.word(), self.held.word()]
+    }
+
+    fn write(&self, page: &mut Page) {
+        page.heading(self.name());
+        for (name, known) in [("entitled", &self.entitled), ("issued", &self.issued), ("held", &self.held)] {
+            page.fact(name, &known.why);
+        }
     }
 }
 
@@ -125,6 +135,7 @@ impl output::Report for Report {
         } else {
             page.table(&["ID", "ENTITLED", "ISSUED", "HELD"], self.rows.iter().map(Row::cells));
         }
+        self.rows.iter().for_each(|row| row.write(page));
         self.findings.iter().for_each(|finding| finding.write(page));
     }
 }

@@ -97,7 +97,9 @@ fn report(source: &str, bytes: &[u8], asked: &Asked) -> Report {
             (Subject::Nothing, vec![finding.with_mend(mend)])
         }
     };
-    findings.extend(asked.anchors.problems.iter().cloned());
+    let own = subject.trust_domain();
+    let concerns = |problem: &&Finding| own.as_ref().is_none_or(|own| problem.about == *own);
+    findings.extend(asked.anchors.problems.iter().filter(concerns).cloned());
     Report { source: source.to_owned(), acceptable: !findings.iter().any(Finding::has_failed), subject, findings }
 }
 

@@ -83,6 +83,19 @@ pub(super) struct BundleFacts {
     pub(super) subjects: Vec<String>,
 }
 
+impl Subject {
+    /// The one that it names.
+    pub(super) fn trust_domain(&self) -> Option<String> {
+        let id = match self {
+            Self::Chain(chain) => chain.first()?.spiffe_id.as_ref(),
+            Self::Token(token) => token.spiffe_id.as_ref(),
+            Self::Bundle(bundle) => return bundle.trust_domain.clone(),
+            Self::Nothing => None,
+        };
+        id.map(|id| id.trust_domain().to_string())
+    }
+}
+
 impl From<&CertificateClaims> for Certificate {
     fn from(claims: &CertificateClaims) -> Self {
         let uris: Vec<String> = claims.uris.iter().map(|uri| printable(uri)).collect();

@@ -204,11 +204,14 @@ reasons! {
     BundleBehindStatus = 4115,
     NotAmongAuthorities = 4116,
     PollOverdue = 4117,
-    NotServed = 4120,
-    PartlyServed = 4121,
     NotAuthorityHere = 4130,
     AlreadyRequested = 4131,
     NotComplete = 4132,
+
+    // 4140: renewal on request.
+    Renewed = 4140,
+    NotRenewed = 4141,
+    NoAgent = 4142,
 
     // 5000: the installation.
 }
