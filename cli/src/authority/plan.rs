@@ -32,6 +32,8 @@ pub(super) struct Plan {
 pub(super) enum Goal {
     /// Whatever was prepared before signs no longer: these, which sign or are spares now.
     Replaced(Vec<String>),
+    /// Nothing that the authorities with these ids signed is used: they have left the bundle, or their tokens only have to expire.
+    Unused(Vec<String>),
     /// The authorities with these ids have left the bundle.
     Gone(Vec<String>),
 }
@@ -79,7 +81,8 @@ pub(super) fn plan(object: &TrustDomain, request: &Request, now: Timestamp) -> R
         Request::Taint(names) => {
             let named = resolve(name, names, known)?;
             let effects = named.iter().flat_map(|one| taint_effects(one, &named, known, authority)).collect();
-            Ok(removal(object, "tainted", &authority.tainted, &named, effects))
+            let plan = removal(object, "tainted", &authority.tainted, &named, effects);
+            Ok(Plan { goal: Goal::Unused(ids(&named)), ..plan })
         }
         Request::Revoke(names) => {
             let named = resolve(name, names, known)?;
@@ -119,7 +122,7 @@ fn removal(
     named: &[&AuthorityStatus],
     effects: Vec<String>,
 ) -> Plan {
-    let goal = Goal::Gone(named.iter().map(|one| one.id.clone()).collect());
+    let goal = Goal::Gone(ids(named));
     let missing = named.iter().filter(|one| !present.iter().any(|name| is_named(one, name)));
     let missing: Vec<&str> = missing.map(|one| one.id.as_str()).collect();
     // A merge patch replaces a list: what others have set stays, since it holds for the version that was read alone.
@@ -153,6 +156,10 @@ fn resolve<'a>(
         }
     }
     Ok(found)
+}
+
+fn ids(named: &[&AuthorityStatus]) -> Vec<String> {
+    named.iter().map(|one| one.id.clone()).collect()
 }
 
 fn is_named(one: &AuthorityStatus, name: &str) -> bool {
@@ -335,7 +342,7 @@ pub(super) mod tests {
         let patch = plan.patch.unwrap();
         assert_eq!(patch["spec"]["authority"]["tainted"], json!(["old", "a1"]), "by key id and by id it is one");
         assert_eq!(patch["metadata"]["resourceVersion"], "42");
-        assert_eq!(plan.goal, Goal::Gone(names(&["a1"])));
+        assert_eq!(plan.goal, Goal::Unused(names(&["a1"])));
     }
 
     #[test]

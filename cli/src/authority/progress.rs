@@ -1,7 +1,7 @@
 //! How far a request is, by the status of its TrustDomain. Pure.
 
 use countersign_crds::{
-    AuthorityState, TrustDomain, TrustDomainStatus,
+    AuthorityKind, AuthorityState, AuthorityStatus, TrustDomain, TrustDomainStatus,
     condition::{BUNDLE_ACKNOWLEDGED, ROTATION_COMPLETE, STALLED},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -38,7 +38,10 @@ pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<S
     }
     let authorities = match goal {
         Goal::Replaced(ids) => replaced(status, ids, generation),
-        Goal::Gone(ids) => gone(status, ids),
+        Goal::Unused(ids) => {
+            gone(status, ids, |one| one.kind != AuthorityKind::X509 && one.state == AuthorityState::Tainted)
+        }
+        Goal::Gone(ids) => gone(status, ids, |_| false),
     };
     vec![request, authorities, pods(status, generation)]
 }
@@ -74,15 +77,15 @@ fn still_signing(status: &TrustDomainStatus, ids: &[String]) -> String {
     if each.is_empty() { "the successors sign".to_owned() } else { each.join("; ") }
 }
 
-fn gone(status: &TrustDomainStatus, ids: &[String]) -> Step {
-    let left: Vec<String> = status
-        .authorities
-        .iter()
-        .filter(|one| ids.contains(&one.id))
-        .map(|one| format!("{} is in the bundle until {} at the latest", describe(one), moment(one.remove_at.0)))
-        .collect();
+/// Those that `may_stay` are in the bundle without being used.
+fn gone(status: &TrustDomainStatus, ids: &[String], may_stay: impl Fn(&AuthorityStatus) -> bool) -> Step {
+    let left: Vec<&AuthorityStatus> = status.authorities.iter().filter(|one| ids.contains(&one.id)).collect();
     if !left.is_empty() {
-        return Step { name: "authorities", done: false, message: left.join("; ") };
+        let each = left
+            .iter()
+            .map(|one| format!("{} is in the bundle until {} at the latest", describe(one), moment(one.remove_at.0)));
+        let message = each.collect::<Vec<_>>().join("; ");
+        return Step { name: "authorities", done: left.iter().all(|one| may_stay(one)), message };
     }
     let until = status.removed.iter().filter(|one| ids.contains(&one.id)).map(|one| one.accepted_until.0).max();
     let polled = until
@@ -154,6 +157,18 @@ mod tests {
             let _ = object["status"]["authorities"].as_array_mut().unwrap().remove(0);
         };
         assert_eq!(done(&all, &Goal::Gone(vec!["a1".to_owned()]), removed), [true, true, true]);
+    }
+
+    #[test]
+    fn a_tainted_key_of_tokens_is_waited_for_only_until_nobody_uses_it() {
+        let all = [("BundleAcknowledged", "True", 3)];
+        let tainted = |id: &str, index: usize| {
+            let taint = move |object: &mut Value| object["status"]["authorities"][index]["state"] = "tainted".into();
+            done(&all, &Goal::Unused(vec![id.to_owned()]), taint)
+        };
+        assert_eq!(tainted("a1", 0), [true, false, true], "a certificate's authority leaves when all have renewed");
+        assert_eq!(tainted("b1", 2), [true, true, true]);
+        assert_eq!(done(&all, &Goal::Unused(vec!["b1".to_owned()]), |_| {}), [true, false, true]);
     }
 
     #[test]
