@@ -1,15 +1,26 @@
 //! `kubectl countersign`: reads objects with the caller's rights and decides by the crates that the operator decides by, so that it says
 //! what the operator would. It has no server.
 
+mod access;
+mod authority;
+mod bundle;
+mod bundles;
 mod cause;
 mod cluster;
 mod discover;
 mod explain;
+mod federation;
 mod files;
+mod finding;
+mod identity;
 mod objects;
 mod output;
 mod policy;
 mod proposal;
+mod renew;
+mod times;
+mod trust_domains;
+mod verify;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -55,6 +66,18 @@ enum Command {
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// The bundles by which the SVIDs of each trust domain are verified.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    Verify(verify::Args),
+    Identity(identity::Args),
+    /// The bundles of remote trust domains, and who gets them.
+    #[command(subcommand)]
+    Federation(federation::Command),
+    Renew(renew::Args),
+    Rotate(authority::RotateArgs),
+    Taint(authority::TaintArgs),
+    Revoke(authority::RevokeArgs),
 }
 
 /// How a command ended, which is its exit code.
@@ -86,6 +109,14 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
         Command::Policy(command) => policy::run(command, options).await,
         Command::Discover(args) => discover::run(args, options).await,
         Command::Explain(args) => explain::run(args, options),
+        Command::Bundle(command) => bundle::run(command, options).await,
+        Command::Verify(args) => verify::run(args, options).await,
+        Command::Identity(args) => identity::run(args, options).await,
+        Command::Federation(command) => federation::run(command, options).await,
+        Command::Renew(args) => renew::run(args, options).await,
+        Command::Rotate(args) => authority::rotate(args, options).await,
+        Command::Taint(args) => authority::taint(args, options).await,
+        Command::Revoke(args) => authority::revoke(args, options).await,
     }
 }
 

@@ -76,7 +76,23 @@ impl Page {
     pub(crate) fn item(&mut self, mark: Mark, label: &str, text: impl Display) {
         let style = mark.style();
         let word = mark.word();
-        self.push(&format!("  {style}{word:<4}{style:#}  {label:<14}{text}"), TEXT);
+        self.push(&format!("  {style}{word:<4}{style:#}  {label:<13} {text}"), TEXT);
+    }
+
+    /// `   12s  name       text`: what has changed after some seconds.
+    pub(crate) fn step(&mut self, seconds: u64, name: &str, is_done: bool, text: impl Display) {
+        let state = if is_done { "done" } else { "wait" };
+        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {text}"), TEXT + 3);
+    }
+
+    /// `  name                value`
+    pub(crate) fn fact(&mut self, name: &str, value: impl Display) {
+        self.push(&format!("  {name:<width$}{value}", width = TEXT - 2), TEXT);
+    }
+
+    /// `  - text`
+    pub(crate) fn bullet(&mut self, text: impl Display) {
+        self.push(&format!("  - {text}"), 4);
     }
 
     /// What to do about the item before it: `command` is left whole, so that it can be copied.
@@ -121,7 +137,12 @@ impl Page {
         let indent = " ".repeat(indent);
         match self.width {
             Some(width) => {
-                let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
+                let options = textwrap::Options::new(width)
+                    .subsequent_indent(&indent)
+                    .break_words(false)
+                    // Times, names and ids stay whole, so that they can be read and copied.
+                    .word_separator(textwrap::WordSeparator::AsciiSpace)
+                    .word_splitter(textwrap::WordSplitter::NoHyphenation);
                 self.text.push_str(&textwrap::fill(text, options));
             }
             None => self.text.push_str(text),
@@ -170,6 +191,13 @@ pub(crate) fn print_text(text: &str) {
     anstream::print!("{text}");
 }
 
+/// What goes on while the answer is awaited, beside the output.
+pub(crate) fn progress(write: impl FnOnce(&mut Page)) {
+    let mut page = Page::new(width());
+    write(&mut page);
+    anstream::eprint!("{}", page.into_text());
+}
+
 pub(crate) fn error(message: &str) {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
     anstream::eprintln!("{style}error:{style:#} {message}");
@@ -178,6 +206,22 @@ pub(crate) fn error(message: &str) {
 /// `1 pod`, `2 pods`.
 pub(crate) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Text of a stranger as it may be shown: with nothing that a terminal obeys or that changes the order of what is read.
+pub(crate) fn printable(text: &str) -> String {
+    let is_hidden = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().fold(String::new(), |mut shown, character| {
+        if is_hidden(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
 }
 
 /// Columns of the terminal; `COLUMNS` sets them where there is none.

@@ -190,6 +190,22 @@ fn a_session_is_told_of_what_concerns_it_and_of_nothing_else() {
 }
 
 #[test]
+fn a_session_is_told_that_its_renewal_is_asked_for() {
+    let index = shop();
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
+    let subscription = index.subscribe("uid-p", "");
+    let renewal = || match &*subscription.current() {
+        super::Entitlement::Entitled(entitled) => entitled[0].renewal,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(renewal(), 0);
+    let mut asked = pod("shop", "p");
+    asked.facts.renewal = 5;
+    index.update(|index| index.apply_pod(asked));
+    assert_eq!(renewal(), 5);
+}
+
+#[test]
 fn the_reason_follows_what_is_missing() {
     let index = shop();
     let subscription = index.subscribe("uid-p", "");

@@ -47,6 +47,7 @@ pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
         entitled.iter().partition(|one| published.signers.contains_key(one.id.trust_domain()));
     state.bundles = bundles(&served, published);
     state.identities = served.iter().map(|entitled| identity(entitled, published)).collect();
+    state.renewal = served.iter().map(|entitled| entitled.renewal).max().unwrap_or(0);
     if let (true, Some(first)) = (served.is_empty(), waiting.first()) {
         state.reason = Reason::AuthorityNotReady.with_code(&format!(
             "the authority of trust domain {} is not there yet; the conditions of TrustDomain {} say why",
@@ -162,6 +163,7 @@ mod tests {
             dns_names: Vec::new(),
             hint: None,
             foreign: foreign.iter().map(consent).collect(),
+            renewal: 0,
         }])
     }
 

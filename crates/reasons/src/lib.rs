@@ -206,6 +206,34 @@ reasons! {
     ContainersNotStarted = 4010,
     PodNotCreated = 4011,
 
+    // 4100: what is verified, shown and changed from the command line.
+    NotPermitted = 4100,
+    InputUnrecognized = 4101,
+    PrivateKeyFound = 4102,
+    SVIDRuleBroken = 4103,
+    SVIDExpired = 4104,
+    SVIDNotYetValid = 4105,
+    NoBundleGiven = 4106,
+    NotSignedByAuthority = 4107,
+    SigningKeyUnknown = 4108,
+    AudienceDiffers = 4109,
+    BundleRuleBroken = 4110,
+    AuthorityExpired = 4111,
+    NoValidAuthority = 4112,
+    KeysIgnored = 4113,
+    BundleNotPublished = 4114,
+    BundleBehindStatus = 4115,
+    NotAmongAuthorities = 4116,
+    PollOverdue = 4117,
+    NotAuthorityHere = 4130,
+    AlreadyRequested = 4131,
+    NotComplete = 4132,
+
+    // 4140: renewal on request.
+    Renewed = 4140,
+    NotRenewed = 4141,
+    NoAgent = 4142,
+
     // 5000: the installation.
 }
 
@@ -234,6 +262,8 @@ impl Reason {
                 | Self::Polled
                 | Self::Bootstrapped
                 | Self::NotNamed
+                | Self::Renewed
+                | Self::AlreadyRequested
         )
     }
 

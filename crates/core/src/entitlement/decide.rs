@@ -33,6 +33,8 @@ pub struct Entitled {
     pub hint: Option<String>,
     /// The foreign trust domains that its WorkloadIdentity names.
     pub foreign: Arc<[Foreign]>,
+    /// That of the pod: [`PodFacts::renewal`].
+    pub renewal: u64,
 }
 
 impl Entitled {
@@ -289,6 +291,7 @@ fn render(judged: &Judged, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<E
         dns_names,
         hint: identity.hint.clone(),
         foreign: Arc::clone(judged.foreign()),
+        renewal: pod.renewal,
     })
 }
 

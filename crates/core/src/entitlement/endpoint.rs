@@ -52,6 +52,7 @@ pub fn endpoint_identity(domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Ent
         dns_names: Vec::new(),
         hint: None,
         foreign: Arc::default(),
+        renewal: pod.renewal,
     })
 }
 
