@@ -1,11 +1,16 @@
 //! `kubectl countersign`: reads objects with the caller's rights and decides by the crates that the operator decides by, so that it says
 //! what the operator would. It has no server.
 
+mod check;
 mod cluster;
 mod files;
+mod installation;
 mod objects;
 mod output;
 mod policy;
+mod reading;
+mod span;
+mod status;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -45,6 +50,8 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
+    Status(status::Args),
     Why(why::Args),
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
@@ -76,6 +83,8 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command, options: &Options) -> Result<Outcome> {
     match command {
+        Command::Check(args) => check::run(args, options).await,
+        Command::Status(args) => status::run(args, options).await,
         Command::Why(args) => why::run(args, options).await,
         Command::Policy(command) => policy::run(command, options),
     }

@@ -1,6 +1,6 @@
 //! What is printed: text for people, JSON and YAML for programs. Colour and wrapping are for terminals only.
 
-use std::{env, fmt::Display};
+use std::{env, fmt::Display, io::IsTerminal as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
@@ -168,6 +168,16 @@ pub(crate) fn print(report: &impl Report, format: Format) -> Result<()> {
 /// Writes text as it is, but for colours where they are not wanted.
 pub(crate) fn print_text(text: &str) {
     anstream::print!("{text}");
+}
+
+/// Whether what is printed is seen by a person.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Says what a command waits for, beside its output.
+pub(crate) fn progress(message: &str) {
+    anstream::eprintln!("{message}");
 }
 
 pub(crate) fn error(message: &str) {
