@@ -11,6 +11,7 @@ mod policy;
 mod reading;
 mod span;
 mod status;
+mod sysdump;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -52,6 +53,7 @@ pub(crate) struct Options {
 enum Command {
     Check(check::Args),
     Status(status::Args),
+    Sysdump(sysdump::Args),
     Why(why::Args),
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
@@ -85,6 +87,7 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
     match command {
         Command::Check(args) => check::run(args, options).await,
         Command::Status(args) => status::run(args, options).await,
+        Command::Sysdump(args) => sysdump::run(args, options).await,
         Command::Why(args) => why::run(args, options).await,
         Command::Policy(command) => policy::run(command, options),
     }

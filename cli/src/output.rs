@@ -170,6 +170,13 @@ pub(crate) fn print_text(text: &str) {
     anstream::print!("{text}");
 }
 
+/// The text for people without colours and line breaks of a terminal, for files.
+pub(crate) fn plain(report: &impl Report) -> String {
+    let mut page = Page::new(None);
+    report.write(&mut page);
+    anstream::adapter::strip_str(&page.into_text()).to_string()
+}
+
 /// Whether what is printed is seen by a person.
 pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
