@@ -8,6 +8,7 @@ mod installation;
 mod objects;
 mod output;
 mod policy;
+mod probe;
 mod reading;
 mod span;
 mod status;
@@ -54,6 +55,7 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Sysdump(sysdump::Args),
+    Probe(probe::Args),
     Why(why::Args),
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
@@ -88,6 +90,7 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
         Command::Check(args) => check::run(args, options).await,
         Command::Status(args) => status::run(args, options).await,
         Command::Sysdump(args) => sysdump::run(args, options).await,
+        Command::Probe(args) => probe::run(args, options).await,
         Command::Why(args) => why::run(args, options).await,
         Command::Policy(command) => policy::run(command, options),
     }
@@ -97,6 +100,17 @@ impl Options {
     /// Connects to the cluster that the options name.
     async fn cluster(&self) -> Result<Cluster> {
         Cluster::connect(self).await
+    }
+
+    /// Connects to the cluster of another context of the same kubeconfig.
+    async fn cluster_of(&self, context: &str) -> Result<Cluster> {
+        let options = Self {
+            output: self.output,
+            namespace: self.namespace.clone(),
+            context: Some(context.to_owned()),
+            kubeconfig: self.kubeconfig.clone(),
+        };
+        Cluster::connect(&options).await
     }
 
     /// Prints a report in the form that was asked for.

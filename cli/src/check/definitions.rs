@@ -31,7 +31,7 @@ pub(super) async fn observe(cluster: &Cluster) -> Vec<Seen> {
 }
 
 fn wanted() -> [(&'static str, CustomResourceDefinition); 2] {
-    [("TrustDomain", TrustDomain::crd()), ("WorkloadId.", WorkloadIdentity::crd())]
+    [("domains", TrustDomain::crd()), ("identities", WorkloadIdentity::crd())]
 }
 
 pub(super) fn category(seen: &[Seen]) -> Category {

@@ -79,6 +79,11 @@ impl Check {
 
     fn write(&self, page: &mut Page) {
         let Self { name, mark, message, reason, code, hint } = self;
+        // The messages of conditions end in the code.
+        let message = match code.and_then(|code| message.strip_suffix(&format!(" ({code})"))) {
+            Some(message) => message,
+            None => message,
+        };
         match (code, reason) {
             (Some(code), Some(reason)) => page.item(*mark, name, format_args!("{message} ({code} {reason})")),
             (None, Some(reason)) => page.item(*mark, name, format_args!("{message} ({reason})")),
@@ -140,6 +145,13 @@ mod tests {
         for part in ["FAIL", "it is 1.31", "(CS5001 KubernetesTooOld)", "upgrade it", "explain CS5001"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn the_code_is_said_once() {
+        let mut page = Page::new(None);
+        Check::failed("leader", Reason::NoLeader, "nobody leads (CS5033)").write(&mut page);
+        assert!(page.into_text().contains("nobody leads (CS5033 NoLeader)"));
     }
 
     #[test]

@@ -143,8 +143,7 @@ impl output::Report for Report {
         if self.trust_domains.is_empty() {
             page.line("  none");
         } else {
-            let header = ["", "NAME", "KIND", "REASON", "SEQUENCE", "ACKNOWLEDGED", "NEXT SWITCH", "CONFIRMED"];
-            page.table(&header, self.trust_domains.iter().map(|domain| domain.row(self.at)));
+            self.trust_domains.iter().for_each(|domain| domain.write(page, self.at));
         }
         page.heading(format_args!("workload identities: {}", self.identities.total));
         for Count { reason, ready, count, example } in &self.identities.by_reason {
@@ -186,18 +185,21 @@ impl Report {
 }
 
 impl Domain {
-    fn row(&self, now: Timestamp) -> Vec<String> {
-        let time = |at: Option<Timestamp>| at.map(|at| relative(at, now)).unwrap_or_default();
-        vec![
-            if self.ready { "ok" } else { "FAIL" }.to_owned(),
-            self.name.clone(),
-            self.kind.to_owned(),
-            self.reason.clone(),
-            self.sequence.map(|sequence| sequence.to_string()).unwrap_or_default(),
-            self.acknowledged.clone().unwrap_or_default(),
-            time(self.next_switch),
-            time(self.confirmed),
-        ]
+    fn write(&self, page: &mut Page, now: Timestamp) {
+        let part = |label: &str, value: Option<String>| value.map(|value| format!("{label} {value}"));
+        let parts = [
+            part("sequence", self.sequence.map(|sequence| sequence.to_string())),
+            part("acknowledged by", self.acknowledged.clone()),
+            part("next switch", self.next_switch.map(|at| relative(at, now))),
+            part("confirmed", self.confirmed.map(|at| relative(at, now))),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let mark = if self.ready { Mark::Ok } else { Mark::Warning };
+        page.item(
+            mark,
+            self.kind,
+            format_args!("{}: {}", self.name, [vec![self.reason.clone()], parts].concat().join(", ")),
+        );
     }
 }
 

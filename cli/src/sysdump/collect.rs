@@ -69,6 +69,11 @@ pub(super) async fn collect(cluster: &Cluster, args: &Args) -> Collected {
 async fn objects(cluster: &Cluster, source: &Source, collected: &mut Collected) {
     let found = list(cluster, source).await;
     collected.note(&source.label(), found.gap());
+    if source.resource.kind == "Event" {
+        let events = found.items().iter().filter_map(|event| serde_json::to_value(event).ok());
+        lines(&format!("events/{}.jsonl", source.namespace().unwrap_or("all")), events, collected);
+        return;
+    }
     for object in found.items().iter().filter(|object| source.is_wanted(&object.name_any())).take(OBJECTS) {
         let Ok(mut value) = serde_json::to_value(object) else { continue };
         // Items of a list do not say what they are.
@@ -157,12 +162,15 @@ async fn events(cluster: &Cluster, collected: &mut Collected) {
     let found = Reading::from(found, || Right::of::<Event>("list", None));
     collected.note("events of the operator", found.gap());
     if let Reading::Found(events) = &found {
-        let lines = events.iter().filter_map(|event| serde_json::to_value(event).ok()).map(|mut event| {
-            if let Some(metadata) = event.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.remove("managedFields");
-            }
-            format!("{event}\n")
-        });
-        collected.entries.push(Entry { path: "events.jsonl".to_owned(), text: lines.collect() });
+        let events = events.iter().filter_map(|event| serde_json::to_value(event).ok());
+        lines("events/operator.jsonl", events, collected);
+    }
+}
+
+/// Many small objects in one file, each on a line.
+fn lines(path: &str, objects: impl Iterator<Item = Value>, collected: &mut Collected) {
+    let text: String = objects.map(|object| format!("{}\n", reduce::own(object))).collect();
+    if !text.is_empty() {
+        collected.entries.push(Entry { path: path.to_owned(), text });
     }
 }

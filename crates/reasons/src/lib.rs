@@ -229,6 +229,10 @@ reasons! {
     ProbeNotRemoved = 5072,
     Unreadable = 5080,
     NotAllowed = 5081,
+    HandshakeRefused = 5090,
+    PeerUnreachable = 5091,
+    HandshakeFailed = 5092,
+    HandshakeNotRun = 5093,
 }
 
 impl Reason {
