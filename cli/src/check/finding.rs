@@ -85,6 +85,8 @@ impl Check {
             None => message,
         };
         match (code, reason) {
+            // That it is a missing right is said already.
+            _ if *mark == Mark::Skipped => page.item(*mark, name, message),
             (Some(code), Some(reason)) => page.item(*mark, name, format_args!("{message} ({code} {reason})")),
             (None, Some(reason)) => page.item(*mark, name, format_args!("{message} ({reason})")),
             _ => page.item(*mark, name, message),

@@ -100,7 +100,7 @@ fn identities(identities: &[WorkloadIdentity]) -> Vec<Check> {
         checks.push(Check::ok("identities", message).marked(Mark::Warning).because(&reason).hint(describe(&which)));
     }
     for ((type_, reason), which) in problems {
-        let message = format!("{type_}: {}", some(which.iter().map(|one| full_name(*one))));
+        let message = format!("condition {type_}: {}", some(which.iter().map(|one| full_name(*one))));
         checks.push(Check::ok("identities", message).marked(Mark::Warning).because(&reason).hint(describe(&which)));
     }
     checks

@@ -43,9 +43,9 @@ pub(super) fn report(seen: &Seen, now: Timestamp) -> Report {
     Report {
         at: now,
         components,
-        trust_domains: seen.domains.items().iter().map(domain).collect(),
-        identities: identities(seen.identities.items()),
-        pods: pods(seen.identities.items()),
+        trust_domains: seen.domains.found().map(|domains| domains.iter().map(domain).collect()),
+        identities: seen.identities.found().map(|found| identities(found)),
+        pods: seen.identities.found().map(|found| pods(found)),
         warnings: warnings(seen.events.items()),
         gaps,
     }

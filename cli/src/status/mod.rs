@@ -45,9 +45,10 @@ async fn look(cluster: &crate::Cluster, installation: &Installation) -> Report {
 pub(crate) struct Report {
     at: Timestamp,
     components: Vec<Component>,
-    trust_domains: Vec<Domain>,
-    identities: Identities,
-    pods: Pods,
+    /// `None`, as of the next two: not readable.
+    trust_domains: Option<Vec<Domain>>,
+    identities: Option<Identities>,
+    pods: Option<Pods>,
     /// The newest first.
     warnings: Vec<Warning>,
     /// What could not be read, and why.
@@ -114,7 +115,7 @@ struct Count {
 }
 
 /// Sums over all WorkloadIdentities; a pod with several identities counts for each.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Pods {
     matched: i64,
@@ -139,17 +140,12 @@ impl output::Report for Report {
             let leader = leader.as_ref().map(|leader| format!(", {leader} leads")).unwrap_or_default();
             page.item(*mark, name, format_args!("{ready}/{wanted} ready{leader}, {}", images.join(", ")));
         }
-        page.heading("trust domains");
-        if self.trust_domains.is_empty() {
-            page.line("  none");
-        } else {
-            self.trust_domains.iter().for_each(|domain| domain.write(page, self.at));
+        if let Some(domains) = &self.trust_domains {
+            page.heading(format_args!("trust domains: {}", domains.len()));
+            domains.iter().for_each(|domain| domain.write(page, self.at));
         }
-        page.heading(format_args!("workload identities: {}", self.identities.total));
-        for Count { reason, ready, count, example } in &self.identities.by_reason {
-            let mark = if *ready { Mark::Ok } else { Mark::Warning };
-            let example = if *ready { String::new() } else { format!(", such as {example}") };
-            page.item(mark, &count.to_string(), format_args!("{reason}{example}"));
+        if let Some(identities) = &self.identities {
+            identities.write(page);
         }
         self.write_pods(page);
         if !self.warnings.is_empty() {
@@ -167,7 +163,7 @@ impl output::Report for Report {
 
 impl Report {
     fn write_pods(&self, page: &mut Page) {
-        let Pods { matched, served, not_injected, outdated_agents } = self.pods;
+        let Some(Pods { matched, served, not_injected, outdated_agents }) = self.pods else { return };
         page.heading("pods");
         let all = if served == matched { Mark::Ok } else { Mark::Warning };
         page.item(all, "served", format_args!("{served} of {matched} that identities select"));
@@ -177,9 +173,20 @@ impl Report {
         if outdated_agents > 0 {
             page.item(Mark::Warning, "outdated", format_args!("{outdated_agents} agents: restart their pods"));
         }
-        if let Some(expiry) = self.identities.next_expiry {
+        if let Some(expiry) = self.identities.as_ref().and_then(|identities| identities.next_expiry) {
             let mark = if expiry > self.at { Mark::Ok } else { Mark::Warning };
             page.item(mark, "next expiry", format_args!("{}, at {expiry}", relative(expiry, self.at)));
+        }
+    }
+}
+
+impl Identities {
+    fn write(&self, page: &mut Page) {
+        page.heading(format_args!("workload identities: {}", self.total));
+        for Count { reason, ready, count, example } in &self.by_reason {
+            let mark = if *ready { Mark::Ok } else { Mark::Warning };
+            let example = if *ready { String::new() } else { format!(", such as {example}") };
+            page.item(mark, &count.to_string(), format_args!("{reason}{example}"));
         }
     }
 }

@@ -127,5 +127,6 @@ fn what_may_not_be_read_is_said_and_the_rest_is_shown() {
     seen.domains = Reading::Forbidden(Right::new("list", "trustdomains.countersign.dev", None));
     let text = text(&seen, 200);
     assert!(text.contains("you may not list trustdomains.countersign.dev"), "{text}");
-    assert!(text.contains("2/2 ready"), "{text}");
+    assert!(text.contains("2/2 ready") && text.contains("workload identities: 3"), "{text}");
+    assert!(!text.contains("trust domains: 0"), "{text}");
 }

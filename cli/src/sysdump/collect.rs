@@ -46,7 +46,12 @@ impl Collected {
         match gap {
             // Not every installation has everything.
             None | Some(Gap::Absent) => {}
-            Some(gap) => self.gaps.push(format!("{what}: {gap}")),
+            Some(gap) => {
+                let note = format!("{what}: {gap}");
+                if !self.gaps.contains(&note) {
+                    self.gaps.push(note);
+                }
+            }
         }
     }
 }

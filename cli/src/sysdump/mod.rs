@@ -87,6 +87,9 @@ struct Index<'a> {
     redacted: &'a Redacted,
 }
 
+/// How many gaps are shown.
+const GAPS: usize = 6;
+
 /// What was written.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -106,7 +109,12 @@ impl output::Report for Report {
         let removed = private_keys + tokens + values;
         let message = format!("removed: {private_keys} private keys, {tokens} tokens, {values} other values");
         page.item(if removed == 0 { Mark::Ok } else { Mark::Warning }, "secrets", message);
-        self.gaps.iter().for_each(|gap| page.item(Mark::Skipped, "left out", gap));
+        for gap in self.gaps.iter().take(GAPS) {
+            page.item(Mark::Skipped, "left out", gap);
+        }
+        if let Some(more) = self.gaps.len().checked_sub(GAPS).filter(|more| *more > 0) {
+            page.item(Mark::Skipped, "left out", format_args!("{more} more, which index.json names"));
+        }
         page.mend("Look through it before you send it: names, labels, addresses and SPIFFE IDs are in it.");
     }
 }

@@ -5,6 +5,7 @@ mod accounts;
 mod acknowledgements;
 mod admission;
 mod claims;
+mod cli_installation;
 mod clients;
 mod grants;
 mod happy_path;
