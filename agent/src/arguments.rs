@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_agent::probe::{Probe, Role};
 use lexopt::prelude::*;
 
 /// The output of `--help`.
@@ -16,6 +17,8 @@ Usage: countersign-agent run
            Return once every session has an identity.
            --timeout SPAN          how long to wait, such as 500ms, 20s or 1m (20s)
            --termination-log PATH  where the reason goes when the time is over (/dev/termination-log)
+       countersign-agent probe [--timeout SPAN] --serve ADDRESS | --dial ADDRESS
+           Make one handshake with the pod's identity, and print what came of it. For kubectl countersign probe.
        countersign-agent --help | --version";
 
 /// A parsed command line.
@@ -39,6 +42,8 @@ pub(crate) enum Command {
         /// Where the reason is written on time-out.
         termination_log: PathBuf,
     },
+    /// Make one handshake.
+    Probe(Probe),
 }
 
 /// Parses a command line.
@@ -53,24 +58,46 @@ pub(crate) fn read(mut words: lexopt::Parser) -> Result<Arguments, lexopt::Error
             (Short('V') | Long("version"), _) => {
                 return Ok(Arguments::Print(format!("countersign-agent {}", env!("CARGO_PKG_VERSION"))));
             }
-            (Value(name), None) => command = Some(command_named(&name.string()?)?),
-            (Long("timeout"), Some(Command::Wait { timeout, .. })) => *timeout = words.value()?.parse_with(duration)?,
-            (Long("termination-log"), Some(Command::Wait { termination_log, .. })) => {
+            (Value(name), None) => command = Some(Name::of(&name.string()?)?),
+            (Long("timeout"), Some(Name::Wait { timeout, .. } | Name::Probe { timeout, .. })) => {
+                *timeout = words.value()?.parse_with(duration)?;
+            }
+            (Long("termination-log"), Some(Name::Wait { termination_log, .. })) => {
                 *termination_log = words.value()?.into();
             }
+            (Long("serve"), Some(Name::Probe { role, .. })) => *role = Some(Role::Serve(words.value()?.parse()?)),
+            (Long("dial"), Some(Name::Probe { role, .. })) => *role = Some(Role::Dial(words.value()?.parse()?)),
             (word, _) => return Err(word.unexpected()),
         }
     }
-    command.map(Arguments::Execute).ok_or_else(|| "say what to do: run, or wait".into())
+    let command = match command {
+        None => return Err("say what to do: run, or wait".into()),
+        Some(Name::Run) => Command::Run,
+        Some(Name::Wait { timeout, termination_log }) => Command::Wait { timeout, termination_log },
+        Some(Name::Probe { role, timeout }) => {
+            Command::Probe(Probe::new(role.ok_or("probe needs --serve or --dial")?, timeout))
+        }
+    };
+    Ok(Arguments::Execute(command))
 }
 
-fn command_named(name: &str) -> Result<Command, lexopt::Error> {
-    match name {
-        "run" => Ok(Command::Run),
-        "wait" => {
-            Ok(Command::Wait { timeout: Duration::from_secs(20), termination_log: "/dev/termination-log".into() })
+/// A command whose arguments are still being read.
+enum Name {
+    Run,
+    Wait { timeout: Duration, termination_log: PathBuf },
+    Probe { role: Option<Role>, timeout: Duration },
+}
+
+impl Name {
+    fn of(name: &str) -> Result<Self, lexopt::Error> {
+        match name {
+            "run" => Ok(Self::Run),
+            "wait" => {
+                Ok(Self::Wait { timeout: Duration::from_secs(20), termination_log: "/dev/termination-log".into() })
+            }
+            "probe" => Ok(Self::Probe { role: None, timeout: Duration::from_secs(30) }),
+            _ => Err(format!("{name:?} is no command: run, wait and probe are").into()),
         }
-        _ => Err(format!("{name:?} is no command: run and wait are").into()),
     }
 }
 
@@ -90,6 +117,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use std::time::Duration;
 
+    use countersign_agent::probe::Role;
+
     use super::{Arguments, Command, USAGE, read};
 
     fn reads(line: &str) -> Result<Arguments, String> {
@@ -106,6 +135,10 @@ mod tests {
         assert_eq!(reads("wait --timeout 1m --termination-log=/tmp/x"), wait(60, "/tmp/x"));
         assert_eq!(reads("wait --timeout=3s"), wait(3, "/dev/termination-log"));
         assert_eq!(reads("wait --help"), Ok(Arguments::Print(USAGE.to_owned())));
+        let Ok(Arguments::Execute(Command::Probe(probe))) = reads("probe --dial 10.0.0.1:7000 --timeout 3s") else {
+            panic!("a probe is understood");
+        };
+        assert_eq!((probe.role, probe.timeout), (Role::Dial("10.0.0.1:7000".parse().unwrap()), Duration::from_secs(3)));
         assert!(matches!(reads("-V"), Ok(Arguments::Print(text)) if text.starts_with("countersign-agent ")));
     }
 
@@ -120,6 +153,9 @@ mod tests {
             ("wait --timeout soon", "wanted is a number"),
             ("wait --timeout 3h", "\"h\" is no unit"),
             ("wait --patience 3s", "--patience"),
+            ("probe", "--serve or --dial"),
+            ("probe --dial nowhere", "nowhere"),
+            ("run --dial 10.0.0.1:7000", "--dial"),
             ("--timeout 3s wait", "--timeout"),
         ] {
             let error = reads(line).expect_err(line);

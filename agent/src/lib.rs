@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod files;
+pub mod probe;
 pub mod proof_api;
 pub mod publish;
 pub mod run;

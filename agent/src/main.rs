@@ -62,6 +62,7 @@ fn report_usage_error(error: &lexopt::Error) -> ExitCode {
 fn execute(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
+        Command::Probe(probe) => report(&runtime.block_on(probe.run())),
         Command::Run => Ok(runtime.block_on(run::run(Config::read(env_var)?))?),
         Command::Wait { timeout, termination_log } => {
             let result = WaitConfig::read(env_var)
@@ -70,6 +71,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
             result.inspect_err(|error| write_termination_message(&termination_log, &format!("{error:#}")))
         }
     }
+}
+
+/// Prints what came of a probe, for the program that reads the log of its container.
+#[expect(clippy::print_stdout, reason = "the output of a probe")]
+fn report(report: &countersign_agent::probe::Report) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(report)?);
+    Ok(())
 }
 
 /// Writes the message that `kubectl describe pod` shows. If that fails the reason is still in the log.

@@ -6,6 +6,7 @@ mod authority;
 mod bundle;
 mod bundles;
 mod cause;
+mod check;
 mod cluster;
 mod discover;
 mod explain;
@@ -13,11 +14,17 @@ mod federation;
 mod files;
 mod finding;
 mod identity;
+mod installation;
 mod objects;
 mod output;
 mod policy;
+mod probe;
 mod proposal;
+mod reading;
 mod renew;
+mod span;
+mod status;
+mod sysdump;
 mod times;
 mod trust_domains;
 mod verify;
@@ -60,6 +67,10 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
+    Status(status::Args),
+    Sysdump(sysdump::Args),
+    Probe(probe::Args),
     Why(why::Args),
     Discover(discover::Args),
     Explain(explain::Args),
@@ -105,6 +116,10 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command, options: &Options) -> Result<Outcome> {
     match command {
+        Command::Check(args) => check::run(args, options).await,
+        Command::Status(args) => status::run(args, options).await,
+        Command::Sysdump(args) => sysdump::run(args, options).await,
+        Command::Probe(args) => probe::run(args, options).await,
         Command::Why(args) => why::run(args, options).await,
         Command::Policy(command) => policy::run(command, options).await,
         Command::Discover(args) => discover::run(args, options).await,
@@ -124,6 +139,17 @@ impl Options {
     /// Connects to the cluster that the options name.
     async fn cluster(&self) -> Result<Cluster> {
         Cluster::connect(self).await
+    }
+
+    /// Connects to the cluster of another context of the same kubeconfig.
+    async fn cluster_of(&self, context: &str) -> Result<Cluster> {
+        let options = Self {
+            output: self.output,
+            namespace: self.namespace.clone(),
+            context: Some(context.to_owned()),
+            kubeconfig: self.kubeconfig.clone(),
+        };
+        Cluster::connect(&options).await
     }
 
     /// Prints a report in the form that was asked for.

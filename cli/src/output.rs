@@ -1,6 +1,6 @@
 //! What is printed: text for people, JSON and YAML for programs. Colour and wrapping are for terminals only.
 
-use std::{env, fmt::Display};
+use std::{env, fmt::Display, io::IsTerminal as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
@@ -196,6 +196,23 @@ pub(crate) fn progress(write: impl FnOnce(&mut Page)) {
     let mut page = Page::new(width());
     write(&mut page);
     anstream::eprint!("{}", page.into_text());
+}
+
+/// The text for people without colours and line breaks of a terminal, for files.
+pub(crate) fn plain(report: &impl Report) -> String {
+    let mut page = Page::new(None);
+    report.write(&mut page);
+    anstream::adapter::strip_str(&page.into_text()).to_string()
+}
+
+/// Whether what is printed is seen by a person.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Says what a command waits for, beside its output.
+pub(crate) fn note(message: &str) {
+    anstream::eprintln!("{message}");
 }
 
 pub(crate) fn error(message: &str) {

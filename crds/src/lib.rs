@@ -12,7 +12,7 @@ mod workload_identity;
 
 pub use lifetime::{Lifetime, LifetimeError};
 pub use remote::{Bootstrap, BundleEndpoint, BundleOrigin, EndpointProfile, PollError, Remote, RemoteStatus};
-pub use schema::{SchemaError, all};
+pub use schema::{SchemaError, all, forbid_null};
 pub use selector::{LabelRequirement, NamespaceSelector, Operator, PodSelector};
 pub use trust_domain::{
     Authority, AuthorityKind, AuthorityState, AuthorityStatus, BundleStatus, Grant, JwtAuthority, KeyType,

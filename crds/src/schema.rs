@@ -49,7 +49,7 @@ fn yaml(name: &'static str, definition: &CustomResourceDefinition) -> Result<Str
 
 /// Takes `nullable: true`, which schemars gives every optional field, away: the API server then takes the default in place
 /// of a null, or refuses it, and `has(self.field)` in a CEL rule means that there is a value.
-fn forbid_null(value: &mut Value) {
+pub fn forbid_null(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if fields.get("nullable") == Some(&Value::Bool(true)) {

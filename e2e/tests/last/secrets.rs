@@ -12,6 +12,7 @@ use countersign_contract::objects::ENDPOINT_NAMESPACE;
 use countersign_e2e::{
     Cluster, World,
     audit::{Audit, Named, lines, title},
+    cli,
     cluster::{AUTHORITIES, SYSTEM},
     endpoint::WEB_SECRET,
     faults::report_counts,
@@ -161,7 +162,8 @@ async fn look_everywhere(cluster: &Cluster) -> Result<()> {
     let capture = LogCapture::of(cluster).await?;
     let read = logs(&capture, &mut search, &mut found)?;
     objects(cluster, &mut search, &mut found).await?;
-    let mut places = vec!["logs", "objects"];
+    sysdump(&mut search, &mut found)?;
+    let mut places = vec!["logs", "objects", "sysdump"];
     if let Some(audit) = Audit::from_env("the search for secrets in what is gone by now") {
         places.extend(["audit log", "components"]);
         requests(&audit, |_| true, &mut search, &mut found)?;
@@ -201,6 +203,28 @@ fn requests(audit: &Audit, wanted: impl Fn(&str) -> bool, search: &mut Search, f
         }
         Ok(())
     })
+}
+
+/// Searches what `kubectl countersign sysdump` collects for somebody who helps: nothing of it is redacted before the search.
+fn sysdump(search: &mut Search, found: &mut Vec<String>) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dump = folder.path().join("dump");
+    let path = dump.to_str().context("the path of a temporary folder")?;
+    let (code, report) = cli::json(&["sysdump", "--agents", "200", "--output-file", path])?;
+    ensure!(code == 0 && report["gaps"] == json!([]), "the dump is not complete: {report:#}");
+    let mut folders = vec![dump];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path)?;
+                look("sysdump", &text, || format!("in the dump: {}", path.display()), search, found);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Searches the log of a component of the cluster.

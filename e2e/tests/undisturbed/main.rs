@@ -6,6 +6,7 @@ mod acknowledgements;
 mod admission;
 mod claims;
 mod cli_credentials;
+mod cli_installation;
 mod cli_policy;
 mod clients;
 mod grants;
