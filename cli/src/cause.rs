@@ -39,7 +39,7 @@ impl Cause {
 
     /// Writes it below a label.
     pub(crate) fn write(&self, page: &mut Page, mark: Mark, label: &str) {
-        page.item(mark, label, format_args!("{} ({}, {})", self.message, self.reason, self.code));
+        page.item(mark, label, format_args!("{} ({} {})", self.message, self.code, self.reason));
         self.mend.iter().for_each(|mend| page.mend(mend));
     }
 }

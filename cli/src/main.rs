@@ -8,6 +8,7 @@ mod bundles;
 mod cause;
 mod check;
 mod cluster;
+mod completion;
 mod discover;
 mod explain;
 mod federation;
@@ -74,6 +75,7 @@ enum Command {
     Why(why::Args),
     Discover(discover::Args),
     Explain(explain::Args),
+    Completion(completion::Args),
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -124,6 +126,7 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
         Command::Policy(command) => policy::run(command, options).await,
         Command::Discover(args) => discover::run(args, options).await,
         Command::Explain(args) => explain::run(args, options),
+        Command::Completion(args) => completion::run::<Args>(&args),
         Command::Bundle(command) => bundle::run(command, options).await,
         Command::Verify(args) => verify::run(args, options).await,
         Command::Identity(args) => identity::run(args, options).await,

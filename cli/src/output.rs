@@ -95,13 +95,19 @@ impl Page {
         self.push(&format!("  - {text}"), 4);
     }
 
-    /// What to do about the item before it: `command` is left whole, so that it can be copied.
+    /// What to do about the item before it. A command is left whole, and further lines of it begin where a shell expects them, so that
+    /// it can be copied.
     pub(crate) fn mend(&mut self, text: impl Display) {
         let style = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
-        let arrow = "→";
-        for line in text.to_string().lines() {
-            self.push(&format!("{:width$}{style}{arrow}{style:#} {line}", "", width = TEXT - 2), TEXT);
+        let text = text.to_string();
+        let marked = |line: &str| format!("{:width$}{style}→{style:#} {line}", "", width = TEXT - 2);
+        if !text.starts_with("kubectl ") {
+            return text.lines().for_each(|line| self.push(&marked(line), TEXT));
         }
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        self.text.push_str(&marked(first));
+        self.text.push('\n');
+        self.verbatim(rest, 0);
     }
 
     /// Lines as they are, such as YAML that can be applied.

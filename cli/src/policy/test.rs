@@ -117,7 +117,7 @@ impl output::Report for Report {
                 gets.extend(
                     line.cause
                         .iter()
-                        .map(|cause| format!("none: {} ({}, {})", cause.message, cause.reason, cause.reason.code())),
+                        .map(|cause| format!("none: {} ({} {})", cause.message, cause.reason.code(), cause.reason)),
                 );
                 if !line.injected {
                     gets.push("but neither it nor its namespace asks for injection".to_owned());

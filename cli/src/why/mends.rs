@@ -1,7 +1,7 @@
 //! What mends each way to have no identity: a command that can be copied, or YAML that can be applied.
 
 use countersign_contract::metadata::{annotation, label};
-use countersign_crds::{TrustDomain, WorkloadIdentity};
+use countersign_crds::WorkloadIdentity;
 use countersign_index::Absence;
 use countersign_reasons::Reason;
 use k8s_openapi::api::core::v1::Pod;
@@ -115,11 +115,7 @@ fn grant(about: &About, identity: &WorkloadIdentity, label_only: bool) -> Vec<St
         json!([{"op": "add", "path": "/spec/grants/-", "value": value}])
     };
     vec![
-        format!("claim what {} grants, or ask the owner of TrustDomain {name} for:", granted(domain)),
+        format!("claim what is granted, or ask the owner of TrustDomain {name} for this grant:"),
         format!("kubectl patch trustdomain {name} --type json --patch '{patch}'"),
     ]
-}
-
-fn granted(domain: &TrustDomain) -> &'static str {
-    if domain.spec.grants.is_empty() { "it (nothing)" } else { "one of its grants" }
 }
