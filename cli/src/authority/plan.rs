@@ -90,7 +90,9 @@ pub(super) fn plan(object: &TrustDomain, request: &Request, now: Timestamp) -> R
             let effects = revoke_effects(&named, known, authority);
             let effects = gone.iter().map(|one| has_left(one)).chain(effects).collect();
             let plan = removal(object, "revoked", &authority.revoked, &named, effects);
-            let kinds = named.iter().map(|one| one.kind).collect();
+            let mut kinds: Vec<AuthorityKind> = named.iter().map(|one| one.kind).collect();
+            kinds.sort();
+            kinds.dedup();
             Ok(Plan { goal: Goal::Gone(all_ids(&named, &gone), kinds), ..plan })
         }
     }

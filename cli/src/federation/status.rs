@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use super::report::{Remote, Report, User};
 use crate::{
     Options, Outcome,
-    access::{Denied, unless_denied},
+    access::{Denied, required, unless_denied},
     cluster::Cluster,
     finding::Finding,
     objects::Objects,
@@ -29,7 +29,7 @@ use crate::{
 /// Of each bundle where it comes from, when it was confirmed last, and what is wrong with it; of each WorkloadIdentity that names the
 /// trust domain which of the three consents is missing. Exit code 1 if a bundle is not trusted, or a consent is missing.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The TrustDomain, or the trust domain; all that are remote if absent.
     name: Option<String>,
 }
@@ -58,7 +58,8 @@ struct Observed {
 
 async fn observe(cluster: &Cluster) -> Result<Observed> {
     let mut observed = Observed::default();
-    observed.objects.domains = cluster.list().await.context("is Countersign installed?")?;
+    observed.objects.domains =
+        required(cluster.list().await, &Denied::new("list", "trustdomains.countersign.dev", None))?;
     let denied = Denied::new("list", "workloadidentities.countersign.dev", None);
     match unless_denied(cluster.list().await, denied)? {
         Ok(identities) => observed.objects.identities = identities,

@@ -16,7 +16,7 @@ use crate::{
 /// Say which of the pods in these files get which identity. No cluster is asked. Exit code 1 if a pod that would be injected gets
 /// none.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// YAML with TrustDomains, WorkloadIdentities, Namespaces, Pods and what makes pods; may be repeated.
     #[arg(long, short, required = true)]
     filename: Vec<PathBuf>,
