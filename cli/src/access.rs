@@ -40,6 +40,29 @@ pub(crate) fn unless_denied<T>(read: Result<T>, denied: Denied) -> Result<Result
     }
 }
 
+/// What was read; without it there is no answer, and the error says what to ask for.
+pub(crate) fn required<T>(read: Result<T>, denied: &Denied) -> Result<T> {
+    read.map_err(|error| match error {
+        error if is_forbidden(&error) => {
+            anyhow::anyhow!("{denied}: ask for a role with this verb, such as countersign-view")
+        }
+        error if has_code(&error, 404) => error.context("is Countersign installed?"),
+        error => error,
+    })
+}
+
+/// What was not written, and why: of the API server's answer the message alone.
+pub(crate) fn not_written(error: anyhow::Error, verb: &str, resource: &str) -> anyhow::Error {
+    let found = error.chain().find_map(|cause| cause.downcast_ref::<kube::Error>());
+    match found {
+        Some(kube::Error::Api(status)) if status.code == 403 && status.message.contains("cannot") => anyhow::anyhow!(
+            "{error}: you may not {verb} {resource}: ask for a role with this verb, such as countersign-admin"
+        ),
+        Some(kube::Error::Api(status)) => anyhow::anyhow!("{error}: {}", status.message),
+        _ => error,
+    }
+}
+
 pub(crate) fn is_forbidden(error: &anyhow::Error) -> bool {
     has_code(error, 403)
 }
@@ -71,6 +94,8 @@ mod tests {
         assert_eq!(unless_denied(failed(403), denied.clone()).unwrap(), Err(denied.clone()));
         assert_eq!(denied.to_string(), "not readable: you may not list pods in namespace shop");
         assert!(unless_denied(failed(500), denied.clone()).is_err());
-        assert_eq!(unless_denied(Ok(1), denied).unwrap(), Ok(1));
+        assert_eq!(unless_denied(Ok(1), denied.clone()).unwrap(), Ok(1));
+        assert!(required(failed(403), &denied).unwrap_err().to_string().contains("list pods in namespace shop"));
+        assert!(required(failed(404), &denied).unwrap_err().to_string().contains("installed"));
     }
 }

@@ -19,7 +19,7 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 
 use crate::{
-    access::{Denied, unless_denied},
+    access::{Denied, required, unless_denied},
     cluster::Cluster,
     finding::Finding,
 };
@@ -128,7 +128,8 @@ impl fmt::Display for Missing {
 
 /// The bundles of all TrustDomains, by name; or that of one, by the name of the object or of the trust domain.
 pub(crate) async fn read(cluster: &Cluster, name: Option<&str>) -> Result<Vec<Found>> {
-    let mut domains: Vec<TrustDomain> = cluster.list().await.context("is Countersign installed?")?;
+    let mut domains: Vec<TrustDomain> =
+        required(cluster.list().await, &Denied::new("list", "trustdomains.countersign.dev", None))?;
     domains.sort_by_key(ResourceExt::name_any);
     let own = own(&domains);
     domains.retain(|one| name.is_none_or(|name| one.name_any() == name || one.trust_domain_name() == name));

@@ -82,7 +82,7 @@ impl Page {
     /// `   12s  name       text`: what has changed after some seconds.
     pub(crate) fn step(&mut self, seconds: u64, name: &str, is_done: bool, text: impl Display) {
         let state = if is_done { "done" } else { "wait" };
-        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {text}"), TEXT + 3);
+        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {text}"), TEXT + 4);
     }
 
     /// `  name                value`

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Options, Outcome,
-    access::{Denied, is_forbidden, unless_denied},
+    access::{Denied, not_written, unless_denied},
     cluster::Cluster,
     finding::Finding,
     objects::sessions,
@@ -92,14 +92,8 @@ async fn write(cluster: &Cluster, pod: &str, asked: Timestamp) -> Result<()> {
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let patch: Value = json!({"metadata": {"annotations": {RENEW_AFTER: asked.to_string()}}});
     let written = pods.patch(pod, &parameters, &Patch::Merge(patch)).await;
-    match written.with_context(|| format!("annotating pod {}/{pod}", cluster.namespace)) {
-        Ok(_) => Ok(()),
-        Err(error) if is_forbidden(&error) => Err(error.context(format!(
-            "you may not patch pods in namespace {}: ask for a role with this verb, such as countersign-admin",
-            cluster.namespace
-        ))),
-        Err(error) => Err(error),
-    }
+    let written = written.with_context(|| format!("annotating pod {}/{pod}", cluster.namespace));
+    written.map(drop).map_err(|error| not_written(error, "patch", &format!("pods in namespace {}", cluster.namespace)))
 }
 
 async fn follow(cluster: &Cluster, pod: &Pod, timeout: Duration, report: &mut Report) -> Result<()> {

@@ -4,16 +4,22 @@ use anyhow::{Context as _, Result, bail};
 use countersign_crds::TrustDomain;
 use kube::{Api, ResourceExt};
 
-use crate::cluster::Cluster;
+use crate::{
+    access::{Denied, required},
+    cluster::Cluster,
+};
+
+const RESOURCE: &str = "trustdomains.countersign.dev";
 
 /// The TrustDomain of this name, or the one for the trust domain of this name.
 pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<TrustDomain> {
     let domains: Api<TrustDomain> = Api::all(cluster.client.clone());
-    let found = domains.get_opt(name).await.with_context(|| format!("reading TrustDomain {name}"))?;
+    let found = domains.get_opt(name).await.with_context(|| format!("reading TrustDomain {name}"));
+    let found = required(found, &Denied::new("get", RESOURCE, None))?;
     if let Some(found) = found {
         return Ok(found);
     }
-    let all: Vec<TrustDomain> = cluster.list().await?;
+    let all: Vec<TrustDomain> = required(cluster.list().await, &Denied::new("list", RESOURCE, None))?;
     let mut named: Vec<&TrustDomain> = all.iter().filter(|one| one.trust_domain_name() == name).collect();
     match (named.pop(), named.is_empty()) {
         (Some(found), true) => Ok(found.clone()),

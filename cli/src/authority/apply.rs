@@ -20,7 +20,7 @@ use super::{
     report::Report,
 };
 use crate::{
-    access::{is_conflict, is_forbidden},
+    access::{is_conflict, not_written},
     cluster::Cluster,
     finding::Finding,
     output, times,
@@ -114,12 +114,7 @@ async fn write(
                 object = domains.get(&name).await.with_context(|| format!("reading TrustDomain {name}"))?;
                 planned = checked(&object, request)?;
             }
-            Err(error) if is_forbidden(&error) => {
-                return Err(error.context(
-                    "you may not patch trustdomains.countersign.dev: ask for a role with this verb, such as countersign-admin",
-                ));
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(not_written(error, "patch", "trustdomains.countersign.dev")),
         }
     }
     bail!("TrustDomain {name} was changed by others {ATTEMPTS} times meanwhile; nothing was written, try again")
@@ -168,7 +163,7 @@ fn show(step: &Step, elapsed: Duration) {
 fn confirm(report: &Report) -> Result<()> {
     if !io::stdin().is_terminal() {
         bail!(
-            "{} of {} asks for confirmation, and there is no terminal: add --yes",
+            "nobody can confirm it without a terminal: add --yes to {} authorities of {}",
             report.action,
             report.trust_domain
         );

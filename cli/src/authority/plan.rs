@@ -1,7 +1,7 @@
 //! What a request changes in a TrustDomain, and what will follow from it. Pure.
 
 use countersign_core::journal::names_key_id;
-use countersign_crds::{Authority, AuthorityKind, AuthorityState, AuthorityStatus, TrustDomain};
+use countersign_crds::{Authority, AuthorityKind, AuthorityState, AuthorityStatus, RemovedAuthority, TrustDomain};
 use countersign_reasons::Reason;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -34,8 +34,8 @@ pub(super) enum Goal {
     Replaced(Vec<String>),
     /// Nothing that the authorities with these ids signed is used: they have left the bundle, or their tokens only have to expire.
     Unused(Vec<String>),
-    /// The authorities with these ids have left the bundle.
-    Gone(Vec<String>),
+    /// The authorities with these ids have left the bundle, and another one signs in the place of each.
+    Gone(Vec<String>, Vec<AuthorityKind>),
 }
 
 /// Why nothing is written.
@@ -79,14 +79,21 @@ pub(super) fn plan(object: &TrustDomain, request: &Request, now: Timestamp) -> R
     match request {
         Request::Rotate => Ok(rotation(object, authority, known, now)),
         Request::Taint(names) => {
-            let named = resolve(name, names, known)?;
-            let effects = named.iter().flat_map(|one| taint_effects(one, &named, known, authority)).collect();
+            let Resolved { named, gone } = resolve(object, names, known)?;
+            let effects = named.iter().flat_map(|one| taint_effects(one, &named, known, authority));
+            let effects = gone.iter().map(|one| has_left(one)).chain(effects).collect();
             let plan = removal(object, "tainted", &authority.tainted, &named, effects);
-            Ok(Plan { goal: Goal::Unused(ids(&named)), ..plan })
+            Ok(Plan { goal: Goal::Unused(all_ids(&named, &gone)), ..plan })
         }
         Request::Revoke(names) => {
-            let named = resolve(name, names, known)?;
-            Ok(removal(object, "revoked", &authority.revoked, &named, revoke_effects(&named, known, authority)))
+            let Resolved { named, gone } = resolve(object, names, known)?;
+            let effects = revoke_effects(&named, known, authority);
+            let effects = gone.iter().map(|one| has_left(one)).chain(effects).collect();
+            let plan = removal(object, "revoked", &authority.revoked, &named, effects);
+            let mut kinds: Vec<AuthorityKind> = named.iter().map(|one| one.kind).collect();
+            kinds.sort();
+            kinds.dedup();
+            Ok(Plan { goal: Goal::Gone(all_ids(&named, &gone), kinds), ..plan })
         }
     }
 }
@@ -122,13 +129,12 @@ fn removal(
     named: &[&AuthorityStatus],
     effects: Vec<String>,
 ) -> Plan {
-    let goal = Goal::Gone(ids(named));
     let missing = named.iter().filter(|one| !present.iter().any(|name| is_named(one, name)));
     let missing: Vec<&str> = missing.map(|one| one.id.as_str()).collect();
     // A merge patch replaces a list: what others have set stays, since it holds for the version that was read alone.
     let all: Vec<&str> = present.iter().map(String::as_str).chain(missing.iter().copied()).collect();
     let patch = (!missing.is_empty()).then(|| at_version(object, json!({"spec": {"authority": {field: all}}})));
-    Plan { patch, effects, goal }
+    Plan { patch, effects, goal: Goal::Unused(all_ids(named, &[])) }
 }
 
 /// The API server refuses it if the object was changed meanwhile.
@@ -139,27 +145,50 @@ fn at_version(object: &TrustDomain, mut patch: Value) -> Value {
     patch
 }
 
-fn resolve<'a>(
-    trust_domain: &str,
-    names: &[String],
-    known: &'a [AuthorityStatus],
-) -> Result<Vec<&'a AuthorityStatus>, Refusal> {
-    let mut found: Vec<&AuthorityStatus> = Vec::new();
-    for name in names {
-        let Some(one) = known.iter().find(|one| is_named(one, name)) else {
-            let known: Vec<String> = known.iter().map(describe).collect();
-            let message = format!("{trust_domain} has no authority {name:?}; it has: {}", known.join("; "));
-            return Err(Refusal { reason: Reason::UnknownAuthority, message });
-        };
-        if !found.iter().any(|other| other.id == one.id) {
-            found.push(one);
-        }
-    }
-    Ok(found)
+/// What names stand for, each once.
+#[derive(Default)]
+struct Resolved<'a> {
+    named: Vec<&'a AuthorityStatus>,
+    /// Those that have left the bundle already.
+    gone: Vec<&'a RemovedAuthority>,
 }
 
-fn ids(named: &[&AuthorityStatus]) -> Vec<String> {
-    named.iter().map(|one| one.id.clone()).collect()
+fn resolve<'a>(
+    object: &'a TrustDomain,
+    names: &[String],
+    known: &'a [AuthorityStatus],
+) -> Result<Resolved<'a>, Refusal> {
+    let removed = object.status.as_ref().map(|status| status.removed.as_slice()).unwrap_or_default();
+    let mut resolved = Resolved::default();
+    for name in names {
+        if let Some(one) = known.iter().find(|one| is_named(one, name)) {
+            if !resolved.named.iter().any(|other| other.id == one.id) {
+                resolved.named.push(one);
+            }
+        } else if let Some(one) = removed.iter().find(|one| is_named_removed(one, name)) {
+            if !resolved.gone.iter().any(|other| other.id == one.id) {
+                resolved.gone.push(one);
+            }
+        } else {
+            let known: Vec<String> = known.iter().map(describe).collect();
+            let trust_domain = object.trust_domain_name();
+            let message = format!("{trust_domain} has no authority {name:?}; it has: {}", known.join("; "));
+            return Err(Refusal { reason: Reason::UnknownAuthority, message });
+        }
+    }
+    Ok(resolved)
+}
+
+fn is_named_removed(one: &RemovedAuthority, name: &str) -> bool {
+    one.id == name || one.subject_key_id.as_deref().is_some_and(|hex| names_key_id(name, hex))
+}
+
+fn has_left(one: &RemovedAuthority) -> String {
+    format!("{} {} left the bundle at {} already.", kind(one.kind), one.id, moment(one.removed_at.0))
+}
+
+fn all_ids(named: &[&AuthorityStatus], gone: &[&RemovedAuthority]) -> Vec<String> {
+    named.iter().map(|one| one.id.clone()).chain(gone.iter().map(|one| one.id.clone())).collect()
 }
 
 fn is_named(one: &AuthorityStatus, name: &str) -> bool {
@@ -236,6 +265,9 @@ fn revoke_effects(named: &[&AuthorityStatus], known: &[AuthorityStatus], authori
             )
         })
         .collect();
+    if named.is_empty() {
+        return effects;
+    }
     effects.push(format!(
         "Connected workloads have new credentials within seconds, and may refuse each other until then. Those who poll the bundle may \
          accept what was signed for {} more.",
@@ -349,7 +381,24 @@ pub(super) mod tests {
     fn what_is_requested_already_is_not_written_again() {
         let object = domain(|object| object["spec"]["authority"]["revoked"] = json!(["aba1"]));
         let plan = plan(&object, &Request::Revoke(names(&["a1"])), now()).unwrap();
-        assert_eq!((plan.patch, plan.goal), (None, Goal::Gone(names(&["a1"]))));
+        assert_eq!((plan.patch, plan.goal), (None, Goal::Gone(names(&["a1"]), vec![AuthorityKind::X509])));
+    }
+
+    #[test]
+    fn one_that_has_left_the_bundle_is_known_and_asks_for_nothing() {
+        let object = domain(|object| {
+            object["status"]["removed"] = json!([{
+                "kind": "x509", "id": "a0", "subjectKeyId": "aba0", "removedAt": now().to_string(),
+                "acceptedUntil": now().to_string(),
+            }]);
+        });
+        for name in ["a0", "AB:A0"] {
+            let plan = plan(&object, &Request::Revoke(names(&[name])), now()).unwrap();
+            assert_eq!((plan.patch, plan.goal), (None, Goal::Gone(names(&["a0"]), Vec::new())));
+            assert_eq!(plan.effects.len(), 1);
+        }
+        let both = plan(&object, &Request::Taint(names(&["a0", "a1"])), now()).unwrap();
+        assert_eq!(both.patch.unwrap()["spec"]["authority"]["tainted"], json!(["a1"]));
     }
 
     #[test]

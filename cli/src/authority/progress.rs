@@ -41,7 +41,10 @@ pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<S
         Goal::Unused(ids) => {
             gone(status, ids, |one| one.kind != AuthorityKind::X509 && one.state == AuthorityState::Tainted)
         }
-        Goal::Gone(ids) => gone(status, ids, |_| false),
+        Goal::Gone(ids, kinds) => {
+            let gone = gone(status, ids, |_| false);
+            return vec![request, gone, successors(status, kinds), pods(status, generation)];
+        }
     };
     vec![request, authorities, pods(status, generation)]
 }
@@ -92,6 +95,22 @@ fn gone(status: &TrustDomainStatus, ids: &[String], may_stay: impl Fn(&Authority
         .map(|until| format!("; those who poll the bundle may accept what was signed until {}", moment(until)))
         .unwrap_or_default();
     Step { name: "authorities", done: true, message: format!("{} left the bundle{polled}", ids.join(", ")) }
+}
+
+/// Somebody signs, of each of these kinds.
+fn successors(status: &TrustDomainStatus, kinds: &[AuthorityKind]) -> Step {
+    let active = |wanted: &AuthorityKind| {
+        status.authorities.iter().find(|one| one.kind == *wanted && one.state == AuthorityState::Active)
+    };
+    let missing: Vec<&str> = kinds.iter().filter(|wanted| active(wanted).is_none()).map(|one| kind(*one)).collect();
+    if !missing.is_empty() {
+        let message = format!("no {} authority signs yet", missing.join(", no "));
+        return Step { name: "successors", done: false, message };
+    }
+    let all: Vec<String> =
+        kinds.iter().filter_map(active).map(|one| format!("{} {}", kind(one.kind), one.id)).collect();
+    let message = if all.is_empty() { "none is needed".to_owned() } else { format!("{} signs", all.join(", ")) };
+    Step { name: "successors", done: true, message }
 }
 
 fn pods(status: &TrustDomainStatus, generation: i64) -> Step {
@@ -152,11 +171,17 @@ mod tests {
     #[test]
     fn an_authority_is_gone_when_the_status_has_it_no_longer() {
         let all = [("BundleAcknowledged", "True", 3)];
-        assert_eq!(done(&all, &Goal::Gone(vec!["a1".to_owned()]), |_| {}), [true, false, true]);
+        let goal = Goal::Gone(vec!["a1".to_owned()], vec![AuthorityKind::X509]);
+        assert_eq!(done(&all, &goal, |_| {}), [true, false, true, true]);
         let removed = |object: &mut Value| {
             let _ = object["status"]["authorities"].as_array_mut().unwrap().remove(0);
         };
-        assert_eq!(done(&all, &Goal::Gone(vec!["a1".to_owned()]), removed), [true, true, true]);
+        assert_eq!(done(&all, &goal, removed), [true, true, false, true], "the spare does not sign yet");
+        let signing = |object: &mut Value| {
+            removed(object);
+            object["status"]["authorities"][0]["state"] = "active".into();
+        };
+        assert_eq!(done(&all, &goal, signing), [true; 4]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use super::report::{Remote, Report, User};
 use crate::{
     Options, Outcome,
-    access::{Denied, unless_denied},
+    access::{Denied, required, unless_denied},
     cluster::Cluster,
     finding::Finding,
     objects::Objects,
@@ -58,7 +58,8 @@ struct Observed {
 
 async fn observe(cluster: &Cluster) -> Result<Observed> {
     let mut observed = Observed::default();
-    observed.objects.domains = cluster.list().await.context("is Countersign installed?")?;
+    observed.objects.domains =
+        required(cluster.list().await, &Denied::new("list", "trustdomains.countersign.dev", None))?;
     let denied = Denied::new("list", "workloadidentities.countersign.dev", None);
     match unless_denied(cluster.list().await, denied)? {
         Ok(identities) => observed.objects.identities = identities,

@@ -45,6 +45,10 @@ pub(super) fn recognize(bytes: &[u8]) -> Result<Recognized, String> {
         Ok(text) if text.starts_with('{') => document(text),
         Ok(text) if looks_like_a_token(text) => Ok(only(Content::Token(bare(text).to_owned()))),
         _ if bytes.first() == Some(&0x30) => der(bytes),
+        Ok(text) if looks_like_a_token(&text.split_whitespace().collect::<String>()) => {
+            let at = bare(text).find(char::is_whitespace).unwrap_or_default();
+            Err(format!("it begins as a token, and byte {at} of it is white space: copy it as one line"))
+        }
         Ok("") => Err("it holds nothing but white space".to_owned()),
         Ok(_) => {
             Err("it is text, and neither PEM (no -----BEGIN line), nor JSON (no {), nor a token of three parts"
@@ -192,6 +196,7 @@ mod tests {
         assert!(error("{\"keys\":\n[}").contains("line 2"));
         assert!(error("{}").contains("\"keys\""));
         assert!(error("hello").contains("neither PEM"));
+        assert!(error("eyJ9.e30\n.c2ln").contains("byte 8"));
         assert!(error("").contains("empty"));
         assert!(recognize(&[0x30, 5, 0]).unwrap_err().contains("lengths"));
         assert!(recognize(&[0xff, 5, 0]).unwrap_err().contains("byte 0"));

@@ -52,7 +52,9 @@ pub(crate) async fn run(args: Args, options: &Options) -> Result<Outcome> {
         false => Anchors::of_files(&args.bundle, args.trust_domain.as_ref())?,
     };
     let asked = Asked { anchors, trust_domain: args.trust_domain, audience: args.audience, now: Timestamp::now() };
-    let report = report(&args.file.display().to_string(), &bytes, &asked);
+    let source =
+        if args.file.as_os_str() == "-" { "standard input".to_owned() } else { args.file.display().to_string() };
+    let report = report(&source, &bytes, &asked);
     options.print(&report)?;
     Ok(if report.acceptable { Outcome::Well } else { Outcome::Problem })
 }

@@ -103,7 +103,7 @@ async fn authorities_are_rotated_tainted_and_revoked_from_the_command_line() {
             report["written"] == true
                 && report["steps"]
                     .as_array()
-                    .is_some_and(|steps| steps.len() == 3 && steps.iter().all(|one| one["done"] == true))
+                    .is_some_and(|steps| steps.len() > 2 && steps.iter().all(|one| one["done"] == true))
         };
         let (code, report) = cli::json(&["rotate", &world.trust_domain, "--timeout", "4m"])?;
         ensure!(code == 0 && complete(&report), "{report:#}");
@@ -126,9 +126,8 @@ async fn authorities_are_rotated_tainted_and_revoked_from_the_command_line() {
         let (code, report) = cli::json(&["revoke", &world.trust_domain, &revoked, "--yes", "--timeout", "4m"])?;
         ensure!(code == 0 && complete(&report), "{report:#}");
         ensure!(!world.authorities().await?.all().contains(&revoked), "it has left the bundle");
-        let (code, report) =
-            cli::json(&["revoke", &world.trust_domain, &tainted, "--yes"]).map_or((2, Value::Null), |answer| answer);
-        ensure!(code == 2, "an authority that has left is unknown: {report:#}");
+        let (code, report) = cli::json(&["revoke", &world.trust_domain, &tainted, "--yes"])?;
+        ensure!(code == 0 && report["written"] == false, "it has left already: {report:#}");
         let spec = world.trust_domain_status().await?;
         ensure!(
             spec["removed"].as_array().is_some_and(|removed| removed.len() == 2),
