@@ -33,7 +33,12 @@ fn policy_test(account: &str) -> Output {
     let file = folder.path().join("policy.yaml");
     std::fs::write(&file, POLICY.replace("ACCOUNT", account)).unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"));
-    program.args(["policy", "test", "-o", "json", "-f"]).arg(file).env("KUBECONFIG", "/nonexistent").output().unwrap()
+    program
+        .args(["policy", "test", "-o", "json", "-f"])
+        .arg(folder.path())
+        .env("KUBECONFIG", "/nonexistent")
+        .output()
+        .unwrap()
 }
 
 #[test]

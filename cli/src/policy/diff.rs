@@ -25,7 +25,7 @@ use crate::{
 /// applied. Each replaces the object of its name, as GitOps does. Exit code 1 if a pod loses something or an object gives nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// YAML with TrustDomains, WorkloadIdentities and Namespaces; may be repeated.
+    /// YAML with TrustDomains, WorkloadIdentities and Namespaces; files, folders or - for standard input; may be repeated.
     #[arg(long, short, required = true)]
     filename: Vec<PathBuf>,
     /// What if they are deleted.

@@ -24,7 +24,7 @@ use crate::{
 /// none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// YAML with TrustDomains, WorkloadIdentities, Namespaces, Pods and what makes pods; may be repeated.
+    /// YAML with TrustDomains, WorkloadIdentities, Namespaces, Pods and what makes pods; files, folders or - for standard input; may be repeated.
     #[arg(long, short, required = true)]
     filename: Vec<PathBuf>,
     /// The value of {cluster} in paths.
