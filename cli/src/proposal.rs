@@ -22,16 +22,14 @@ pub(crate) fn apply(objects: &Objects, pod: &Pod) -> String {
     format!("kubectl apply -f - <<'END'\n{}END", workload_identity(objects, &namespace, &service_account(pod)))
 }
 
-/// The TrustDomain that is likeliest to grant the default path to a namespace.
+/// The TrustDomain that is likeliest to grant the default path to a namespace: one that names it, else one that selects by labels.
 fn trust_domain(objects: &Objects, namespace: &str) -> String {
     let local: Vec<&TrustDomain> = objects.domains.iter().filter(|one| one.spec.authority.is_some()).collect();
-    let grants = |domain: &&&TrustDomain| {
-        domain.spec.grants.iter().any(|grant| {
-            let names = &grant.namespaces.match_names;
-            names.is_empty() || names.iter().any(|name| name == namespace)
-        })
+    let grants = |is_it: &dyn Fn(&[String]) -> bool| {
+        local.iter().find(|domain| domain.spec.grants.iter().any(|grant| is_it(&grant.namespaces.match_names)))
     };
-    let chosen = local.iter().find(grants).or(local.first());
+    let named = grants(&|names| names.iter().any(|name| name == namespace));
+    let chosen = named.or_else(|| grants(&|names| names.is_empty())).or(local.first());
     chosen.map_or_else(|| "TRUST-DOMAIN".to_owned(), |domain| domain.name_any())
 }
 
