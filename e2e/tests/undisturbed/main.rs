@@ -5,6 +5,7 @@ mod accounts;
 mod acknowledgements;
 mod admission;
 mod claims;
+mod cli_misconfigured;
 mod cli_policy;
 mod clients;
 mod grants;
