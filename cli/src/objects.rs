@@ -121,3 +121,34 @@ pub(crate) fn owner(pod: &Pod) -> Option<(String, String)> {
 pub(crate) fn condition_reason(name: &str) -> Option<Reason> {
     name.parse().ok()
 }
+
+/// How many characters must be changed, added or removed to make one text of the other (Levenshtein).
+pub(crate) fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (position, character) in one.chars().enumerate() {
+        let mut diagonal = position;
+        let mut left = position + 1;
+        let mut next = vec![left];
+        for (above, against) in row.iter().skip(1).zip(&other) {
+            left = (diagonal + usize::from(character != *against)).min(*above + 1).min(left + 1);
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn texts_are_as_far_apart_as_characters_differ() {
+        for (one, other, expected) in [("", "abc", 3), ("orders", "order", 1), ("twcie", "twice", 2), ("a", "a", 0)] {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+            assert_eq!(distance(other, one), expected, "{other} {one}");
+        }
+    }
+}

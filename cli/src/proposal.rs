@@ -9,7 +9,10 @@ use crate::objects::{Objects, service_account};
 
 /// A WorkloadIdentity for the service account of the pod, as YAML.
 pub(crate) fn workload_identity(objects: &Objects, namespace: &str, account: &str) -> String {
-    let domain = trust_domain(objects, namespace);
+    yaml(&trust_domain(objects, namespace, account), namespace, account)
+}
+
+fn yaml(domain: &str, namespace: &str, account: &str) -> String {
     format!(
         "apiVersion: countersign.dev/v1alpha1\nkind: WorkloadIdentity\nmetadata:\n  name: {account}\n  namespace: {namespace}\n\
          spec:\n  trustDomain: {domain}\n  selector:\n    serviceAccounts: [{account}]\n"
@@ -22,15 +25,23 @@ pub(crate) fn apply(objects: &Objects, pod: &Pod) -> String {
     format!("kubectl apply -f - <<'END'\n{}END", workload_identity(objects, &namespace, &service_account(pod)))
 }
 
-/// The TrustDomain that is likeliest to grant the default path to a namespace: one that names it, else one that selects by labels.
-fn trust_domain(objects: &Objects, namespace: &str) -> String {
-    let local: Vec<&TrustDomain> = objects.domains.iter().filter(|one| one.spec.authority.is_some()).collect();
-    let grants = |is_it: &dyn Fn(&[String]) -> bool| {
-        local.iter().find(|domain| domain.spec.grants.iter().any(|grant| is_it(&grant.namespaces.match_names)))
+/// A TrustDomain that grants what is proposed, those first that the namespace uses already; a placeholder if none does.
+fn trust_domain(objects: &Objects, namespace: &str, account: &str) -> String {
+    let mut index = objects.index_with("", []);
+    let used = |domain: &&TrustDomain| {
+        let mut own = objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(namespace));
+        !own.any(|one| one.spec.trust_domain == domain.name_any())
     };
-    let named = grants(&|names| names.iter().any(|name| name == namespace));
-    let chosen = named.or_else(|| grants(&|names| names.is_empty())).or(local.first());
-    chosen.map_or_else(|| "TRUST-DOMAIN".to_owned(), |domain| domain.name_any())
+    let mut local: Vec<&TrustDomain> = objects.domains.iter().filter(|one| one.spec.authority.is_some()).collect();
+    local.sort_by_key(|domain| (used(domain), domain.name_any()));
+    let names = local.iter().map(|domain| domain.name_any());
+    let granting = names.into_iter().find(|domain| {
+        let proposed = yaml(domain, namespace, account);
+        let Ok(proposed) = serde_saphyr::from_str::<WorkloadIdentity>(&proposed) else { return false };
+        let view = index.preview_identity(countersign_policy::workload_identity(&proposed));
+        view.and_then(|view| view.outcome.ok()).is_some_and(|judged| judged.is_admitted())
+    });
+    granting.unwrap_or_else(|| "TRUST-DOMAIN".to_owned())
 }
 
 /// A grant of all that the WorkloadIdentity claims, to its namespace.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use countersign_crds::{WorkloadIdentity, condition};
-use countersign_index::{Absence, Entitlement};
+use countersign_index::{Absence, Entitlement, IdentityKey, Index};
 use countersign_reasons::Reason;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt as _;
@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use super::{About, Step, mends};
 use crate::{
     cause::Cause,
-    objects::{condition_reason, sessions, uid},
+    objects::{condition_reason, service_account, sessions, uid},
 };
 
 /// The steps, and what is wrong beside them.
@@ -33,6 +33,9 @@ pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
                 }
             }
             Entitlement::None(absence) => {
+                if let Some(cause) = mends::unreadable(about, &index, pod) {
+                    return Entitlements { steps: vec![Step::failed("match", cause)], warnings: Vec::new() };
+                }
                 return Entitlements { steps: absent(about, pod, &session, &absence), warnings: Vec::new() };
             }
             Entitlement::Gone => {
@@ -60,7 +63,9 @@ pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
         Step::passed("identity", ids.join(", ")),
         issue(about, &of_pod),
     ];
-    Entitlements { steps, warnings: warnings(&of_pod) }
+    let mut warnings = warnings(&of_pod);
+    warnings.extend(refused(about, pod, &index));
+    Entitlements { steps, warnings }
 }
 
 /// The steps up to the one that fails.
@@ -114,6 +119,26 @@ fn issue(about: &About, identities: &[&WorkloadIdentity]) -> Step {
         }
     }
     Step::passed("issue", "its authorities sign")
+}
+
+/// Other WorkloadIdentities that name the pod's account, select the pod, and are refused.
+fn refused(about: &About, pod: &Pod, index: &Index) -> Vec<Cause> {
+    let account = service_account(pod);
+    let own = about.objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(&about.namespace));
+    let named = own.filter(|one| one.spec.selector.service_accounts.contains(&account));
+    let refused = named.filter_map(|identity| {
+        let key = IdentityKey { namespace: about.namespace.clone(), name: identity.name_any() };
+        let view = index.identity(&key).filter(|view| view.matched > 0)?;
+        let judged = view.outcome.ok()?;
+        let refusal = judged.outcome().err()?;
+        let absence = Absence {
+            reason: refusal.reason(),
+            message: format!("WorkloadIdentity {} selects the pod too, and is refused: {refusal}", identity.name_any()),
+            identity: Some(full_name(identity)),
+        };
+        Some(mends::absence(about, pod, "", &absence))
+    });
+    refused.collect()
 }
 
 /// What costs no identity: claims of others, foreign bundles, WIT-SVIDs, mounts that are never renewed.

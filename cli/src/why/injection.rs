@@ -1,5 +1,7 @@
 //! From the pod to its agent: whether it lives, asks for injection, was injected, and still has its token.
 
+use std::collections::BTreeMap;
+
 use countersign_contract::{
     metadata::{annotation, label},
     pod::{AGENT, TOKEN_VOLUME},
@@ -11,20 +13,39 @@ use kube::ResourceExt as _;
 use super::{About, Step};
 use crate::{
     cause::Cause,
-    objects::{asks_for_injection, owner},
+    objects::{asks_for_injection, distance, owner},
 };
 
 pub(super) fn steps(about: &About, pod: &Pod) -> Vec<Step> {
-    vec![alive(pod), injected(about, pod), token(about, pod)]
+    vec![alive(about, pod), injected(about, pod), token(about, pod)]
 }
 
-fn alive(pod: &Pod) -> Step {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+fn alive(about: &About, pod: &Pod) -> Step {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
     match phase {
-        "Succeeded" | "Failed" => Step::failed(
-            "pod",
-            Cause::new(Reason::PodEnded, format!("it is {phase}: a pod that has ended has no identity")),
-        ),
+        "Succeeded" => {
+            Step::failed("pod", Cause::new(Reason::PodEnded, "it is Succeeded: a pod that has ended has no identity"))
+        }
+        "Failed" => {
+            let statuses = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+            let ended = statuses.into_iter().find_map(|one| {
+                let ended = one.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
+                Some((one.name.as_str(), ended.exit_code))
+            });
+            let why = status.and_then(|status| status.reason.as_deref().or(status.message.as_deref()));
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            let (namespace, name) = (&about.namespace, pod.name_any());
+            let (code, mend) = match ended {
+                Some((container, code)) => (
+                    format!("; container {container} ended with exit code {code}"),
+                    format!("kubectl logs --namespace {namespace} {name} --container {container}"),
+                ),
+                None => (String::new(), format!("kubectl describe pod --namespace {namespace} {name}")),
+            };
+            let text = format!("it is Failed{why}: a pod that has ended has no identity{code}");
+            Step::failed("pod", Cause::new(Reason::PodEnded, text).mend(mend))
+        }
         _ if pod.metadata.deletion_timestamp.is_some() => {
             Step::failed("pod", Cause::new(Reason::PodDeleted, "it is being deleted, and its identity ends with it"))
         }
@@ -92,10 +113,34 @@ fn injected(about: &About, pod: &Pod) -> Step {
             Reason::NotAsked,
             format!("neither the pod nor its namespace {namespace} has the label {}", label::INJECT),
         )
-        .mend(label_namespace)
+        .mend(misplaced(about, pod).unwrap_or(label_namespace))
         .mend(restart),
     };
     Step::failed("injection", cause)
+}
+
+/// What is meant to be the label and is not: in another place, or misspelt.
+fn misplaced(about: &About, pod: &Pod) -> Option<String> {
+    let right = "labels of the pod's template (spec.template.metadata.labels), or of the namespace";
+    let is_like = |key: &String| key.starts_with("countersign.dev/") && distance(key, label::INJECT) <= 3;
+    let wrong = |map: &BTreeMap<String, String>| map.keys().find(|key| is_like(key)).cloned();
+    let namespace = about.objects.namespaces.iter().find(|one| one.name_any() == about.namespace);
+    if let Some(key) = wrong(pod.labels()) {
+        return Some(format!("the pod has the label {key}: correct it to {} in the pod's template", label::INJECT));
+    }
+    if let Some(key) = wrong(pod.annotations()) {
+        return Some(format!("the pod has the annotation {key}: {} belongs among the {right}", label::INJECT));
+    }
+    if let Some(key) = about.maker_labels.keys().find(|key| is_like(key)) {
+        return Some(format!("what makes the pod has the label {key}: {} belongs among the {right}", label::INJECT));
+    }
+    let namespace = namespace?;
+    if let Some(key) = wrong(namespace.labels()) {
+        let name = &about.namespace;
+        return Some(format!("kubectl label namespace {name} {key}- {}=sidecar", label::INJECT));
+    }
+    let key = wrong(namespace.annotations())?;
+    Some(format!("the namespace has the annotation {key}: {} belongs among the {right}", label::INJECT))
 }
 
 fn token(about: &About, pod: &Pod) -> Step {

@@ -2,14 +2,18 @@
 
 use countersign_contract::metadata::{annotation, label};
 use countersign_crds::WorkloadIdentity;
-use countersign_index::Absence;
+use countersign_index::{Absence, DomainVerdict, IdentityKey, Index};
 use countersign_reasons::Reason;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::About;
-use crate::{cause::Cause, objects::service_account, proposal};
+use crate::{
+    cause::Cause,
+    objects::{distance, service_account, sessions},
+    proposal,
+};
 
 /// Why a session of the pod has no identity.
 pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence) -> Cause {
@@ -24,10 +28,17 @@ pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence
             about.namespace,
             identity.name_any()
         )],
+        (Reason::ContainerNotSelected, Some(identity)) if !session.is_empty() => vec![format!(
+            "kubectl edit --namespace {} workloadidentity {}  # spec.selector.containers is {}, the pod's containers are {}",
+            about.namespace,
+            identity.name_any(),
+            identity.spec.selector.containers.join(", "),
+            sessions(pod).join(", ")
+        )],
         (Reason::ContainerNotSelected, _) => {
             vec![format!("set the annotation {}: \"true\" in the pod's template", annotation::PER_CONTAINER)]
         }
-        (Reason::NoTrustDomain, Some(identity)) => no_trust_domain(about, identity),
+        (Reason::NoTrustDomain, Some(identity)) => return no_trust_domain(about, identity, cause),
         (Reason::NotGranted | Reason::LabelOnlyNotGranted, Some(identity)) => {
             grant(about, identity, absence.reason == Reason::LabelOnlyNotGranted)
         }
@@ -46,15 +57,49 @@ pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence
     mends.into_iter().fold(cause, Cause::mend)
 }
 
-/// What mends a refusal of admission.
-pub(super) fn refusal(reason: Reason, namespace: &str) -> Option<String> {
+/// What mends a refusal of admission, by us or by Kubernetes.
+pub(super) fn refusal(reason: Reason, namespace: &str, message: &str) -> String {
+    let quoted = |after: &str| message.split_once(after).and_then(|(_, rest)| rest.split('"').next());
     match reason {
-        Reason::NamespaceMode => {
-            Some(format!("kubectl label namespace {namespace} {}=sidecar --overwrite", label::INJECT))
+        Reason::NamespaceMode => format!("kubectl label namespace {namespace} {}=sidecar --overwrite", label::INJECT),
+        Reason::PodNotCreated if message.contains("not found") && message.contains("serviceaccount \"") => {
+            let account = quoted("serviceaccount \"").unwrap_or_default();
+            format!("kubectl create serviceaccount {account} --namespace {namespace}")
         }
-        Reason::PodNotCreated => None,
-        reason => Some(reason.remedy()),
+        Reason::PodNotCreated if message.contains("exceeded quota") => {
+            format!("kubectl describe resourcequota --namespace {namespace}  # raise it, or remove other pods")
+        }
+        Reason::PodNotCreated if message.contains("per Container") => format!(
+            "kubectl edit limitrange --namespace {namespace}  # a LimitRange concerns the agent too; or set the webhook's \
+             --agent-memory-mib and --agent-cpu"
+        ),
+        Reason::PodNotCreated if message.contains("PodSecurity") => format!(
+            "correct the pod's template, or the label pod-security.kubernetes.io/enforce of namespace {namespace}"
+        ),
+        reason => reason.remedy(),
     }
+}
+
+/// What mends a WorkloadIdentity that selects the pod's account and that nobody can read.
+pub(super) fn unreadable(about: &About, index: &Index, pod: &Pod) -> Option<Cause> {
+    let account = service_account(pod);
+    let own = about.objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(&about.namespace));
+    for identity in own.filter(|one| one.spec.selector.service_accounts.contains(&account)) {
+        let key = IdentityKey { namespace: about.namespace.clone(), name: identity.name_any() };
+        let Some(Err(errors)) = index.identity(&key).map(|view| view.outcome) else { continue };
+        let (name, asked) = (identity.name_any(), &identity.spec.trust_domain);
+        if asked.starts_with("spiffe://") {
+            let text = format!(
+                "WorkloadIdentity {}/{name} names {asked}: a TrustDomain is named by the name of its object, without spiffe://",
+                about.namespace
+            );
+            return Some(no_trust_domain(about, identity, Cause::new(Reason::NoTrustDomain, text)));
+        }
+        let text = format!("WorkloadIdentity {}/{name} selects the pod and cannot be used: {errors}", about.namespace);
+        let mend = format!("kubectl edit --namespace {} workloadidentity {name}", about.namespace);
+        return Some(Cause::new(Reason::Invalid, text).mend(mend));
+    }
+    None
 }
 
 fn identity<'a>(about: &'a About, full_name: &str) -> Option<&'a WorkloadIdentity> {
@@ -69,10 +114,26 @@ fn not_selected(about: &About, pod: &Pod) -> Vec<String> {
     let own: Vec<_> =
         about.objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(&about.namespace)).collect();
     let names: Vec<String> = own.iter().map(|one| one.name_any()).collect();
-    let run_as = own.iter().flat_map(|one| &one.spec.selector.service_accounts).next();
     let mut mends = Vec::new();
-    if let Some(selected) = run_as.filter(|_| account == "default") {
-        mends.push(format!("set serviceAccountName in the pod's template, such as {selected}, which is selected"));
+    // Somebody wrote namespace/name, as other systems do.
+    let qualified = format!("{}/{account}", about.namespace);
+    for identity in &own {
+        if let Some(position) = identity.spec.selector.service_accounts.iter().position(|one| *one == qualified) {
+            let path = format!("/spec/selector/serviceAccounts/{position}");
+            let patch = json!([{"op": "replace", "path": path, "value": account}]);
+            mends.push(format!("it selects {qualified}, and accounts are named without their namespace:"));
+            mends.push(format!(
+                "kubectl patch --namespace {} workloadidentity {} --type json --patch '{patch}'",
+                about.namespace,
+                identity.name_any()
+            ));
+            return mends;
+        }
+    }
+    let selected = own.iter().flat_map(|one| &one.spec.selector.service_accounts).filter(|one| !one.contains('/'));
+    let nearest = selected.min_by_key(|one| distance(one, &account));
+    if let Some(nearest) = nearest.filter(|one| account == "default" || distance(one, &account) <= 2) {
+        mends.push(format!("set serviceAccountName in the pod's template to {nearest}, which is selected, or:"));
     }
     if let [name] = names.as_slice() {
         let patch = json!([{"op": "add", "path": "/spec/selector/serviceAccounts/-", "value": account}]);
@@ -86,22 +147,41 @@ fn not_selected(about: &About, pod: &Pod) -> Vec<String> {
     mends
 }
 
-fn no_trust_domain(about: &About, identity: &WorkloadIdentity) -> Vec<String> {
+/// There is none of the name, or the one of the name has no effect.
+fn no_trust_domain(about: &About, identity: &WorkloadIdentity, cause: Cause) -> Cause {
     let (asked, namespace, name) = (&identity.spec.trust_domain, &about.namespace, identity.name_any());
-    let local: Vec<String> =
-        about.objects.domains.iter().filter(|one| one.spec.authority.is_some()).map(|one| one.name_any()).collect();
+    let verdict = about.objects.index_with(&about.cluster, []).domain(asked);
+    let cause = match verdict {
+        Some(DomainVerdict::Duplicate { of, trust_domain }) => Cause::new(
+            Reason::Duplicate,
+            format!("TrustDomain {asked} has no effect: {of}, which is older, holds trust domain {trust_domain}"),
+        ),
+        Some(DomainVerdict::Invalid(errors)) => {
+            return Cause::new(Reason::Invalid, format!("TrustDomain {asked} cannot be used: {errors}"))
+                .mend(format!("kubectl edit trustdomain {asked}"));
+        }
+        Some(DomainVerdict::Accepted(_)) | None => cause,
+    };
+    let local: Vec<String> = about
+        .objects
+        .domains
+        .iter()
+        .filter(|one| one.spec.authority.is_some() && one.name_any() != *asked)
+        .map(|one| one.name_any())
+        .collect();
+    let nearest = local.iter().min_by_key(|one| distance(one, asked)).filter(|one| distance(one, asked) <= 9);
+    let right = nearest.map_or("NAME", String::as_str);
     let exists = if local.is_empty() {
         "there is no TrustDomain with an authority".to_owned()
     } else {
         format!("there are the TrustDomains {}", local.join(", "))
     };
-    vec![
-        format!("{exists}; spec.trustDomain cannot be changed, so make the WorkloadIdentity again with the right one:"),
-        format!(
-            "kubectl get --namespace {namespace} workloadidentity {name} -o yaml | sed 's/trustDomain: {asked}$/trustDomain: \
-             NAME/' | kubectl replace --force -f -"
-        ),
-    ]
+    cause
+        .mend(format!("{exists}; spec.trustDomain cannot be changed, so make the WorkloadIdentity again with the right one:"))
+        .mend(format!(
+            "kubectl get --namespace {namespace} workloadidentity {name} -o yaml | sed 's#trustDomain: {asked}$#trustDomain: \
+             {right}#' | kubectl replace --force -f -"
+        ))
 }
 
 /// The grant that the WorkloadIdentity needs.

@@ -8,6 +8,8 @@ mod observe;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use countersign_reasons::Reason;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -41,6 +43,10 @@ struct About {
     /// As it was asked for.
     asked: String,
     pod: Option<Pod>,
+    /// What makes the pods that are asked about, if it exists; `None` where a pod is asked about.
+    maker: Option<Maker>,
+    /// Labels of what makes the pod.
+    maker_labels: BTreeMap<String, String>,
     /// Without pods.
     objects: Objects,
     /// The value of `{cluster}` in paths.
@@ -49,6 +55,15 @@ struct About {
     events: Vec<Event>,
     /// The last line of the agent's log.
     agent_log: Option<String>,
+}
+
+/// What makes pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    /// There is none of this name.
+    Missing,
+    /// It wants so many pods, where it says.
+    Wants(Option<i32>),
 }
 
 /// The steps as far as they went.
@@ -104,6 +119,7 @@ fn report(about: &About) -> Report {
         }
     }
     let mut warnings = entitlement.warnings;
+    warnings.extend(delivery::warnings(found));
     warnings.extend(warning_events(about, found));
     Report { pod, steps, warnings }
 }
@@ -111,18 +127,32 @@ fn report(about: &About) -> Report {
 /// Why there is no pod: what makes it may have been refused.
 fn missing(about: &About) -> Cause {
     let (kind, name) = about.asked.split_once('/').unwrap_or(("pod", &about.asked));
+    let namespace = &about.namespace;
+    match about.maker {
+        Some(Maker::Missing) => {
+            let text = format!("there is no {} in namespace {namespace}", about.asked);
+            return Cause::new(Reason::PodNotFound, text).mend(format!("kubectl get {kind} --namespace {namespace}"));
+        }
+        Some(Maker::Wants(Some(0))) => {
+            let text = format!("{} has no pods, since its spec.replicas is 0", about.asked);
+            let mend = format!("kubectl scale --namespace {namespace} {} --replicas 1", about.asked);
+            return Cause::new(Reason::PodNotFound, text).mend(mend);
+        }
+        Some(Maker::Wants(_)) | None => {}
+    }
+    // The ReplicaSet of a Deployment has its name and a hash.
+    let is_of = |of: &str| {
+        let hash = of.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        of == name || about.maker.is_some() && hash.is_some_and(|hash| !hash.contains('-'))
+    };
     let refused = about.events.iter().rev().find(|event| {
-        let of = event.involved_object.name.as_deref().unwrap_or_default();
         event.reason.as_deref() == Some("FailedCreate")
-            && (of == name || of.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
+            && is_of(event.involved_object.name.as_deref().unwrap_or_default())
     });
     if let Some(message) = refused.and_then(|event| event.message.as_deref()) {
         let reason = Reason::at_end(message).unwrap_or(Reason::PodNotCreated);
         let cause = Cause::new(reason, format!("there is no pod, since its creation was refused: {message}"));
-        return match mends::refusal(reason, &about.namespace) {
-            Some(mend) => cause.mend(mend),
-            None => cause,
-        };
+        return cause.mend(mends::refusal(reason, namespace, message));
     }
     let message = if kind == "pod" {
         format!("there is no pod {name} in namespace {}", about.namespace)

@@ -1,5 +1,7 @@
 //! What is read about a pod, with the rights of the caller. Only the pod and what decides about it are needed; events and logs help.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
 use countersign_contract::pod::AGENT;
 use k8s_openapi::{
@@ -16,16 +18,22 @@ use kube::{
     core::{Expression, Selector},
 };
 
-use super::About;
-use crate::cluster::Cluster;
+use super::{About, Maker};
+use crate::{cluster::Cluster, objects::owner};
 
 /// Reads everything about the pod, or about the newest of what makes pods.
 pub(super) async fn about(cluster: &Cluster, asked: &str) -> Result<About> {
-    let pod = match asked.split_once('/') {
-        None => cluster.pod(asked).await?,
-        Some(("pod" | "pods" | "po", name)) => cluster.pod(name).await?,
-        Some((kind, name)) => newest(cluster, kind, name).await?,
+    let (pod, maker, mut maker_labels) = match asked.split_once('/') {
+        None => (cluster.pod(asked).await?, None, BTreeMap::new()),
+        Some(("pod" | "pods" | "po", name)) => (cluster.pod(name).await?, None, BTreeMap::new()),
+        Some((kind, name)) => match made_by(cluster, kind, name).await? {
+            None => (None, Some(Maker::Missing), BTreeMap::new()),
+            Some(made) => (newest(cluster, made.selector).await?, Some(Maker::Wants(made.replicas)), made.labels),
+        },
     };
+    if let (None, Some((kind, name))) = (maker, pod.as_ref().and_then(owner)) {
+        maker_labels = made_by(cluster, &kind, &name).await.ok().flatten().map(|made| made.labels).unwrap_or_default();
+    }
     let objects = cluster.objects_of_namespace().await?;
     // What only helps may be forbidden.
     let mut events: Vec<Event> = cluster.list_in(&cluster.namespace).await.unwrap_or_default();
@@ -40,6 +48,8 @@ pub(super) async fn about(cluster: &Cluster, asked: &str) -> Result<About> {
         namespace: cluster.namespace.clone(),
         asked: asked.to_owned(),
         pod,
+        maker,
+        maker_labels,
         objects,
         cluster: cluster.name_in_paths().await,
         events,
@@ -47,16 +57,39 @@ pub(super) async fn about(cluster: &Cluster, asked: &str) -> Result<About> {
     })
 }
 
-async fn newest(cluster: &Cluster, kind: &str, name: &str) -> Result<Option<Pod>> {
-    let selector = match kind {
-        "deployment" | "deployments" | "deploy" => Some(read::<Deployment>(cluster, name).await?.spec.selector),
-        "replicaset" | "replicasets" | "rs" => Some(read::<ReplicaSet>(cluster, name).await?.spec.selector),
-        "statefulset" | "statefulsets" | "sts" => Some(read::<StatefulSet>(cluster, name).await?.spec.selector),
-        "daemonset" | "daemonsets" | "ds" => Some(read::<DaemonSet>(cluster, name).await?.spec.selector),
-        "job" | "jobs" => read::<Job>(cluster, name).await?.spec.and_then(|spec| spec.selector),
-        _ => bail!("{kind}/{name}: name a pod, or a deployment, replicaset, statefulset, daemonset or job"),
+/// What makes pods.
+struct Made {
+    labels: BTreeMap<String, String>,
+    selector: LabelSelector,
+    replicas: Option<i32>,
+}
+
+/// `None`: there is none of this name.
+async fn made_by(cluster: &Cluster, kind: &str, name: &str) -> Result<Option<Made>> {
+    let made = |labels: Option<BTreeMap<String, String>>, selector, replicas| {
+        Some(Made { labels: labels.unwrap_or_default(), selector, replicas })
     };
-    let selector = selector.with_context(|| format!("{kind}/{name} has no selector"))?;
+    Ok(match kind {
+        "deployment" | "deployments" | "deploy" => read::<Deployment>(cluster, name)
+            .await?
+            .and_then(|one| made(one.metadata.labels, one.spec.selector, one.spec.replicas)),
+        "replicaset" | "replicasets" | "rs" => read::<ReplicaSet>(cluster, name)
+            .await?
+            .and_then(|one| made(one.metadata.labels, one.spec.selector, one.spec.replicas)),
+        "statefulset" | "statefulsets" | "sts" => read::<StatefulSet>(cluster, name)
+            .await?
+            .and_then(|one| made(one.metadata.labels, one.spec.selector, one.spec.replicas)),
+        "daemonset" | "daemonsets" | "ds" => {
+            read::<DaemonSet>(cluster, name).await?.and_then(|one| made(one.metadata.labels, one.spec.selector, None))
+        }
+        "job" | "jobs" => read::<Job>(cluster, name)
+            .await?
+            .and_then(|one| made(one.metadata.labels, one.spec.and_then(|spec| spec.selector)?, None)),
+        _ => bail!("{kind}/{name}: name a pod, or a deployment, replicaset, statefulset, daemonset or job"),
+    })
+}
+
+async fn newest(cluster: &Cluster, selector: LabelSelector) -> Result<Option<Pod>> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let chosen = ListParams::default().labels_from(&labels(selector)?);
     let mut pods = pods.list(&chosen).await.context("listing its pods")?.items;
@@ -64,7 +97,7 @@ async fn newest(cluster: &Cluster, kind: &str, name: &str) -> Result<Option<Pod>
     Ok(pods.pop())
 }
 
-async fn read<K>(cluster: &Cluster, name: &str) -> Result<K>
+async fn read<K>(cluster: &Cluster, name: &str) -> Result<Option<K>>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -72,7 +105,7 @@ where
         + serde::de::DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    api.get(name).await.with_context(|| format!("reading {} {}/{name}", K::kind(&()), cluster.namespace))
+    api.get_opt(name).await.with_context(|| format!("reading {} {}/{name}", K::kind(&()), cluster.namespace))
 }
 
 fn labels(selector: LabelSelector) -> Result<Selector> {

@@ -205,6 +205,8 @@ reasons! {
     AgentWaits = 4009,
     ContainersNotStarted = 4010,
     PodNotCreated = 4011,
+    ContainerLeftOut = 4012,
+    OtherSocket = 4013,
 
     // 4100: what is verified, shown and changed from the command line.
     NotPermitted = 4100,

@@ -7,6 +7,7 @@ mod admission;
 mod claims;
 mod cli_credentials;
 mod cli_installation;
+mod cli_misconfigured;
 mod cli_policy;
 mod clients;
 mod grants;

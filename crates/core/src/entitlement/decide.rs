@@ -101,13 +101,14 @@ pub enum NoIdentity {
     },
     /// The account is selected; the labels differ.
     #[error(
-        "WorkloadIdentity {identity} selects service account {service_account}, but pods with {unmet}; this pod's labels differ"
+        "WorkloadIdentity {identity} selects {}pods with {unmet}; this pod's labels differ",
+        service_account.as_ref().map(|account| format!("service account {account}, but only ")).unwrap_or_default()
     )]
     Labels {
         /// The identity that comes nearest, `namespace/name`.
         identity: String,
-        /// The pod's service account.
-        service_account: String,
+        /// The pod's service account, if the identity names it.
+        service_account: Option<String>,
         /// The first condition that the pod does not satisfy.
         unmet: String,
     },
@@ -333,16 +334,22 @@ pub fn nearest_reason<'a>(pod: &PodFacts, session: &str, judged: impl IntoIterat
 /// How far an identity is from serving the session, and why it does not; `None`: it is for other accounts.
 fn miss(pod: &PodFacts, session: &str, judged: &Judged) -> (u8, Option<NoIdentity>) {
     let (spec, identity) = (judged.identity(), judged.identity().full_name());
+    // One that names no account is not meant for each pod, so those that name the pod's come nearer, and even those that name others.
+    let by_label = spec.selector.is_label_only();
     if !spec.selector.selects_account(&pod.service_account) {
-        return (3, None);
+        return (4, None);
     }
     if let Some(unmet) = spec.selector.labels.first_unmet(&pod.labels) {
-        let service_account = pod.service_account.clone();
-        return (2, Some(NoIdentity::Labels { identity, service_account, unmet }));
+        let service_account = (!by_label).then(|| pod.service_account.clone());
+        return (if by_label { 5 } else { 2 }, Some(NoIdentity::Labels { identity, service_account, unmet }));
     }
     if !spec.selector.selects_session(session) {
         let containers = spec.selector.containers.clone();
-        return (1, Some(NoIdentity::Container { identity, containers, session: session.to_owned() }));
+        let missed = NoIdentity::Container { identity, containers, session: session.to_owned() };
+        return (if by_label { 3 } else { 1 }, Some(missed));
     }
-    (0, Some(NoIdentity::Refused { identity, reason: judged.reason(), message: judged.message() }))
+    (
+        if by_label { 3 } else { 0 },
+        Some(NoIdentity::Refused { identity, reason: judged.reason(), message: judged.message() }),
+    )
 }
