@@ -10,7 +10,7 @@ use countersign_core::{
     id::TrustDomain as Name,
     x509::CaCertificate,
 };
-use countersign_crds::{AuthorityState, TrustDomain};
+use countersign_crds::{AuthorityKind, AuthorityState, AuthorityStatus, TrustDomain};
 use countersign_reasons::Reason;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -90,6 +90,23 @@ impl Authority {
         let jwt = bundle.jwt_authorities.iter().map(|key| Self::of("jwt", key.kid().to_owned()));
         let wit = bundle.wit_authorities.iter().map(|key| Self::of("wit", key.kid().to_owned()));
         x509.chain(jwt).chain(wit).collect()
+    }
+
+    /// As the status has it, where the bundle cannot be read.
+    pub(crate) fn from_status(status: &AuthorityStatus) -> Self {
+        let kind = match status.kind {
+            AuthorityKind::X509 => "x509",
+            AuthorityKind::Jwt => "jwt",
+            AuthorityKind::Wit => "wit",
+        };
+        let id = status.subject_key_id.clone().unwrap_or_else(|| status.id.clone());
+        Self {
+            authority: (id != status.id).then(|| status.id.clone()),
+            state: Some(status.state),
+            signs_until: Some(status.retire_at.0),
+            not_after: Some(status.remove_at.0),
+            ..Self::of(kind, id)
+        }
     }
 
     fn of(kind: &'static str, id: String) -> Self {

@@ -2,6 +2,7 @@
 //! makes of it.
 
 mod apply;
+mod effects;
 mod plan;
 mod progress;
 mod report;

@@ -74,7 +74,11 @@ fn shown(found: &Found, now: Timestamp) -> Shown {
         findings: Vec::new(),
     };
     match &found.bundle {
-        Err(missing) => shown.findings.push(missing.finding(&found.trust_domain)),
+        Err(missing) => {
+            let status = found.object.status.iter().flat_map(|status| &status.authorities);
+            shown.authorities = status.map(Authority::from_status).collect();
+            shown.findings.push(missing.finding(&found.trust_domain));
+        }
         Ok(bundle) => {
             shown.sequence = Some(bundle.sequence);
             shown.authorities = Authority::all(bundle).into_iter().map(|one| with_status(one, found)).collect();
@@ -242,7 +246,9 @@ mod tests {
         all[0].bundle = Err(Missing::Denied(denied));
         let report = report(&all, now());
         assert!(report.bundles[0].findings[0].message.contains("get configmaps in namespace countersign-federation"));
-        assert_eq!(report.bundles[1].authorities.len(), 1);
+        let known = |one: &Authority| (one.authority.clone(), one.state, one.not_after);
+        let [denied, read] = [0, 1].map(|each| report.bundles[each].authorities.iter().map(known).collect::<Vec<_>>());
+        assert_eq!((denied.len(), &denied), (1, &read), "the status has them too");
         assert!(!report.is_well());
     }
 }

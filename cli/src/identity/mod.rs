@@ -66,23 +66,36 @@ async fn observe(cluster: &Cluster, name: &str) -> Result<Observed> {
             keep(&mut denied, unless_denied(read, one)?)
         }
     };
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let read = namespaces.get_metadata(&namespace).await.with_context(|| format!("reading namespace {namespace}"));
-    let own = keep(&mut denied, unless_denied(read, Denied::new("get", "namespaces", None))?);
+    let namespaces = self::namespaces(cluster, &mut denied).await?;
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), &namespace);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
     let read = events.list(&about).await.with_context(|| format!("listing events of namespace {namespace}"));
     let events = keep(&mut denied, unless_denied(read, Denied::new("list", "events", Some(&namespace)))?);
 
-    let is_decidable = domains.is_some() && identities.is_some() && own.is_some();
+    let is_decidable = domains.is_some() && identities.is_some() && !namespaces.is_empty();
     let objects = Objects {
         domains: domains.unwrap_or_default(),
         identities: identities.unwrap_or_default(),
-        namespaces: own.into_iter().map(|own| Namespace { metadata: own.metadata, ..Namespace::default() }).collect(),
+        namespaces,
         pods: vec![pod],
     };
     Ok(Observed { objects, events: events.map(|list| list.items).unwrap_or_default(), is_decidable, denied })
+}
+
+/// All of them, since a WorkloadIdentity of another one may hold an id or a name; else that of the pod.
+async fn namespaces(cluster: &Cluster, denied: &mut Vec<Denied>) -> Result<Vec<Namespace>> {
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let read = namespaces.list_metadata(&ListParams::default()).await.context("listing namespaces");
+    let all = match keep(denied, unless_denied(read, Denied::new("list", "namespaces", None))?) {
+        Some(all) => all.items,
+        None => {
+            let name = cluster.namespace.as_str();
+            let read = namespaces.get_metadata(name).await.with_context(|| format!("reading namespace {name}"));
+            keep(denied, unless_denied(read, Denied::new("get", "namespaces", None))?).into_iter().collect()
+        }
+    };
+    Ok(all.into_iter().map(|one| Namespace { metadata: one.metadata, ..Namespace::default() }).collect())
 }
 
 fn keep<T>(denied: &mut Vec<Denied>, read: Result<T, Denied>) -> Option<T> {
