@@ -121,7 +121,11 @@ impl Page {
         let indent = " ".repeat(indent);
         match self.width {
             Some(width) => {
-                let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
+                let options = textwrap::Options::new(width)
+                    .subsequent_indent(&indent)
+                    .break_words(false)
+                    // Names, times and commands are copied whole.
+                    .word_splitter(textwrap::WordSplitter::NoHyphenation);
                 self.text.push_str(&textwrap::fill(text, options));
             }
             None => self.text.push_str(text),

@@ -65,8 +65,9 @@ pub(super) async fn observe(cluster: &Cluster, system: &str) -> Seen {
 
 /// What `countersign-view` is for.
 fn view(system: &str) -> Vec<Right> {
-    let everywhere = ["trustdomains.countersign.dev", "workloadidentities.countersign.dev", "pods", "namespaces"];
-    let in_system = ["deployments.apps", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io", "configmaps"];
+    let everywhere =
+        ["trustdomains.countersign.dev", "workloadidentities.countersign.dev", "pods", "namespaces", "events"];
+    let in_system = ["deployments.apps", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io"];
     let mut rights: Vec<Right> = everywhere.into_iter().map(|resource| Right::new("list", resource, None)).collect();
     rights.extend(in_system.into_iter().map(|resource| Right::new("list", resource, Some(system))));
     rights
@@ -78,8 +79,6 @@ fn administer() -> Vec<Right> {
         ("patch", "trustdomains", "countersign.dev"),
         ("patch", "workloadidentities", "countersign.dev"),
         ("create", "workloadidentities", "countersign.dev"),
-        ("create", "pods", ""),
-        ("delete", "pods", ""),
     ]
     .into_iter()
     .map(|(verb, resource, group)| Right::new(verb, with_group(resource, group), None))
