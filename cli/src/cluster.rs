@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use countersign_contract::objects::{SYSTEM_NAMESPACE, control_plane};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::{
     Api, Client, Config, Resource,
     api::{ListParams, PartialObjectMeta},
@@ -61,6 +62,14 @@ impl Cluster {
                 None => return Ok(found),
             }
         }
+    }
+
+    /// The value of `{cluster}` in paths, which the operator publishes; empty if it has none, or it cannot be read.
+    pub(crate) async fn name_in_paths(&self) -> String {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let read = maps.get_opt(control_plane::CONFIG_MAP).await.ok().flatten();
+        let data = read.and_then(|map| map.data).unwrap_or_default();
+        data.get(control_plane::CLUSTER_NAME).cloned().unwrap_or_default()
     }
 
     /// A pod of the namespace that is asked about.

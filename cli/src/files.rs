@@ -1,6 +1,9 @@
 //! Objects from files, for tests of policies without a cluster.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
@@ -9,11 +12,13 @@ use serde_json::Value;
 
 use crate::objects::Objects;
 
-/// The objects in these files; those of other kinds are left out.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Objects> {
+/// The objects in these files, in the YAML files of folders and what is below them, or on standard input (`-`); those of other kinds are
+/// left out.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Objects> {
     let mut objects = Objects::default();
-    for file in files {
-        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    for file in &files(paths)? {
+        let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
+        let text = text.with_context(|| format!("reading {}", file.display()))?;
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not YAML", file.display()))?;
         for (position, document) in documents.into_iter().enumerate().filter(|(_, document)| !document.is_null()) {
@@ -21,6 +26,26 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Objects> {
         }
     }
     Ok(objects)
+}
+
+/// Folders replaced by the files in them, in the order of their names.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
+        let mut entries: Vec<PathBuf> =
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        entries.sort();
+        let is_yaml =
+            |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        entries.retain(|path| path.is_dir() || is_yaml(path));
+        files.extend(self::files(&entries)?);
+    }
+    Ok(files)
 }
 
 fn add(objects: &mut Objects, document: Value) -> Result<()> {

@@ -1,18 +1,34 @@
 //! `kubectl countersign`: reads objects with the caller's rights and decides by the crates that the operator decides by, so that it says
 //! what the operator would. It has no server.
 
+mod access;
+mod authority;
+mod bundle;
+mod bundles;
+mod cause;
 mod check;
 mod cluster;
+mod completion;
+mod discover;
+mod explain;
+mod federation;
 mod files;
+mod finding;
+mod identity;
 mod installation;
 mod objects;
 mod output;
 mod policy;
 mod probe;
+mod proposal;
 mod reading;
+mod renew;
 mod span;
 mod status;
 mod sysdump;
+mod times;
+mod trust_domains;
+mod verify;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -57,9 +73,24 @@ enum Command {
     Sysdump(sysdump::Args),
     Probe(probe::Args),
     Why(why::Args),
+    Discover(discover::Args),
+    Explain(explain::Args),
+    Completion(completion::Args),
     /// What policies give to whom, without changing anything.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// The bundles by which the SVIDs of each trust domain are verified.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    Verify(verify::Args),
+    Identity(identity::Args),
+    /// The bundles of remote trust domains, and who gets them.
+    #[command(subcommand)]
+    Federation(federation::Command),
+    Renew(renew::Args),
+    Rotate(authority::RotateArgs),
+    Taint(authority::TaintArgs),
+    Revoke(authority::RevokeArgs),
 }
 
 /// How a command ended, which is its exit code.
@@ -92,7 +123,18 @@ async fn run(command: Command, options: &Options) -> Result<Outcome> {
         Command::Sysdump(args) => sysdump::run(args, options).await,
         Command::Probe(args) => probe::run(args, options).await,
         Command::Why(args) => why::run(args, options).await,
-        Command::Policy(command) => policy::run(command, options),
+        Command::Policy(command) => policy::run(command, options).await,
+        Command::Discover(args) => discover::run(args, options).await,
+        Command::Explain(args) => explain::run(args, options),
+        Command::Completion(args) => completion::run::<Args>(&args),
+        Command::Bundle(command) => bundle::run(command, options).await,
+        Command::Verify(args) => verify::run(args, options).await,
+        Command::Identity(args) => identity::run(args, options).await,
+        Command::Federation(command) => federation::run(command, options).await,
+        Command::Renew(args) => renew::run(args, options).await,
+        Command::Rotate(args) => authority::rotate(args, options).await,
+        Command::Taint(args) => authority::taint(args, options).await,
+        Command::Revoke(args) => authority::revoke(args, options).await,
     }
 }
 

@@ -8,6 +8,7 @@ use countersign_contract::{
 };
 use countersign_crds::{TrustDomain, WorkloadIdentity};
 use countersign_index::{Index, PodRecord};
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Namespace, Pod};
 use kube::ResourceExt as _;
@@ -24,6 +25,11 @@ pub(crate) struct Objects {
 impl Objects {
     /// What the operator would make of them. `cluster` is the value of `{cluster}` in paths.
     pub(crate) fn index(&self, cluster: &str) -> Index {
+        self.index_with(cluster, &self.pods)
+    }
+
+    /// As [`Self::index`], with other pods.
+    pub(crate) fn index_with<'a>(&self, cluster: &str, pods: impl IntoIterator<Item = &'a Pod>) -> Index {
         let mut index = Index::default();
         index.tell_time(Timestamp::now());
         for namespace in &self.namespaces {
@@ -35,7 +41,7 @@ impl Objects {
         for identity in &self.identities {
             index.apply_identity(countersign_policy::workload_identity(identity));
         }
-        for pod in &self.pods {
+        for pod in pods {
             index.apply_pod(record(pod));
         }
         index
@@ -43,9 +49,13 @@ impl Objects {
 
     /// The value of the label by which a pod is injected: its own, or that of its namespace.
     pub(crate) fn injection(&self, pod: &Pod) -> Option<String> {
-        let own = pod.labels().get(label::INJECT).cloned();
-        let namespace = self.namespaces.iter().find(|one| Some(one.name_any()) == pod.namespace());
-        own.or_else(|| namespace?.labels().get(label::INJECT).cloned())
+        let own = pod.labels().get(label::INJECT);
+        own.or_else(|| self.namespace_label(&pod.namespace()?)).cloned()
+    }
+
+    /// The label of a namespace by which its pods are injected.
+    pub(crate) fn namespace_label(&self, namespace: &str) -> Option<&String> {
+        self.namespaces.iter().find(|one| one.name_any() == namespace)?.labels().get(label::INJECT)
     }
 }
 
@@ -70,8 +80,7 @@ fn record(pod: &Pod) -> PodRecord {
     record.facts.namespace = pod.namespace().unwrap_or_default();
     record.facts.name = pod.name_any();
     record.facts.uid = uid(pod);
-    // The API server's default, which a file does not have yet.
-    record.facts.service_account = spec.service_account_name.unwrap_or_else(|| "default".to_owned());
+    record.facts.service_account = service_account(pod);
     record.facts.labels =
         pod.labels().iter().map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>();
     record.facts.containers = containers.into_iter().map(|container| container.name).collect();
@@ -90,4 +99,25 @@ pub(crate) fn sessions(pod: &Pod) -> Vec<String> {
     }
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers.filter(|container| container.name != AGENT).map(|container| container.name.clone()).collect()
+}
+
+/// The service account as which a pod runs; a file may leave out the default, which the API server adds.
+pub(crate) fn service_account(pod: &Pod) -> String {
+    let named = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned())
+}
+
+/// What makes the pod, as `kubectl rollout restart` takes it: a ReplicaSet is named for its Deployment.
+pub(crate) fn owner(pod: &Pod) -> Option<(String, String)> {
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    if owner.kind != "ReplicaSet" {
+        return Some((owner.kind.to_lowercase(), owner.name.clone()));
+    }
+    let hash = pod.labels().get("pod-template-hash")?;
+    Some(("deployment".to_owned(), owner.name.strip_suffix(&format!("-{hash}"))?.to_owned()))
+}
+
+/// The reason of a condition or event, if it is one of ours.
+pub(crate) fn condition_reason(name: &str) -> Option<Reason> {
+    name.parse().ok()
 }

@@ -76,16 +76,38 @@ impl Page {
     pub(crate) fn item(&mut self, mark: Mark, label: &str, text: impl Display) {
         let style = mark.style();
         let word = mark.word();
-        self.push(&format!("  {style}{word:<4}{style:#}  {label:<14}{text}"), TEXT);
+        self.push(&format!("  {style}{word:<4}{style:#}  {label:<13} {text}"), TEXT);
     }
 
-    /// What to do about the item before it: `command` is left whole, so that it can be copied.
+    /// `   12s  name       text`: what has changed after some seconds.
+    pub(crate) fn step(&mut self, seconds: u64, name: &str, is_done: bool, text: impl Display) {
+        let state = if is_done { "done" } else { "wait" };
+        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {text}"), TEXT + 4);
+    }
+
+    /// `  name                value`
+    pub(crate) fn fact(&mut self, name: &str, value: impl Display) {
+        self.push(&format!("  {name:<width$}{value}", width = TEXT - 2), TEXT);
+    }
+
+    /// `  - text`
+    pub(crate) fn bullet(&mut self, text: impl Display) {
+        self.push(&format!("  - {text}"), 4);
+    }
+
+    /// What to do about the item before it. A command is left whole, and further lines of it begin where a shell expects them, so that
+    /// it can be copied.
     pub(crate) fn mend(&mut self, text: impl Display) {
         let style = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
-        let arrow = "→";
-        for line in text.to_string().lines() {
-            self.push(&format!("{:width$}{style}{arrow}{style:#} {line}", "", width = TEXT - 2), TEXT);
+        let text = text.to_string();
+        let marked = |line: &str| format!("{:width$}{style}→{style:#} {line}", "", width = TEXT - 2);
+        if !text.starts_with("kubectl ") {
+            return text.lines().for_each(|line| self.push(&marked(line), TEXT));
         }
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        self.text.push_str(&marked(first));
+        self.text.push('\n');
+        self.verbatim(rest, 0);
     }
 
     /// Lines as they are, such as YAML that can be applied.
@@ -124,7 +146,8 @@ impl Page {
                 let options = textwrap::Options::new(width)
                     .subsequent_indent(&indent)
                     .break_words(false)
-                    // Names, times and commands are copied whole.
+                    // Times, names and ids stay whole, so that they can be read and copied.
+                    .word_separator(textwrap::WordSeparator::AsciiSpace)
                     .word_splitter(textwrap::WordSplitter::NoHyphenation);
                 self.text.push_str(&textwrap::fill(text, options));
             }
@@ -174,6 +197,13 @@ pub(crate) fn print_text(text: &str) {
     anstream::print!("{text}");
 }
 
+/// What goes on while the answer is awaited, beside the output.
+pub(crate) fn progress(write: impl FnOnce(&mut Page)) {
+    let mut page = Page::new(width());
+    write(&mut page);
+    anstream::eprint!("{}", page.into_text());
+}
+
 /// The text for people without colours and line breaks of a terminal, for files.
 pub(crate) fn plain(report: &impl Report) -> String {
     let mut page = Page::new(None);
@@ -187,13 +217,34 @@ pub(crate) fn is_terminal() -> bool {
 }
 
 /// Says what a command waits for, beside its output.
-pub(crate) fn progress(message: &str) {
+pub(crate) fn note(message: &str) {
     anstream::eprintln!("{message}");
 }
 
 pub(crate) fn error(message: &str) {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
     anstream::eprintln!("{style}error:{style:#} {message}");
+}
+
+/// `1 pod`, `2 pods`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Text of a stranger as it may be shown: with nothing that a terminal obeys or that changes the order of what is read.
+pub(crate) fn printable(text: &str) -> String {
+    let is_hidden = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().fold(String::new(), |mut shown, character| {
+        if is_hidden(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
 }
 
 /// Columns of the terminal; `COLUMNS` sets them where there is none.

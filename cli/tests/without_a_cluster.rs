@@ -1,4 +1,4 @@
-//! What needs no cluster, as the program is run in a pipeline: R28.
+//! What needs no cluster, as the program is run in a pipeline.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a value that is missing fails the test")]
 
@@ -33,7 +33,12 @@ fn policy_test(account: &str) -> Output {
     let file = folder.path().join("policy.yaml");
     std::fs::write(&file, POLICY.replace("ACCOUNT", account)).unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"));
-    program.args(["policy", "test", "-o", "json", "-f"]).arg(file).env("KUBECONFIG", "/nonexistent").output().unwrap()
+    program
+        .args(["policy", "test", "-o", "json", "-f"])
+        .arg(folder.path())
+        .env("KUBECONFIG", "/nonexistent")
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -46,7 +51,7 @@ fn a_pod_without_an_identity_fails_the_test_of_a_policy() {
     let failed = policy_test("another");
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     let report: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
-    assert_eq!(report["pods"][0]["reason"], "ServiceAccountNotSelected");
+    assert_eq!(report["pods"][0]["cause"]["reason"], "ServiceAccountNotSelected");
 }
 
 #[test]

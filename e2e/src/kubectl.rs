@@ -44,7 +44,7 @@ pub fn with_input(arguments: &[&str], input: &str) -> Result<Output> {
 /// # Errors
 /// It would be refused.
 pub fn warnings(yaml: &str) -> Result<String> {
-    let output = with_input(&["apply", "--server-side", "--dry-run=server", "-f", "-"], yaml)?;
+    let output = with_input(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], yaml)?;
     Ok(String::from_utf8(output.stderr)?)
 }
 

@@ -24,13 +24,16 @@ pub async fn publish(client: Client, mut events: PodEvents) {
 
 fn event(session: &str, about: &PodEvent) -> Event {
     let type_ = if about.is_warning() { EventType::Warning } else { EventType::Normal };
+    let reason = about.reason();
+    // What is cut off must not be the code.
     let text = about.text();
-    let mut note = if session.is_empty() { text.to_owned() } else { format!("container {session}: {text}") };
-    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    let longest = MAX_NOTE.saturating_sub(session.len() + "container :  (CS0000)".len());
+    let text = reason.with_code(text.get(..text.floor_char_boundary(longest)).unwrap_or_default());
+    let note = if session.is_empty() { text } else { format!("container {session}: {text}") };
     // The recorder folds events of equal action and reason into one and keeps the first note; the digest keeps different
     // notes apart.
     let action = format!("Entitle-{:08x}", digest(&note));
-    Event { type_, reason: about.reason().to_owned(), note: Some(note), action, secondary: None }
+    Event { type_, reason: reason.name().to_owned(), note: Some(note), action, secondary: None }
 }
 
 /// FNV-1a, 32 bits: tells notes apart, protects nothing.
@@ -99,9 +102,9 @@ mod tests {
     #[test]
     fn an_event_names_the_container_and_fits_the_api() {
         let short = event("app", &none("no grant"));
-        assert_eq!(short.note.as_deref(), Some("container app: no grant"));
+        assert_eq!(short.note.as_deref(), Some("container app: no grant (CS1200)"));
         let long = event("", &none(&"ä".repeat(2000)));
-        assert!(long.note.is_some_and(|note| note.len() <= MAX_NOTE));
+        assert!(long.note.is_some_and(|note| note.len() <= MAX_NOTE && note.ends_with(" (CS1200)")));
         assert_ne!(event("", &none("x")).action, event("", &none("y")).action);
     }
 }

@@ -278,6 +278,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         issuer_name: config.issuer_name(),
         audience,
         cluster,
+        cluster_name: config.cluster_name.clone(),
         authorities: authorities.clone(),
         journals,
         maker,

@@ -59,6 +59,28 @@ async fn a_pod_gets_its_state_then_its_certificate_and_its_token() {
     assert_eq!(claims.id, id);
 }
 
+/// The State says that somebody has asked, and an event when every certificate was issued anew.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_somebody_asks_for_is_pushed_and_confirmed_by_an_event() {
+    let mut world = World::new().await;
+    let (mut stream, state) = world.opened().await;
+    assert_eq!(state.renewal, 0);
+    let asked = |renewal: u64| {
+        let mut pod = pod("orders-0", "p0");
+        pod.facts.renewal = renewal;
+        pod
+    };
+    world.index.update(|index| index.apply_pod(asked(1_790_000_000_000)));
+    assert_eq!(stream.state().await.renewal, 1_790_000_000_000);
+    stream.x509(csr(), world.token()).await;
+    let renewed = loop {
+        if let (_, PodEvent::Renewed(text)) = world.notice().await {
+            break text;
+        }
+    };
+    assert!(renewed.contains("2026-09-21T"), "{renewed}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_within_hello_is_answered_after_the_state() {
     let world = World::new().await;

@@ -87,6 +87,7 @@ async fn serve() {
         issuer: "10.96.0.7:8443".into(),
         issuer_name: "countersign-issuer.countersign-system.svc".into(),
         audience: "countersign.dev/00000000-0000-0000-0000-000000000001".into(),
+        cluster_name: String::new(),
     })));
     let options = AgentOptions {
         image: "countersign.local/agent:dev".into(),
@@ -96,6 +97,7 @@ async fn serve() {
         log: None,
     };
     let app = Arc::new(App {
+        consequences: countersign_webhook::consequences::Consequences::default(),
         options,
         settings,
         metrics: Metrics::new(),

@@ -1,6 +1,7 @@
 //! Requests and responses of AdmissionReview (`admission.k8s.io/v1`). A request borrows from its body; only the required fields of
 //! its object are built, see [`crate::projection`].
 
+use countersign_reasons::Reason;
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -99,8 +100,8 @@ pub enum Answer {
     Deny {
         /// HTTP status.
         code: u16,
-        /// One word.
-        reason: &'static str,
+        /// Why, as a program reads it.
+        reason: Reason,
         /// Human-readable; each names a field or an object.
         messages: Vec<String>,
     },
@@ -114,7 +115,7 @@ impl Answer {
             Self::Allow { audit: Some(("skipped", reason)), .. } => ("skipped", reason),
             Self::Allow { operations, .. } if operations.is_empty() => ("allowed", ""),
             Self::Allow { .. } => ("patched", ""),
-            Self::Deny { reason, .. } => ("denied", reason),
+            Self::Deny { reason, .. } => ("denied", reason.name()),
         }
     }
 
@@ -123,7 +124,7 @@ impl Answer {
     pub fn review(&self, uid: &str) -> Value {
         let mut response = match self {
             Self::Allow { operations, warnings, audit } => allowed(operations, warnings, *audit),
-            Self::Deny { code, reason, messages } => denied(*code, reason, messages),
+            Self::Deny { code, reason, messages } => denied(*code, *reason, messages),
         };
         if let Some(fields) = response.as_object_mut() {
             fields.insert("uid".to_owned(), json!(uid));
@@ -160,14 +161,14 @@ pub fn mutate(request: &Request<'_>, trigger: Trigger, options: &AgentOptions, s
     let Some(settings) = settings else {
         return Answer::Deny {
             code: 503,
-            reason: "NotReady",
+            reason: Reason::NotReady,
             messages: vec!["the webhook has not seen ConfigMap countersign-control-plane yet, which the operator writes: see whether the operator runs".to_owned()],
         };
     };
     let outcome = pod(request).and_then(|pod| inject(&pod, trigger, options, settings));
     match outcome {
         Ok(Outcome::Skip(skip)) => {
-            Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason())) }
+            Answer::Allow { operations: vec![], warnings: vec![], audit: Some(("skipped", skip.reason().name())) }
         }
         Ok(Outcome::Inject { operations, warnings }) => {
             Answer::Allow { operations, warnings, audit: Some(("injected", "sidecar")) }
@@ -210,7 +211,7 @@ pub fn check(request: &Request<'_>) -> Answer {
     if verdict.problems.is_empty() {
         Answer::Allow { operations: vec![], warnings: verdict.warnings, audit: None }
     } else {
-        Answer::Deny { code: 403, reason: "Invalid", messages: verdict.problems }
+        Answer::Deny { code: 403, reason: Reason::Invalid, messages: verdict.problems }
     }
 }
 
@@ -228,14 +229,15 @@ fn pod(request: &Request<'_>) -> Result<Value, Refusal> {
     Err(Refusal::NotAPod { found: format!("`{}`", shortened(kind)) })
 }
 
-fn denied(code: u16, reason: &str, messages: &[String]) -> Value {
+fn denied(code: u16, reason: Reason, messages: &[String]) -> Value {
     let mut repeated: Vec<String> =
         messages.iter().take(MOST_MESSAGES).map(|message| message.chars().take(LONGEST_MESSAGE).collect()).collect();
     if messages.len() > MOST_MESSAGES {
         repeated.push(format!("and {} more", messages.len() - MOST_MESSAGES));
     }
-    let causes: Vec<Value> = repeated.iter().map(|message| json!({ "reason": reason, "message": message })).collect();
-    let reason = match code {
+    let causes: Vec<Value> =
+        repeated.iter().map(|message| json!({ "reason": reason.name(), "message": message })).collect();
+    let status = match code {
         403 => "Forbidden",
         413 => "RequestEntityTooLarge",
         429 => "TooManyRequests",
@@ -246,8 +248,8 @@ fn denied(code: u16, reason: &str, messages: &[String]) -> Value {
         "status": {
             "status": "Failure",
             "code": code,
-            "reason": reason,
-            "message": format!("countersign: {}", repeated.join("; ")),
+            "reason": status,
+            "message": format!("countersign: {}", reason.with_code(&repeated.join("; "))),
             "details": { "causes": causes },
         },
     })
@@ -291,7 +293,13 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings { roots: "R".into(), issuer: "10.0.0.1:8443".into(), issuer_name: "n".into(), audience: "a".into() }
+        Settings {
+            roots: "R".into(),
+            issuer: "10.0.0.1:8443".into(),
+            issuer_name: "n".into(),
+            audience: "a".into(),
+            cluster_name: String::new(),
+        }
     }
 
     fn review(kind: &Value, object: &Value) -> String {
@@ -401,9 +409,9 @@ mod tests {
 
     #[test]
     fn a_refusal_repeats_only_part_of_what_the_author_wrote() {
-        let answer = Answer::Deny { code: 403, reason: "Invalid", messages: vec!["a".repeat(1 << 20); 1 << 10] };
+        let answer = Answer::Deny { code: 403, reason: Reason::Invalid, messages: vec!["a".repeat(1 << 20); 1 << 10] };
         let review = answer.review("u");
         assert!(review.to_string().len() < 3 * MOST_MESSAGES * LONGEST_MESSAGE);
-        assert!(review["response"]["status"]["message"].as_str().unwrap().ends_with("; and 992 more"));
+        assert!(review["response"]["status"]["message"].as_str().unwrap().ends_with("; and 992 more (CS1013)"));
     }
 }

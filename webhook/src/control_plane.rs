@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use countersign_contract::objects::control_plane::{AUDIENCE, CONFIG_MAP, ISSUER, ISSUER_NAME, ROOTS};
+use countersign_contract::objects::control_plane::{AUDIENCE, CLUSTER_NAME, CONFIG_MAP, ISSUER, ISSUER_NAME, ROOTS};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -23,6 +23,8 @@ pub struct Settings {
     pub issuer_name: String,
     /// The audience of agents' tokens, which identifies this installation.
     pub audience: String,
+    /// The value of `{cluster}` in paths, empty without one.
+    pub cluster_name: String,
 }
 
 /// Why a ConfigMap is not usable.
@@ -66,6 +68,7 @@ impl Settings {
             issuer: issuer.to_owned(),
             issuer_name: value(ISSUER_NAME)?.to_owned(),
             audience: value(AUDIENCE)?.to_owned(),
+            cluster_name: value(CLUSTER_NAME).unwrap_or_default().to_owned(),
         })
     }
 }

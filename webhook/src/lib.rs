@@ -1,5 +1,6 @@
 //! The admission webhook: it injects the agent into pods, and refuses resources that are invalid on their own, as
-//! `countersign-policy` reads them. It does not decide entitlement. It makes no calls while it answers a request.
+//! `countersign-policy` reads them. It does not decide entitlement: what it knows of other objects
+//! ([`consequences`]) it only warns by. It makes no calls while it answers a request.
 //!
 //! The controller of the webhook's CA ([`publish`]) is a separate process with its own service account: it may write
 //! `caBundle`, and has no port.
@@ -7,6 +8,7 @@
 pub mod admission;
 mod body;
 pub mod ca;
+pub mod consequences;
 pub mod control_plane;
 pub mod head;
 pub mod health;

@@ -25,6 +25,7 @@ use countersign_runtime::{
     tls::ServingCertificate,
 };
 use countersign_webhook::{
+    consequences::{self, Consequences},
     control_plane::{self, Current},
     https,
     inject::{AgentOptions, AgentResources, Mesh, MilliCpu, PullPolicy},
@@ -158,7 +159,16 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         Reader { name, certificate: certificate.clone(), serves_until: expiry, metrics: metrics.certificate() };
     let draining = AtomicBool::new(false);
     let (settings_read, large_reviews) = (settings.clone(), LargeReviews::new());
-    let app = Arc::new(App { options, settings: settings_read, metrics, large_reviews, serves_until, draining });
+    let consequences = Consequences::default();
+    let app = Arc::new(App {
+        options,
+        settings: settings_read,
+        consequences: consequences.clone(),
+        metrics,
+        large_reviews,
+        serves_until,
+        draining,
+    });
 
     let listener = TcpListener::bind(flags.listen_https)
         .await
@@ -172,6 +182,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         served = https => served.context("TLS 1.3 cannot be set up")?,
         served = http => served.context("the HTTP server ended")?,
         () = reader.watch(client.clone(), &flags.namespace) => anyhow::bail!("the watch of the serving certificate ended"),
+        () = consequences::watch(client.clone(), settings.clone(), consequences) => anyhow::bail!("the watch of resources ended"),
         () = control_plane::watch(client, &flags.namespace, settings) => anyhow::bail!("the watch of the control plane's settings ended"),
         drained = drain(&app, &stop, flags.drain) => drained?,
     }

@@ -1,6 +1,7 @@
 //! Reads selected parts of a JSON document. Everything else is skipped without being built, so that the memory used depends
 //! only on the selected parts.
 
+use countersign_reasons::Reason;
 use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -83,10 +84,10 @@ pub enum Unreadable {
 impl Unreadable {
     /// The reason as one word.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::TooMany { .. } | Self::TooLong { .. } | Self::TooMuch => "LimitExceeded",
-            Self::Malformed(_) => "Malformed",
+            Self::TooMany { .. } | Self::TooLong { .. } | Self::TooMuch => Reason::LimitExceeded,
+            Self::Malformed(_) => Reason::MalformedObject,
         }
     }
 }
@@ -365,7 +366,7 @@ mod tests {
             r#"{"list":[{"name":"a","name":"b"}]}"#,
             r#"{"marks":{"our/a":"1","our/a":"2"}}"#,
         ] {
-            assert_eq!(read(document).expect_err(document).reason(), "Malformed");
+            assert_eq!(read(document).expect_err(document).reason().name(), "MalformedObject");
         }
         assert_eq!(read(r#"{"other":1,"other":{"a":1,"a":2}}"#), Ok(json!({})));
     }
@@ -373,7 +374,7 @@ mod tests {
     #[test]
     fn depth_is_bounded_where_it_is_read_and_costs_nothing_where_it_is_skipped() {
         let deep = |field: &str| format!(r#"{{"{field}":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(read(&deep("whole")).expect_err("too deep").reason(), "Malformed");
+        assert_eq!(read(&deep("whole")).expect_err("too deep").reason().name(), "MalformedObject");
         assert_eq!(read(&deep("other")), Ok(json!({})));
         assert_eq!(read(&deep("name")), Ok(json!({ "name": [] })));
     }

@@ -20,13 +20,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
+use countersign_reasons::Reason;
 use countersign_runtime::{connections::Peer, http};
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     admission::{self, Answer, LONGEST_REVIEW},
     body::{self, Read, ReadError},
+    consequences::Consequences,
     control_plane::Current,
     inject::{AgentOptions, Trigger},
     large_reviews::LargeReviews,
@@ -39,6 +42,8 @@ pub struct App {
     pub options: AgentOptions,
     /// The settings published by the operator.
     pub settings: Current,
+    /// What resources mean beside others.
+    pub consequences: Consequences,
     /// The metrics.
     pub metrics: Metrics,
     /// The budget of large reviews, for both kinds of admission.
@@ -91,7 +96,21 @@ fn mutate(trigger: Trigger) -> MethodRouter<Arc<App>> {
 }
 
 async fn validate(State(app): State<Arc<App>>, from: From, body: Body) -> Response {
-    answer(&app, "validate", from, body, |_, request| admission::check(request)).await
+    answer(&app, "validate", from, body, |app, request| warned(app, request, admission::check(request))).await
+}
+
+/// With warnings about what depends on other objects.
+fn warned(app: &App, request: &admission::Request<'_>, mut answer: Answer) -> Answer {
+    if let (Answer::Allow { warnings, .. }, Some(object)) = (&mut answer, request.object.map(RawValue::get)) {
+        let more = match &*request.kind.kind {
+            "WorkloadIdentity" => serde_json::from_str(object).map(|object| app.consequences.of_identity(&object)),
+            "TrustDomain" => serde_json::from_str(object).map(|object| app.consequences.of_domain(&object)),
+            _ => Ok(Vec::new()),
+        };
+        // One that is being deleted, or of another release, may not be readable here.
+        warnings.extend(more.unwrap_or_default());
+    }
+    answer
 }
 
 async fn answer(
@@ -131,7 +150,7 @@ fn evaluate(
     let request = match admission::read(body) {
         Ok(request) => request,
         Err(error) => {
-            app.metrics.answered(endpoint, ("denied", "Malformed"), begun.elapsed());
+            app.metrics.answered(endpoint, ("denied", Reason::MalformedObject.name()), begun.elapsed());
             return (StatusCode::BAD_REQUEST, format!("countersign: {error}\n")).into_response();
         }
     };
@@ -148,17 +167,19 @@ fn refuse(app: &App, endpoint: &'static str, unread: ReadError) -> Response {
     let (status, reason, head, message) = match unread {
         ReadError::TooLarge(head) => (
             StatusCode::PAYLOAD_TOO_LARGE,
-            "TooLarge",
+            Reason::TooLarge,
             Some(head),
             format!("the AdmissionReview is longer than {LONGEST_REVIEW} bytes: make the object smaller"),
         ),
-        ReadError::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, "Busy", Some(head), busy.to_string()),
+        ReadError::Busy(head, busy) => (StatusCode::TOO_MANY_REQUESTS, Reason::Busy, Some(head), busy.to_string()),
         ReadError::Late => {
-            (StatusCode::REQUEST_TIMEOUT, "Late", None, "the AdmissionReview did not arrive in time".to_owned())
+            (StatusCode::REQUEST_TIMEOUT, Reason::Late, None, "the AdmissionReview did not arrive in time".to_owned())
         }
-        ReadError::Broken => (StatusCode::BAD_REQUEST, "Broken", None, "the AdmissionReview ended early".to_owned()),
+        ReadError::Broken => {
+            (StatusCode::BAD_REQUEST, Reason::Broken, None, "the AdmissionReview ended early".to_owned())
+        }
     };
-    app.metrics.answered(endpoint, ("denied", reason), Duration::ZERO);
+    app.metrics.answered(endpoint, ("denied", reason.name()), Duration::ZERO);
     match head.and_then(|head| head.uid) {
         Some(uid) => review(&Answer::Deny { code: status.as_u16(), reason, messages: vec![message] }, &uid),
         None => (status, format!("countersign: {message}\n")).into_response(),

@@ -141,7 +141,7 @@ fn our_names_in_other_places_are_refused() {
     let mut writable = injected(&pod());
     writable["spec"]["containers"][0]["volumeMounts"][1]["readOnly"] = json!(false);
     for pod in [as_container, volume, another_audience, not_needed, token_in_application, writable] {
-        assert_eq!(refusal(&pod).reason(), "NameTaken", "{pod:#}");
+        assert_eq!(refusal(&pod).reason().name(), "NameTaken", "{pod:#}");
     }
 }
 
@@ -165,12 +165,12 @@ fn a_part_of_the_identity_is_mounted_only_elsewhere_only_to_be_read_and_only_by_
     for change in changes {
         let mut mount = part();
         change(&mut mount);
-        assert_eq!(refusal(&with(mount.clone())).reason(), "NameTaken", "{mount}");
+        assert_eq!(refusal(&with(mount.clone())).reason().name(), "NameTaken", "{mount}");
     }
     let mut left_out = with(part());
     left_out["metadata"]["annotations"] = json!({ "countersign.dev/containers": "side" });
     left_out["spec"]["containers"].as_array_mut().unwrap().push(container("side"));
-    assert_eq!(refusal(&left_out).reason(), "NameTaken");
+    assert_eq!(refusal(&left_out).reason().name(), "NameTaken");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_container_left_out_cannot_mount_the_identity() {
     side["volumeMounts"] =
         json!([{ "name": "countersign-identity", "mountPath": "/run/countersign", "readOnly": true }]);
     pod["spec"]["containers"].as_array_mut().unwrap().push(side);
-    assert_eq!(refusal(&pod).reason(), "NameTaken");
+    assert_eq!(refusal(&pod).reason().name(), "NameTaken");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn something_else_mounted_at_our_place_is_refused() {
     ] {
         let mut pod = pod();
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": path }]);
-        assert_eq!(refusal(&pod).reason(), "MountTaken", "{path}");
+        assert_eq!(refusal(&pod).reason().name(), "MountTaken", "{path}");
     }
     for path in [
         "/run",

@@ -25,6 +25,7 @@ use axum::{
 use common::review;
 use countersign_webhook::{
     admission::LONGEST_REVIEW,
+    consequences::Consequences,
     control_plane::Current,
     large_reviews::{BYTES, LONGEST_ORDINARY, LargeReviews, MOST_IN_FLIGHT_PER_NAMESPACE, SLOTS, SLOTS_PER_NAMESPACE},
     metrics::Metrics,
@@ -45,6 +46,7 @@ fn app() -> Arc<App> {
     let settings = Current::default();
     settings.store(Some(Arc::new(common::settings())));
     Arc::new(App {
+        consequences: Consequences::default(),
         options: common::options(),
         settings,
         metrics: Metrics::new(),

@@ -17,6 +17,7 @@ use axum::{
 use common::review;
 use countersign_webhook::{
     admission::LONGEST_REVIEW,
+    consequences::Consequences,
     control_plane::Current,
     large_reviews::LargeReviews,
     metrics::Metrics,
@@ -38,6 +39,7 @@ fn app_until(settings: bool, until: Option<&str>) -> Arc<App> {
         current.store(Some(Arc::new(common::settings())));
     }
     Arc::new(App {
+        consequences: Consequences::default(),
         options: common::options(),
         settings: current,
         metrics: Metrics::new(),

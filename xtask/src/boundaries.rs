@@ -34,7 +34,9 @@ fn crates_depend_on_nothing_that_they_must_not_know() {
             [&kubernetes[..], &["countersign-runtime", "countersign-index", "countersign-issuer", "countersign-agent"]]
                 .concat(),
         ),
-        ("countersign-webhook", ["countersign-index", "countersign-issuer", "countersign-proto"].to_vec()),
+        ("countersign-webhook", ["countersign-issuer", "countersign-proto"].to_vec()),
+        ("countersign-reasons", ["countersign-contract", "countersign-core"].to_vec()),
+        ("countersign-cli", ["countersign-issuer", "countersign-runtime", "countersign-operator"].to_vec()),
     ] {
         let found = dependencies(package);
         assert!(found.iter().any(|name| name == package), "{package} has no tree");

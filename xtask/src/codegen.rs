@@ -1,4 +1,4 @@
-//! Generates the checked-in files: Rust from `crates/proto/proto`, custom resource definitions from `crds/`. With `--check`
+//! Generates the checked-in files: Rust from `crates/proto/proto`, custom resource definitions from `crds/`, the list of reasons. With `--check`
 //! it writes nothing and fails if a file is stale.
 //!
 //! The definitions come from a program of `countersign-crds` instead of its library: xtask is the first thing built on a
@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use countersign_reasons::Reason;
 
 use crate::progress::Progress;
 use crate::sh::{Run as _, cmd};
@@ -39,12 +40,15 @@ type Files = BTreeMap<PathBuf, String>;
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let mut files = rust_from_proto(root)?;
     files.extend(definitions(root)?);
+    files.extend(reasons());
     write_or_check(root, &files, check)
 }
 
 /// As [`run`] with `check`, without the definitions, which a test of `countersign-crds` checks.
 pub(crate) fn check_protocols(root: &Path) -> Result<()> {
-    write_or_check(root, &rust_from_proto(root)?, true)
+    let mut files = rust_from_proto(root)?;
+    files.extend(reasons());
+    write_or_check(root, &files, true)
 }
 
 fn write_or_check(root: &Path, files: &Files, check: bool) -> Result<()> {
@@ -99,6 +103,18 @@ fn rust_from_proto(root: &Path) -> Result<Files> {
         files.insert(format!("crates/proto/src/generated/{name}.rs").into(), text);
     }
     Ok(files)
+}
+
+/// The list of the reasons, whose pages are beside it.
+fn reasons() -> Files {
+    let mut text = "# Reasons\n\nEvery reason in conditions, events, refusals and checks, by its code, which never changes. `kubectl countersign explain CODE` \
+                    prints the page.\n\n| Code | Reason | What it says |\n|---|---|---|\n"
+        .to_owned();
+    for reason in Reason::ALL {
+        let (code, name, summary) = (reason.code(), reason.name(), reason.summary());
+        text.push_str(&format!("| [{code}]({code}.md) | `{name}` | {summary} |\n"));
+    }
+    Files::from([("docs/reasons/README.md".into(), text)])
 }
 
 /// One YAML file for each kind, for `kubectl apply -f crds/`, and a copy for kustomize, which reads only files in its

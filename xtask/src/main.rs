@@ -77,6 +77,8 @@ enum Command {
     },
     /// Examine clients of the Workload API, ours and others, by the conformance suite; writes docs/conformance.md.
     Conformance,
+    /// Build `kubectl countersign` into `target/cluster/bin`.
+    Plugin,
     /// Compare what countersign-verify and go-spiffe make of malformed ids, certificates and tokens.
     Differences {
         /// For how long, in seconds.
@@ -160,6 +162,7 @@ fn run(command: Command) -> Result<()> {
             let build = if quick { images::Build::Quick } else { images::Build::Release };
             images::make_named(&root, &names, build).map(drop)
         }
+        Command::Plugin => product::plugin(&root).map(drop),
         Command::Test(options) => test::run(&root, &options),
         Command::Fuzz(options) => fuzz::run(&root, &options),
         Command::Bench(options) => bench::run(&root, &options),

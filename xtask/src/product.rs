@@ -1,18 +1,21 @@
 //! The product on a cluster: installs it from `manifests/`, runs the demo, and uninstalls it.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::cluster::{self, Cluster};
 use crate::images::{self, Build, Group};
 use crate::kube::Kubectl;
 use crate::progress::{Progress, say};
-use crate::sh::{Run as _, wait_for};
-use crate::{demo, federated};
+use crate::sh::{Run as _, cmd, wait_for};
+use crate::{build, demo, federated};
 
 pub(crate) use countersign_contract::objects::SYSTEM_NAMESPACE as SYSTEM;
+/// The program of `kubectl countersign`.
+const PLUGIN: &str = "kubectl-countersign";
 const ROLLOUT: Duration = Duration::from_secs(180);
 const ADMISSION: Duration = Duration::from_secs(60);
 
@@ -24,8 +27,21 @@ pub(crate) fn up(root: &Path, name: &str) -> Result<()> {
     let kubectl = &cluster.kubectl;
     install(root, &cluster, changed)?;
     run_demo(root, kubectl, changed)?;
-    print_next_steps(kubectl);
+    let plugin = plugin(root)?;
+    print_next_steps(kubectl, &plugin);
     Ok(())
+}
+
+/// Builds `kubectl countersign`, and puts it beside kubectl.
+pub(crate) fn plugin(root: &Path) -> Result<PathBuf> {
+    let progress = Progress::start("build kubectl countersign");
+    let args = ["build", "--quiet", "--profile", "quick", "--package", "countersign-cli", "--target-dir", "target"];
+    cmd("cargo", args).current_dir(root).quiet()?;
+    let (built, to) = (root.join("target/quick").join(PLUGIN), build::bin(root).join(PLUGIN));
+    fs::create_dir_all(build::bin(root))?;
+    fs::copy(&built, &to).with_context(|| format!("copying {} to {}", built.display(), to.display()))?;
+    progress.done(to.display());
+    Ok(to)
 }
 
 /// Applies samples and demo, and prints who called whom. `changed`: the images are newer than the running pods.
@@ -97,12 +113,14 @@ pub(crate) fn down(root: &Path, name: &str) -> Result<()> {
     cluster::down(root, name)
 }
 
-fn print_next_steps(kubectl: &Kubectl) {
+fn print_next_steps(kubectl: &Kubectl, plugin: &Path) {
     say("\nTo look further:");
     say(format!("  export KUBECONFIG={}", kubectl.kubeconfig.display()));
-    if let Some(dir) = kubectl.program.parent() {
+    if let Some(dir) = plugin.parent() {
         say(format!("  export PATH={}:$PATH", dir.display()));
     }
+    say("  kubectl countersign check");
+    say("  kubectl countersign status");
     say("  kubectl get trustdomains,workloadidentities --all-namespaces");
     say(format!("  kubectl --namespace {} get pods", demo::NAMESPACE));
     say(format!("  kubectl --namespace {} logs --follow --selector app=caller --container caller", demo::NAMESPACE));

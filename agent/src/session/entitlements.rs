@@ -43,6 +43,8 @@ pub(super) struct Entitlements {
     pub(super) trust: Arc<BundleSet>,
     /// What goes with some of these bundles.
     pub(super) terms: Arc<Terms>,
+    /// Grows whenever somebody asks for the credentials to be renewed.
+    pub(super) renewal: u64,
 }
 
 /// One identity, with what it may have.
@@ -87,7 +89,8 @@ impl Entitlements {
             identities.push(identity);
         }
         known.record(&trust);
-        Ok(Self { identities, reason: state.reason, trust: Arc::new(trust), terms: Arc::new(terms) })
+        let renewal = state.renewal;
+        Ok(Self { identities, reason: state.reason, trust: Arc::new(trust), terms: Arc::new(terms), renewal })
     }
 
     /// The first identity.

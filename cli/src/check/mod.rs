@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args, options: &Options) -> Result<Outcome> {
             break report;
         }
         if failed != waits_for {
-            failed.iter().for_each(|message| output::progress(&format!("waiting: {message}")));
+            failed.iter().for_each(|message| output::note(&format!("waiting: {message}")));
             waits_for = failed;
         }
         sleep(POLL).await;

@@ -181,7 +181,7 @@ fn state(objects: &Objects, index: &Index, pod: &Pod, now: Timestamp) -> State {
     }
     for session in sessions(pod) {
         if let Entitlement::None(absence) = index.entitlement(&uid(pod), &session) {
-            return State::Lacks(absence.reason.to_owned());
+            return State::Lacks(absence.reason.name().to_owned());
         }
     }
     match (agent_is_ready(pod), is_new) {

@@ -1,29 +1,45 @@
 //! Which pods of files get which identity. Pure.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
-use anyhow::Result;
-use countersign_index::Entitlement;
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
+use super::gifts::{self, Gift, Kind, Session};
 use crate::{
-    Options, Outcome, files,
-    objects::{Objects, asks_for_injection, sessions, uid},
+    Options, Outcome,
+    cause::Cause,
+    files,
+    objects::{Objects, asks_for_injection},
     output::{self, Page},
 };
 
 /// Say which of the pods in these files get which identity. No cluster is asked. Exit code 1 if a pod that would be injected gets
 /// none.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// YAML with TrustDomains, WorkloadIdentities, Namespaces, Pods and what makes pods; may be repeated.
+pub(crate) struct Args {
+    /// YAML with TrustDomains, WorkloadIdentities, Namespaces, Pods and what makes pods; files, folders or - for standard input; may be repeated.
     #[arg(long, short, required = true)]
     filename: Vec<PathBuf>,
+    /// The value of {cluster} in paths.
+    #[arg(long, default_value = "")]
+    cluster_name: String,
+    /// Write the result as JUnit XML to this file too, for CI.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
-pub(super) fn run(Args { filename }: &Args, options: &Options) -> Result<Outcome> {
-    let report = report(&files::read(filename)?);
+pub(super) fn run(Args { filename, cluster_name, junit: file }: &Args, options: &Options) -> Result<Outcome> {
+    let report = report(&files::read(filename)?, cluster_name);
+    if let Some(file) = file {
+        fs::write(file, junit(&report)).with_context(|| format!("writing {}", file.display()))?;
+    }
     options.print(&report)?;
     Ok(if report.is_well() { Outcome::Well } else { Outcome::Problem })
 }
@@ -36,46 +52,53 @@ struct Report {
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Line {
-    /// `namespace/name`, with the container where that has a session of its own.
+    /// `namespace/name`.
     pod: String,
+    /// Where that has a session of its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    container: String,
     /// Whether it or its namespace asks for injection.
     injected: bool,
     /// Empty: it gets none.
     ids: Vec<String>,
+    /// What else it gets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Gift>,
     /// Why it gets none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    cause: Option<Cause>,
 }
 
-fn report(objects: &Objects) -> Report {
-    let index = objects.index("");
-    let mut pods = Vec::new();
-    for pod in &objects.pods {
-        let injected = asks_for_injection(objects.injection(pod).as_deref());
-        for session in sessions(pod) {
-            let mut name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            if !session.is_empty() {
-                name = format!("{name}, container {session}");
-            }
-            let (ids, reason, message) = match index.entitlement(&uid(pod), &session) {
-                Entitlement::Entitled(entitled) => {
-                    (entitled.iter().map(|one| one.id.to_string()).collect(), None, None)
-                }
-                Entitlement::None(absence) => (Vec::new(), Some(absence.reason.to_owned()), Some(absence.message)),
-                Entitlement::Gone => (Vec::new(), Some("Gone".to_owned()), None),
-            };
-            pods.push(Line { pod: name, injected, ids, reason, message });
-        }
-    }
-    Report { pods }
+/// Pure.
+fn report(objects: &Objects, cluster: &str) -> Report {
+    let asks = |pod: &Pod| {
+        let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+        (name, asks_for_injection(objects.injection(pod).as_deref()))
+    };
+    let injected: BTreeMap<String, bool> = objects.pods.iter().map(asks).collect();
+    let given = gifts::of(&objects.index(cluster), &objects.pods);
+    let pods = given.into_iter().map(|(Session { pod, container }, given)| {
+        let injected = injected.get(&pod).copied().unwrap_or_default();
+        let (cause, gifts) = match given {
+            Ok(gifts) => (None, gifts),
+            Err(cause) => (Some(cause), BTreeSet::new()),
+        };
+        let (ids, more): (Vec<Gift>, Vec<Gift>) = gifts.into_iter().partition(|gift| gift.kind == Kind::Identity);
+        Line { pod, container, injected, ids: ids.into_iter().map(|gift| gift.value).collect(), more, cause }
+    });
+    Report { pods: pods.collect() }
 }
 
 impl Report {
     /// Whether every pod that is injected gets an identity.
     fn is_well(&self) -> bool {
-        self.pods.iter().all(|line| !line.injected || !line.ids.is_empty())
+        !self.pods.iter().any(Line::fails)
+    }
+}
+
+impl Line {
+    fn fails(&self) -> bool {
+        self.injected && self.ids.is_empty()
     }
 }
 
@@ -85,21 +108,60 @@ impl output::Report for Report {
             return page.line("The files have no pods, and nothing that makes pods.");
         }
         page.table(
-            &["POD", "IDENTITIES"],
+            &["POD", "GETS"],
             self.pods.iter().map(|line| {
-                let (reason, message) =
-                    (line.reason.as_deref().unwrap_or_default(), line.message.as_deref().unwrap_or_default());
-                let gets =
-                    if line.ids.is_empty() { format!("none: {message} ({reason})") } else { line.ids.join("\n") };
-                let not_injected = if line.injected { "" } else { " (does not ask for injection)" };
-                vec![line.pod.clone(), gets + not_injected]
+                let container =
+                    if line.container.is_empty() { String::new() } else { format!(" ({})", line.container) };
+                let mut gets = line.ids.clone();
+                gets.extend(line.more.iter().map(|gift| format!("{} {}", gift.kind.name(), gift.value)));
+                gets.extend(
+                    line.cause
+                        .iter()
+                        .map(|cause| format!("none: {} ({} {})", cause.message, cause.reason.code(), cause.reason)),
+                );
+                if !line.injected {
+                    gets.push("but neither it nor its namespace asks for injection".to_owned());
+                }
+                vec![line.pod.clone() + &container, gets.join("\n")]
             }),
         );
     }
 }
 
+/// As test runners of CI read it: <https://github.com/testmoapp/junitxml>.
+fn junit(report: &Report) -> String {
+    let failures = report.pods.iter().filter(|line| line.fails()).count();
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"policy\" tests=\"{}\" failures=\"{failures}\">\n",
+        report.pods.len()
+    );
+    for line in &report.pods {
+        let name = escaped(&if line.container.is_empty() {
+            line.pod.clone()
+        } else {
+            format!("{} ({})", line.pod, line.container)
+        });
+        match line.cause.as_ref().filter(|_| line.fails()) {
+            None => text.push_str(&format!("    <testcase classname=\"identity\" name=\"{name}\"/>\n")),
+            Some(cause) => text.push_str(&format!(
+                "    <testcase classname=\"identity\" name=\"{name}\">\n      <failure type=\"{}\" message=\"{}\"/>\n    </testcase>\n",
+                cause.reason,
+                escaped(&cause.message)
+            )),
+        }
+    }
+    text + "  </testsuite>\n</testsuites>\n"
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").chars().filter(|one| !one.is_control() || *one == '\n').collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use countersign_reasons::Reason;
+
     use super::*;
 
     const FILES: &str = r#"
@@ -142,16 +204,23 @@ spec:
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("all.yaml");
         std::fs::write(&file, FILES).unwrap();
-        let report = report(&files::read(&[file]).unwrap());
-        let ids: Vec<_> =
-            report.pods.iter().map(|line| (line.pod.as_str(), line.ids.join(","), line.reason.clone())).collect();
+        let report = report(&files::read(&[file]).unwrap(), "");
+        let ids: Vec<_> = report
+            .pods
+            .iter()
+            .map(|line| (line.pod.as_str(), line.ids.join(","), line.cause.as_ref().map(|cause| cause.reason)))
+            .collect();
         assert_eq!(
             ids,
             [
                 ("shop/orders", "spiffe://shop.example/ns/shop/sa/orders".to_owned(), None),
-                ("shop/report", String::new(), Some("ServiceAccountNotSelected".to_owned())),
+                ("shop/report", String::new(), Some(Reason::ServiceAccountNotSelected)),
             ]
         );
         assert!(!report.is_well(), "the job would wait for an identity");
+
+        let junit = junit(&report);
+        assert!(junit.contains(r#"tests="2" failures="1""#), "{junit}");
+        assert!(junit.contains(r#"<failure type="ServiceAccountNotSelected" message="none of the 1"#), "{junit}");
     }
 }

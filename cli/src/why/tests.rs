@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use countersign_reasons::Reason;
+
 use super::{About, report};
 use crate::objects::Objects;
 
@@ -12,6 +14,7 @@ fn about(change: impl FnOnce(&mut Value)) -> About {
             "spec": {
                 "serviceAccountName": "orders",
                 "containers": [{"name": "app"}],
+                "nodeName": "n",
                 "initContainers": [{"name": "countersign-agent"}],
                 "volumes": [{"name": "countersign-token"}],
             },
@@ -27,8 +30,12 @@ fn about(change: impl FnOnce(&mut Value)) -> About {
             "metadata": {"name": "orders", "namespace": "shop", "uid": "i"},
             "spec": {"trustDomain": "shop.example", "selector": {"serviceAccounts": ["orders"]}},
         },
+        "events": [],
         "domain": {
             "metadata": {"name": "shop.example", "uid": "d"},
+            "status": {"conditions": [{
+                "type": "Ready", "status": "True", "reason": "Signing", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]},
             "spec": {
                 "authority": {},
                 "grants": [{"namespaces": {"matchNames": ["shop"]}, "paths": ["/ns/{namespace}/**"]}],
@@ -37,12 +44,19 @@ fn about(change: impl FnOnce(&mut Value)) -> About {
     });
     change(&mut all);
     let objects = Objects {
-        pods: serde_json::from_value(json!([all["pod"]])).unwrap(),
         namespaces: serde_json::from_value(json!([all["namespace"]])).unwrap(),
         identities: serde_json::from_value(json!([with_type(&all["identity"], "WorkloadIdentity")])).unwrap(),
         domains: serde_json::from_value(json!([with_type(&all["domain"], "TrustDomain")])).unwrap(),
+        pods: Vec::new(),
     };
-    About { namespace: "shop".to_owned(), pod: "a".to_owned(), objects }
+    About {
+        namespace: "shop".to_owned(),
+        asked: "a".to_owned(),
+        pod: serde_json::from_value(all["pod"].clone()).unwrap(),
+        objects,
+        events: serde_json::from_value(all["events"].clone()).unwrap(),
+        ..About::default()
+    }
 }
 
 fn with_type(object: &Value, kind: &str) -> Value {
@@ -52,53 +66,161 @@ fn with_type(object: &Value, kind: &str) -> Value {
     object
 }
 
-#[test]
-fn of_a_pod_with_an_identity_every_step_passes() {
-    let report = report(&about(|_| {}));
-    assert!(report.is_well(), "{report:?}");
-    assert!(
-        report.steps.iter().any(|step| step.message.contains("spiffe://shop.example/ns/shop/sa/orders")),
-        "{report:?}"
-    );
+/// A change of what is observed.
+type Change = Box<dyn Fn(&mut Value)>;
+
+fn without(path: &'static str, member: &'static str) -> impl Fn(&mut Value) + Copy {
+    move |all: &mut Value| {
+        all.pointer_mut(path).unwrap().as_object_mut().unwrap().remove(member);
+    }
 }
 
 #[test]
-fn the_first_step_that_fails_is_named_and_nothing_after_it() {
-    let remove = |path: &'static str, member: &'static str| {
-        move |all: &mut Value| {
-            all.pointer_mut(path).unwrap().as_object_mut().unwrap().remove(member);
-        }
-    };
-    let not_injected = remove("/pod/metadata/annotations", "countersign.dev/injected");
-    let cases: [(&str, &str, Box<dyn Fn(&mut Value)>); 8] = [
-        ("pod", "Ended", Box::new(|all| all["pod"]["status"]["phase"] = "Succeeded".into())),
-        ("injection", "NotInjected", Box::new(not_injected)),
+fn of_a_pod_with_an_identity_every_step_passes() {
+    let report = report(&about(|_| {}));
+    assert!(report.is_well() && report.warnings.is_empty(), "{report:?}");
+    let found = report.steps.iter().filter_map(|step| step.found.as_deref());
+    assert!(found.into_iter().any(|found| found == "spiffe://shop.example/ns/shop/sa/orders"), "{report:?}");
+}
+
+#[test]
+fn the_first_step_that_fails_is_named_with_what_mends_it_and_nothing_after_it() {
+    let not_injected = without("/pod/metadata/annotations", "countersign.dev/injected");
+    let cases: [(&str, Reason, &str, Change); 14] = [
+        ("pod", Reason::PodEnded, "", Box::new(|all| all["pod"]["status"]["phase"] = "Succeeded".into())),
+        ("injection", Reason::NotInjected, "create the pod a again", Box::new(not_injected)),
         (
             "injection",
-            "NotRequested",
+            Reason::NotAsked,
+            "kubectl label namespace shop countersign.dev/inject=sidecar --overwrite",
             Box::new(move |all| {
                 not_injected(all);
                 all["namespace"]["metadata"]["labels"] = json!({});
             }),
         ),
-        ("token", "NoToken", Box::new(remove("/pod/spec", "volumes"))),
         (
-            "identity",
-            "NoWorkloadIdentity",
+            "injection",
+            Reason::OptedOut,
+            "set the label countersign.dev/inject to sidecar",
+            Box::new(move |all| {
+                not_injected(all);
+                all["pod"]["metadata"]["labels"] = json!({"countersign.dev/inject": "false"});
+            }),
+        ),
+        (
+            "injection",
+            Reason::NamespaceMode,
+            "--overwrite",
+            Box::new(move |all| {
+                not_injected(all);
+                all["namespace"]["metadata"]["labels"]["countersign.dev/inject"] = "yes".into();
+            }),
+        ),
+        (
+            "token",
+            Reason::TokenVolumeRemoved,
+            "mutatingwebhookconfigurations",
+            Box::new(without("/pod/spec", "volumes")),
+        ),
+        (
+            "match",
+            Reason::NoWorkloadIdentity,
+            "serviceAccounts: [orders]",
             Box::new(|all| all["identity"]["metadata"]["namespace"] = "elsewhere".into()),
         ),
-        ("identity", "NoTrustDomain", Box::new(|all| all["identity"]["spec"]["trustDomain"] = "other.example".into())),
-        ("identity", "NotGranted", Box::new(|all| all["domain"]["spec"]["grants"] = json!([]))),
+        (
+            "match",
+            Reason::ServiceAccountNotSelected,
+            r#""value":"web""#,
+            Box::new(|all| all["pod"]["spec"]["serviceAccountName"] = "web".into()),
+        ),
+        (
+            "match",
+            Reason::LabelsDiffer,
+            "kubectl edit --namespace shop workloadidentity orders",
+            Box::new(|all| all["identity"]["spec"]["selector"]["matchLabels"] = json!({"tier": "front"})),
+        ),
+        (
+            "grant",
+            Reason::NoTrustDomain,
+            "shop.example",
+            Box::new(|all| all["identity"]["spec"]["trustDomain"] = "other.example".into()),
+        ),
+        (
+            "grant",
+            Reason::NotGranted,
+            r#"kubectl patch trustdomain shop.example --type json --patch '[{"op":"add","path":"/spec/grants","value":[{"#,
+            Box::new(|all| all["domain"]["spec"]["grants"] = json!([])),
+        ),
+        (
+            "issue",
+            Reason::JournalMissing,
+            "kubectl describe trustdomain shop.example",
+            Box::new(|all| {
+                let ready = &mut all["domain"]["status"]["conditions"][0];
+                (ready["status"], ready["reason"]) = ("False".into(), "JournalMissing".into());
+            }),
+        ),
         (
             "delivery",
-            "AgentNotReady",
+            Reason::AgentWaits,
+            "kubectl logs",
             Box::new(|all| all["pod"]["status"]["initContainerStatuses"][0]["started"] = false.into()),
         ),
+        (
+            "delivery",
+            Reason::AgentImageNotPulled,
+            "kubectl describe pod",
+            Box::new(|all| {
+                let agent = &mut all["pod"]["status"]["initContainerStatuses"][0];
+                agent["started"] = false.into();
+                agent["state"] = json!({"waiting": {"reason": "ImagePullBackOff"}});
+            }),
+        ),
     ];
-    for (step, reason, change) in cases {
+    for (step, reason, mend, change) in cases {
         let report = report(&about(change));
         let last = report.steps.last().unwrap();
-        assert_eq!((last.name, last.reason.as_deref()), (step, Some(reason)), "{report:?}");
-        assert!(report.steps.iter().rev().skip(1).all(|step| step.passed));
+        let cause = last.cause.as_ref().unwrap_or_else(|| panic!("{reason}: {report:?}"));
+        assert_eq!((last.name, cause.reason), (step, reason), "{report:?}");
+        assert!(cause.mend.join("\n").contains(mend), "{mend}: {cause:?}");
+        assert!(report.steps.iter().rev().skip(1).all(|step| step.cause.is_none()));
     }
+}
+
+/// The pod is refused at admission, so that there is none to ask about.
+#[test]
+fn a_pod_that_admission_refused_is_explained_by_the_event_of_what_makes_it() {
+    let mut about = about(|all| {
+        all["pod"] = Value::Null;
+        all["events"] = json!([{
+            "metadata": {"name": "e"}, "reason": "FailedCreate", "involvedObject": {"name": "orders-5d4f"},
+            "message": "admission webhook \"pods\" denied the request: countersign: the namespace's label is wrong (CS3004)",
+        }]);
+    });
+    about.asked = "deployment/orders".to_owned();
+    let explained = report(&about);
+    let cause = explained.steps[0].cause.as_ref().unwrap();
+    assert_eq!(cause.reason, Reason::NamespaceMode);
+    assert!(cause.mend[0].starts_with("kubectl label namespace shop"), "{cause:?}");
+    about.asked = "deployment/other".to_owned();
+    assert_eq!(report(&about).steps[0].cause.as_ref().unwrap().reason, Reason::PodNotFound);
+}
+
+/// A token that is used elsewhere costs the pod nothing, and somebody should look at it.
+#[test]
+fn what_costs_no_identity_is_a_warning_beside_the_steps() {
+    let report = report(&about(|all| {
+        all["identity"]["status"] = json!({"conditions": [{
+            "type": "Federated", "status": "False", "reason": "NoBundle", "message": "no bundle (CS1023)",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]});
+        all["events"] = json!([{
+            "metadata": {"name": "e"}, "reason": "StreamsFromSeveralAddresses", "involvedObject": {"uid": "u"}, "message": "m",
+        }]);
+    }));
+    let reasons: Vec<_> = report.warnings.iter().map(|warning| warning.reason).collect();
+    assert_eq!(reasons, [Reason::NoBundle, Reason::StreamsFromSeveralAddresses]);
+    assert!(report.is_well());
+    assert_eq!(report.warnings[0].message, "WorkloadIdentity orders: no bundle");
 }

@@ -31,6 +31,8 @@ pub mod annotation {
     /// The name of [`STALE_MOUNTS`] in release 0.1. It is still read, for pods that were injected before an upgrade, and no
     /// longer written; remove it in the next release.
     pub const LEGACY_STALE_MOUNTS: &str = "countersign.dev/never-refreshes";
+    /// On pods: a time, RFC 3339. Whenever it moves on, the agent renews all credentials of the pod once.
+    pub const RENEW_AFTER: &str = "countersign.dev/renew-after";
     /// On a TrustDomain: takes over a journal that another object of its name left behind. The value is the uid of that
     /// object, so that no other journal is taken over.
     pub const ADOPT_AUTHORITIES: &str = "countersign.dev/adopt-authorities";

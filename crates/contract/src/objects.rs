@@ -38,6 +38,8 @@ pub mod control_plane {
     pub const ISSUER_NAME: &str = "issuer-name";
     /// The key of the audience of agents' tokens.
     pub const AUDIENCE: &str = "audience";
+    /// The key of the value of `{cluster}` in paths; absent where the operator has none.
+    pub const CLUSTER_NAME: &str = "cluster-name";
 }
 
 /// Secrets with journals, in the namespace of the authorities.

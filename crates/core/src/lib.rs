@@ -19,3 +19,8 @@ pub mod service_account;
 pub mod wimse;
 pub mod wit;
 pub mod x509;
+
+/// What tokens of any kind say of themselves.
+pub mod token {
+    pub use crate::jws::{NotAToken, UnverifiedToken};
+}

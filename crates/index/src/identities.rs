@@ -146,6 +146,11 @@ impl Identities {
         self.by_foreign.get(trust_domain).into_iter().flatten()
     }
 
+    /// An identity as it was given.
+    pub(super) fn declared(&self, key: &IdentityKey) -> Option<&DeclaredIdentity> {
+        self.by_key.get(key).map(|record| &record.declared)
+    }
+
     /// What became of an identity.
     pub(super) fn judged(&self, key: &IdentityKey) -> Option<&Judged> {
         self.by_key.get(key)?.outcome.as_ref().ok()

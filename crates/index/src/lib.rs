@@ -8,6 +8,7 @@ mod pods;
 mod sessions;
 mod shared;
 
+use countersign_reasons::Reason;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
@@ -18,7 +19,7 @@ use countersign_contract::{
     pod,
 };
 use countersign_core::entitlement::{
-    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Entitled, Labels, MAX_IDENTITIES,
+    ClaimKey, DeclaredDomain, DeclaredIdentity, DomainKind, DomainSpec, Entitled, Judged, Labels, MAX_IDENTITIES,
     MissingConsent, NoIdentity, PodFacts, endpoint_identity, first_identities_for, left_out, nearest_reason,
 };
 use countersign_core::id::TrustDomain;
@@ -49,10 +50,12 @@ pub enum Entitlement {
 /// Why a pod has no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absence {
-    /// CamelCase, of a closed set.
-    pub reason: &'static str,
+    /// Why, as a program reads it.
+    pub reason: Reason,
     /// What is missing and what to do.
     pub message: String,
+    /// The WorkloadIdentity that comes nearest, `namespace/name`, if one selects the pod's service account.
+    pub identity: Option<String>,
 }
 
 /// Everything the watches told.
@@ -208,7 +211,11 @@ impl Index {
         if entitled.is_empty() {
             let message =
                 "this cluster is the authority of no trust domain, so nothing is published: create a TrustDomain";
-            return Entitlement::None(Absence { reason: "NoTrustDomain", message: message.to_owned() });
+            return Entitlement::None(Absence {
+                reason: Reason::NoLocalTrustDomain,
+                message: message.to_owned(),
+                identity: None,
+            });
         }
         Entitlement::Entitled(entitled)
     }
@@ -235,7 +242,7 @@ impl Index {
         if let Some((key, error)) = self.identities.invalid_in(namespace) {
             message.push_str(&format!("; WorkloadIdentity {}/{} cannot be read: {error}", key.namespace, key.name));
         }
-        Absence { reason: why.reason(), message }
+        Absence { reason: why.reason(), message, identity: why.identity().map(str::to_owned) }
     }
 
     /// Whether a session name is the pod's own or one of its containers', the agent's excepted: that serves others, and has no
@@ -410,6 +417,31 @@ impl Index {
         let rivals = self.identities.remove(key);
         affected.extend(self.judge_only(rivals));
         self.publish_all(affected, [key.namespace.as_str()]);
+    }
+
+    /// What would become of a WorkloadIdentity if it were stored now. It leaves nothing behind.
+    pub fn preview_identity(&mut self, declared: DeclaredIdentity) -> Option<IdentityView> {
+        let key = IdentityKey { namespace: declared.namespace.clone(), name: declared.name.clone() };
+        let stored = self.identities.declared(&key).cloned();
+        self.apply_identity(declared);
+        let view = self.identity(&key);
+        match stored {
+            Some(stored) => self.apply_identity(stored),
+            None => self.remove_identity(&key),
+        }
+        view
+    }
+
+    /// The objects whose status may have to change since the last call; for those who write none, so that the list does not grow.
+    pub fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The WorkloadIdentities of a TrustDomain that are admitted now.
+    #[must_use]
+    pub fn admitted_by(&self, domain: &str) -> BTreeSet<IdentityKey> {
+        let admitted = |key: &IdentityKey| self.identities.judged(key).is_some_and(Judged::is_admitted);
+        self.identities.of_domain(domain).into_iter().filter(admitted).collect()
     }
 
     /// WorkloadIdentities that are not among `present` are gone.

@@ -58,6 +58,8 @@ struct Entry {
     shape: Arc<Shape>,
     ended: bool,
     deleted_at: Option<Timestamp>,
+    /// [`PodFacts::renewal`]
+    renewal: u64,
     /// The list in or after which the watch last told of it.
     list: u32,
     /// Until when a pod read live counts; `None` once the watch told of it.
@@ -78,7 +80,7 @@ struct Shape {
 
 impl Shape {
     fn of(record: PodRecord) -> Self {
-        let PodFacts { namespace, service_account, labels, containers, name: _, uid: _ } = record.facts;
+        let PodFacts { namespace, service_account, labels, containers, name: _, uid: _, renewal: _ } = record.facts;
         Self {
             namespace,
             account: service_account,
@@ -122,6 +124,7 @@ impl Entry {
                 service_account: shape.account.clone(),
                 labels: shape.labels.clone(),
                 containers: shape.containers.clone(),
+                renewal: self.renewal,
             },
             ended: self.has_ended(now),
             deleted_at: self.deleted_at,
@@ -214,6 +217,7 @@ impl Pods {
         if *entry.name != *record.facts.name
             || entry.ended != record.ended
             || entry.deleted_at != record.deleted_at
+            || entry.renewal != record.facts.renewal
             || !entry.shape.is_of(record)
         {
             return false;
@@ -238,6 +242,7 @@ impl Pods {
             None => (Arc::from(record.facts.uid.as_str()), None),
         };
         let (name, ended, deleted_at) = (Arc::<str>::from(record.facts.name.as_str()), record.ended, record.deleted_at);
+        let renewal = record.facts.renewal;
         let here = self.namespaces.entry(record.facts.namespace.clone()).or_default();
         let replaced = here.by_name.insert(name.clone(), uid.clone()).filter(|older| *older != uid);
         here.by_account.entry(record.facts.service_account.clone()).or_default().insert(uid.clone());
@@ -247,7 +252,7 @@ impl Pods {
         };
         let shape = self.shape(record);
         let list = self.list;
-        let entry = Entry { name, shape, ended, deleted_at, list, provisional_until };
+        let entry = Entry { name, shape, ended, deleted_at, renewal, list, provisional_until };
         if let Some(known) = known.as_ref().and_then(Entry::ends_at) {
             self.ending.remove(&(known, uid.clone()));
         }

@@ -150,7 +150,7 @@ fn every_order_of_applying_publishes_the_same() {
         }
         assert_eq!(ids(&subscription.unwrap().current()), [ID], "{order:?}");
         let view = index.read(|index| index.identity(&key("shop", "one"))).unwrap();
-        assert_eq!((view.matched, view.outcome.unwrap().reason()), (1, "Admitted"), "{order:?}");
+        assert_eq!((view.matched, view.outcome.unwrap().reason().name()), (1, "Admitted"), "{order:?}");
     }
 }
 
@@ -187,6 +187,22 @@ fn a_session_is_told_of_what_concerns_it_and_of_nothing_else() {
     index.update(|index| index.apply_namespace("shop", team("b")));
     assert!(told(&mut subscription));
     assert_eq!(ids(&subscription.current()), ["none: NotGranted"]);
+}
+
+#[test]
+fn a_session_is_told_that_its_renewal_is_asked_for() {
+    let index = shop();
+    index.update(|index| index.apply_identity(policy::workload_identity(&identity("shop", "one", 0, &json!({})))));
+    let subscription = index.subscribe("uid-p", "");
+    let renewal = || match &*subscription.current() {
+        super::Entitlement::Entitled(entitled) => entitled[0].renewal,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(renewal(), 0);
+    let mut asked = pod("shop", "p");
+    asked.facts.renewal = 5;
+    index.update(|index| index.apply_pod(asked));
+    assert_eq!(renewal(), 5);
 }
 
 #[test]

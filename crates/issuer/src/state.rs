@@ -1,5 +1,6 @@
 //! The state a session is told: who its pod is and whom it trusts, composed of what is published.
 
+use countersign_reasons::Reason;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -34,7 +35,7 @@ pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
     let entitled = match entitlement {
         Entitlement::Entitled(entitled) => entitled,
         Entitlement::None(absence) => {
-            state.reason.clone_from(&absence.message);
+            state.reason = absence.reason.with_code(&absence.message);
             return state;
         }
         Entitlement::Gone => {
@@ -46,12 +47,13 @@ pub fn compose(entitlement: &Entitlement, published: &Published) -> v1::State {
         entitled.iter().partition(|one| published.signers.contains_key(one.id.trust_domain()));
     state.bundles = bundles(&served, published);
     state.identities = served.iter().map(|entitled| identity(entitled, published)).collect();
+    state.renewal = served.iter().map(|entitled| entitled.renewal).max().unwrap_or(0);
     if let (true, Some(first)) = (served.is_empty(), waiting.first()) {
-        state.reason = format!(
+        state.reason = Reason::AuthorityNotReady.with_code(&format!(
             "the authority of trust domain {} is not there yet; the conditions of TrustDomain {} say why",
             first.id.trust_domain(),
             first.domain.name
-        );
+        ));
     }
     state
 }
@@ -161,6 +163,7 @@ mod tests {
             dns_names: Vec::new(),
             hint: None,
             foreign: foreign.iter().map(consent).collect(),
+            renewal: 0,
         }])
     }
 

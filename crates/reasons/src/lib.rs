@@ -1,22 +1,9 @@
 //! Every reason that Countersign gives, in conditions, events, refusals and the checks of the command line: its name, its code, which
 //! never changes or comes to mean something else, and a page that says what it means and what to do.
 //!
-//! To add one: the next number of its block here, and its page in `pages/`; then `cargo xtask codegen`, which writes `docs/reasons/`.
-
-mod pages;
+//! To add one: the next number of its block here, and its page in `docs/reasons/`; then `cargo xtask codegen`, which writes the list.
 
 use std::{fmt, str::FromStr};
-
-/// What a person finds on the page of a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// What it says.
-    pub what: &'static str,
-    /// How it comes about.
-    pub why: &'static str,
-    /// What to do.
-    pub mend: &'static str,
-}
 
 macro_rules! reasons {
     ($($name:ident = $number:literal,)+) => {
@@ -44,6 +31,16 @@ macro_rules! reasons {
             pub const fn code(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!("CS", stringify!($number)),)+
+                }
+            }
+
+            /// Its page, in Markdown: what it says, why, and what to do.
+            #[must_use]
+            pub const fn page(self) -> &'static str {
+                match self {
+                    $(Self::$name => {
+                        include_str!(concat!("../../../docs/reasons/CS", stringify!($number), ".md"))
+                    })+
                 }
             }
         }
@@ -80,6 +77,8 @@ reasons! {
     NoSubPathMount = 1033,
     ReplicaUnreachable = 1034,
     AllReplicasAsked = 1035,
+    NotReconciling = 1040,
+    NotStalled = 1041,
 
     // 1100: pods without an identity.
     NoWorkloadIdentity = 1100,
@@ -152,6 +151,23 @@ reasons! {
     SharedAnchor = 2119,
     NotNamed = 2120,
 
+    // 2200: polls of endpoints.
+    Resolve = 2200,
+    AddressRefused = 2201,
+    Connect = 2202,
+    Timeout = 2203,
+    Tls = 2204,
+    UntrustedCertificate = 2205,
+    WrongEndpointId = 2206,
+    Redirect = 2207,
+    Status = 2208,
+    WrongMetadata = 2209,
+    TooLong = 2210,
+    Interrupted = 2211,
+    Malformed = 2212,
+    WrongTrustDomain = 2213,
+    LowerSequence = 2214,
+
     // 3000: admission.
     NotReady = 3000,
     NotAPod = 3001,
@@ -165,7 +181,11 @@ reasons! {
     NameTaken = 3009,
     MountTaken = 3010,
     LimitExceeded = 3011,
-    Malformed = 3012,
+    MalformedObject = 3012,
+    TooLarge = 3013,
+    Busy = 3014,
+    Late = 3015,
+    Broken = 3016,
     OptedOut = 3020,
     NotAsked = 3021,
     MirrorPod = 3022,
@@ -184,6 +204,35 @@ reasons! {
     AgentCannotRun = 4008,
     AgentWaits = 4009,
     ContainersNotStarted = 4010,
+    PodNotCreated = 4011,
+
+    // 4100: what is verified, shown and changed from the command line.
+    NotPermitted = 4100,
+    InputUnrecognized = 4101,
+    PrivateKeyFound = 4102,
+    SVIDRuleBroken = 4103,
+    SVIDExpired = 4104,
+    SVIDNotYetValid = 4105,
+    NoBundleGiven = 4106,
+    NotSignedByAuthority = 4107,
+    SigningKeyUnknown = 4108,
+    AudienceDiffers = 4109,
+    BundleRuleBroken = 4110,
+    AuthorityExpired = 4111,
+    NoValidAuthority = 4112,
+    KeysIgnored = 4113,
+    BundleNotPublished = 4114,
+    BundleBehindStatus = 4115,
+    NotAmongAuthorities = 4116,
+    PollOverdue = 4117,
+    NotAuthorityHere = 4130,
+    AlreadyRequested = 4131,
+    NotComplete = 4132,
+
+    // 4140: renewal on request.
+    Renewed = 4140,
+    NotRenewed = 4141,
+    NoAgent = 4142,
 
     // 5000: the installation.
     ApiServerUnreachable = 5000,
@@ -236,10 +285,64 @@ reasons! {
 }
 
 impl Reason {
-    /// Its page.
+    /// Whether it says that nothing is to be done.
     #[must_use]
-    pub const fn page(self) -> Page {
-        pages::of(self)
+    pub const fn is_well(self) -> bool {
+        matches!(
+            self,
+            Self::Admitted
+                | Self::Complete
+                | Self::Issued
+                | Self::NoSubPathMount
+                | Self::AllReplicasAsked
+                | Self::NotReconciling
+                | Self::NotStalled
+                | Self::Identity
+                | Self::Signing
+                | Self::Acknowledged
+                | Self::Scheduled
+                | Self::Replaced
+                | Self::Known
+                | Self::Consistent
+                | Self::Separated
+                | Self::Unique
+                | Self::Polled
+                | Self::Bootstrapped
+                | Self::NotNamed
+                | Self::Renewed
+                | Self::AlreadyRequested
+        )
+    }
+
+    /// A message for people, with the code by which they find the page, unless nothing is to be done or it has a code already: that of
+    /// a cause is of more use.
+    #[must_use]
+    pub fn with_code(self, message: &str) -> String {
+        if self.is_well() || Self::at_end(message).is_some() {
+            return message.to_owned();
+        }
+        format!("{message} ({})", self.code())
+    }
+
+    /// The reason whose code ends a message.
+    #[must_use]
+    pub fn at_end(message: &str) -> Option<Self> {
+        let (_, code) = message.strip_suffix(')')?.rsplit_once('(')?;
+        Self::ALL.iter().find(|reason| reason.code() == code).copied()
+    }
+
+    /// What to do, in general: the last paragraph of its page.
+    #[must_use]
+    pub fn remedy(self) -> String {
+        let section = self.page().lines().skip_while(|line| *line != "## What to do").skip(2);
+        section.collect::<Vec<_>>().join(" ")
+    }
+
+    /// What it says, in one or two sentences: the first paragraph of its page.
+    #[must_use]
+    pub fn summary(self) -> String {
+        let paragraph = self.page().lines().skip(2).take_while(|line| !line.is_empty());
+        paragraph.collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -269,5 +372,54 @@ impl FromStr for Reason {
         let is_it =
             |reason: &&Self| text.eq_ignore_ascii_case(reason.code()) || text.eq_ignore_ascii_case(reason.name());
         Self::ALL.iter().find(is_it).copied().ok_or(UnknownReason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_unique_and_in_order() {
+        assert!(Reason::ALL.is_sorted_by_key(|reason| reason.code()));
+        let names: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.name().to_lowercase()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert_eq!(reason.code().parse(), Ok(*reason));
+            assert_eq!(reason.name().to_lowercase().parse(), Ok(*reason));
+        }
+        assert_eq!("CS0000".parse::<Reason>(), Err(UnknownReason));
+    }
+
+    #[test]
+    fn a_message_ends_with_one_code_that_of_the_cause() {
+        assert_eq!(Reason::Admitted.with_code("granted"), "granted");
+        let message = Reason::NotGranted.with_code("not granted");
+        assert_eq!(message, "not granted (CS1003)");
+        assert_eq!(Reason::NoIdentity.with_code(&message), message);
+        assert_eq!(Reason::at_end(&message), Some(Reason::NotGranted));
+        assert_eq!(Reason::at_end("of three (CS9999)"), None);
+    }
+
+    /// That each reason has a page, the compiler knows.
+    #[test]
+    fn every_page_is_that_of_a_reason_and_says_what_why_and_what_to_do() {
+        for reason in Reason::ALL {
+            let page = reason.page();
+            assert!(page.starts_with(&format!("# {}: {}\n\n", reason.code(), reason.name())), "{page}");
+            for text in [reason.summary(), reason.remedy()] {
+                assert!(text.ends_with('.'), "{reason}: {text}");
+            }
+            let sections: Vec<_> = page.lines().filter(|line| line.starts_with("## ")).collect();
+            assert_eq!(sections, ["## Why", "## What to do"], "{reason}");
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reasons");
+        for file in fs::read_dir(folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let code = name.strip_suffix(".md").unwrap_or(&name);
+            assert!(name == "README.md" || code.parse::<Reason>().is_ok(), "{name} is the page of no reason");
+        }
     }
 }

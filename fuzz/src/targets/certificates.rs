@@ -3,7 +3,9 @@
 use countersign_core::bundle::BundleSet;
 use countersign_core::id::SpiffeId;
 use countersign_core::key::{PrivateKey, Signer as _};
-use countersign_core::x509::{CaCertificate, MAX_CERTIFICATE_LENGTH, MAX_CHAIN_LENGTH, verify_x509_svid};
+use countersign_core::x509::{
+    CaCertificate, CertificateClaims, MAX_CERTIFICATE_LENGTH, MAX_CHAIN_LENGTH, leaf_faults, leaf_id, verify_x509_svid,
+};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
@@ -43,6 +45,15 @@ pub(crate) fn svid(input: &[u8]) {
         _ => vec![sign(INTERMEDIATE_LEAF, &key(INTERMEDIATE_KEY)), sign(rest, &KNOWN.key)],
     };
     let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    if let Some(leaf) = chain.first() {
+        let verdict = leaf_id(leaf);
+        assert_eq!(
+            verdict.as_ref().err(),
+            leaf_faults(leaf).first(),
+            "the first rule is the one that it is refused by"
+        );
+        assert!(verdict.is_err() || CertificateClaims::from_der(leaf).is_ok_and(|claims| claims.uris.len() == 1));
+    }
     assert!(verify_x509_svid(&chain, &BundleSet::default(), now()).is_err(), "accepted without any bundle");
     let Ok(id) = verify_x509_svid(&chain, &KNOWN.bundles, now()) else {
         return;

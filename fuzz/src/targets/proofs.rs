@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_core::wimse::signature::{ExpectedResponse, SignatureError, verify_request, verify_response};
 use countersign_core::wimse::wpt::{WptError, verify_wpt};
 use countersign_core::wimse::{Audience, Body, Field, MemoryReplayCache, Policy, Proven, Request, Response};
-use countersign_core::wit::verify_wit_svid;
+use countersign_core::wit::{read_wit_svid, verify_wit_svid, wit_svid_faults};
 use serde_json::{Value, json};
 
 use super::tokens::compact;
@@ -35,7 +35,12 @@ pub(crate) fn wit_svid(input: &[u8]) {
     let Some(token) = compact(input) else {
         return;
     };
+    let faults = wit_svid_faults(&token, now());
+    if let Err(error) = read_wit_svid(&token) {
+        assert_eq!(faults.first(), Some(&error), "the first rule is the one that it is refused by");
+    }
     let verdict = verify_wit_svid(&token, &KNOWN.wit_bundles, LIFE, now());
+    assert!(verdict.is_err() || faults.is_empty(), "{faults:?}");
     let Ok(wit) = verdict else {
         check_error(&format!("{:?}", verdict.unwrap_err()));
         return;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_core::jwt::verify_jwt_svid;
+use countersign_core::jwt::{jwt_svid_faults, read_jwt_svid, verify_jwt_svid};
 use countersign_core::service_account::{Expected, verify_token};
+use countersign_core::token::UnverifiedToken;
 use serde_json::{Value, json};
 
 use crate::known::{AUDIENCE, DOMAIN, ISSUER, KID, KNOWN, is_signed, now, token};
@@ -54,6 +55,11 @@ pub(crate) fn jwt_svid(input: &[u8]) {
     let Some(token) = compact(input) else {
         return;
     };
+    let faults = jwt_svid_faults(&token, now());
+    if let Err(error) = read_jwt_svid(&token) {
+        assert_eq!(faults.first(), Some(&error), "the first rule is the one that it is refused by");
+    }
+    let unverified = UnverifiedToken::parse(&token);
     let verdict = verify_jwt_svid(&token, AUDIENCE, &KNOWN.bundles, now());
     let Ok(svid) = verdict else {
         let error = format!("{:?}", verdict.unwrap_err());
@@ -61,6 +67,7 @@ pub(crate) fn jwt_svid(input: &[u8]) {
         return;
     };
     let (_, claims) = accepted(&token).expect("every claim is returned, and so was read");
+    assert!(faults.is_empty() && unverified.is_ok_and(|read| Value::Object(read.claims) == claims), "{faults:?}");
     assert_eq!(claims["sub"], svid.id.to_string());
     assert_eq!(svid.id.trust_domain().as_str(), DOMAIN);
     assert!(svid.audiences.iter().any(|audience| audience == AUDIENCE));

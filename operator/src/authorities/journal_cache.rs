@@ -1,6 +1,7 @@
 //! Which journals there are, which of them may be used, and what follows from them at a time. Pure. A journal that cannot
 //! be used never replaces one that was: what was validly loaded signs on until a person has decided.
 
+use countersign_reasons::Reason;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -80,10 +81,10 @@ pub enum Problem {
 impl Problem {
     /// A CamelCase reason for conditions.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Missing { .. } => "JournalMissing",
-            Self::NotAdopted { .. } => "JournalNotAdopted",
+            Self::Missing { .. } => Reason::JournalMissing,
+            Self::NotAdopted { .. } => Reason::JournalNotAdopted,
             Self::Unusable { error, .. } => error.reason(),
         }
     }

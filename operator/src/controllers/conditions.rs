@@ -2,6 +2,7 @@
 //! going on or a person is needed.
 
 use countersign_crds::condition::{READY, RECONCILING, STALLED};
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -10,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub struct Health {
     /// Which of the three it is.
     pub kind: HealthKind,
-    /// CamelCase.
-    pub reason: String,
+    /// Why.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
 }
@@ -29,18 +30,18 @@ pub enum HealthKind {
 
 impl Health {
     /// All is well.
-    pub fn ready(reason: &str, message: impl Into<String>) -> Self {
-        Self { kind: HealthKind::Ready, reason: reason.to_owned(), message: message.into() }
+    pub fn ready(reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind: HealthKind::Ready, reason, message: message.into() }
     }
 
     /// On its way.
-    pub fn reconciling(reason: &str, message: impl Into<String>) -> Self {
-        Self { kind: HealthKind::Reconciling, reason: reason.to_owned(), message: message.into() }
+    pub fn reconciling(reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind: HealthKind::Reconciling, reason, message: message.into() }
     }
 
     /// A person is needed.
-    pub fn stalled(reason: &str, message: impl Into<String>) -> Self {
-        Self { kind: HealthKind::Stalled, reason: reason.to_owned(), message: message.into() }
+    pub fn stalled(reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind: HealthKind::Stalled, reason, message: message.into() }
     }
 
     /// The three conditions; one whose status stays keeps its transition time.
@@ -64,16 +65,20 @@ impl Health {
         let status = if holds { "True" } else { "False" };
         // An abnormal condition that does not hold has nothing to say; Ready says why it does not.
         let silent = !holds && kind != HealthKind::Ready;
-        let reason = if silent { format!("Not{type_}") } else { self.reason.clone() };
+        let reason = match kind {
+            HealthKind::Reconciling if silent => Reason::NotReconciling,
+            HealthKind::Stalled if silent => Reason::NotStalled,
+            HealthKind::Ready | HealthKind::Reconciling | HealthKind::Stalled => self.reason,
+        };
         let message = if silent { String::new() } else { self.message.clone() };
-        condition(type_, (status, &reason, message), generation, old, now)
+        condition(type_, (status, reason, message), generation, old, now)
     }
 }
 
-/// A condition with this status, reason and message; one whose status stays keeps its transition time.
+/// A condition with this status, reason and message, which ends with the code of a problem; one whose status stays keeps its transition time.
 pub fn condition(
     type_: &str,
-    (status, reason, message): (&str, &str, String),
+    (status, reason, message): (&str, Reason, String),
     generation: Option<i64>,
     old: &[Condition],
     now: Timestamp,
@@ -81,8 +86,8 @@ pub fn condition(
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
+        reason: reason.name().to_owned(),
+        message: if message.is_empty() { message } else { reason.with_code(&message) },
         observed_generation: generation,
         last_transition_time: since(type_, status, old, now),
     }
@@ -98,6 +103,7 @@ fn since(type_: &str, status: &str, old: &[Condition], now: Timestamp) -> Time {
 #[cfg(test)]
 mod tests {
     use super::Health;
+    use countersign_reasons::Reason;
     use jiff::Timestamp;
 
     fn at(second: i64) -> Timestamp {
@@ -106,24 +112,26 @@ mod tests {
 
     #[test]
     fn exactly_one_of_the_three_is_true() {
-        for (health, truths) in [
-            (Health::ready("A", "a"), ["True", "False", "False"]),
-            (Health::reconciling("B", "b"), ["False", "True", "False"]),
-            (Health::stalled("C", "c"), ["False", "False", "True"]),
+        for (health, truths, codes) in [
+            (Health::ready(Reason::Signing, "a"), ["True", "False", "False"], 0),
+            (Health::reconciling(Reason::AuthorityNotReady, "b"), ["False", "True", "False"], 2),
+            (Health::stalled(Reason::Invalid, "c"), ["False", "False", "True"], 2),
         ] {
             let conditions = health.conditions(Some(2), &[], at(5));
             assert_eq!(conditions.iter().map(|one| one.status.as_str()).collect::<Vec<_>>(), truths);
-            assert_eq!(conditions[0].reason, health.reason);
+            assert_eq!(conditions[0].reason, health.reason.name());
+            let found: Vec<_> = conditions.iter().map(|one| one.message.as_str()).collect();
+            assert_eq!(found.iter().filter(|message| message.contains("(CS")).count(), codes, "{found:?}");
             assert!(conditions.iter().all(|one| one.observed_generation == Some(2) && !one.reason.is_empty()));
         }
     }
 
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
-        let first = Health::ready("A", "a").conditions(Some(1), &[], at(5));
-        let same = Health::ready("B", "b").conditions(Some(2), &first, at(9));
+        let first = Health::ready(Reason::Signing, "a").conditions(Some(1), &[], at(5));
+        let same = Health::ready(Reason::Polled, "b").conditions(Some(2), &first, at(9));
         assert_eq!(same[0].last_transition_time.0, at(5));
-        let other = Health::stalled("C", "c").conditions(Some(2), &same, at(9));
+        let other = Health::stalled(Reason::Invalid, "c").conditions(Some(2), &same, at(9));
         assert_eq!(other.iter().map(|one| one.last_transition_time.0).collect::<Vec<_>>(), [at(9), at(5), at(9)]);
     }
 }

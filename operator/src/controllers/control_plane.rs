@@ -7,7 +7,7 @@ use countersign_contract::{
     network::port,
     objects::{
         ISSUER_SERVICE, OPERATOR,
-        control_plane::{AUDIENCE, CONFIG_MAP, ISSUER, ISSUER_NAME, ROOTS},
+        control_plane::{AUDIENCE, CLUSTER_NAME, CONFIG_MAP, ISSUER, ISSUER_NAME, ROOTS},
         journal::CONTROL_PLANE_SECRET,
     },
 };
@@ -50,6 +50,8 @@ pub struct Context {
     pub audience: String,
     /// The uid of the namespace kube-system.
     pub cluster: String,
+    /// The value of `{cluster}` in paths, empty without one: clients that judge policies need it.
+    pub cluster_name: String,
     /// Where the journal is made known at once.
     pub authorities: Authorities,
     /// Where it is kept.
@@ -213,12 +215,16 @@ fn decide(
 
 fn data(journal: &Journal, address: String, context: &Context, now: Timestamp) -> BTreeMap<String, String> {
     let roots: String = journal.roots(now).iter().map(|root| root.pem()).collect();
-    BTreeMap::from([
+    let mut data = BTreeMap::from([
         (ROOTS.to_owned(), roots),
         (ISSUER.to_owned(), address),
         (ISSUER_NAME.to_owned(), context.issuer_name.clone()),
         (AUDIENCE.to_owned(), context.audience.clone()),
-    ])
+    ]);
+    if !context.cluster_name.is_empty() {
+        data.insert(CLUSTER_NAME.to_owned(), context.cluster_name.clone());
+    }
+    data
 }
 
 /// `<ClusterIP>:<port>`, IPv6 in brackets.

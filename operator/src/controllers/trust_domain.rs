@@ -1,6 +1,7 @@
 //! TrustDomains: keeps each one's journal (first authorities, successors in time, removal of what has ended) and tells its
 //! status. A journal that cannot be used is `Stalled`, never a new root.
 
+use countersign_reasons::Reason;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use countersign_contract::objects::{OPERATOR, journal::trust_domain_secret};
@@ -383,18 +384,20 @@ enum Assessment {
 fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> TrustDomainStatus {
     let old = domain.status.clone().unwrap_or_default();
     let health = match assessment {
-        Assessment::Signing { .. } => Health::ready("Signing", "the authorities sign and the bundle is published"),
+        Assessment::Signing { .. } => {
+            Health::ready(Reason::Signing, "the authorities sign and the bundle is published")
+        }
         Assessment::Problem { problem, .. } => Health::stalled(
             problem.reason(),
             format!("{problem}; no new root is made, and replicas that had loaded the journal before sign on with it"),
         ),
-        Assessment::Invalid(error) => Health::stalled("Invalid", error.clone()),
+        Assessment::Invalid(error) => Health::stalled(Reason::Invalid, error.clone()),
         Assessment::Duplicate { of, trust_domain } => Health::stalled(
-            "Duplicate",
+            Reason::Duplicate,
             format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}: delete one of the two"),
         ),
         Assessment::Nothing => {
-            Health::stalled("NoAuthority", "spec.authority is missing: this cluster signs nothing here")
+            Health::stalled(Reason::NoAuthority, "spec.authority is missing: this cluster signs nothing here")
         }
     };
     let generation = domain.meta().generation;

@@ -7,6 +7,7 @@ mod refreshing;
 mod stream_stats;
 mod wit;
 
+use countersign_reasons::Reason;
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
@@ -283,11 +284,11 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
 fn health(view: &IdentityView, usable: Option<&AuthorityReadiness>) -> Health {
     let judged = match &view.outcome {
         Ok(judged) => judged,
-        Err(error) => return Health::stalled("Invalid", error.to_string()),
+        Err(error) => return Health::stalled(Reason::Invalid, error.to_string()),
     };
     match judged.outcome() {
         Ok(domain) if let Some(AuthorityReadiness::Stalled(problem)) = usable => Health::stalled(
-            "AuthorityStalled",
+            Reason::AuthorityStalled,
             format!(
                 "the authority of TrustDomain {} needs a person, and until then it is not sure that pods get this identity: \
                  {problem}",
@@ -295,7 +296,7 @@ fn health(view: &IdentityView, usable: Option<&AuthorityReadiness>) -> Health {
             ),
         ),
         Ok(domain) if usable != Some(&AuthorityReadiness::Ready) => Health::reconciling(
-            "AuthorityNotReady",
+            Reason::AuthorityNotReady,
             format!("TrustDomain {} has no authority that signs yet; its conditions say why", domain.name),
         ),
         Ok(_) if view.not_injected > 0 => Health::ready(

@@ -265,7 +265,7 @@ mod tests {
         tell_of_laggards(&context, &totals(6), &first);
         drop(context);
         let (pod, _, notice) = notices.next().await.unwrap();
-        assert_eq!((pod.name.as_str(), notice.reason()), ("cart-0", "BundleNotAcknowledged"));
+        assert_eq!((pod.name.as_str(), notice.reason().name()), ("cart-0", "BundleNotAcknowledged"));
         assert!(notice.text().contains("example.org with sequence 7"), "{notice:?}");
         assert!(notices.next().await.is_none(), "one round may be too early");
     }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use countersign_contract::metadata::annotation;
 use countersign_core::entitlement::PodFacts;
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource,
     core::{NamespaceResourceScope, ObjectMeta},
@@ -108,6 +109,7 @@ impl From<PodLite> for PodRecord {
         let meta = pod.metadata;
         let noted = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
         let injected = noted(annotation::INJECTED).is_some();
+        let renewal = noted(annotation::RENEW_AFTER).map_or(0, |text| renewal(text));
         let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
         // Whoever makes a pod may write anything here: what is kept is no more than the names of its containers.
         // Pods injected before an upgrade have the annotation of release 0.1, which is read for one more release.
@@ -123,6 +125,7 @@ impl From<PodLite> for PodRecord {
                 service_account: pod.spec.service_account_name,
                 labels: meta.labels.unwrap_or_default(),
                 containers: containers.clone().map(|container| container.name.clone()).collect(),
+                renewal,
             },
             ended: matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"),
             deleted_at: meta.deletion_timestamp.map(|time| time.0),
@@ -131,6 +134,11 @@ impl From<PodLite> for PodRecord {
             images: containers.map(|container| container.image.clone()).collect(),
         }
     }
+}
+
+/// Milliseconds of a time; 0 of what is no time, or one before 1970. It is never compared with a clock.
+fn renewal(text: &str) -> u64 {
+    text.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok()).unwrap_or(0)
 }
 
 /// Follows every pod of the cluster. The first list is streamed: the API server writes while we read, and neither holds it.
@@ -234,6 +242,18 @@ mod tests {
         assert_eq!(never_refreshes(&earlier), ["init"], "injected by an earlier release");
         earlier["countersign.dev/stale-mounts"] = json!("app");
         assert_eq!(never_refreshes(&earlier), ["app"], "the current name takes precedence");
+    }
+
+    #[test]
+    fn a_renewal_is_asked_for_by_a_time_and_by_nothing_else() {
+        let renewal = |value: serde_json::Value| {
+            let pod = json!({"metadata": {"name": "p", "annotations": {"countersign.dev/renew-after": value}}});
+            PodRecord::from(serde_json::from_value::<PodLite>(pod).expect("decodes")).facts.renewal
+        };
+        assert_eq!(renewal(json!("2026-09-21T14:13:20.001Z")), 1_790_000_000_001);
+        for none in ["", "now", "1790000000", "1969-12-31T23:59:59Z"] {
+            assert_eq!(renewal(json!(none)), 0, "{none}");
+        }
     }
 
     #[test]

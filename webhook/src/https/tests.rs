@@ -171,6 +171,7 @@ async fn port(app: Arc<App>, places: usize) -> [Caller; 2] {
 
 fn app() -> Arc<App> {
     Arc::new(App {
+        consequences: crate::consequences::Consequences::default(),
         options: AgentOptions {
             image: "countersign.local/agent:dev".into(),
             pull_policy: PullPolicy::IfNotPresent,

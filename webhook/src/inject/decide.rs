@@ -1,5 +1,6 @@
 //! Decides from labels and annotations whether a pod is injected and with which options.
 
+use countersign_reasons::Reason;
 use std::collections::BTreeSet;
 
 use countersign_contract::{
@@ -46,13 +47,13 @@ pub enum Skip {
 impl Skip {
     /// The reason as one word.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> Reason {
         match self {
-            Self::OptedOut => "OptedOut",
-            Self::NotAsked => "NotAsked",
-            Self::MirrorPod => "MirrorPod",
-            Self::StaticPod => "StaticPod",
-            Self::Windows => "Windows",
+            Self::OptedOut => Reason::OptedOut,
+            Self::NotAsked => Reason::NotAsked,
+            Self::MirrorPod => Reason::MirrorPod,
+            Self::StaticPod => Reason::StaticPod,
+            Self::Windows => Reason::Windows,
         }
     }
 }
@@ -256,14 +257,14 @@ mod tests {
         let refusal = decide(&unknown, Trigger::NamespaceLabel).unwrap_err();
         assert!(matches!(refusal, Refusal::NoSuchContainer { name, .. } if name == "nope"));
         let empty = pod(json!({}), json!({ CONTAINERS: " ," }));
-        assert_eq!(decide(&empty, Trigger::NamespaceLabel).unwrap_err().reason(), "InvalidAnnotation");
+        assert_eq!(decide(&empty, Trigger::NamespaceLabel).unwrap_err().reason().name(), "InvalidAnnotation");
     }
 
     #[test]
     fn annotations_that_mean_nothing_are_refused() {
         for key in [BUNDLE_DOCUMENTS, HOLD, PER_CONTAINER] {
             let refusal = decide(&pod(json!({}), json!({ key: "no" })), Trigger::NamespaceLabel).unwrap_err();
-            assert_eq!(refusal.reason(), "InvalidAnnotation", "{key}");
+            assert_eq!(refusal.reason().name(), "InvalidAnnotation", "{key}");
         }
     }
 
@@ -271,7 +272,7 @@ mod tests {
     fn a_session_needs_a_name_that_fits_a_volume() {
         let mut long = pod(json!({}), json!({ PER_CONTAINER: "true" }));
         long["spec"]["containers"][0]["name"] = json!("a".repeat(LONGEST_SESSION_NAME + 1));
-        assert_eq!(decide(&long, Trigger::NamespaceLabel).unwrap_err().reason(), "ContainerNameTooLong");
+        assert_eq!(decide(&long, Trigger::NamespaceLabel).unwrap_err().reason().name(), "ContainerNameTooLong");
         long["spec"]["containers"][0]["name"] = json!("a".repeat(LONGEST_SESSION_NAME));
         assert_eq!(names(decide(&long, Trigger::NamespaceLabel)).len(), 3);
     }

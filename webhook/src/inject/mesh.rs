@@ -86,7 +86,13 @@ mod tests {
 
     fn settings(issuer: &str) -> Settings {
         let text = String::new;
-        Settings { roots: text(), issuer: issuer.to_owned(), issuer_name: text(), audience: text() }
+        Settings {
+            roots: text(),
+            issuer: issuer.to_owned(),
+            issuer_name: text(),
+            audience: text(),
+            cluster_name: String::new(),
+        }
     }
 
     fn keys(metadata: Value, everywhere: &[Mesh]) -> Vec<&'static str> {

@@ -1,6 +1,7 @@
 //! Why a pod is refused.
 
 use crate::projection::Unreadable;
+use countersign_reasons::Reason;
 
 /// Why a pod is refused. Each message states the problem, its place, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,18 +90,18 @@ pub enum Refusal {
 impl Refusal {
     /// The reason as one word, for metrics and for `status.details.causes`.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::NotAPod { .. } => "NotAPod",
-            Self::ModeNotOffered { .. } => "ModeNotOffered",
-            Self::UnknownMode { .. } => "UnknownMode",
-            Self::NamespaceMode => "NamespaceMode",
-            Self::Annotation { .. } => "InvalidAnnotation",
-            Self::NoSuchContainer { .. } => "NoSuchContainer",
-            Self::ContainerNameTooLong { .. } => "ContainerNameTooLong",
-            Self::NoContainers => "NoContainers",
-            Self::NameTaken { .. } => "NameTaken",
-            Self::MountTaken { .. } => "MountTaken",
+            Self::NotAPod { .. } => Reason::NotAPod,
+            Self::ModeNotOffered { .. } => Reason::ModeNotOffered,
+            Self::UnknownMode { .. } => Reason::UnknownMode,
+            Self::NamespaceMode => Reason::NamespaceMode,
+            Self::Annotation { .. } => Reason::InvalidAnnotation,
+            Self::NoSuchContainer { .. } => Reason::AnnotatedContainerUnknown,
+            Self::ContainerNameTooLong { .. } => Reason::ContainerNameTooLong,
+            Self::NoContainers => Reason::NoContainers,
+            Self::NameTaken { .. } => Reason::NameTaken,
+            Self::MountTaken { .. } => Reason::MountTaken,
             Self::Unreadable(unreadable) => unreadable.reason(),
         }
     }

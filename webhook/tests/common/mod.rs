@@ -24,6 +24,7 @@ pub(crate) fn settings() -> Settings {
         issuer: "10.96.0.7:8443".into(),
         issuer_name: "countersign-issuer.countersign-system.svc".into(),
         audience: "countersign.dev/00000000-0000-0000-0000-000000000001".into(),
+        cluster_name: String::new(),
     }
 }
 

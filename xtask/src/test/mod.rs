@@ -48,7 +48,7 @@ fn all(root: &Path, options: &Options, steps: &mut Steps) -> Result<()> {
         steps.take("formatting", 5, || cargo(&["fmt", "--all", "--check"]))?;
         let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
         steps.take("lints", 130, || cargo(&lints))?;
-        steps.take("each feature by itself", 60, || features::check(root))?;
+        steps.take("each feature by itself", 90, || features::check(root))?;
         steps.take("generated files", 5, || codegen::check_protocols(root))?;
         steps.take("licences, sources, advisories", 80, || licences::check(root))?;
     }

@@ -88,7 +88,7 @@ pub(super) struct RenewalPlanner {
 
 impl RenewalPlanner {
     /// Applies a new State of the issuer: credentials of identities that are not in it are dropped.
-    pub(super) fn set_entitlements(&mut self, entitlements: Entitlements, now: Timestamp) {
+    pub(super) fn set_entitlements(&mut self, mut entitlements: Entitlements, now: Timestamp) {
         self.x509.retain(|id, _| entitlements.identity(id).is_some());
         self.jwt.retain(|(id, _), _| entitlements.identity(id).is_some());
         self.wit.retain(|id, _| entitlements.identity(id).is_some_and(|identity| identity.wit.is_some()));
@@ -113,10 +113,26 @@ impl RenewalPlanner {
         for credential in self.jwt.values_mut().filter(|credential| is_token_tainted(credential, &entitlements)) {
             credential.renew_at = now;
         }
+        if let Some(before) = self.entitlements.as_ref().map(|before| before.renewal) {
+            if before < entitlements.renewal {
+                self.renew_all(now);
+            }
+            // An operator of an earlier build sends none, and the one after it the same as before.
+            entitlements.renewal = entitlements.renewal.max(before);
+        }
         self.failed.clear();
         self.connection_error.clear();
         self.complete &= !entitlements.identities.is_empty();
         self.entitlements = Some(entitlements);
+    }
+
+    /// Somebody asked for it. What is requested after this State is new; it is published when it has come, and until then what there
+    /// is stays.
+    fn renew_all(&mut self, now: Timestamp) {
+        let x509 = self.x509.values_mut().map(|credential| &mut credential.renew_at);
+        let jwt = self.jwt.values_mut().map(|credential| &mut credential.renew_at);
+        let wit = self.wit.values_mut().map(|credential| &mut credential.renew_at);
+        x509.chain(jwt).chain(wit).for_each(|renew_at| *renew_at = (*renew_at).min(now));
     }
 
     /// Whether the clock was set back since the last check. What was delayed by that clock would be delayed for too long:

@@ -47,6 +47,10 @@ impl Issuer {
     }
 
     fn entitlements(&self, identities: Vec<v1::Identity>) -> Entitlements {
+        self.entitlements_renewed(identities, 0)
+    }
+
+    fn entitlements_renewed(&self, identities: Vec<v1::Identity>, renewal: u64) -> Entitlements {
         let bundle = Bundle {
             trust_domain: "example.org".parse().unwrap(),
             x509_authorities: vec![self.x509.certificate().clone()],
@@ -63,7 +67,7 @@ impl Issuer {
             ..v1::Bundle::default()
         }];
         let reason = "nobody selects it".into();
-        let state = State { identities, bundles, reason, ..State::default() };
+        let state = State { identities, bundles, reason, renewal, ..State::default() };
         Entitlements::parse(state, &KnownBundles::default()).unwrap()
     }
 
@@ -281,6 +285,35 @@ fn a_tainted_authority_renews_at_once_then_patiently() {
     for (second, requests) in [(1, vec![]), (30, vec![]), (31, vec![x509("a")])] {
         assert_eq!(planner.plan(at(second)).requests, requests, "{second}");
     }
+}
+
+/// Everything is requested once, whatever the value is and whichever operator sends it; what there is stays published meanwhile.
+#[test]
+fn a_renewal_that_somebody_asks_for_replaces_every_credential_once() {
+    let issuer = Issuer::new();
+    let mut all = with_wit("a");
+    all.jwt_audiences = vec!["exact".into()];
+    let mut planner = RenewalPlanner::default();
+    planner.set_entitlements(issuer.entitlements_renewed(vec![all.clone()], 7), at(0));
+    issuer.issue(&mut planner, "a", at(0)).unwrap();
+    issuer.issue_wit(&mut planner, "a", at(0)).unwrap();
+    issuer.issue_token(&mut planner, "a", "exact", at(0));
+    issuer.issue_token(&mut planner, "a", "call", at(0));
+    for same in [7, 6, 0, 7] {
+        planner.set_entitlements(issuer.entitlements_renewed(vec![all.clone()], same), at(1));
+        assert_eq!(planner.plan(at(1)).requests, [], "{same}");
+    }
+    planner.set_entitlements(issuer.entitlements_renewed(vec![all.clone()], u64::MAX), at(1));
+    let exact = CredentialRequest::Jwt(id("a"), vec!["exact".into()]);
+    assert_eq!(planner.plan(at(1)).requests, [x509("a"), CredentialRequest::Wit(id("a")), exact]);
+    assert_eq!(ids(planner.published(at(1))), [id("a")]);
+    let (_, young) = planner.token(&id("a"), &["call".to_owned()], at(1)).unwrap();
+    assert!(!young, "the next call gets another one");
+    issuer.issue(&mut planner, "a", at(1)).unwrap();
+    issuer.issue_wit(&mut planner, "a", at(1)).unwrap();
+    issuer.issue_token(&mut planner, "a", "exact", at(1));
+    planner.set_entitlements(issuer.entitlements_renewed(vec![all], u64::MAX), at(2));
+    assert_eq!(planner.plan(at(2)).requests, []);
 }
 
 // A token that was handed out cannot be recalled, but the file's is replaced at once.

@@ -1,5 +1,6 @@
 //! The identities of one pod and session: the hot path of issuing. When there is none, the reason that comes nearest.
 
+use countersign_reasons::Reason;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Entitled {
     pub hint: Option<String>,
     /// The foreign trust domains that its WorkloadIdentity names.
     pub foreign: Arc<[Foreign]>,
+    /// That of the pod: [`PodFacts::renewal`].
+    pub renewal: u64,
 }
 
 impl Entitled {
@@ -129,7 +132,7 @@ pub enum NoIdentity {
         /// The identity that comes nearest, `namespace/name`.
         identity: String,
         /// The refusal's reason.
-        reason: &'static str,
+        reason: Reason,
         /// The refusal, for people.
         message: String,
     },
@@ -146,17 +149,28 @@ pub enum NoIdentity {
 }
 
 impl NoIdentity {
-    /// A CamelCase reason for events and metrics.
-    pub const fn reason(&self) -> &'static str {
+    /// The WorkloadIdentity that comes nearest, `namespace/name`, if one selects the pod's service account.
+    pub fn identity(&self) -> Option<&str> {
         match self {
-            Self::NoneInNamespace { .. } => "NoWorkloadIdentity",
-            Self::NoSuchContainer { .. } => "NoSuchContainer",
-            Self::ServiceAccount { .. } => "ServiceAccountNotSelected",
-            Self::Labels { .. } => "LabelsDiffer",
-            Self::Container { .. } => "ContainerNotSelected",
-            Self::Refused { reason, .. } => reason,
-            Self::Unrenderable { problem: Unrenderable::Reserved, .. } => "Reserved",
-            Self::Unrenderable { .. } => "Unrenderable",
+            Self::NoneInNamespace { .. } | Self::NoSuchContainer { .. } | Self::ServiceAccount { .. } => None,
+            Self::Labels { identity, .. }
+            | Self::Container { identity, .. }
+            | Self::Refused { identity, .. }
+            | Self::Unrenderable { identity, .. } => Some(identity),
+        }
+    }
+
+    /// A CamelCase reason for events and metrics.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NoneInNamespace { .. } => Reason::NoWorkloadIdentity,
+            Self::NoSuchContainer { .. } => Reason::NoSuchContainer,
+            Self::ServiceAccount { .. } => Reason::ServiceAccountNotSelected,
+            Self::Labels { .. } => Reason::LabelsDiffer,
+            Self::Container { .. } => Reason::ContainerNotSelected,
+            Self::Refused { reason, .. } => *reason,
+            Self::Unrenderable { problem: Unrenderable::Reserved, .. } => Reason::Reserved,
+            Self::Unrenderable { .. } => Reason::Unrenderable,
         }
     }
 }
@@ -277,6 +291,7 @@ fn render(judged: &Judged, domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<E
         dns_names,
         hint: identity.hint.clone(),
         foreign: Arc::clone(judged.foreign()),
+        renewal: pod.renewal,
     })
 }
 

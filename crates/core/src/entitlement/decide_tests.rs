@@ -36,7 +36,7 @@ fn ids(entitled: &[Entitled]) -> Vec<String> {
 }
 
 fn reason(pod: &PodFacts, session: &str, judged: &[Judged]) -> &'static str {
-    identities_for(pod, session, judged).unwrap_err().reason()
+    identities_for(pod, session, judged).unwrap_err().reason().name()
 }
 
 /// For the same account as `identity("shop", "orders")`, with another path.
@@ -153,7 +153,7 @@ fn identities_of_other_namespaces_are_passed_over() {
 fn what_is_not_admitted_is_never_given() {
     let nothing_granted = judged_by(domain(vec![]), [identity("shop", "orders")]);
     let refused = identities_for(&pod("shop", "orders"), "", &nothing_granted).unwrap_err();
-    assert_eq!(refused.reason(), "NotGranted");
+    assert_eq!(refused.reason().name(), "NotGranted");
     assert!(
         refused.to_string().contains("WorkloadIdentity shop/orders selects this pod but is refused (NotGranted): "),
         "{refused}"
@@ -222,7 +222,7 @@ fn an_account_whose_id_another_holds_does_not_get_it_and_the_others_do() {
     assert_eq!(get("shop", "orders").unwrap(), ["spiffe://example.org/svc/orders"]);
     assert_eq!(get("bank", "payments").unwrap(), ["spiffe://example.org/svc/payments"]);
     let refused = get("shop", "payments").unwrap_err();
-    assert_eq!(refused.reason(), "Conflict");
+    assert_eq!(refused.reason().name(), "Conflict");
     assert!(refused.to_string().contains("WorkloadIdentity bank/payments already holds"), "{refused}");
 }
 

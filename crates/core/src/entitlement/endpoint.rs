@@ -52,6 +52,7 @@ pub fn endpoint_identity(domain: &Arc<DomainSpec>, pod: &PodFacts) -> Result<Ent
         dns_names: Vec::new(),
         hint: None,
         foreign: Arc::default(),
+        renewal: pod.renewal,
     })
 }
 
@@ -71,7 +72,7 @@ mod tests {
         let identity = IdentitySpec { path: PathTemplate::parse(path).unwrap(), ..identity(namespace, "orders") };
         let labels = BTreeMap::from([(namespace.to_owned(), Labels::new())]);
         let judged = judge_all([Arc::new(identity)], |_| Some(domain.clone()), |_| ClaimHistory::Original, &labels);
-        identities_for(&pod(namespace, "orders"), "", &judged).map_err(|error| error.reason())
+        identities_for(&pod(namespace, "orders"), "", &judged).map_err(|error| error.reason().name())
     }
 
     /// R16: a workload with the endpoint's id could replace the bundles that other clusters poll.

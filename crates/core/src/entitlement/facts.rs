@@ -20,4 +20,6 @@ pub struct PodFacts {
     pub labels: Labels,
     /// Names of its containers, init containers included, from the index.
     pub containers: Vec<String>,
+    /// Grows whenever somebody asks for its credentials to be renewed, from the index; 0: nobody has asked.
+    pub renewal: u64,
 }

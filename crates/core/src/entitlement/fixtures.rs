@@ -39,6 +39,7 @@ pub(super) fn pod(namespace: &str, service_account: &str) -> PodFacts {
         service_account: service_account.into(),
         labels: Labels::new(),
         containers: vec!["app".into(), "proxy".into()],
+        renewal: 0,
     }
 }
 

@@ -2,6 +2,7 @@
 //! domain, the grant that admits the identity names it too, and the remote TrustDomain admits the namespace. One that is missing
 //! keeps that domain's bundle away and nothing else: the identity itself is admitted without it.
 
+use countersign_reasons::Reason;
 use std::fmt;
 use std::sync::Arc;
 
@@ -64,11 +65,11 @@ pub enum MissingConsent {
 
 impl MissingConsent {
     /// A CamelCase reason for conditions.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::NotGranted { .. } => "FederationNotGranted",
-            Self::NoTrustDomain => "NoRemoteTrustDomain",
-            Self::NamespaceNotAdmitted { .. } => "NamespaceNotAdmitted",
+            Self::NotGranted { .. } => Reason::FederationNotGranted,
+            Self::NoTrustDomain => Reason::NoRemoteTrustDomain,
+            Self::NamespaceNotAdmitted { .. } => Reason::NamespaceNotAdmitted,
         }
     }
 }
@@ -141,7 +142,7 @@ mod tests {
     }
 
     fn reasons(all: &[Foreign]) -> Vec<&'static str> {
-        all.iter().map(|one| one.consent.as_ref().map_or_else(MissingConsent::reason, |_| "given")).collect()
+        all.iter().map(|one| one.consent.as_ref().map_or_else(|missing| missing.reason().name(), |_| "given")).collect()
     }
 
     /// R16, R48: each of the three is needed, and each that is missing is named.

@@ -1,6 +1,7 @@
 //! Whether a domain's grants admit what a WorkloadIdentity claims. Default: nothing. One grant must admit all of it, so
 //! that what was meant for one path is not combined with another. Every refusal names claim, rule and remedy.
 
+use countersign_reasons::Reason;
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,16 +169,16 @@ pub enum GrantError {
 
 impl GrantError {
     /// A CamelCase reason for conditions.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::UnknownNamespace { .. } => "NamespaceUnknown",
-            Self::NoGrant { .. } | Self::NotGranted { .. } => "NotGranted",
-            Self::LabelOnly { .. } => "LabelOnlyNotGranted",
-            Self::Reserved { .. } => "Reserved",
-            Self::SelectsEverything { .. } => "SelectsEverything",
-            Self::NoCluster { .. } => "NoClusterName",
-            Self::LifetimeTooLong { .. } => "LifetimeTooLong",
-            Self::LifetimeZero { .. } => "LifetimeZero",
+            Self::UnknownNamespace { .. } => Reason::NamespaceUnknown,
+            Self::NoGrant { .. } | Self::NotGranted { .. } => Reason::NotGranted,
+            Self::LabelOnly { .. } => Reason::LabelOnlyNotGranted,
+            Self::Reserved { .. } => Reason::Reserved,
+            Self::SelectsEverything { .. } => Reason::SelectsEverything,
+            Self::NoCluster { .. } => Reason::NoClusterName,
+            Self::LifetimeTooLong { .. } => Reason::LifetimeTooLong,
+            Self::LifetimeZero { .. } => Reason::LifetimeZero,
         }
     }
 }

@@ -62,7 +62,7 @@ fn an_unknown_namespace_is_granted_nothing() {
         assert_eq!(check(&identity, &domain), Ok(()), "known and without labels");
         let refused = admit(&identity, &domain, None).unwrap_err();
         assert_eq!(refused, GrantError::UnknownNamespace { namespace: "shop".into() });
-        assert_eq!(refused.reason(), "NamespaceUnknown");
+        assert_eq!(refused.reason().name(), "NamespaceUnknown");
         assert!(refused.to_string().starts_with("namespace shop is not known here"));
     }
 }

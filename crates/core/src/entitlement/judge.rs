@@ -1,6 +1,7 @@
 //! The one outcome of a WorkloadIdentity, on which issuer and status agree: admitted under a domain, or refused with a
 //! reason and a remedy.
 
+use countersign_reasons::Reason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -60,8 +61,8 @@ impl Judged {
     }
 
     /// A CamelCase reason for conditions: `Admitted`, or that of the refusal.
-    pub fn reason(&self) -> &'static str {
-        self.outcome.as_ref().map_or_else(Refusal::reason, |_| "Admitted")
+    pub fn reason(&self) -> Reason {
+        self.outcome.as_ref().map_or_else(Refusal::reason, |_| Reason::Admitted)
     }
 
     /// A sentence for people.
@@ -111,12 +112,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// A CamelCase reason for conditions.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::NoTrustDomain { .. } => "NoTrustDomain",
-            Self::RemoteTrustDomain { .. } => "RemoteTrustDomain",
+            Self::NoTrustDomain { .. } => Reason::NoTrustDomain,
+            Self::RemoteTrustDomain { .. } => Reason::RemoteTrustDomain,
             Self::NotGranted(error) => error.reason(),
-            Self::Conflict { .. } => "Conflict",
+            Self::Conflict { .. } => Reason::Conflict,
         }
     }
 }
@@ -238,7 +239,7 @@ mod tests {
             &BTreeMap::new(),
         )
         .iter()
-        .map(Judged::reason)
+        .map(|judged| judged.reason().name())
         .collect()
     }
 
@@ -324,6 +325,7 @@ mod tests {
             )
             .remove(0)
             .reason()
+            .name()
         };
         assert_eq!(judged(&BTreeMap::from([("shop".into(), team)])), "Admitted");
         assert_eq!(judged(&BTreeMap::new()), "NotGranted");

@@ -1,5 +1,6 @@
 //! Keys that two trust domains share: each of the two can sign for the other (Trust Domain and Bundle, section 6.4).
 
+use countersign_reasons::Reason;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -41,8 +42,8 @@ pub fn shared_anchors<'a>(bundles: impl IntoIterator<Item = &'a Bundle>) -> Vec<
 }
 
 impl SharedAnchor {
-    /// A CamelCase reason for conditions.
-    pub const REASON: &'static str = "SharedAnchor";
+    /// The reason in conditions.
+    pub const REASON: Reason = Reason::SharedAnchor;
 }
 
 impl fmt::Display for SharedAnchor {

@@ -177,5 +177,5 @@ pub(super) fn key_numbers(bundle: &Bundle) -> Vec<u8> {
 }
 
 pub(super) fn reasons(flags: &[Flag]) -> Vec<&'static str> {
-    flags.iter().map(Flag::reason).collect()
+    flags.iter().map(|flag| flag.reason().name()).collect()
 }

@@ -1,5 +1,6 @@
 //! What to report about a remote trust domain: the source of conditions and events.
 
+use countersign_reasons::Reason;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -65,25 +66,25 @@ pub enum Flag {
 
 impl Flag {
     /// A CamelCase reason for conditions.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::StoredUnreadable(_) => "StoredUnreadable",
-            Self::OwnTrustDomain => "OwnTrustDomain",
-            Self::NotBootstrapped => "NotBootstrapped",
-            Self::EndpointNotVerifiable => "EndpointNotVerifiable",
-            Self::BootstrapRefused(_) => "BootstrapRefused",
-            Self::BootstrapNotNewer { .. } => "BootstrapNotNewer",
-            Self::BootstrapReplaceSet => "BootstrapReplaceSet",
-            Self::BootstrapExpiring { .. } => "BootstrapExpiring",
-            Self::BootstrapExpired { .. } => "BootstrapExpired",
-            Self::BootstrapWithoutEnd => "BootstrapWithoutEnd",
-            Self::BootstrapRemoved => "BootstrapRemoved",
-            Self::Stale { .. } => "Stale",
-            Self::PollFailing(_) => "PollFailing",
-            Self::SequenceMissing => "SequenceMissing",
-            Self::SequenceReused => "SequenceReused",
-            Self::TrustsNothing => "TrustsNothing",
-            Self::KeysDropped { .. } => "KeysDropped",
+            Self::StoredUnreadable(_) => Reason::StoredUnreadable,
+            Self::OwnTrustDomain => Reason::OwnTrustDomain,
+            Self::NotBootstrapped => Reason::NotBootstrapped,
+            Self::EndpointNotVerifiable => Reason::EndpointNotVerifiable,
+            Self::BootstrapRefused(_) => Reason::BootstrapRefused,
+            Self::BootstrapNotNewer { .. } => Reason::BootstrapNotNewer,
+            Self::BootstrapReplaceSet => Reason::BootstrapReplaceSet,
+            Self::BootstrapExpiring { .. } => Reason::BootstrapExpiring,
+            Self::BootstrapExpired { .. } => Reason::BootstrapExpired,
+            Self::BootstrapWithoutEnd => Reason::BootstrapWithoutEnd,
+            Self::BootstrapRemoved => Reason::BootstrapRemoved,
+            Self::Stale { .. } => Reason::Stale,
+            Self::PollFailing(_) => Reason::PollFailing,
+            Self::SequenceMissing => Reason::SequenceMissing,
+            Self::SequenceReused => Reason::SequenceReused,
+            Self::TrustsNothing => Reason::TrustsNothing,
+            Self::KeysDropped { .. } => Reason::KeysDropped,
         }
     }
 

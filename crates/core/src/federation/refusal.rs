@@ -1,6 +1,7 @@
 //! Why a bundle is not taken. A closed list: each reason has a label for a metric and a text of bounded length, and holds
 //! numbers at most, never a byte of what a peer sent.
 
+use countersign_reasons::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::BundleError;
@@ -136,13 +137,25 @@ impl FetchError {
 }
 
 impl Refusal {
-    /// A CamelCase reason for conditions: the label in another spelling.
-    pub fn reason(self) -> String {
-        let words = self.label().split('_').map(|word| {
-            let (first, rest) = word.split_at(1);
-            first.to_ascii_uppercase() + rest
-        });
-        words.collect()
+    /// The reason in a TrustDomain's status.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Fetch(FetchError::Resolve) => Reason::Resolve,
+            Self::Fetch(FetchError::AddressRefused) => Reason::AddressRefused,
+            Self::Fetch(FetchError::Connect) => Reason::Connect,
+            Self::Fetch(FetchError::Timeout) => Reason::Timeout,
+            Self::Fetch(FetchError::Tls) => Reason::Tls,
+            Self::Fetch(FetchError::UntrustedCertificate) => Reason::UntrustedCertificate,
+            Self::Fetch(FetchError::WrongEndpointId) => Reason::WrongEndpointId,
+            Self::Fetch(FetchError::Redirect) => Reason::Redirect,
+            Self::Fetch(FetchError::Status(_)) => Reason::Status,
+            Self::Fetch(FetchError::WrongMetadata) => Reason::WrongMetadata,
+            Self::Fetch(FetchError::TooLong) => Reason::TooLong,
+            Self::Fetch(FetchError::Interrupted) => Reason::Interrupted,
+            Self::Malformed { .. } => Reason::Malformed,
+            Self::WrongTrustDomain => Reason::WrongTrustDomain,
+            Self::LowerSequence { .. } => Reason::LowerSequence,
+        }
     }
 
     /// For a metric.

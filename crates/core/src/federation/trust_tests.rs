@@ -178,11 +178,9 @@ fn every_flag_has_a_reason_of_its_own_and_a_short_text() {
         Flag::TrustsNothing,
         Flag::KeysDropped { count: usize::MAX },
     ];
-    let reasons: BTreeSet<&str> = flags.iter().map(Flag::reason).collect();
+    let reasons: BTreeSet<&str> = flags.iter().map(|flag| flag.reason().name()).collect();
     assert_eq!(reasons.len(), flags.len());
     for flag in &flags {
-        assert!(flag.reason().starts_with(|first: char| first.is_ascii_uppercase()));
-        assert!(flag.reason().chars().all(|character| character.is_ascii_alphabetic()));
         let text = flag.to_string();
         assert!((20..512).contains(&text.len()), "{text}");
     }

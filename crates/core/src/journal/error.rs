@@ -1,5 +1,6 @@
 //! Why a journal is not used. None of these may lead to a new root: a person decides.
 
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 
 use crate::id::TrustDomain;
@@ -96,15 +97,15 @@ pub enum JournalError {
 
 impl JournalError {
     /// A CamelCase reason for conditions.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::Damaged { .. } => "JournalDamaged",
-            Self::UnknownFormat { .. } | Self::UnknownProtection { .. } => "JournalFormatUnknown",
-            Self::OtherCluster { .. } => "JournalOfOtherCluster",
-            Self::OtherTrustDomain { .. } => "JournalOfOtherTrustDomain",
-            Self::OlderThanPublished { .. } => "JournalOlderThanPublished",
-            Self::StalePlan { .. } => "PlanStale",
-            Self::Key(_) | Self::X509(_) | Self::Jwt(_) | Self::Wit(_) | Self::Made { .. } => "AuthorityNotMade",
+            Self::Damaged { .. } => Reason::JournalDamaged,
+            Self::UnknownFormat { .. } | Self::UnknownProtection { .. } => Reason::JournalFormatUnknown,
+            Self::OtherCluster { .. } => Reason::JournalOfOtherCluster,
+            Self::OtherTrustDomain { .. } => Reason::JournalOfOtherTrustDomain,
+            Self::OlderThanPublished { .. } => Reason::JournalOlderThanPublished,
+            Self::StalePlan { .. } => Reason::PlanStale,
+            Self::Key(_) | Self::X509(_) | Self::Jwt(_) | Self::Wit(_) | Self::Made { .. } => Reason::AuthorityNotMade,
         }
     }
 

@@ -219,7 +219,7 @@ fn an_authority_whose_certificate_ends_too_early_is_not_taken() {
     let upstream = Upstream::new(Duration::from_secs(3600));
     let made = done(Journal::create(CLUSTER, Some(&trust_domain()), &policy(), &upstream, at(0)));
     let error = made.unwrap_err();
-    assert_eq!(error.reason(), "AuthorityNotMade");
+    assert_eq!(error.reason().name(), "AuthorityNotMade");
     assert!(error.to_string().contains("ends before the slot"), "{error}");
 }
 

@@ -235,7 +235,7 @@ fn every_reason_to_refuse_a_journal_is_typed() {
     let journal = created();
     let bytes = journal.to_bytes().unwrap();
     let here = trust_domain();
-    let refused = |expected: Expected<'_>| Journal::from_bytes(&bytes, &expected).unwrap_err().reason();
+    let refused = |expected: Expected<'_>| Journal::from_bytes(&bytes, &expected).unwrap_err().reason().name();
     let expected = expected(Some(&here));
     assert_eq!(refused(Expected { cluster: "other", ..expected }), "JournalOfOtherCluster");
     assert_eq!(refused(Expected { trust_domain: None, ..expected }), "JournalOfOtherTrustDomain");
@@ -248,7 +248,7 @@ fn every_reason_to_refuse_a_journal_is_typed() {
     let edited = |edit: fn(&mut serde_json::Value)| {
         let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         edit(&mut envelope);
-        read(envelope.to_string().as_bytes()).unwrap_err().reason()
+        read(envelope.to_string().as_bytes()).unwrap_err().reason().name()
     };
     assert_eq!(edited(|envelope| envelope["format"] = "countersign.dev/journal.v3".into()), "JournalFormatUnknown");
     assert_eq!(edited(|envelope| envelope["protection"] = "kms".into()), "JournalFormatUnknown");
@@ -256,8 +256,8 @@ fn every_reason_to_refuse_a_journal_is_typed() {
     assert_eq!(edited(|envelope| envelope["payload"] = "e30=".into()), "JournalDamaged");
     assert_eq!(edited(|envelope| envelope["payload"] = "%".into()), "JournalDamaged");
     assert_eq!(edited(|envelope| envelope["more"] = 1.into()), "JournalDamaged");
-    assert_eq!(read(b"").unwrap_err().reason(), "JournalDamaged");
-    assert_eq!(read(b"{}").unwrap_err().reason(), "JournalDamaged");
+    assert_eq!(read(b"").unwrap_err().reason().name(), "JournalDamaged");
+    assert_eq!(read(b"{}").unwrap_err().reason().name(), "JournalDamaged");
     let mut longest = bytes.to_vec();
     longest.resize(super::MAX_LENGTH, b' ');
     assert!(read(&longest).is_ok());

@@ -7,6 +7,7 @@ mod ecdsa;
 mod jwk;
 mod key;
 mod signer;
+mod unverified;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Deserializer};
 pub(crate) use jwk::{Curve, JwkMembers, PublicJwk};
 pub(crate) use key::{Algorithm, SignatureInvalid, VerificationKey};
 pub(crate) use signer::{SignError, TokenSigner, encode, random_text, sign_compact, signature_octets};
+
+pub use unverified::{NotAToken, UnverifiedToken};
 
 use ecdsa::der_to_fixed;
 

@@ -6,4 +6,4 @@ mod verify;
 
 pub use authority::{IssuedJwt, JwtAuthority, JwtIssueError, JwtRequest};
 pub use key::{JwtKeyError, JwtVerificationKey};
-pub use verify::{JwtClaims, JwtSvidError, read_jwt_svid, verify_jwt_svid};
+pub use verify::{JwtClaims, JwtSvidError, jwt_svid_faults, read_jwt_svid, verify_jwt_svid};

@@ -160,15 +160,7 @@ pub fn verify_jwt_svid(
         return Err(JwtSvidError::Signature);
     }
 
-    if claims.exp.0 <= now {
-        return Err(JwtSvidError::Expired(claims.exp.0));
-    }
-    let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
-    if let Some(NumericDate(not_before)) = claims.nbf
-        && not_before > latest
-    {
-        return Err(JwtSvidError::NotYetValid(not_before));
-    }
+    claims.check_times(now)?;
     if !claims.aud.iter().any(|named| named == audience) {
         return Err(JwtSvidError::Audience { expected: audience.to_owned() });
     }
@@ -181,6 +173,20 @@ pub fn verify_jwt_svid(
 /// With the first rule of JWT-SVID that the token breaks by its form.
 pub fn read_jwt_svid(token: &str) -> Result<JwtClaims, JwtSvidError> {
     read(token)?.into_claims()
+}
+
+/// Every rule that a token breaks at `now` by its form and its times. None: only its signature and its audience are left to verify.
+pub fn jwt_svid_faults(token: &str, now: Timestamp) -> Vec<JwtSvidError> {
+    let compact = match Compact::parse(token) {
+        Ok(compact) => compact,
+        Err(error) => return vec![error.into()],
+    };
+    let header = [algorithm(&compact).err(), check_type(&compact).err()];
+    let claims = match read_claims(&compact) {
+        Ok(claims) => [claims.id().err(), claims.check_times(now).err()],
+        Err(error) => [Some(error), None],
+    };
+    header.into_iter().chain(claims).flatten().collect()
 }
 
 /// A token taken apart; nothing of it is trusted yet.
@@ -202,15 +208,44 @@ impl Read<'_> {
 /// What JWT-SVID, sections 2 and 3, asks of the form.
 fn read(token: &str) -> Result<Read<'_>, JwtSvidError> {
     let compact = Compact::parse(token)?;
-    let algorithm = Algorithm::from_name(&compact.header.alg)
-        .ok_or_else(|| JwtSvidError::Algorithm { alg: quoted(&compact.header.alg) })?;
-    match compact.header.typ.as_deref() {
-        None | Some("JWT" | "JOSE") => {}
-        Some(typ) => return Err(JwtSvidError::Type { typ: quoted(typ) }),
-    }
-    let claims: Registered = jws::read_object(&compact.payload).ok_or(JwtSvidError::Claims)?;
-    let id: SpiffeId = claims.sub.parse()?;
+    let algorithm = algorithm(&compact)?;
+    check_type(&compact)?;
+    let claims = read_claims(&compact)?;
+    let id = claims.id()?;
     Ok(Read { compact, algorithm, claims, id })
+}
+
+fn algorithm(compact: &Compact<'_>) -> Result<Algorithm, JwtSvidError> {
+    Algorithm::from_name(&compact.header.alg)
+        .ok_or_else(|| JwtSvidError::Algorithm { alg: quoted(&compact.header.alg) })
+}
+
+fn check_type(compact: &Compact<'_>) -> Result<(), JwtSvidError> {
+    match compact.header.typ.as_deref() {
+        None | Some("JWT" | "JOSE") => Ok(()),
+        Some(typ) => Err(JwtSvidError::Type { typ: quoted(typ) }),
+    }
+}
+
+fn read_claims(compact: &Compact<'_>) -> Result<Registered, JwtSvidError> {
+    jws::read_object(&compact.payload).ok_or(JwtSvidError::Claims)
+}
+
+impl Registered {
+    fn id(&self) -> Result<SpiffeId, JwtSvidError> {
+        Ok(self.sub.parse()?)
+    }
+
+    fn check_times(&self, now: Timestamp) -> Result<(), JwtSvidError> {
+        if self.exp.0 <= now {
+            return Err(JwtSvidError::Expired(self.exp.0));
+        }
+        let latest = now.saturating_add(NOT_BEFORE_LEEWAY).unwrap_or(Timestamp::MAX);
+        match self.nbf {
+            Some(NumericDate(not_before)) if not_before > latest => Err(JwtSvidError::NotYetValid(not_before)),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl From<CompactError> for JwtSvidError {

@@ -9,7 +9,7 @@ mod verify;
 pub use authority::{IssuedWit, WitAuthority, WitIssueError, WitRequest};
 pub use confirmation::{ConfirmationError, ConfirmationKey};
 pub use key::WitVerificationKey;
-pub use verify::{WitClaims, WitSvidError, read_wit_svid, verify_wit_svid};
+pub use verify::{WitClaims, WitSvidError, read_wit_svid, verify_wit_svid, wit_svid_faults};
 
 /// The value of `typ` in a WIT's header.
 pub const TYPE: &str = "wit+jwt";

@@ -159,20 +159,15 @@ pub fn verify_wit_svid(
         .ok_or_else(|| WitSvidError::UnknownKey { trust_domain: trust_domain.clone(), kid: quoted(&read.key_id) })?;
     read.compact.verify(key.verifier(), read.algorithm).map_err(|_| WitSvidError::Signature)?;
 
+    read.claims.check_expiry(now)?;
     let expires_at = read.claims.exp.0;
-    if expires_at <= now {
-        return Err(WitSvidError::Expired(expires_at));
-    }
     let max = SignedDuration::try_from(max_life).unwrap_or(SignedDuration::MAX);
     let is_longer = |from: Timestamp, max: SignedDuration| expires_at.duration_since(from) > max;
     if is_longer(now, max.saturating_add(LEEWAY)) || read.claims.iat.is_some_and(|iat| is_longer(iat.0, max)) {
         return Err(WitSvidError::TooLongLived { expires_at, max_life });
     }
-    let latest = now.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX);
-    match read.claims.nbf {
-        Some(NumericDate(not_before)) if not_before > latest => Err(WitSvidError::NotYetValid(not_before)),
-        _ => read.into_claims(),
-    }
+    read.claims.check_begin(now)?;
+    read.into_claims()
 }
 
 /// Reads a WIT-SVID without verifying it: for a workload that got it from its own Workload API.
@@ -183,15 +178,28 @@ pub fn read_wit_svid(token: &str) -> Result<WitClaims, WitSvidError> {
     read(token)?.into_claims()
 }
 
+/// Every rule that a WIT-SVID breaks at `now` by its form and its times. None: only its signature is left to verify, and that its life
+/// is not longer than is accepted.
+pub fn wit_svid_faults(token: &str, now: Timestamp) -> Vec<WitSvidError> {
+    let compact = match Compact::parse(token) {
+        Ok(compact) => compact,
+        Err(error) => return vec![error.into()],
+    };
+    let header = [algorithm(&compact).err(), check_type(&compact).err(), key_id(&compact).err()];
+    let claims = match read_claims(&compact) {
+        Ok((claims, raw)) => {
+            let time = claims.check_expiry(now).and_then(|()| claims.check_begin(now));
+            [check_no_audience(&raw).err(), claims.id().err(), claims.confirmation(&raw).err(), time.err()]
+        }
+        Err(error) => [Some(error), None, None, None],
+    };
+    header.into_iter().chain(claims).flatten().collect()
+}
+
 impl Read<'_> {
     fn into_claims(self) -> Result<WitClaims, WitSvidError> {
         let Self { claims, raw, id, key_id, .. } = self;
-        // Read as members, each of which is there once; as an object, which a struct could be read from other than.
-        let jwk = raw.get("cnf").and_then(Value::as_object).and_then(|cnf| cnf.get("jwk")).and_then(Value::as_object);
-        if jwk.ok_or(ConfirmationError::Malformed)?.contains_key("d") {
-            return Err(ConfirmationError::Private.into());
-        }
-        let confirmation = ConfirmationKey::new(&claims.cnf.jwk)?;
+        let confirmation = claims.confirmation(&raw)?;
         Ok(WitClaims { id, confirmation, expires_at: claims.exp.0, jti: claims.jti, key_id, raw })
     }
 }
@@ -199,23 +207,68 @@ impl Read<'_> {
 /// What the specifications ask of the form, but for `cnf`.
 fn read(token: &str) -> Result<Read<'_>, WitSvidError> {
     let compact = Compact::parse(token)?;
-    let algorithm = Algorithm::from_name(&compact.header.alg)
-        .ok_or_else(|| WitSvidError::Algorithm { alg: quoted(&compact.header.alg) })?;
-    match compact.header.typ.as_deref() {
-        Some(TYPE) => {}
-        other => return Err(WitSvidError::Type { typ: quoted(other.unwrap_or_default()) }),
-    }
-    let key_id = compact.header.kid.clone().ok_or(WitSvidError::NoKeyId)?;
-    let claims: Registered = jws::read_object(&compact.payload).ok_or(WitSvidError::Claims)?;
-    let raw: Map<String, Value> = jws::read_object(&compact.payload).ok_or(WitSvidError::Claims)?;
-    if raw.contains_key("aud") {
-        return Err(WitSvidError::Audience);
-    }
-    let id: SpiffeId = claims.sub.parse()?;
-    if id.path().is_empty() {
-        return Err(WitSvidError::IdWithoutPath);
-    }
+    let algorithm = algorithm(&compact)?;
+    check_type(&compact)?;
+    let key_id = key_id(&compact)?;
+    let (claims, raw) = read_claims(&compact)?;
+    check_no_audience(&raw)?;
+    let id = claims.id()?;
     Ok(Read { compact, algorithm, claims, raw, id, key_id })
+}
+
+fn algorithm(compact: &Compact<'_>) -> Result<Algorithm, WitSvidError> {
+    Algorithm::from_name(&compact.header.alg)
+        .ok_or_else(|| WitSvidError::Algorithm { alg: quoted(&compact.header.alg) })
+}
+
+fn check_type(compact: &Compact<'_>) -> Result<(), WitSvidError> {
+    match compact.header.typ.as_deref() {
+        Some(TYPE) => Ok(()),
+        other => Err(WitSvidError::Type { typ: quoted(other.unwrap_or_default()) }),
+    }
+}
+
+fn key_id(compact: &Compact<'_>) -> Result<String, WitSvidError> {
+    compact.header.kid.clone().ok_or(WitSvidError::NoKeyId)
+}
+
+fn read_claims(compact: &Compact<'_>) -> Result<(Registered, Map<String, Value>), WitSvidError> {
+    let claims = jws::read_object(&compact.payload).ok_or(WitSvidError::Claims)?;
+    let raw = jws::read_object(&compact.payload).ok_or(WitSvidError::Claims)?;
+    Ok((claims, raw))
+}
+
+fn check_no_audience(raw: &Map<String, Value>) -> Result<(), WitSvidError> {
+    if raw.contains_key("aud") { Err(WitSvidError::Audience) } else { Ok(()) }
+}
+
+impl Registered {
+    fn id(&self) -> Result<SpiffeId, WitSvidError> {
+        let id: SpiffeId = self.sub.parse()?;
+        if id.path().is_empty() { Err(WitSvidError::IdWithoutPath) } else { Ok(id) }
+    }
+
+    fn check_expiry(&self, now: Timestamp) -> Result<(), WitSvidError> {
+        let expires_at = self.exp.0;
+        if expires_at <= now { Err(WitSvidError::Expired(expires_at)) } else { Ok(()) }
+    }
+
+    fn check_begin(&self, now: Timestamp) -> Result<(), WitSvidError> {
+        let latest = now.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX);
+        match self.nbf {
+            Some(NumericDate(not_before)) if not_before > latest => Err(WitSvidError::NotYetValid(not_before)),
+            _ => Ok(()),
+        }
+    }
+
+    fn confirmation(&self, raw: &Map<String, Value>) -> Result<ConfirmationKey, WitSvidError> {
+        // Read as members, each of which is there once; as an object, which a struct could be read from other than.
+        let jwk = raw.get("cnf").and_then(Value::as_object).and_then(|cnf| cnf.get("jwk")).and_then(Value::as_object);
+        if jwk.ok_or(ConfirmationError::Malformed)?.contains_key("d") {
+            return Err(ConfirmationError::Private.into());
+        }
+        Ok(ConfirmationKey::new(&self.cnf.jwk)?)
+    }
 }
 
 impl From<CompactError> for WitSvidError {

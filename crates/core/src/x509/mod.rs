@@ -4,15 +4,17 @@
 mod authority;
 mod ca;
 mod extensions;
+mod inspect;
 mod issue;
 mod signing;
 mod verify;
 
 pub use authority::X509Authority;
 pub use ca::{CaCertificate, CaCertificateError};
+pub use inspect::{CertificateClaims, NotACertificate};
 pub use issue::{BACKDATE, IssueError, IssuedX509, LeafRequest, MAX_DNS_NAMES};
 pub(crate) use signing::RcgenSigner;
-pub use verify::{MAX_CHAIN_LENGTH, X509SvidError, leaf_id, verify_x509_svid};
+pub use verify::{MAX_CHAIN_LENGTH, X509SvidError, leaf_faults, leaf_id, verify_x509_svid};
 
 /// The longest certificate that is looked at, in bytes.
 pub const MAX_CERTIFICATE_LENGTH: usize = 64 * 1024;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
+use x509_parser::certificate::X509Certificate;
 
 use super::ca::{CaCertificate, CaCertificateError};
 use super::extensions::{self, Extensions};
@@ -115,27 +116,55 @@ pub fn leaf_id(der: &[u8]) -> Result<SpiffeId, X509SvidError> {
     let malformed = |_| X509SvidError::Malformed { position: 0 };
     let certificate = extensions::parse(der).map_err(malformed)?;
     let read = Extensions::read(&certificate).map_err(malformed)?;
+    let id = only_id(&read)?;
+    let broken = broken_rules(&certificate, &read, Some(&id)).next();
+    match broken {
+        Some(broken) => Err(broken),
+        None => Ok(id),
+    }
+}
+
+/// Every rule that a leaf, ASN.1 DER, breaks alone: the errors of which [`leaf_id`] returns the first. None: it is the leaf of an
+/// X509-SVID.
+pub fn leaf_faults(der: &[u8]) -> Vec<X509SvidError> {
+    let Ok(certificate) = extensions::parse(der) else { return vec![X509SvidError::Malformed { position: 0 }] };
+    let Ok(read) = Extensions::read(&certificate) else { return vec![X509SvidError::Malformed { position: 0 }] };
+    let (id, no_id) = match only_id(&read) {
+        Ok(id) => (Some(id), None),
+        Err(error) => (None, Some(error)),
+    };
+    no_id.into_iter().chain(broken_rules(&certificate, &read, id.as_ref())).collect()
+}
+
+fn only_id(read: &Extensions<'_>) -> Result<SpiffeId, X509SvidError> {
     let [uri] = read.uris.as_slice() else {
         return Err(X509SvidError::UriNames { count: read.uris.len() });
     };
-    let id: SpiffeId = uri.parse()?;
-    if read.ca {
-        return Err(X509SvidError::LeafIsCa);
-    }
-    if id.path().is_empty() {
-        return Err(X509SvidError::IdWithoutPath { id });
-    }
-    if certificate.subject().iter_rdn().next().is_none() && !read.san_critical {
-        return Err(X509SvidError::NamesNotCritical);
-    }
-    let usage = read.key_usage.ok_or(X509SvidError::KeyUsage)?;
-    if !usage.critical || !usage.digital_signature || usage.key_cert_sign || usage.crl_sign {
-        return Err(X509SvidError::KeyUsage);
-    }
-    match read.extended_key_usage {
-        Some(usage) if !usage.server_auth || !usage.client_auth => Err(X509SvidError::ExtendedKeyUsage),
-        _ => Ok(id),
-    }
+    Ok(uri.parse()?)
+}
+
+/// What else a leaf alone must keep; `id` is the one that it names.
+fn broken_rules(
+    certificate: &X509Certificate<'_>,
+    read: &Extensions<'_>,
+    id: Option<&SpiffeId>,
+) -> impl Iterator<Item = X509SvidError> {
+    let id = id.filter(|id| id.path().is_empty());
+    let is_unnamed = certificate.subject().iter_rdn().next().is_none();
+    let keeps_key_usage = read
+        .key_usage
+        .as_ref()
+        .is_some_and(|usage| usage.critical && usage.digital_signature && !usage.key_cert_sign && !usage.crl_sign);
+    let keeps_purposes = read.extended_key_usage.as_ref().is_none_or(|usage| usage.server_auth && usage.client_auth);
+    [
+        read.ca.then_some(X509SvidError::LeafIsCa),
+        id.map(|id| X509SvidError::IdWithoutPath { id: id.clone() }),
+        (is_unnamed && !read.san_critical).then_some(X509SvidError::NamesNotCritical),
+        (!keeps_key_usage).then_some(X509SvidError::KeyUsage),
+        (!keeps_purposes).then_some(X509SvidError::ExtendedKeyUsage),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn check_path(

@@ -1,6 +1,9 @@
 //! X509-SVIDs as a relying party verifies them (X509-SVID, section 5).
 
-use countersign_core::x509::{CaCertificateError, MAX_CHAIN_LENGTH, X509SvidError, verify_x509_svid};
+use countersign_core::x509::{
+    CaCertificateError, CertificateClaims, MAX_CHAIN_LENGTH, NotACertificate, X509SvidError, leaf_faults, leaf_id,
+    verify_x509_svid,
+};
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
@@ -16,6 +19,46 @@ const SUBJECT_ALTERNATIVE_NAME: &[u64] = &[2, 5, 29, 17];
 #[test]
 fn a_leaf_that_keeps_every_rule_is_accepted() {
     assert_eq!(verified(|_| {}), Ok(CART.to_owned()));
+}
+
+/// R28
+#[test]
+fn every_rule_that_a_leaf_breaks_is_named_the_first_one_first() {
+    let leaf = Forger::new("example.org").leaf(|params| {
+        params.subject_alt_names = vec![uri("https://example.org/cart"), uri("spiffe://example.org")];
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let expected = [
+        X509SvidError::UriNames { count: 2 },
+        X509SvidError::LeafIsCa,
+        X509SvidError::KeyUsage,
+        X509SvidError::ExtendedKeyUsage,
+    ];
+    assert_eq!(leaf_faults(&leaf), expected);
+    assert_eq!(leaf_id(&leaf).unwrap_err(), expected[0]);
+    assert_eq!(leaf_faults(&Forger::new("example.org").leaf(|_| {})), []);
+    assert_eq!(leaf_faults(b"x"), [X509SvidError::Malformed { position: 0 }]);
+}
+
+/// R28
+#[test]
+fn what_a_certificate_says_of_itself_is_read_whether_or_not_it_keeps_the_rules() {
+    let authority = Forger::new("example.org");
+    let leaf = authority.leaf(|params| {
+        params.subject_alt_names = vec![uri("https://example.org/"), uri(CART)];
+        params.subject_alt_names.push(SanType::DnsName("cart.example".try_into().unwrap()));
+    });
+    let claims = CertificateClaims::from_der(&leaf).unwrap();
+    assert_eq!(claims.uris, ["https://example.org/", CART]);
+    assert_eq!((claims.dns_names, claims.key.as_str()), (vec!["cart.example".to_owned()], "ECDSA P-256"));
+    assert_eq!((claims.not_before, claims.not_after, claims.is_ca), (at(-60), at(3600), false));
+    assert!(CertificateClaims::from_der(authority.certificate.der()).unwrap().is_ca);
+
+    let longer = [leaf.as_slice(), b"xy"].concat();
+    assert_eq!(CertificateClaims::from_der(&longer), Err(NotACertificate::Trailing(2)));
+    assert_eq!(CertificateClaims::from_der(&leaf[..leaf.len() - 1]), Err(NotACertificate::Structure));
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use countersign_core::bundle::{Bundle, BundleSet};
 use countersign_core::jwt::{JwtAuthority, JwtSvidError, verify_jwt_svid};
 use countersign_core::key::{KeyType, PrivateKey};
-use countersign_core::wit::{ConfirmationError, WitAuthority, WitClaims, WitSvidError, read_wit_svid, verify_wit_svid};
+use countersign_core::wit::{
+    ConfirmationError, WitAuthority, WitClaims, WitSvidError, read_wit_svid, verify_wit_svid, wit_svid_faults,
+};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
@@ -40,6 +42,34 @@ fn a_wit_that_keeps_every_rule_is_accepted() {
     assert_eq!(Value::Object(claims.raw.clone()), world.wit_claims());
     assert_eq!(read_wit_svid(&world.wit).unwrap(), claims);
     assert_eq!(claims.confirmation.jwk()["alg"], "ES256");
+}
+
+/// R28
+#[test]
+fn every_rule_that_a_wit_breaks_is_named_the_first_one_first() {
+    let world = World::new();
+    let mut claims = with(world.wit_claims(), "aud", json!("orders"));
+    claims["sub"] = json!("spiffe://example.org");
+    claims["exp"] = json!(now().as_second());
+    claims["cnf"]["jwk"]["d"] = json!("x");
+    let token = world.forge_wit(&json!({"alg": "ES256", "typ": "JWT"}), &claims);
+    let faults = wit_svid_faults(&token, now());
+    assert!(
+        matches!(
+            faults.as_slice(),
+            [
+                WitSvidError::Type { .. },
+                WitSvidError::NoKeyId,
+                WitSvidError::Audience,
+                WitSvidError::IdWithoutPath,
+                WitSvidError::Confirmation(ConfirmationError::Private),
+                WitSvidError::Expired(_),
+            ]
+        ),
+        "{faults:?}"
+    );
+    assert_eq!(read_wit_svid(&token).unwrap_err(), faults[0]);
+    assert_eq!(wit_svid_faults(&world.wit, now()), []);
 }
 
 // WIT-SVID, section 3.8: claims that are not known are ignored.

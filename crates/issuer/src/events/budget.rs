@@ -99,7 +99,7 @@ impl Pods {
             // Only worth telling after the opposite was told.
             PodEvent::Identity(_) => matches!(last, Some(PodEvent::NoIdentity(_))),
             PodEvent::Outdated(_) => last.is_none(),
-            PodEvent::Superseded(_) | PodEvent::SeveralAddresses(_) => true,
+            PodEvent::Superseded(_) | PodEvent::SeveralAddresses(_) | PodEvent::Renewed(_) => true,
         }
     }
 
@@ -126,7 +126,7 @@ fn key(pod: &PodRef, session: &str, notice: &PodEvent) -> Option<(String, String
         // A pod has one agent.
         PodEvent::Outdated(_) => ("", Subject::Agent),
         PodEvent::BundleNotAcknowledged(_) => (session, Subject::Bundle),
-        PodEvent::Superseded(_) | PodEvent::SeveralAddresses(_) => return None,
+        PodEvent::Superseded(_) | PodEvent::SeveralAddresses(_) | PodEvent::Renewed(_) => return None,
     };
     Some((pod.uid.clone(), session.to_owned(), subject))
 }

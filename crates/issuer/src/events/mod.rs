@@ -5,8 +5,10 @@
 
 mod budget;
 
+use countersign_reasons::Reason;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -53,6 +55,8 @@ pub enum PodEvent {
     Outdated(String),
     /// The pod's agent has not acknowledged the newest bundle of a trust domain.
     BundleNotAcknowledged(String),
+    /// Its certificates were issued anew as somebody had asked.
+    Renewed(String),
 }
 
 /// How soon a notice must be written.
@@ -123,24 +127,33 @@ impl PodEvent {
         ))
     }
 
+    /// Every certificate was issued anew since the annotation that asks for it has this time, in unix milliseconds.
+    #[must_use]
+    pub fn renewed(renewal: u64) -> Self {
+        let asked = i64::try_from(renewal).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        let asked = asked.map_or_else(|| renewal.to_string(), |at| at.to_string());
+        Self::Renewed(format!("every certificate was issued anew, as asked at {asked}"))
+    }
+
     /// CamelCase, of a closed set.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::NoIdentity(_) => "NoIdentity",
-            Self::Identity(_) => "Identity",
-            Self::Superseded(_) => "SessionDisplaced",
-            Self::SeveralAddresses(_) => "StreamsFromSeveralAddresses",
-            Self::TooManyIdentities(_) => "TooManyIdentities",
-            Self::Outdated(_) => "AgentOutdated",
-            Self::BundleNotAcknowledged(_) => "BundleNotAcknowledged",
+            Self::NoIdentity(_) => Reason::NoIdentity,
+            Self::Identity(_) => Reason::Identity,
+            Self::Superseded(_) => Reason::SessionDisplaced,
+            Self::SeveralAddresses(_) => Reason::StreamsFromSeveralAddresses,
+            Self::TooManyIdentities(_) => Reason::TooManyIdentities,
+            Self::Outdated(_) => Reason::AgentOutdated,
+            Self::BundleNotAcknowledged(_) => Reason::BundleNotAcknowledged,
+            Self::Renewed(_) => Reason::Renewed,
         }
     }
 
     /// Whether something is wrong.
     #[must_use]
     pub fn is_warning(&self) -> bool {
-        !matches!(self, Self::Identity(_))
+        !matches!(self, Self::Identity(_) | Self::Renewed(_))
     }
 
     /// What happened, for a person.
@@ -153,7 +166,8 @@ impl PodEvent {
             | Self::SeveralAddresses(text)
             | Self::TooManyIdentities(text)
             | Self::Outdated(text)
-            | Self::BundleNotAcknowledged(text) => text,
+            | Self::BundleNotAcknowledged(text)
+            | Self::Renewed(text) => text,
         }
     }
 
@@ -164,7 +178,8 @@ impl PodEvent {
             | Self::Identity(_)
             | Self::TooManyIdentities(_)
             | Self::Outdated(_)
-            | Self::BundleNotAcknowledged(_) => Urgency::Ordinary,
+            | Self::BundleNotAcknowledged(_)
+            | Self::Renewed(_) => Urgency::Ordinary,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! and each thread has its own counts.
 
 mod acknowledge;
+mod renewal;
 mod requests;
 mod state_push;
 
@@ -154,6 +155,8 @@ struct Session<'a> {
     pushed: PushedStates,
     signing: SigningCredit,
     last_sent: Option<v1::State>,
+    /// What is still to be issued anew of what somebody asked for on this stream.
+    renewing: Option<renewal::Renewing>,
     /// When the state is composed again, to be pushed if it has changed.
     state_due_at: Option<Instant>,
     initial_request: Option<v1::X509Request>,
@@ -227,6 +230,7 @@ impl<'a> Session<'a> {
             pushed: PushedStates::default(),
             signing: SigningCredit::new(context.registry.clone()),
             last_sent: None,
+            renewing: None,
             state_due_at: None,
             initial_request: None,
             answers: VecDeque::new(),

@@ -34,6 +34,7 @@ impl Session<'_> {
         match share.and_then(|()| issuance::x509(&request, inputs, &mut self.keys_used)) {
             Ok(Issued { response, record }) => {
                 account_for(self.context, &self.registration, &record, begin);
+                self.renewed(&response.spiffe_id);
                 self.answers.push_back(session_response::Kind::X509(response));
             }
             Err(refused) => self.refuse_x509(request.id, &refused),

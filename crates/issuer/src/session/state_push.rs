@@ -62,6 +62,7 @@ impl Session<'_> {
             until.into_iter().for_each(|until| self.registration.record().set_in_use_until(until));
         }
         self.record_bundles(&state);
+        self.begin_renewal(&state);
         self.last_sent = Some(state.clone());
         if let Some(request) = self.initial_request.take() {
             // Its token was verified a moment ago, with Hello.

@@ -156,6 +156,10 @@ pub struct State {
     /// Of the State within its operator process; only equality means anything.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// Grows whenever somebody asks for the pod's credentials to be renewed: an agent that knows a lower value renews all of them once.
+    /// Absent (0): nobody has asked.
+    #[prost(uint64, tag = "6")]
+    pub renewal: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Identity {

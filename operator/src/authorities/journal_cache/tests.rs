@@ -93,7 +93,7 @@ fn a_damaged_journal_is_a_problem_and_what_was_loaded_before_signs_on() {
     cache.apply_secret(SECRET, stored(&journal(CLUSTER, at(0)), "1"), at(0));
     let before = sequence(&cache);
     cache.apply_secret(SECRET, damaged("2"), at(5));
-    assert_eq!(cache.problem("example.org").unwrap().reason(), "JournalDamaged");
+    assert_eq!(cache.problem("example.org").unwrap().reason().name(), "JournalDamaged");
     assert_eq!(sequence(&cache), before);
     assert!(before.is_some());
 
@@ -103,7 +103,7 @@ fn a_damaged_journal_is_a_problem_and_what_was_loaded_before_signs_on() {
     assert_eq!(sequence(&fresh), None, "a replica that never held it signs nothing");
     let empty = StoredSecret { journal: None, ..damaged("3") };
     fresh.apply_secret(SECRET, empty, at(5));
-    assert_eq!(fresh.problem("example.org").unwrap().reason(), "JournalDamaged");
+    assert_eq!(fresh.problem("example.org").unwrap().reason().name(), "JournalDamaged");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_journal_that_is_gone_or_of_another_cluster_or_older_is_a_problem() {
     assert!(matches!(known(None, &published), Err(Problem::Missing { published: 7, .. })));
 
     let foreign = stored(&journal("cluster-b", at(0)), "1");
-    assert_eq!(known(Some(&foreign), &facts()).unwrap_err().reason(), "JournalOfOtherCluster");
+    assert_eq!(known(Some(&foreign), &facts()).unwrap_err().reason().name(), "JournalOfOtherCluster");
 
     let old = journal(CLUSTER, at(0));
     let newer = AuthorityConfig { published_sequence: Some(old.sequence(at(10)) + 1), ..facts() };
@@ -128,7 +128,7 @@ fn a_journal_is_missing_only_once_all_were_listed() {
     cache.configure(AuthorityConfig { published_sequence: Some(7), ..facts() }, at(0));
     assert_eq!(cache.problem("example.org"), None);
     assert_eq!(cache.complete(at(0)), ["example.org"]);
-    assert_eq!(cache.problem("example.org").unwrap().reason(), "JournalMissing");
+    assert_eq!(cache.problem("example.org").unwrap().reason().name(), "JournalMissing");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn an_older_copy_never_replaces_what_this_replica_holds() {
     cache.configure(facts(), at(0));
     cache.apply_secret(SECRET, stored(&new, "2"), later);
     cache.apply_secret(SECRET, stored(&old, "3"), later);
-    assert_eq!(cache.problem("example.org").unwrap().reason(), "JournalOlderThanPublished");
+    assert_eq!(cache.problem("example.org").unwrap().reason().name(), "JournalOlderThanPublished");
     assert_eq!(cache.journal("example.org").unwrap().generation(), new.generation());
     cache.apply_secret(SECRET, stored(&new, "4"), later);
     assert_eq!(cache.problem("example.org"), None);
@@ -151,7 +151,7 @@ fn a_journal_left_behind_is_taken_over_with_consent_only() {
     let secret = stored(&journal(CLUSTER, at(0)), "1");
     let remade = AuthorityConfig { uid: "new-uid".to_owned(), ..facts() };
     let problem = examine(Some(&secret), &remade, CLUSTER, None, at(10)).unwrap_err();
-    assert_eq!(problem.reason(), "JournalNotAdopted");
+    assert_eq!(problem.reason().name(), "JournalNotAdopted");
     let command = "kubectl annotate --overwrite trustdomain example.org countersign.dev/adopt-authorities=td-uid. ";
     assert!(problem.to_string().contains(command), "{problem}");
     let consenting = AuthorityConfig { adopts: Some("td-uid".to_owned()), ..remade.clone() };
@@ -159,7 +159,7 @@ fn a_journal_left_behind_is_taken_over_with_consent_only() {
     for other in ["true", "", "new-uid", "td-uid ", "TD-UID"] {
         let naming_another = AuthorityConfig { adopts: Some(other.to_owned()), ..remade.clone() };
         let problem = examine(Some(&secret), &naming_another, CLUSTER, None, at(10)).unwrap_err();
-        assert_eq!(problem.reason(), "JournalNotAdopted");
+        assert_eq!(problem.reason().name(), "JournalNotAdopted");
         assert!(problem.to_string().contains(&format!("names {other:?} instead")), "{problem}");
     }
 }
@@ -182,7 +182,7 @@ fn an_annotation_that_adopted_a_journal_adopts_no_other_that_comes_later() {
     assert_eq!(cache.problem("example.org"), None);
     let later = StoredSecret { owner: Some("a-third".to_owned()), ..stored(&journal(CLUSTER, at(6)), "3") };
     cache.apply_secret(SECRET, later, now);
-    assert_eq!(cache.problem("example.org").unwrap().reason(), "JournalNotAdopted");
+    assert_eq!(cache.problem("example.org").unwrap().reason().name(), "JournalNotAdopted");
     assert_eq!(cache.published(now).bundles[&facts().trust_domain].document, root, "what was loaded before signs on");
 }
 

@@ -87,6 +87,7 @@ fn due(ends: Option<(Method, &'static str)>) -> (Context, Questions) {
         (200, found.map_or(&service, |(_, object)| object).clone())
     });
     let context = Context {
+        cluster_name: String::new(),
         authorities: Authorities::new("cluster".to_owned(), clock.clone()),
         journals: JournalStore::new(client.clone(), "countersign-authorities", Format::V1),
         maker: Arc::new(LocalMaker),

@@ -1,6 +1,7 @@
 //! The condition `BundleAcknowledged`: whether everyone who is expected to has the bundle as it is now.
 
 use countersign_crds::{TrustDomain, condition::BUNDLE_ACKNOWLEDGED};
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -19,17 +20,17 @@ pub(super) fn condition(
     now: Timestamp,
 ) -> Condition {
     let (status, reason, message) = match acks {
-        None => ("Unknown", "NotReported", "not every replica of the operator has reported yet".to_owned()),
+        None => ("Unknown", Reason::NotReported, "not every replica of the operator has reported yet".to_owned()),
         Some(acks) if acks.is_complete() => {
-            ("True", "Acknowledged", format!("every workload has it: {}{}", of_expected(acks), unable(acks)))
+            ("True", Reason::Acknowledged, format!("every workload has it: {}{}", of_expected(acks), unable(acks)))
         }
         Some(acks) if acks.acknowledged == acks.expected => {
-            ("False", "NotPublished", "a replica of the operator does not publish it yet".to_owned())
+            ("False", Reason::NotPublished, "a replica of the operator does not publish it yet".to_owned())
         }
         Some(acks) => {
             let names: Vec<String> = acks.laggards.iter().map(|uid| name(uid)).collect();
             let message = format!("{}{}; not yet: {}", of_expected(acks), unable(acks), names.join(", "));
-            ("False", "Waiting", message)
+            ("False", Reason::Waiting, message)
         }
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -69,7 +70,7 @@ mod tests {
         let waiting = AckSummary { unable: 2, ..acks(1, &["a", "b"]) };
         let (status, reason, message) = told(Some(&waiting));
         assert_eq!((status.as_str(), reason.as_str()), ("False", "Waiting"));
-        assert_eq!(message, "1/3 (2 more cannot acknowledge); not yet: shop/a, shop/b");
+        assert_eq!(message, "1/3 (2 more cannot acknowledge); not yet: shop/a, shop/b (CS2032)");
         let (status, _, message) = told(Some(&acks(3, &[])));
         assert_eq!((status.as_str(), message.as_str()), ("True", "every workload has it: 3/3"));
     }

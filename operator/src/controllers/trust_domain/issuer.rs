@@ -1,6 +1,7 @@
 //! The condition `JWTIssuerUsable` of a trust domain whose JWT-SVIDs have an issuer. Relying parties that know OIDC and not SPIFFE
 //! verify tokens by the keys of the issuer alone, so no two trust domains may share one.
 
+use countersign_reasons::Reason;
 use std::collections::BTreeMap;
 
 use countersign_core::{
@@ -23,11 +24,11 @@ pub(super) fn condition(
 ) -> Option<Condition> {
     let issuer = facts.jwt_issuer.as_deref()?;
     let (status, reason, message) = match issuer.parse::<IssuerUrl>() {
-        Err(error) => ("False", "NotAnIssuer", not_served(&error)),
+        Err(error) => ("False", Reason::NotAnIssuer, not_served(&error)),
         Ok(issuer) => match all.values().find(|other| other.name != facts.name && shares(other, &issuer)) {
             Some(other) => (
                 "False",
-                "Shared",
+                Reason::Shared,
                 format!(
                     "TrustDomain {} has the issuer {} too: the bundle endpoint serves neither, since a token of one would be taken \
                      for one of the other; give each an issuer of its own",
@@ -35,7 +36,7 @@ pub(super) fn condition(
                     issuer.as_str()
                 ),
             ),
-            None => ("True", "Unique", usable(facts.policy.jwt_key_type)),
+            None => ("True", Reason::Unique, usable(facts.policy.jwt_key_type)),
         },
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();

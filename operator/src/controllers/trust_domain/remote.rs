@@ -6,6 +6,7 @@ use countersign_crds::{
     condition::{CONSENTS_COMPLETE, SHARED_ANCHOR},
 };
 use countersign_index::{IdentityKey, SharedIndex};
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
@@ -42,16 +43,16 @@ pub(super) fn status(
     let stored = &decision.stored;
     let used = users.iter().filter(|(_, missing)| missing.is_none()).count();
     let mut conditions = health(&decision, used).conditions(generation, &old.conditions, now);
-    let mut add = |type_: &str, (status, reason, message): (&str, &str, String)| {
+    let mut add = |type_: &str, (status, reason, message): (&str, Reason, String)| {
         conditions.push(conditions::condition(type_, (status, reason, message), generation, &old.conditions, now));
     };
     for flag in decision.flags.iter().filter(|flag| !flag.ends_trust()) {
-        add(flag.reason(), ("True", flag.reason(), flag.to_string()));
+        add(flag.reason().name(), ("True", flag.reason(), flag.to_string()));
     }
     if let Some(first) = shared.first() {
         let more = shared.len().saturating_sub(1);
         let more = if more == 0 { String::new() } else { format!(" (and {more} more keys)") };
-        add(SHARED_ANCHOR, ("True", SHARED_ANCHOR, format!("{first}{more}")));
+        add(SHARED_ANCHOR, ("True", Reason::SharedAnchor, format!("{first}{more}")));
     }
     add(CONSENTS_COMPLETE, consents(users));
     let bundle = stored.kept_bundle().map(|bundle| BundleStatus {
@@ -77,8 +78,8 @@ fn health(decision: &Decision, used: usize) -> Health {
     let is_unverifiable = decision.flags.contains(&Flag::EndpointNotVerifiable);
     let Some(flag) = ends else {
         let from = match decision.stored.origin() {
-            Some(Origin::Polled) => ("Polled", "from its endpoint"),
-            Some(Origin::Bootstrap) | None => ("Bootstrapped", "from spec.remote.bootstrap"),
+            Some(Origin::Polled) => (Reason::Polled, "from its endpoint"),
+            Some(Origin::Bootstrap) | None => (Reason::Bootstrapped, "from spec.remote.bootstrap"),
         };
         let users =
             if used == 1 { "WorkloadIdentity has it".to_owned() } else { "WorkloadIdentities have it".to_owned() };
@@ -93,14 +94,14 @@ fn health(decision: &Decision, used: usize) -> Health {
     }
 }
 
-fn consents(users: &Users) -> (&'static str, &'static str, String) {
+fn consents(users: &Users) -> (&'static str, Reason, String) {
     let missing: Vec<_> = users.iter().filter_map(|(key, missing)| Some((key, missing.as_ref()?))).collect();
     let Some((_, first)) = missing.first() else {
         let message = match users.len() {
             0 => "no WorkloadIdentity names it in federatesWith".to_owned(),
             count => format!("every WorkloadIdentity that names it gets its bundle: {count}"),
         };
-        return ("True", if users.is_empty() { "NotNamed" } else { "Complete" }, message);
+        return ("True", if users.is_empty() { Reason::NotNamed } else { Reason::Complete }, message);
     };
     let named: Vec<String> =
         missing.iter().take(NAMED).map(|(key, missing)| format!("{}/{}: {missing}", key.namespace, key.name)).collect();
@@ -133,7 +134,7 @@ fn remote(decision: &Decision, known: &Known, now: Timestamp) -> RemoteStatus {
         trusted_until: trusted_until(&after, now).map(whole),
         next_poll: decision.next_poll.map(whole),
         last_error: stored.failure().map(|failure| PollError {
-            reason: failure.refusal.reason(),
+            reason: failure.refusal.reason().name().to_owned(),
             message: failure.refusal.to_string(),
             count: i64::from(failure.count),
             since: whole(failure.since),

@@ -5,6 +5,7 @@ use countersign_crds::{
     AuthorityKind, RemovedAuthority, TrustDomain, TrustDomainStatus,
     condition::{REQUESTED_AUTHORITIES_KNOWN, ROTATION_COMPLETE},
 };
+use countersign_reasons::Reason;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -45,7 +46,7 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let condition = |type_: &str, (holds, reason, message): (bool, &str, String)| {
+    let condition = |type_: &str, (holds, reason, message): (bool, Reason, String)| {
         let status = if holds { "True" } else { "False" };
         conditions::condition(type_, (status, reason, message), object.metadata.generation, old, now)
     };
@@ -56,9 +57,9 @@ pub(super) fn conditions(
     rotation.into_iter().chain(names.map(|names| condition(REQUESTED_AUTHORITIES_KNOWN, names))).collect()
 }
 
-fn rotation(journal: &Journal, after: Timestamp, now: Timestamp) -> (bool, &'static str, String) {
+fn rotation(journal: &Journal, after: Timestamp, now: Timestamp) -> (bool, Reason, String) {
     if after > now {
-        return (false, "Scheduled", format!("everything is replaced from {after} on"));
+        return (false, Reason::Scheduled, format!("everything is replaced from {after} on"));
     }
     let is_old = |slot: &&AuthoritySlot| slot.times.prepared_at < after;
     let signing = KINDS.iter().flat_map(|(kind, _)| journal.slots(*kind).iter().map(move |slot| (kind, slot)));
@@ -67,12 +68,12 @@ fn rotation(journal: &Journal, after: Timestamp, now: Timestamp) -> (bool, &'sta
         .map(|(kind, slot)| format!("{kind} authority {} signs until {} at the latest", slot.id, slot.times.retire_at))
         .collect();
     if waiting.is_empty() {
-        return (true, "Replaced", format!("whatever was prepared before {after} signs no longer"));
+        return (true, Reason::Replaced, format!("whatever was prepared before {after} signs no longer"));
     }
-    (false, "Waiting", waiting.join("; "))
+    (false, Reason::Waiting, waiting.join("; "))
 }
 
-fn names(unknown: &[&str], removed: &[RemovedAuthority]) -> (bool, &'static str, String) {
+fn names(unknown: &[&str], removed: &[RemovedAuthority]) -> (bool, Reason, String) {
     let was_removed = |name: &str| removed.iter().any(|one| is_named(one, name));
     let strangers: Vec<&str> = unknown.iter().copied().filter(|name| !was_removed(name)).collect();
     if !strangers.is_empty() {
@@ -80,7 +81,7 @@ fn names(unknown: &[&str], removed: &[RemovedAuthority]) -> (bool, &'static str,
             "no authority is or was named {}: compare with status.authorities[].id and subjectKeyId",
             strangers.join(", ")
         );
-        return (false, "UnknownAuthority", message);
+        return (false, Reason::UnknownAuthority, message);
     }
     let gone = removed.iter().map(|one| {
         let (id, at, until) = (&one.id, one.removed_at.0, one.accepted_until.0);
@@ -88,7 +89,7 @@ fn names(unknown: &[&str], removed: &[RemovedAuthority]) -> (bool, &'static str,
     });
     let gone: Vec<String> = gone.collect();
     let message = if gone.is_empty() { "all of them are in the bundle".to_owned() } else { gone.join("; ") };
-    (true, "Known", message)
+    (true, Reason::Known, message)
 }
 
 fn is_named(one: &RemovedAuthority, name: &str) -> bool {

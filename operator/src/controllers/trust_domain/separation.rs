@@ -3,6 +3,7 @@
 
 use countersign_core::entitlement::{DomainSpec, path_overlaps};
 use countersign_crds::{TrustDomain, condition::NAMESPACES_SEPARATED};
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -19,9 +20,9 @@ pub(super) fn condition(spec: &DomainSpec, object: &TrustDomain, now: Timestamp)
         path_overlaps(&paths, &spec.cluster, |_, _| true).map(|overlap| overlap.to_string()).take(TOLD + 1).collect();
     let names: Vec<_> = spec.unseparated_names().map(|name| name.to_string()).take(TOLD + 1).collect();
     let (status, reason) = match (overlaps.is_empty(), names.is_empty()) {
-        (true, true) => ("True", "Separated"),
-        (false, _) => ("False", "OverlappingGrants"),
-        (true, false) => ("False", "UnseparatedDNSNames"),
+        (true, true) => ("True", Reason::Separated),
+        (false, _) => ("False", Reason::OverlappingGrants),
+        (true, false) => ("False", Reason::UnseparatedDNSNames),
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions::condition(

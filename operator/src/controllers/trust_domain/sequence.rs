@@ -3,6 +3,7 @@
 
 use countersign_core::{journal::Journal, x509::BACKDATE};
 use countersign_crds::{TrustDomain, condition::BUNDLE_SEQUENCE_CONSISTENT};
+use countersign_reasons::Reason;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -24,11 +25,11 @@ pub(super) fn condition(
     now: Timestamp,
 ) -> Condition {
     let (status, reason, message) = match claims {
-        None => ("Unknown", "NotReported", "not every replica of the operator has reported yet".to_owned()),
+        None => ("Unknown", Reason::NotReported, "not every replica of the operator has reported yet".to_owned()),
         Some(NewerClaims { agents: 0, .. }) => {
-            ("True", "Consistent", "no agent reports a newer bundle than the one that is published".to_owned())
+            ("True", Reason::Consistent, "no agent reports a newer bundle than the one that is published".to_owned())
         }
-        Some(claims) => ("False", "NewerSequenceReported", message(published, claims, name)),
+        Some(claims) => ("False", Reason::NewerSequenceReported, message(published, claims, name)),
     };
     let old = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions::condition(BUNDLE_SEQUENCE_CONSISTENT, (status, reason, message), object.metadata.generation, old, now)

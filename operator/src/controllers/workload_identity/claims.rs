@@ -1,6 +1,7 @@
 //! What the status says of claims: since when each is granted, from which every replica derives who holds, and which of
 //! them others hold.
 
+use countersign_reasons::Reason;
 use std::collections::BTreeMap;
 
 use countersign_core::entitlement::{ClaimKey, ClaimKind, Judged};
@@ -35,7 +36,7 @@ pub(super) fn condition(
     now: Timestamp,
 ) -> Option<Condition> {
     let judged = view.outcome.as_ref().ok().filter(|judged| judged.is_admitted() && !judged.lost().is_empty())?;
-    Some(conditions::condition(CONFLICTING, ("True", "ClaimedByAnother", message(judged)), generation, old, now))
+    Some(conditions::condition(CONFLICTING, ("True", Reason::ClaimedByAnother, message(judged)), generation, old, now))
 }
 
 fn message(judged: &Judged) -> String {

@@ -5,6 +5,7 @@ use countersign_core::federation::{MAX_STREAM_LENGTH, fitting_stream};
 use countersign_crds::condition::FEDERATED;
 use countersign_index::IdentityView;
 use countersign_issuer::published::Published;
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -34,7 +35,7 @@ pub(super) fn condition(
     let problems = foreign.iter().filter_map(|one| match &one.consent {
         Err(missing) => Some((missing.reason(), one.to_string())),
         Ok(_) if !published.bundles.contains_key(&one.trust_domain) => Some((
-            "NoBundle",
+            Reason::NoBundle,
             format!(
                 "{}: there is no bundle that is trusted; the conditions of its TrustDomain say why",
                 one.trust_domain
@@ -42,7 +43,7 @@ pub(super) fn condition(
         )),
         Ok(_) if fitting.contains(&one.trust_domain) || published.signers.contains_key(&one.trust_domain) => None,
         Ok(_) => Some((
-            "BundlesTooLong",
+            Reason::BundlesTooLong,
             format!(
                 "{}: left out, since a pod is sent at most {} KiB of foreign bundles; name fewer trust domains",
                 one.trust_domain,
@@ -50,13 +51,13 @@ pub(super) fn condition(
             ),
         )),
     });
-    let problems: Vec<(&str, String)> = problems.collect();
+    let problems: Vec<(Reason, String)> = problems.collect();
     let total = foreign.len();
     let (status, reason, message) = match problems.first() {
         None => {
             let names: Vec<&str> = foreign.iter().take(NAMED).map(|one| one.trust_domain.as_str()).collect();
             let more = if total > NAMED { format!(" and {} more", total - NAMED) } else { String::new() };
-            ("True", "Complete", format!("pods have the bundles of {}{more}", names.join(", ")))
+            ("True", Reason::Complete, format!("pods have the bundles of {}{more}", names.join(", ")))
         }
         Some((reason, _)) => {
             let texts: Vec<&str> = problems.iter().take(NAMED).map(|(_, text)| text.as_str()).collect();

@@ -2,6 +2,7 @@
 //! container that mounts a part of it by `subPath` keeps the file of its start, and nobody but its owner can change that.
 
 use countersign_crds::condition::CREDENTIALS_REFRESHABLE;
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -17,9 +18,9 @@ pub(super) fn condition(
 ) -> Option<Condition> {
     super::granting(view)?;
     let (status, reason, message) = if view.never_refresh == 0 {
-        ("True", "NoSubPathMount", "no pod has a part of this identity mounted by subPath".to_owned())
+        ("True", Reason::NoSubPathMount, "no pod has a part of this identity mounted by subPath".to_owned())
     } else {
-        ("False", "SubPathMount", sub_path_mount(view))
+        ("False", Reason::SubPathMount, sub_path_mount(view))
     };
     Some(conditions::condition(CREDENTIALS_REFRESHABLE, (status, reason, message), generation, old, now))
 }

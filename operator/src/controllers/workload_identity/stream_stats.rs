@@ -2,6 +2,7 @@
 //! the sums, what stood there before stays.
 
 use countersign_crds::{WorkloadIdentityStatus, condition::STATS_COMPLETE};
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -74,10 +75,12 @@ pub(super) fn condition(
             let old = old.iter().find(|one| one.type_ == STATS_COMPLETE)?;
             return Some(Condition { observed_generation: generation, ..old.clone() });
         }
-        Whole::Yes => ("True", "AllReplicasAsked", "what lives in streams is counted at every replica".to_owned()),
+        Whole::Yes => {
+            ("True", Reason::AllReplicasAsked, "what lives in streams is counted at every replica".to_owned())
+        }
         Whole::No(replicas) => (
             "False",
-            "ReplicaUnreachable",
+            Reason::ReplicaUnreachable,
             format!(
                 "{} cannot be asked for its streams: pods.served, nextExpiry and outdatedAgents are as they were before",
                 replicas.join(", ")

@@ -118,7 +118,7 @@ fn an_identity_whose_namespace_is_not_known_waits() {
     index.apply_identity(policy::workload_identity(&identity("early", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "early".to_owned() };
     let health = health(&index.identity(&key).unwrap(), Some(&AuthorityReadiness::Ready));
-    assert_eq!((health.kind, health.reason.as_str()), (HealthKind::Reconciling, "NamespaceUnknown"));
+    assert_eq!((health.kind, health.reason.name()), (HealthKind::Reconciling, "NamespaceUnknown"));
     assert!(health.message.starts_with("namespace shop is not known here"), "{}", health.message);
 }
 

@@ -3,6 +3,7 @@
 use countersign_crds::condition::WIT_AVAILABLE;
 use countersign_index::IdentityView;
 use countersign_issuer::published::Published;
+use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -24,13 +25,13 @@ pub(super) fn condition(
             "pods get no WIT-SVIDs: TrustDomain {} has no spec.authority.wit; ask its owner for `wit: {{}}` there",
             domain.name
         );
-        ("False", "NoAuthority", message)
+        ("False", Reason::NoWITAuthority, message)
     } else if published.signers.get(&judged.identity().trust_domain).is_some_and(|signers| signers.wit.is_some()) {
-        ("True", "Issued", "pods get WIT-SVIDs".to_owned())
+        ("True", Reason::Issued, "pods get WIT-SVIDs".to_owned())
     } else {
         let message =
             format!("TrustDomain {} has no WIT authority that signs yet; its status says which there are", domain.name);
-        ("False", "AuthorityNotReady", message)
+        ("False", Reason::AuthorityNotReady, message)
     };
     Some(conditions::condition(WIT_AVAILABLE, state, generation, old, now))
 }

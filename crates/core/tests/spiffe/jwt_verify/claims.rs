@@ -1,6 +1,6 @@
 //! Claims (JWT-SVID, section 3).
 
-use countersign_core::jwt::JwtSvidError;
+use countersign_core::jwt::{JwtSvidError, jwt_svid_faults, read_jwt_svid};
 use serde_json::{Value, json};
 
 use super::{CART, Domain, claims, header, refused_with, refused_without};
@@ -14,6 +14,25 @@ fn a_token_that_keeps_every_rule_is_accepted() {
     assert_eq!((verified.id, verified.audiences), (id(CART), vec!["orders".to_owned()]));
     assert_eq!(verified.expires_at, at(300));
     assert_eq!(Value::Object(verified.raw), claims);
+}
+
+/// R28
+#[test]
+fn every_rule_that_a_token_breaks_is_named_the_first_one_first() {
+    let domain = Domain::new();
+    let header = json!({"alg": "none", "typ": "at+jwt"});
+    let token = domain.token(&header, &json!({"sub": "joe", "aud": "orders", "exp": now().as_second()}));
+    let faults = jwt_svid_faults(&token, now());
+    assert!(
+        matches!(
+            faults.as_slice(),
+            [JwtSvidError::Algorithm { .. }, JwtSvidError::Type { .. }, JwtSvidError::Id(_), JwtSvidError::Expired(_)]
+        ),
+        "{faults:?}"
+    );
+    assert_eq!(read_jwt_svid(&token).unwrap_err(), faults[0]);
+    assert_eq!(jwt_svid_faults(&domain.token(&super::header(), &claims()), now()), []);
+    assert_eq!(jwt_svid_faults("a.b", now()), [JwtSvidError::NotCompact]);
 }
 
 #[test]

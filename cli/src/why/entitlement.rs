@@ -1,0 +1,142 @@
+//! From the agent's question to the authority's answer: which WorkloadIdentity selects the pod, what is granted, who holds it, and
+//! whether it is signed.
+
+use std::collections::BTreeSet;
+
+use countersign_crds::{WorkloadIdentity, condition};
+use countersign_index::{Absence, Entitlement};
+use countersign_reasons::Reason;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::ResourceExt as _;
+
+use super::{About, Step, mends};
+use crate::{
+    cause::Cause,
+    objects::{condition_reason, sessions, uid},
+};
+
+/// The steps, and what is wrong beside them.
+pub(super) struct Entitlements {
+    pub(super) steps: Vec<Step>,
+    pub(super) warnings: Vec<Cause>,
+}
+
+pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
+    let index = about.objects.index_with(&about.cluster, [pod]);
+    let (mut ids, mut granting) = (Vec::new(), BTreeSet::new());
+    for session in sessions(pod) {
+        match index.entitlement(&uid(pod), &session) {
+            Entitlement::Entitled(entitled) => {
+                for one in entitled {
+                    granting.insert(one.identity.full_name());
+                    ids.push(one.id.to_string());
+                }
+            }
+            Entitlement::None(absence) => {
+                return Entitlements { steps: absent(about, pod, &session, &absence), warnings: Vec::new() };
+            }
+            Entitlement::Gone => {
+                let cause = Cause::new(Reason::PodEnded, "the pod has ended");
+                return Entitlements { steps: vec![Step::failed("match", cause)], warnings: Vec::new() };
+            }
+        }
+    }
+    let of_pod: Vec<&WorkloadIdentity> = about
+        .objects
+        .identities
+        .iter()
+        .filter(|identity| granting.iter().any(|name| *name == full_name(identity)))
+        .collect();
+    let names: Vec<String> = of_pod.iter().map(|identity| identity.name_any()).collect();
+    let selected = match names.as_slice() {
+        [] => "identities of the system".to_owned(),
+        names => format!("selected by WorkloadIdentity {}", names.join(", ")),
+    };
+    let domains: BTreeSet<&str> = of_pod.iter().map(|identity| identity.spec.trust_domain.as_str()).collect();
+    let granted = format!("by TrustDomain {}", domains.into_iter().collect::<Vec<_>>().join(", "));
+    let steps = vec![
+        Step::passed("match", selected),
+        Step::passed("grant", granted),
+        Step::passed("identity", ids.join(", ")),
+        issue(about, &of_pod),
+    ];
+    Entitlements { steps, warnings: warnings(&of_pod) }
+}
+
+/// The steps up to the one that fails.
+fn absent(about: &About, pod: &Pod, session: &str, absence: &Absence) -> Vec<Step> {
+    let cause = mends::absence(about, pod, session, absence);
+    let failing = match absence.reason {
+        Reason::NoWorkloadIdentity
+        | Reason::NoSuchContainer
+        | Reason::ServiceAccountNotSelected
+        | Reason::LabelsDiffer
+        | Reason::ContainerNotSelected => "match",
+        Reason::Conflict => "conflict",
+        Reason::Unrenderable => "identity",
+        _ => "grant",
+    };
+    let mut steps = Vec::new();
+    if failing != "match" {
+        steps.push(Step::passed("match", "a WorkloadIdentity selects the pod"));
+    }
+    if failing == "conflict" {
+        steps.push(Step::passed("grant", "its TrustDomain grants it"));
+    }
+    steps.push(Step::failed(failing, cause));
+    steps
+}
+
+/// Whether the authorities of the trust domains sign.
+fn issue(about: &About, identities: &[&WorkloadIdentity]) -> Step {
+    for identity in identities {
+        let name = identity.spec.trust_domain.as_str();
+        let domain = about.objects.domains.iter().find(|domain| domain.name_any() == name);
+        let conditions = domain.and_then(|domain| domain.status.as_ref()).map(|status| status.conditions.as_slice());
+        let ready = conditions.unwrap_or_default().iter().find(|one| one.type_ == condition::READY);
+        match ready {
+            Some(ready) if ready.status == "True" => {}
+            Some(ready) => {
+                let reason = condition_reason(&ready.reason).unwrap_or(Reason::AuthorityNotReady);
+                let text = format!("TrustDomain {name} does not sign: {}", ready.message);
+                let mend = format!("kubectl describe trustdomain {name}");
+                return Step::failed("issue", Cause::new(reason, text).mend(mend));
+            }
+            None => {
+                let text = format!(
+                    "TrustDomain {name} has no status yet: the operator has not looked at it, or no replica of it leads"
+                );
+                return Step::failed(
+                    "issue",
+                    Cause::new(Reason::AuthorityNotReady, text).mend("kubectl countersign check"),
+                );
+            }
+        }
+    }
+    Step::passed("issue", "its authorities sign")
+}
+
+/// What costs no identity: claims of others, foreign bundles, WIT-SVIDs, mounts that are never renewed.
+fn warnings(identities: &[&WorkloadIdentity]) -> Vec<Cause> {
+    let mut found = Vec::new();
+    for identity in identities {
+        let conditions = identity.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        found.extend(conditions.iter().filter(|one| is_beside(one)).filter_map(|one| {
+            let reason = condition_reason(&one.reason).filter(|reason| !reason.is_well())?;
+            Some(Cause::new(reason, format!("WorkloadIdentity {}: {}", identity.name_any(), one.message)))
+        }));
+    }
+    found
+}
+
+fn is_beside(one: &Condition) -> bool {
+    match one.type_.as_str() {
+        condition::CONFLICTING => one.status == "True",
+        condition::FEDERATED | condition::WIT_AVAILABLE | condition::CREDENTIALS_REFRESHABLE => one.status == "False",
+        _ => false,
+    }
+}
+
+fn full_name(identity: &WorkloadIdentity) -> String {
+    format!("{}/{}", identity.namespace().unwrap_or_default(), identity.name_any())
+}
