@@ -27,6 +27,8 @@ const START: Duration = Duration::from_secs(60);
 /// What was read.
 #[derive(Debug)]
 pub(crate) struct Seen {
+    /// The value of `{cluster}`.
+    pub(crate) name_in_paths: String,
     pub(crate) domains: Reading<Vec<TrustDomain>>,
     pub(crate) identities: Reading<Vec<WorkloadIdentity>>,
     pub(crate) namespaces: Reading<Vec<Namespace>>,
@@ -35,13 +37,14 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) async fn observe(cluster: &crate::Cluster) -> Self {
-        let (domains, identities, namespaces, pods) = futures::join!(
+        let (name_in_paths, domains, identities, namespaces, pods) = futures::join!(
+            cluster.name_in_paths(),
             cluster.read_all::<TrustDomain>(),
             cluster.read_all::<WorkloadIdentity>(),
             cluster.read_all::<Namespace>(),
             cluster.read_all::<Pod>(),
         );
-        Self { domains, identities, namespaces, pods }
+        Self { name_in_paths, domains, identities, namespaces, pods }
     }
 }
 
@@ -119,7 +122,7 @@ fn pods(seen: &Seen, now: Timestamp) -> Vec<Check> {
         namespaces: seen.namespaces.items().to_vec(),
         pods: seen.pods.items().to_vec(),
     };
-    let index = objects.index("");
+    let index = objects.index(&seen.name_in_paths);
     let (mut well, mut lacking) = (0, BTreeMap::<String, Vec<&Pod>>::new());
     for pod in objects.pods.iter().filter(|pod| is_alive(pod)) {
         match state(&objects, &index, pod, now) {

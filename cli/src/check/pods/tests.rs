@@ -33,6 +33,7 @@ fn seen(pod: Value) -> Seen {
     let namespace: Namespace =
         of(json!({ "metadata": { "name": "shop", "labels": { "countersign.dev/inject": "sidecar" } } }));
     Seen {
+        name_in_paths: String::new(),
         domains: Reading::Found(vec![domain]),
         identities: Reading::Found(vec![identity]),
         namespaces: Reading::Found(vec![namespace]),
