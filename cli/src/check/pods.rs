@@ -207,8 +207,14 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
     if by_status > 0 || outdated_by_replicas > 0.0 {
         let which =
             identities.iter().filter(|one| one.status.as_ref().and_then(|status| status.outdated_agents) > Some(0));
-        let message =
-            format!("{by_status} agents are older than the operator supports, of {}", some(which.map(full_name)));
+        // By status it is known whose they are; the replicas count each open session at once.
+        let message = if by_status > 0 {
+            format!("{by_status} agents are older than the operator supports, of {}", some(which.map(full_name)))
+        } else {
+            format!(
+                "the operator's replicas count {outdated_by_replicas} sessions of agents that are older than it supports"
+            )
+        };
         return vec![
             Check::warning(name, Reason::AgentOutdated, message)
                 .hint("kubectl rollout restart deployment -n NAMESPACE NAME, for each workload"),

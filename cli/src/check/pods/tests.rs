@@ -109,6 +109,13 @@ fn agents_of_another_image_are_counted() {
 }
 
 #[test]
+fn outdated_agents_are_named_as_soon_as_a_replica_counts_them() {
+    let check = agents(&seen(pod()), &Reading::Absent, 2.0).remove(0);
+    assert_eq!(check.code, Some("CS1205"));
+    assert!(check.message.contains("count 2 sessions"), "{check:?}");
+}
+
+#[test]
 fn what_may_not_be_read_is_not_taken_for_missing() {
     let mut seen = seen(pod());
     seen.domains = Reading::Forbidden(Right::new("list", "trustdomains.countersign.dev", None));
