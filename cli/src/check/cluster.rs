@@ -121,7 +121,7 @@ fn unreachable(version: &Reading<String>) -> Check {
         gap => gap.map(|gap| gap.to_string()).unwrap_or_default(),
     };
     Check::failed("API server", Reason::ApiServerUnreachable, message)
-        .hint("kubectl cluster-info, and compare the context of your kubeconfig")
+        .hint("kubectl cluster-info\ncompare the context of your kubeconfig")
 }
 
 fn version_check(version: &str) -> Check {

@@ -104,7 +104,7 @@ fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, sys
         Reading::Absent => {
             let message = format!("there is no Deployment {deployment} in {system}");
             return Check::failed(name, Reason::ComponentMissing, message).hint(
-                "kubectl apply --server-side -k manifests/base; if it is in another namespace: --system-namespace",
+                "kubectl apply --server-side -k manifests/base\nif it is in another namespace: --system-namespace",
             );
         }
         other => return Check::gap(name, other.gap().unwrap_or(Gap::Absent)),

@@ -16,6 +16,7 @@ use super::{
     finding::{Category, Check, count, some},
 };
 use crate::{
+    installation::agent_is_ready,
     objects::{Objects, asks_for_injection, sessions, uid},
     output::Mark,
     reading::{Gap, Reading, full_name},
@@ -194,11 +195,6 @@ fn state(objects: &Objects, index: &Index, pod: &Pod, now: Timestamp) -> State {
     }
 }
 
-fn agent_is_ready(pod: &Pod) -> bool {
-    let statuses = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
-    statuses.into_iter().any(|status| status.name == AGENT && status.started == Some(true))
-}
-
 /// Agents that are outdated by the operator's count, and those of another image than the one that is injected now.
 pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replicas: f64) -> Vec<Check> {
     let name = "agents";
@@ -217,7 +213,7 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
         };
         return vec![
             Check::warning(name, Reason::AgentOutdated, message)
-                .hint("kubectl rollout restart deployment -n NAMESPACE NAME, for each workload"),
+                .hint("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
         ];
     }
     let injected = match injected {
@@ -241,7 +237,7 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
     );
     vec![
         Check::warning(name, Reason::AgentImageDiffers, message)
-            .hint("kubectl rollout restart deployment -n NAMESPACE NAME, for each workload"),
+            .hint("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
     ]
 }
 

@@ -142,7 +142,7 @@ fn of_components(answers: &[(Need, bool)]) -> Vec<Check> {
         let (namespace, name) = account;
         let message = format!("service account {namespace}/{name} may not: {}", some(lacks));
         Check::failed("components", Reason::ComponentRightMissing, message).hint(format!(
-            "kubectl apply --server-side -k manifests/base; to see one: kubectl auth can-i --list --as=system:serviceaccount:{namespace}:{name}"
+            "kubectl apply --server-side -k manifests/base\nkubectl auth can-i --list --as=system:serviceaccount:{namespace}:{name}"
         ))
     };
     accounts.into_iter().map(check).collect()
@@ -156,7 +156,7 @@ fn view_check(asked: &[(Right, bool)]) -> Check {
     }
     let message = format!("you may not {}; what depends on it is left out", some(missing));
     Check::warning("to read", Reason::MayNotView, message)
-        .hint("ask an administrator: kubectl create clusterrolebinding NAME --clusterrole=countersign-view --user=USER")
+        .hint("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=countersign-view --user=USER")
 }
 
 fn administer_check(asked: &[(Right, bool)]) -> Check {
