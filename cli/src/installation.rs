@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_contract::objects::{LEASE, SYSTEM_NAMESPACE};
+use countersign_contract::{
+    objects::{LEASE, SYSTEM_NAMESPACE},
+    pod::AGENT,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::ResourceExt as _;
@@ -97,6 +100,12 @@ pub(crate) fn why_not_ready(pod: &Pod) -> Option<String> {
     let unmet = conditions.filter(|condition| condition.status != "True");
     let message = unmet.filter_map(|condition| condition.message.clone()).find(|message| !message.is_empty());
     Some(message.unwrap_or_else(|| format!("it is {}", status.phase.as_deref().unwrap_or("Pending"))))
+}
+
+/// Whether a pod's agent has published every identity that it waits for.
+pub(crate) fn agent_is_ready(pod: &Pod) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    statuses.into_iter().any(|status| status.name == AGENT && status.started == Some(true))
 }
 
 fn leader(lease: &Lease) -> Leader {

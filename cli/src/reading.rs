@@ -117,7 +117,7 @@ pub(crate) fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         error => {
-            let mut text = error.to_string();
+            let mut text = error.to_string().trim_start_matches("ServiceError: ").to_owned();
             let mut source = std::error::Error::source(error);
             while let Some(cause) = source {
                 let cause_text = cause.to_string();

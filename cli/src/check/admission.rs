@@ -160,7 +160,7 @@ fn injection(Seen { namespace, injection, .. }: &Seen, system: &str) -> Check {
                 "a pod created in a dry run in {namespace} gets no agent, although its label requests it: the API server does not call the webhook"
             );
             Check::failed(name, Reason::InjectionInactive, message).hint(
-                "kubectl get mutatingwebhookconfiguration countersign -o yaml, and compare its rules and selectors with the manifests",
+                "kubectl get mutatingwebhookconfiguration countersign -o yaml\ncompare its rules and selectors with the manifests",
             )
         }
         Answer::Refused(message) => Check::failed(name, Reason::InjectionInactive, message.clone())
@@ -185,7 +185,7 @@ fn validation(Seen { namespace, validation, .. }: &Seen, system: &str) -> Check 
                 "a WorkloadIdentity with the DNS name {REFUSED_DNS_NAME} is accepted in a dry run: the API server does not call the webhook"
             );
             Check::failed(name, Reason::ValidationInactive, message).hint(
-                "kubectl get validatingwebhookconfiguration countersign -o yaml, and compare its rules with the manifests",
+                "kubectl get validatingwebhookconfiguration countersign -o yaml\ncompare its rules with the manifests",
             )
         }
         Answer::RefusedByAnother(message) => refused_by_another(name, namespace, message),
@@ -196,12 +196,12 @@ fn validation(Seen { namespace, validation, .. }: &Seen, system: &str) -> Check 
 fn refused_by_another(name: &'static str, namespace: &str, message: &str) -> Check {
     let message = format!("the trial in namespace {namespace} was refused by something else: {message}");
     Check::warning(name, Reason::TrialRefused, message)
-        .hint("kubectl countersign check -n NAMESPACE, with a namespace of workloads")
+        .hint("kubectl countersign check -n NAMESPACE\nwith a namespace of workloads")
 }
 
 fn unreachable(name: &'static str, message: &str, system: &str) -> Check {
     Check::failed(name, Reason::WebhookUnreachable, message).hint(format!(
-        "kubectl get pods,endpointslices -n {system} -l app.kubernetes.io/name={WEBHOOK}; if they are well, look at the network between the API server and port 9443 of these pods"
+        "kubectl get pods,endpointslices -n {system} -l app.kubernetes.io/name={WEBHOOK}\nif they are well, look at the network between the API server and port 9443 of these pods"
     ))
 }
 

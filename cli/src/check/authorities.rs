@@ -71,7 +71,7 @@ pub(super) fn local(domains: &Reading<Vec<TrustDomain>>, system: &str, now: Time
         Reason::NoTrustDomains,
         "there is no TrustDomain of this cluster: no pod gets an identity",
     )
-    .hint("kubectl apply -f manifests/samples/trustdomain.yaml, with a name and grants of your own");
+    .hint("kubectl apply -f manifests/samples/trustdomain.yaml\nwith a name and grants of your own");
     Category::new(name, vec![check])
 }
 
@@ -191,7 +191,7 @@ fn overdue(domain: &TrustDomain, system: &str, now: Timestamp) -> Option<Check> 
     );
     Some(
         Check::failed("switch", Reason::SwitchOverdue, message)
-            .hint(format!("kubectl logs -n {system} deployment/{OPERATOR}, of the replica that leads")),
+            .hint(format!("kubectl logs -n {system} deployment/{OPERATOR}\nof the replica that leads")),
     )
 }
 

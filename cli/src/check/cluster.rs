@@ -10,7 +10,7 @@ use kube::{Client, client::Body};
 use super::finding::{Category, Check, count};
 use crate::{
     cluster::Cluster,
-    reading::{Reading, Right},
+    reading::{Gap, Reading, Right},
     span::span,
 };
 
@@ -116,9 +116,12 @@ pub(super) fn category(seen: &Seen) -> Category {
 }
 
 fn unreachable(version: &Reading<String>) -> Check {
-    let gap = version.gap().map(|gap| gap.to_string()).unwrap_or_default();
-    Check::failed("API server", Reason::ApiServerUnreachable, gap)
-        .hint("kubectl cluster-info, and compare the context of your kubeconfig")
+    let message = match version.gap() {
+        Some(Gap::Failed(why)) => format!("it does not answer: {why}"),
+        gap => gap.map(|gap| gap.to_string()).unwrap_or_default(),
+    };
+    Check::failed("API server", Reason::ApiServerUnreachable, message)
+        .hint("kubectl cluster-info\ncompare the context of your kubeconfig")
 }
 
 fn version_check(version: &str) -> Check {

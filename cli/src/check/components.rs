@@ -87,8 +87,15 @@ impl Seen {
 
 /// What the components say of their builds.
 pub(super) fn versions(seen: &Seen, system: &str) -> Vec<Check> {
-    let parts = [("operator", &seen.operator), ("webhook", &seen.webhook), ("webhook CA", &seen.webhook_ca)];
-    parts.into_iter().filter_map(|(name, replicas)| Some(images(name, replicas.found()?, system))).collect()
+    let parts = [
+        ("operator", OPERATOR, &seen.operator),
+        ("webhook", WEBHOOK, &seen.webhook),
+        ("webhook CA", WEBHOOK_CA, &seen.webhook_ca),
+    ];
+    let check = |(name, deployment, replicas): (_, _, &Reading<Replicas>)| {
+        Some(images(name, deployment, replicas.found()?, system))
+    };
+    parts.into_iter().filter_map(check).collect()
 }
 
 fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, system: &str) -> Check {
@@ -97,7 +104,7 @@ fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, sys
         Reading::Absent => {
             let message = format!("there is no Deployment {deployment} in {system}");
             return Check::failed(name, Reason::ComponentMissing, message).hint(
-                "kubectl apply --server-side -k manifests/base; if it is in another namespace: --system-namespace",
+                "kubectl apply --server-side -k manifests/base\nif it is in another namespace: --system-namespace",
             );
         }
         other => return Check::gap(name, other.gap().unwrap_or(Gap::Absent)),
@@ -173,13 +180,13 @@ fn published(missing: &Reading<Vec<&'static str>>, system: &str) -> Check {
         .hint(format!("kubectl logs -n {system} deployment/{OPERATOR}"))
 }
 
-fn images(name: &'static str, replicas: &Replicas, system: &str) -> Check {
+fn images(name: &'static str, deployment: &str, replicas: &Replicas, system: &str) -> Check {
     let own = env!("CARGO_PKG_VERSION");
     let wanted = some(&replicas.images);
     if replicas.running.iter().any(|image| !replicas.images.contains(image)) {
         let message = format!("pods run {}, and the Deployment has {wanted}", some(&replicas.running));
         return Check::warning(name, Reason::ImagesDiffer, message)
-            .hint(format!("kubectl rollout status -n {system} deployment"));
+            .hint(format!("kubectl rollout status -n {system} deployment/{deployment}"));
     }
     let other = replicas.images.iter().filter_map(|image| release(image)).find(|release| !same_minor(release, own));
     match other {

@@ -11,7 +11,7 @@ use super::finding::{Category, Check};
 use crate::{cluster::Cluster, reading::Reading};
 
 /// The command that installs them.
-const APPLY: &str = "kubectl apply --server-side -k manifests/base, of the release that should run";
+const APPLY: &str = "kubectl apply --server-side -k manifests/base\nwith the manifests of the release that should run";
 
 /// A definition as it should be, and as it is.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ fn check(Seen { name, wanted, found }: &Seen) -> Check {
             let version = env!("CARGO_PKG_VERSION");
             let message = format!("{full} is not that of this build ({version}): {difference}");
             Check::warning(name, Reason::DefinitionDiffers, message)
-                .hint(format!("use kubectl countersign of the installed release, or: {APPLY}"))
+                .hint(format!("use kubectl countersign of the installed release, or:\n{APPLY}"))
         }
     }
 }

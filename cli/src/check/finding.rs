@@ -28,7 +28,7 @@ pub(crate) struct Check {
     /// That of the reason's page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<&'static str>,
-    /// What to do.
+    /// What to do: commands and sentences, each on a line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
 }
@@ -91,7 +91,7 @@ impl Check {
             (None, Some(reason)) => page.item(*mark, name, format_args!("{message} ({reason})")),
             _ => page.item(*mark, name, message),
         }
-        hint.iter().for_each(|hint| page.mend(hint));
+        hint.iter().flat_map(|hint| hint.lines()).for_each(|line| page.mend(line));
         if let (Some(code), Mark::Warning | Mark::Failed) = (code, mark) {
             page.mend(format_args!("kubectl countersign explain {code}"));
         }

@@ -16,6 +16,7 @@ use super::{
     finding::{Category, Check, count, some},
 };
 use crate::{
+    installation::agent_is_ready,
     objects::{Objects, asks_for_injection, sessions, uid},
     output::Mark,
     reading::{Gap, Reading, full_name},
@@ -27,6 +28,8 @@ const START: Duration = Duration::from_secs(60);
 /// What was read.
 #[derive(Debug)]
 pub(crate) struct Seen {
+    /// The value of `{cluster}`.
+    pub(crate) name_in_paths: String,
     pub(crate) domains: Reading<Vec<TrustDomain>>,
     pub(crate) identities: Reading<Vec<WorkloadIdentity>>,
     pub(crate) namespaces: Reading<Vec<Namespace>>,
@@ -35,13 +38,14 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) async fn observe(cluster: &crate::Cluster) -> Self {
-        let (domains, identities, namespaces, pods) = futures::join!(
+        let (name_in_paths, domains, identities, namespaces, pods) = futures::join!(
+            cluster.name_in_paths(),
             cluster.read_all::<TrustDomain>(),
             cluster.read_all::<WorkloadIdentity>(),
             cluster.read_all::<Namespace>(),
             cluster.read_all::<Pod>(),
         );
-        Self { domains, identities, namespaces, pods }
+        Self { name_in_paths, domains, identities, namespaces, pods }
     }
 }
 
@@ -119,7 +123,7 @@ fn pods(seen: &Seen, now: Timestamp) -> Vec<Check> {
         namespaces: seen.namespaces.items().to_vec(),
         pods: seen.pods.items().to_vec(),
     };
-    let index = objects.index("");
+    let index = objects.index(&seen.name_in_paths);
     let (mut well, mut lacking) = (0, BTreeMap::<String, Vec<&Pod>>::new());
     for pod in objects.pods.iter().filter(|pod| is_alive(pod)) {
         match state(&objects, &index, pod, now) {
@@ -191,11 +195,6 @@ fn state(objects: &Objects, index: &Index, pod: &Pod, now: Timestamp) -> State {
     }
 }
 
-fn agent_is_ready(pod: &Pod) -> bool {
-    let statuses = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
-    statuses.into_iter().any(|status| status.name == AGENT && status.started == Some(true))
-}
-
 /// Agents that are outdated by the operator's count, and those of another image than the one that is injected now.
 pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replicas: f64) -> Vec<Check> {
     let name = "agents";
@@ -204,11 +203,17 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
     if by_status > 0 || outdated_by_replicas > 0.0 {
         let which =
             identities.iter().filter(|one| one.status.as_ref().and_then(|status| status.outdated_agents) > Some(0));
-        let message =
-            format!("{by_status} agents are older than the operator supports, of {}", some(which.map(full_name)));
+        // By status it is known whose they are; the replicas count each open session at once.
+        let message = if by_status > 0 {
+            format!("{by_status} agents are older than the operator supports, of {}", some(which.map(full_name)))
+        } else {
+            format!(
+                "the operator's replicas count {outdated_by_replicas} sessions of agents that are older than it supports"
+            )
+        };
         return vec![
             Check::warning(name, Reason::AgentOutdated, message)
-                .hint("kubectl rollout restart deployment -n NAMESPACE NAME, for each workload"),
+                .hint("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
         ];
     }
     let injected = match injected {
@@ -232,7 +237,7 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
     );
     vec![
         Check::warning(name, Reason::AgentImageDiffers, message)
-            .hint("kubectl rollout restart deployment -n NAMESPACE NAME, for each workload"),
+            .hint("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
     ]
 }
 

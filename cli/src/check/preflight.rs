@@ -121,7 +121,7 @@ fn may_install(rights: &[(Right, bool)]) -> Check {
     }
     let message = format!("you may not {}", some(missing));
     Check::failed("rights", Reason::MayNotInstall, message)
-        .hint("ask for the role cluster-admin: kubectl create clusterrolebinding NAME --clusterrole=cluster-admin --user=USER")
+        .hint("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=cluster-admin --user=USER")
 }
 
 fn names(objects: &[(String, Reading<bool>)]) -> Check {
@@ -133,7 +133,7 @@ fn names(objects: &[(String, Reading<bool>)]) -> Check {
     if let Some(first) = others.first() {
         let message = format!("not of Countersign, and with names that it needs: {}", some(others.clone()));
         return Check::failed("names", Reason::ObjectOfAnother, message)
-            .hint(format!("kubectl get {first} -o yaml, and remove or rename it"));
+            .hint(format!("kubectl get {first} -o yaml\nremove or rename it"));
     }
     if let Some(right) = objects.iter().find_map(|(_, found)| match found.gap() {
         Some(gap @ (Gap::Forbidden(_) | Gap::Failed(_))) => Some(gap),
@@ -147,7 +147,7 @@ fn names(objects: &[(String, Reading<bool>)]) -> Check {
         return Check::ok("names", "no object has a name that an installation needs");
     }
     let message = format!("Countersign is installed already: {}", some(ours));
-    Check::warning("names", Reason::AlreadyInstalled, message).hint("kubectl countersign check, without --pre")
+    Check::warning("names", Reason::AlreadyInstalled, message).hint("kubectl countersign check\nwithout --pre")
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ pub(super) fn category(seen: &Seen) -> Category {
         }
         Err(Problem::NotReady(why)) => {
             Check::failed(name, Reason::ProbeNotReady, format!("the pod in namespace {namespace} got no identity: {why}"))
-                .hint("kubectl countersign check, and mend what fails before the probe; then try again with a longer --timeout")
+                .hint("kubectl countersign check\nmend what fails there, or try again with a longer --timeout")
         }
     };
     let mut checks = vec![check];

@@ -19,8 +19,9 @@ use crate::{
 /// A clock that is off by less is within the tolerance of tokens and certificates.
 const TOLERANCE: f64 = 5.0;
 
-/// Above 15 minutes nothing is issued.
-const OLD_VIEW: f64 = 120.0;
+/// Token keys are fetched every 5 minutes, and a silent watch is asked after 2.5: a view as old as this is late. Above 15 minutes
+/// nothing is issued.
+const OLD_VIEW: f64 = 420.0;
 
 /// What a replica measures, in seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -113,7 +114,7 @@ fn problems(replica: &Replica, system: &str) -> Vec<Check> {
     if let Some(age) = view_age.filter(|age| *age > OLD_VIEW) {
         let message =
             format!("the view that {pod} has of the cluster is {} old; above 15m it issues nothing", length(age));
-        let hint = format!("kubectl logs -n {system} {pod}, for what its watches wait for");
+        let hint = format!("kubectl logs -n {system} {pod}\nfor what its watches wait for");
         problems.push(Check::warning("view", Reason::ViewStale, message).hint(hint));
     }
     problems
@@ -134,7 +135,7 @@ mod tests {
 
     const METRICS: &str = r#"# TYPE countersign_view_age_seconds gauge
 countersign_view_age_seconds{view="pods"} 0.5
-countersign_view_age_seconds{view="journals"} 400.25
+countersign_view_age_seconds{view="journals"} 480.25
 countersign_clock_offset_seconds -61.0
 countersign_agents_outdated 3
 countersign_agents_outdated_other 9
@@ -145,7 +146,7 @@ countersign_agents_outdated_other 9
         let expected = Replica {
             pod: "a".to_owned(),
             clock_offset: Some(-61.0),
-            view_age: Some(400.25),
+            view_age: Some(480.25),
             outdated_agents: Some(3.0),
         };
         assert_eq!(replica("a".to_owned(), METRICS), expected);

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::container::{Container, agent};
 use crate::{
     cluster::Cluster,
+    installation::agent_is_ready,
     reading::{Reading, Right, full_name},
 };
 
@@ -77,6 +78,12 @@ impl End {
         if agent(&pod).is_none() {
             bail!(
                 "pod {name} has no agent, and so no identity: kubectl countersign why -n {namespace} {} says why",
+                pod.name_any()
+            );
+        }
+        if !agent_is_ready(&pod) {
+            bail!(
+                "pod {name} has no identity yet: kubectl countersign why -n {namespace} {} says what it waits for",
                 pod.name_any()
             );
         }

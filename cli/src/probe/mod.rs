@@ -145,7 +145,7 @@ impl Side {
         let (namespace, pod) = self.pod.split_once('/')?;
         match self.ended.outcome.as_str() {
             "refusedPeer" => Some(format!(
-                "kubectl countersign why -n {namespace} {pod}, for the trust domains whose bundles it has; federatesWith adds foreign ones"
+                "kubectl countersign why -n {namespace} {pod}\nspec.federatesWith of its WorkloadIdentity adds bundles of foreign trust domains"
             )),
             "unreachable" => Some(
                 "look at network policies between the two pods, or choose a port that they allow: --port".to_owned(),
@@ -161,9 +161,9 @@ impl output::Report for Report {
     fn write(&self, page: &mut Page) {
         page.heading("handshake");
         self.a.write(page, "calls");
-        self.a.hint().iter().for_each(|hint| page.mend(hint));
+        self.a.hint().iter().flat_map(|hint| hint.lines()).for_each(|line| page.mend(line));
         self.b.write(page, "is called");
-        self.b.hint().iter().for_each(|hint| page.mend(hint));
+        self.b.hint().iter().flat_map(|hint| hint.lines()).for_each(|line| page.mend(line));
     }
 }
 

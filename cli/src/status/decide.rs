@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_crds::{AuthorityState, TrustDomain, WorkloadIdentity, condition};
 use jiff::Timestamp;
-use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt as _;
 
 use super::{Component, Count, Domain, Identities, Pods, Report, Warning, observe::Seen};
@@ -119,14 +119,15 @@ fn warnings(events: &[Event]) -> Vec<Warning> {
 }
 
 fn warning(event: &Event) -> Option<Warning> {
-    let last = event.series.as_ref().map(|series| series.last_observed_time.0);
-    let at = last.or_else(|| event.event_time.as_ref().map(|time| time.0))?;
-    let regarding = event.regarding.clone().unwrap_or_default();
-    let object = format!("{}/{}", regarding.namespace.unwrap_or_default(), regarding.name.unwrap_or_default());
+    let last = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let at = last.or_else(|| event.event_time.as_ref().map(|time| time.0));
+    let at = at.or_else(|| event.last_timestamp.as_ref().map(|time| time.0))?;
+    let about = &event.involved_object;
+    let (namespace, name) = (about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
     Some(Warning {
         at,
-        object,
+        object: format!("{namespace}/{name}"),
         reason: event.reason.clone().unwrap_or_default(),
-        message: event.note.clone().unwrap_or_default(),
+        message: event.message.clone().unwrap_or_default(),
     })
 }

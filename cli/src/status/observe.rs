@@ -2,7 +2,7 @@
 
 use countersign_contract::objects::{ENDPOINT, ENDPOINT_NAMESPACE, OPERATOR, WEBHOOK, WEBHOOK_CA};
 use countersign_crds::{TrustDomain, WorkloadIdentity};
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
 
 use crate::{
@@ -51,5 +51,5 @@ pub(crate) async fn warnings(cluster: &Cluster) -> Reading<Vec<Event>> {
 
 /// Selects the operator's events of a type.
 pub(super) fn selector(type_: &str) -> String {
-    format!("type={type_},reportingController={OPERATOR}")
+    format!("type={type_},reportingComponent={OPERATOR}")
 }

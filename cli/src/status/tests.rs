@@ -64,7 +64,7 @@ fn seen() -> Seen {
         json!({
             "metadata": { "name": format!("e{minute}"), "namespace": "shop" },
             "eventTime": format!("2030-01-01T11:{minute:02}:00.000000Z"), "reason": "NoIdentity",
-            "note": format!("number {minute}"), "regarding": { "kind": "Pod", "namespace": "shop", "name": "a" },
+            "message": format!("number {minute}"), "involvedObject": { "kind": "Pod", "namespace": "shop", "name": "a" },
         })
     };
     Seen {

@@ -6,7 +6,7 @@ use std::{pin::pin, time::Duration};
 use anyhow::Result;
 use countersign_crds::{TrustDomain, WorkloadIdentity};
 use futures::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::{apps::v1::Deployment, events::v1::Event};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Event};
 use kube::{
     Api, Resource,
     api::PartialObjectMeta,

@@ -4,7 +4,7 @@ mod logs;
 mod sources;
 
 use countersign_contract::{metadata::annotation, objects::OPERATOR};
-use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::{
     Api, ResourceExt as _,
     api::{DynamicObject, ListParams},
@@ -162,7 +162,7 @@ fn is_ready(pod: &DynamicObject) -> bool {
 /// The operator's events on pods.
 async fn events(cluster: &Cluster, collected: &mut Collected) {
     let api: Api<Event> = Api::all(cluster.client.clone());
-    let selected = ListParams::default().fields(&format!("reportingController={OPERATOR}")).limit(PAGE * 4);
+    let selected = ListParams::default().fields(&format!("reportingComponent={OPERATOR}")).limit(PAGE * 4);
     let found = api.list(&selected).await.map(|list| list.items);
     let found = Reading::from(found, || Right::of::<Event>("list", None));
     collected.note("events of the operator", found.gap());

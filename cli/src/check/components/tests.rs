@@ -64,11 +64,11 @@ fn an_issuer_without_endpoints_and_settings_without_keys_fail() {
 
 #[test]
 fn replicas_of_two_builds_and_of_another_release_are_warnings() {
-    assert_eq!(images("operator", &replicas(2, "operator:dev"), SYSTEM).mark, Mark::Ok);
-    assert_eq!(images("operator", &replicas(2, "operator:old"), SYSTEM).code, Some("CS5035"));
+    assert_eq!(images("operator", "countersign-operator", &replicas(2, "operator:dev"), SYSTEM).mark, Mark::Ok);
+    assert_eq!(images("operator", "countersign-operator", &replicas(2, "operator:old"), SYSTEM).code, Some("CS5035"));
     let mut other = replicas(2, "r.example:5000/operator:v99.1.0");
     other.images = other.running.clone();
-    assert_eq!(images("operator", &other, SYSTEM).code, Some("CS5038"));
+    assert_eq!(images("operator", "countersign-operator", &other, SYSTEM).code, Some("CS5038"));
 }
 
 #[test]

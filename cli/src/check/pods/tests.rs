@@ -33,6 +33,7 @@ fn seen(pod: Value) -> Seen {
     let namespace: Namespace =
         of(json!({ "metadata": { "name": "shop", "labels": { "countersign.dev/inject": "sidecar" } } }));
     Seen {
+        name_in_paths: String::new(),
         domains: Reading::Found(vec![domain]),
         identities: Reading::Found(vec![identity]),
         namespaces: Reading::Found(vec![namespace]),
@@ -105,6 +106,13 @@ fn agents_of_another_image_are_counted() {
     let other = check("agent:2");
     assert_eq!(other.code, Some("CS5039"));
     assert!(other.message.contains("shop/a"), "{other:?}");
+}
+
+#[test]
+fn outdated_agents_are_named_as_soon_as_a_replica_counts_them() {
+    let check = agents(&seen(pod()), &Reading::Absent, 2.0).remove(0);
+    assert_eq!(check.code, Some("CS1205"));
+    assert!(check.message.contains("count 2 sessions"), "{check:?}");
 }
 
 #[test]

@@ -56,6 +56,14 @@ fn statuses(pod: &Pod) -> Vec<ContainerStatus> {
     status.flat_map(of).collect()
 }
 
+/// Which of its runs have a log: this one, unless it waits to start, and the one before.
+fn runs(status: &ContainerStatus) -> Vec<bool> {
+    let waits = status.state.as_ref().is_none_or(|state| state.running.is_none() && state.terminated.is_none());
+    let this = (!waits).then_some(false);
+    let before = (status.restart_count > 0).then_some(true);
+    this.into_iter().chain(before).collect()
+}
+
 /// The log of a container and of its run before. False: the caller may not read logs, and other attempts would end the same way.
 async fn logs(
     cluster: &Cluster,
@@ -66,8 +74,7 @@ async fn logs(
     collected: &mut Collected,
 ) -> bool {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-    let runs = if status.restart_count > 0 { vec![false, true] } else { vec![false] };
-    for previous in runs {
+    for previous in runs(status) {
         let parameters = LogParams {
             container: Some(status.name.clone()),
             previous,
@@ -90,4 +97,26 @@ async fn logs(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::runs;
+
+    #[test]
+    fn a_container_that_waits_has_a_log_of_its_last_run_alone() {
+        let of = |restarts: u32, state: &str| {
+            let status = json!({
+                "name": "a", "ready": false, "restartCount": restarts, "image": "", "imageID": "",
+                "state": { state: { "exitCode": 0 } },
+            });
+            runs(&serde_json::from_value(status).unwrap())
+        };
+        assert_eq!(of(0, "running"), [false]);
+        assert_eq!(of(0, "waiting"), [] as [bool; 0]);
+        assert_eq!(of(2, "waiting"), [true]);
+        assert_eq!(of(1, "terminated"), [false, true]);
+    }
 }

@@ -94,7 +94,7 @@ pub(super) fn all(namespaces: &[String]) -> Vec<Source> {
                 ("", "ConfigMap", "configmaps"),
                 ("discovery.k8s.io", "EndpointSlice", "endpointslices"),
                 ("coordination.k8s.io", "Lease", "leases"),
-                ("events.k8s.io", "Event", "events"),
+                ("", "Event", "events"),
                 (RBAC, "Role", "roles"),
                 (RBAC, "RoleBinding", "rolebindings"),
                 ("policy", "PodDisruptionBudget", "poddisruptionbudgets"),
