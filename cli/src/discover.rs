@@ -159,7 +159,10 @@ mod tests {
             domains: vec![
                 serde_json::from_value(json!({
                     "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain", "metadata": {"name": "shop.example"},
-                    "spec": {"authority": {}},
+                    "spec": {
+                        "authority": {},
+                        "grants": [{"namespaces": {"matchNames": ["shop"]}, "paths": ["/ns/{namespace}/**"]}],
+                    },
                 }))
                 .unwrap(),
             ],

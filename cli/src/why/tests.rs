@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use countersign_reasons::Reason;
 
-use super::{About, report};
+use super::{About, Maker, report};
 use crate::objects::Objects;
 
 fn about(change: impl FnOnce(&mut Value)) -> About {
@@ -199,6 +199,7 @@ fn a_pod_that_admission_refused_is_explained_by_the_event_of_what_makes_it() {
         }]);
     });
     about.asked = "deployment/orders".to_owned();
+    about.maker = Some(Maker::Wants(Some(1)));
     let explained = report(&about);
     let cause = explained.steps[0].cause.as_ref().unwrap();
     assert_eq!(cause.reason, Reason::NamespaceMode);
