@@ -25,7 +25,8 @@ pub(crate) fn apply(objects: &Objects, pod: &Pod) -> String {
     format!("kubectl apply -f - <<'END'\n{}END", workload_identity(objects, &namespace, &service_account(pod)))
 }
 
-/// A TrustDomain that grants what is proposed, those first that the namespace uses already; a placeholder if none does.
+/// A TrustDomain that grants what is proposed, those first that the namespace uses already; else one that grants something to the
+/// namespace by its name; a placeholder if none does.
 fn trust_domain(objects: &Objects, namespace: &str, account: &str) -> String {
     let mut index = objects.index_with("", []);
     let used = |domain: &&TrustDomain| {
@@ -41,7 +42,11 @@ fn trust_domain(objects: &Objects, namespace: &str, account: &str) -> String {
         let view = index.preview_identity(countersign_policy::workload_identity(&proposed));
         view.and_then(|view| view.outcome.ok()).is_some_and(|judged| judged.is_admitted())
     });
-    granting.unwrap_or_else(|| "TRUST-DOMAIN".to_owned())
+    let names_it = |domain: &&&TrustDomain| {
+        domain.spec.grants.iter().any(|grant| grant.namespaces.match_names.iter().any(|name| name == namespace))
+    };
+    let named = || local.iter().find(names_it).map(|domain| domain.name_any());
+    granting.or_else(named).unwrap_or_else(|| "TRUST-DOMAIN".to_owned())
 }
 
 /// A grant of all that the WorkloadIdentity claims, to its namespace.
