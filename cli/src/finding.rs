@@ -88,7 +88,7 @@ impl Finding {
     pub(crate) fn write(&self, page: &mut Page) {
         match (self.reason, self.code) {
             (Some(reason), Some(code)) => {
-                page.item(self.mark, &self.about, format_args!("{} ({reason}, {code})", self.message));
+                page.item(self.mark, &self.about, format_args!("{} ({code} {reason})", self.message));
             }
             _ => page.item(self.mark, &self.about, &self.message),
         }

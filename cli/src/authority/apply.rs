@@ -84,7 +84,7 @@ pub(super) async fn run(
 
 fn checked(object: &TrustDomain, request: &Request) -> Result<Plan> {
     plan(object, request, Timestamp::now()).map_err(|refusal| {
-        anyhow::anyhow!("{} ({}, {}); nothing was changed", refusal.message, refusal.reason, refusal.reason.code())
+        anyhow::anyhow!("{} ({} {}); nothing was changed", refusal.message, refusal.reason.code(), refusal.reason)
     })
 }
 

@@ -91,6 +91,7 @@ fn injected(about: &About, pod: &Pod) -> Step {
         (Some(value), _) if value == "false" => {
             Cause::new(Reason::OptedOut, format!("the pod's label {} is false, so it is not injected", label::INJECT))
                 .mend(format!("set the label {} to sidecar in the pod's template, or remove it there", label::INJECT))
+                .mend(restart)
         }
         (Some(value), _) => Cause::new(
             Reason::UnknownMode,
