@@ -64,42 +64,42 @@ impl Page {
             self.text.push('\n');
         }
         let bold = Style::new().bold();
-        self.push(&format!("{bold}{text}{bold:#}"), 0);
+        self.push(&format!("{bold}{}{bold:#}", shown(text)), 0);
     }
 
     /// A line, wrapped below its beginning.
     pub(crate) fn line(&mut self, text: impl Display) {
-        self.push(&text.to_string(), 0);
+        self.push(&shown(text), 0);
     }
 
     /// `  ok    label         text`
     pub(crate) fn item(&mut self, mark: Mark, label: &str, text: impl Display) {
         let style = mark.style();
         let word = mark.word();
-        self.push(&format!("  {style}{word:<4}{style:#}  {label:<13} {text}"), TEXT);
+        self.push(&format!("  {style}{word:<4}{style:#}  {:<13} {}", shown(label), shown(text)), TEXT);
     }
 
     /// `   12s  name       text`: what has changed after some seconds.
     pub(crate) fn step(&mut self, seconds: u64, name: &str, is_done: bool, text: impl Display) {
         let state = if is_done { "done" } else { "wait" };
-        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {text}"), TEXT + 4);
+        self.push(&format!("{seconds:>4}s  {name:<11}  {state}  {}", shown(text)), TEXT + 4);
     }
 
     /// `  name                value`
     pub(crate) fn fact(&mut self, name: &str, value: impl Display) {
-        self.push(&format!("  {name:<width$}{value}", width = TEXT - 2), TEXT);
+        self.push(&format!("  {:<width$}{}", shown(name), shown(value), width = TEXT - 2), TEXT);
     }
 
     /// `  - text`
     pub(crate) fn bullet(&mut self, text: impl Display) {
-        self.push(&format!("  - {text}"), 4);
+        self.push(&format!("  - {}", shown(text)), 4);
     }
 
     /// What to do about the item before it. A command is left whole, and further lines of it begin where a shell expects them, so that
     /// it can be copied.
     pub(crate) fn mend(&mut self, text: impl Display) {
         let style = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
-        let text = text.to_string();
+        let text = shown(text);
         let marked = |line: &str| format!("{:width$}{style}→{style:#} {line}", "", width = TEXT - 2);
         if !text.starts_with("kubectl ") {
             return text.lines().for_each(|line| self.push(&marked(line), TEXT));
@@ -112,7 +112,7 @@ impl Page {
 
     /// Lines as they are, such as YAML that can be applied.
     pub(crate) fn verbatim(&mut self, text: &str, indent: usize) {
-        for line in text.trim_end().lines() {
+        for line in shown(text).trim_end().lines() {
             self.text.push_str(&format!("{:indent$}{line}\n", ""));
         }
     }
@@ -128,7 +128,7 @@ impl Page {
             None => table.set_content_arrangement(ContentArrangement::Disabled),
         };
         rows.into_iter().for_each(|row| {
-            table.add_row(row);
+            table.add_row(row.iter().map(shown));
         });
         table.column_iter_mut().for_each(|column| {
             column.set_padding((0, 2));
@@ -231,6 +231,12 @@ pub(crate) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Text as a terminal may show it. Names, messages and logs of a cluster are written by many, and must not move the cursor of whoever
+/// reads them.
+fn shown(text: impl Display) -> String {
+    text.to_string().split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Text of a stranger as it may be shown: with nothing that a terminal obeys or that changes the order of what is read.
 pub(crate) fn printable(text: &str) -> String {
     let is_hidden = |character: char| {
@@ -251,4 +257,30 @@ pub(crate) fn printable(text: &str) -> String {
 fn width() -> Option<usize> {
     let set = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     set.or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mark, Page};
+
+    /// Whoever makes a pod writes what the kubelet says of it.
+    #[test]
+    fn nothing_of_a_cluster_is_obeyed_by_the_terminal() {
+        let hostile = "exec \u{1b}]0;owned\u{7} \u{1b}[2J\u{202e}: no such file";
+        let mut page = Page::new(Some(80));
+        page.heading(hostile);
+        page.line(hostile);
+        page.item(Mark::Failed, hostile, hostile);
+        page.fact(hostile, hostile);
+        page.mend(hostile);
+        page.mend(format!("kubectl x\n{hostile}"));
+        page.bullet(hostile);
+        page.step(1, "a", false, hostile);
+        page.verbatim(hostile, 2);
+        page.table(&["A"], [vec![hostile.to_owned()]]);
+        let text = anstream::adapter::strip_str(&page.into_text()).to_string();
+        assert_eq!(text.matches("u{1b}").count(), 2 * text.matches("owned").count());
+        assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text:?}");
+        assert!(!text.contains('\u{202e}'));
+    }
 }

@@ -59,11 +59,11 @@ pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence
 
 /// What mends a refusal of admission, by us or by Kubernetes.
 pub(super) fn refusal(reason: Reason, namespace: &str, message: &str) -> String {
-    let quoted = |after: &str| message.split_once(after).and_then(|(_, rest)| rest.split('"').next());
+    let between = |after: &str| message.split_once(after).and_then(|(_, rest)| rest.split('"').next());
     match reason {
         Reason::NamespaceMode => format!("kubectl label namespace {namespace} {}=sidecar --overwrite", label::INJECT),
         Reason::PodNotCreated if message.contains("not found") && message.contains("serviceaccount \"") => {
-            let account = quoted("serviceaccount \"").unwrap_or_default();
+            let account = between("serviceaccount \"").filter(|name| is_plain(name)).unwrap_or("NAME");
             format!("kubectl create serviceaccount {account} --namespace {namespace}")
         }
         Reason::PodNotCreated if message.contains("exceeded quota") => {
@@ -123,9 +123,10 @@ fn not_selected(about: &About, pod: &Pod) -> Vec<String> {
             let patch = json!([{"op": "replace", "path": path, "value": account}]);
             mends.push(format!("it selects {qualified}, and accounts are named without their namespace:"));
             mends.push(format!(
-                "kubectl patch --namespace {} workloadidentity {} --type json --patch '{patch}'",
+                "kubectl patch --namespace {} workloadidentity {} --type json --patch {}",
                 about.namespace,
-                identity.name_any()
+                identity.name_any(),
+                quoted(&patch.to_string())
             ));
             return mends;
         }
@@ -138,8 +139,9 @@ fn not_selected(about: &About, pod: &Pod) -> Vec<String> {
     if let [name] = names.as_slice() {
         let patch = json!([{"op": "add", "path": "/spec/selector/serviceAccounts/-", "value": account}]);
         mends.push(format!(
-            "kubectl patch --namespace {} workloadidentity {name} --type json --patch '{patch}'",
-            about.namespace
+            "kubectl patch --namespace {} workloadidentity {name} --type json --patch {}",
+            about.namespace,
+            quoted(&patch.to_string())
         ));
     } else {
         mends.push(proposal::apply(&about.objects, pod));
@@ -176,6 +178,10 @@ fn no_trust_domain(about: &About, identity: &WorkloadIdentity, cause: Cause) -> 
     } else {
         format!("there are the TrustDomains {}", local.join(", "))
     };
+    if !is_plain(asked) {
+        let again = format!("delete WorkloadIdentity {name}, and make it again with the right one");
+        return cause.mend(format!("{exists}; spec.trustDomain cannot be changed, so {again}"));
+    }
     cause
         .mend(format!("{exists}; spec.trustDomain cannot be changed, so make the WorkloadIdentity again with the right one:"))
         .mend(format!(
@@ -196,6 +202,16 @@ fn grant(about: &About, identity: &WorkloadIdentity, label_only: bool) -> Vec<St
     };
     vec![
         format!("claim what is granted, or ask the owner of TrustDomain {name} for this grant:"),
-        format!("kubectl patch trustdomain {name} --type json --patch '{patch}'"),
+        format!("kubectl patch trustdomain {name} --type json --patch {}", quoted(&patch.to_string())),
     ]
+}
+
+/// One word of a shell. What stands in objects is written by others than the one who copies the command.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Whether a text means nothing to a shell or to sed.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|character| character.is_ascii_alphanumeric() || "._:/-".contains(character))
 }

@@ -225,3 +225,20 @@ fn what_costs_no_identity_is_a_warning_beside_the_steps() {
     assert!(report.is_well());
     assert_eq!(report.warnings[0].message, "WorkloadIdentity orders: no bundle");
 }
+
+/// Whoever may make a WorkloadIdentity writes what the owner of its TrustDomain is to copy.
+#[test]
+fn a_command_that_mends_runs_nothing_of_what_stands_in_objects() {
+    let hostile = "x';touch${IFS}/tmp/owned;'";
+    let granted = report(&about(|all| all["identity"]["spec"]["jwt"] = json!({"audiences": [hostile]})));
+    let mends = &granted.steps.last().unwrap().cause.as_ref().unwrap().mend;
+    let command =
+        mends.last().unwrap().strip_prefix("kubectl patch trustdomain shop.example --type json --patch ").unwrap();
+    let run = std::process::Command::new("sh").args(["-c", &format!("printf %s {command}")]).output().unwrap();
+    let patch: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(patch[0]["value"]["audiences"][0], hostile);
+
+    let named = report(&about(|all| all["identity"]["spec"]["trustDomain"] = hostile.into()));
+    let mends = &named.steps.last().unwrap().cause.as_ref().unwrap().mend;
+    assert!(mends.iter().all(|mend| !mend.contains("touch")), "{mends:?}");
+}
