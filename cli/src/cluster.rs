@@ -87,6 +87,7 @@ impl Cluster {
             identities: self.list().await?,
             namespaces: namespaces.items.into_iter().map(namespace_of).collect(),
             pods: self.list().await?,
+            cluster: self.name_in_paths().await,
         })
     }
 
@@ -100,6 +101,7 @@ impl Cluster {
             identities: self.list().await?,
             namespaces: vec![namespace_of(own)],
             pods: Vec::new(),
+            cluster: self.name_in_paths().await,
         })
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(Args { all_namespaces }: Args, options: &Options) -> Res
         own.pods = cluster.list_in(&cluster.namespace).await?;
         own
     };
-    let report = report(&objects, &cluster.name_in_paths().await);
+    let report = report(&objects);
     options.print(&report)?;
     Ok(if report.workloads.is_empty() { Outcome::Well } else { Outcome::Problem })
 }
@@ -70,8 +70,8 @@ struct Workload {
 }
 
 /// Pure.
-fn report(objects: &Objects, cluster: &str) -> Report {
-    let index = objects.index(cluster);
+fn report(objects: &Objects) -> Report {
+    let index = objects.index();
     let mut found: BTreeMap<(String, String, Reason), Workload> = BTreeMap::new();
     let mut with_identity = 0;
     for pod in &objects.pods {
@@ -170,7 +170,7 @@ mod tests {
             pods: vec![pod("a", "web"), pod("b", "web"), pod("c", "cart")],
             ..Objects::default()
         };
-        let report = report(&objects, "");
+        let report = report(&objects);
         let found: Vec<_> = report.workloads.iter().map(|one| (one.service_account.as_str(), one.pods)).collect();
         assert_eq!(found, [("cart", 1), ("web", 2)]);
         let proposal = report.workloads[1].proposal.as_deref().unwrap();

@@ -23,7 +23,6 @@ mod probe;
 mod proposal;
 mod reading;
 mod renew;
-mod span;
 mod status;
 mod sysdump;
 mod times;

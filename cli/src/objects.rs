@@ -20,23 +20,25 @@ pub(crate) struct Objects {
     pub(crate) identities: Vec<WorkloadIdentity>,
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) pods: Vec<Pod>,
+    /// The value of `{cluster}` in paths, empty without one.
+    pub(crate) cluster: String,
 }
 
 impl Objects {
-    /// What the operator would make of them. `cluster` is the value of `{cluster}` in paths.
-    pub(crate) fn index(&self, cluster: &str) -> Index {
-        self.index_with(cluster, &self.pods)
+    /// What the operator would make of them.
+    pub(crate) fn index(&self) -> Index {
+        self.index_with(&self.pods)
     }
 
     /// As [`Self::index`], with other pods.
-    pub(crate) fn index_with<'a>(&self, cluster: &str, pods: impl IntoIterator<Item = &'a Pod>) -> Index {
+    pub(crate) fn index_with<'a>(&self, pods: impl IntoIterator<Item = &'a Pod>) -> Index {
         let mut index = Index::default();
         index.tell_time(Timestamp::now());
         for namespace in &self.namespaces {
             index.apply_namespace(&namespace.name_any(), namespace.metadata.labels.clone().unwrap_or_default());
         }
         for domain in &self.domains {
-            index.apply_domain(countersign_policy::trust_domain(domain, cluster));
+            index.apply_domain(countersign_policy::trust_domain(domain, &self.cluster));
         }
         for identity in &self.identities {
             index.apply_identity(countersign_policy::workload_identity(identity));

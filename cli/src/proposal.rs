@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::objects::{Objects, service_account};
 
+/// Stands for the name of a TrustDomain where none grants anything.
+pub(crate) const PLACEHOLDER: &str = "TRUST-DOMAIN";
+
 /// A WorkloadIdentity for the service account of the pod, as YAML.
 pub(crate) fn workload_identity(objects: &Objects, namespace: &str, account: &str) -> String {
     yaml(&trust_domain(objects, namespace, account), namespace, account)
@@ -28,7 +31,7 @@ pub(crate) fn apply(objects: &Objects, pod: &Pod) -> String {
 /// A TrustDomain that grants what is proposed, those first that the namespace uses already; else one that grants something to the
 /// namespace by its name; a placeholder if none does.
 fn trust_domain(objects: &Objects, namespace: &str, account: &str) -> String {
-    let mut index = objects.index_with("", []);
+    let mut index = objects.index_with([]);
     let used = |domain: &&TrustDomain| {
         let mut own = objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(namespace));
         !own.any(|one| one.spec.trust_domain == domain.name_any())
@@ -46,7 +49,7 @@ fn trust_domain(objects: &Objects, namespace: &str, account: &str) -> String {
         domain.spec.grants.iter().any(|grant| grant.namespaces.match_names.iter().any(|name| name == namespace))
     };
     let named = || local.iter().find(names_it).map(|domain| domain.name_any());
-    granting.or_else(named).unwrap_or_else(|| "TRUST-DOMAIN".to_owned())
+    granting.or_else(named).unwrap_or_else(|| PLACEHOLDER.to_owned())
 }
 
 /// A grant of all that the WorkloadIdentity claims, to its namespace.

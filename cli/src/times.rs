@@ -1,5 +1,7 @@
 //! Times and spans as people read them.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 /// `2026-11-27T12:00:00Z`: whole seconds.
@@ -40,6 +42,16 @@ pub(crate) fn span(span: SignedDuration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
+/// As [`span`], of what has no sign.
+pub(crate) fn length(length: Duration) -> String {
+    span(SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX))
+}
+
+/// How long ago, without the word; what is to come has no age.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
+    span(now.duration_since(at).max(SignedDuration::ZERO))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +76,6 @@ mod tests {
         assert_eq!(relative(at(60), now), "in 1m");
         assert_eq!(relative(at(-7200), now), "2h ago");
         assert_eq!(relative(now, now), "now");
+        assert_eq!((age(at(-90), now), age(at(90), now)), ("1m 30s".to_owned(), "0s".to_owned()));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     installation::Replicas,
     output::Mark,
     reading::{Gap, Reading},
-    span::relative,
+    times::relative,
 };
 
 /// How long a switch, or the status of a new spec, may be late.

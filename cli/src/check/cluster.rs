@@ -11,7 +11,7 @@ use super::finding::{Category, Check, count};
 use crate::{
     cluster::Cluster,
     reading::{Gap, Reading, Right},
-    span::span,
+    times::length,
 };
 
 /// The oldest version that is supported.
@@ -178,7 +178,7 @@ fn clock(clocks: Option<Clocks>) -> Check {
         return Check::ok("clock", "the clocks of this machine and of the API server agree");
     }
     let side = if offset.is_negative() { "behind" } else { "ahead of" };
-    let message = format!("the clock of this machine is {} {side} the API server's", span(offset.unsigned_abs()));
+    let message = format!("the clock of this machine is {} {side} the API server's", length(offset.unsigned_abs()));
     Check::warning("clock", Reason::ClockDiffers, message)
         .hint("timedatectl status, on this machine and on the nodes of the control plane")
 }

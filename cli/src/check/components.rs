@@ -16,7 +16,7 @@ use crate::{
     cluster::Cluster,
     installation::{Leader, Replicas},
     reading::{Gap, Reading},
-    span::{age, relative},
+    times::{age, relative},
 };
 
 /// By how much a renewal may lie ahead of the API server's time: its `Date` header has whole seconds.

@@ -122,8 +122,9 @@ fn pods(seen: &Seen, now: Timestamp) -> Vec<Check> {
         identities: seen.identities.items().to_vec(),
         namespaces: seen.namespaces.items().to_vec(),
         pods: seen.pods.items().to_vec(),
+        cluster: seen.name_in_paths.clone(),
     };
-    let index = objects.index(&seen.name_in_paths);
+    let index = objects.index();
     let (mut well, mut lacking) = (0, BTreeMap::<String, Vec<&Pod>>::new());
     for pod in objects.pods.iter().filter(|pod| is_alive(pod)) {
         match state(&objects, &index, pod, now) {

@@ -24,7 +24,7 @@ use crate::{
     cluster::Cluster,
     installation::why_not_ready,
     reading::{Reading, describe},
-    span::span,
+    times::length,
 };
 
 /// How often the pod is read.
@@ -233,7 +233,7 @@ pub(super) fn category(seen: &Seen) -> Category {
         Ok(Identity { took, version }) => {
             let version = version.as_ref().map(|version| format!(", from {version}")).unwrap_or_default();
             let id = format!("spiffe://{namespace}/ns/{namespace}/sa/{NAME}");
-            let took = if took.as_secs() == 0 { "less than a second".to_owned() } else { span(*took) };
+            let took = if took.as_secs() == 0 { "less than a second".to_owned() } else { length(*took) };
             Check::ok(name, format!("a new pod got {id}{version}, in {took}"))
         }
         Err(Problem::NotCreated(why)) => {

@@ -13,7 +13,7 @@ use super::finding::Check;
 use crate::{
     cluster::Cluster,
     reading::{Gap, Reading, Right},
-    span::span,
+    times,
 };
 
 /// A clock that is off by less is within the tolerance of tokens and certificates.
@@ -103,7 +103,7 @@ pub(super) fn checks(replicas: &Reading<Vec<Replica>>, system: &str) -> Vec<Chec
 
 fn problems(replica: &Replica, system: &str) -> Vec<Check> {
     let Replica { pod, clock_offset, view_age, .. } = replica;
-    let length = |seconds: f64| span(Duration::try_from_secs_f64(seconds.abs()).unwrap_or(Duration::MAX));
+    let length = |seconds: f64| times::length(Duration::try_from_secs_f64(seconds.abs()).unwrap_or(Duration::MAX));
     let mut problems = Vec::new();
     if let Some(offset) = clock_offset.filter(|offset| offset.abs() > TOLERANCE) {
         let side = if offset < 0.0 { "behind" } else { "ahead of" };

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     reading::{Gap, Reading},
-    span::relative,
+    times::relative,
 };
 
 /// Its controller renews the CA at half of its life, 45 days before it ends.

@@ -58,6 +58,7 @@ struct Observed {
 
 async fn observe(cluster: &Cluster) -> Result<Observed> {
     let mut observed = Observed::default();
+    observed.objects.cluster = cluster.name_in_paths().await;
     observed.objects.domains =
         required(cluster.list().await, &Denied::new("list", "trustdomains.countersign.dev", None))?;
     let denied = Denied::new("list", "workloadidentities.countersign.dev", None);
@@ -81,7 +82,7 @@ async fn observe(cluster: &Cluster) -> Result<Observed> {
 fn report(observed: &Observed, name: Option<&str>, now: Timestamp) -> Report {
     let objects = &observed.objects;
     // Without the labels of namespaces it cannot be judged who is admitted; then what the operator reported counts alone.
-    let index = (!objects.namespaces.is_empty()).then(|| objects.index(""));
+    let index = (!objects.namespaces.is_empty()).then(|| objects.index());
     let is_asked =
         |domain: &&TrustDomain| name.is_none_or(|name| domain.name_any() == name || domain.trust_domain_name() == name);
     let mut domains: Vec<&TrustDomain> = objects.domains.iter().filter(|one| one.spec.remote.is_some()).collect();

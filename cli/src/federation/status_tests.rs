@@ -55,7 +55,7 @@ fn observed(change: impl FnOnce(&mut Value)) -> Observed {
             domains: serde_json::from_value(all["domains"].clone()).unwrap(),
             identities: serde_json::from_value(all["identities"].clone()).unwrap(),
             namespaces: serde_json::from_value(all["namespaces"].clone()).unwrap(),
-            pods: Vec::new(),
+            ..Objects::default()
         },
         denied: Vec::new(),
     }

@@ -59,7 +59,7 @@ pub(super) fn report(observed: &Observed) -> Report {
 }
 
 fn rows(observed: &Observed, pod: &Pod, agent: &Agent<'_>) -> Vec<Row> {
-    let index = observed.is_decidable.then(|| observed.objects.index(""));
+    let index = observed.is_decidable.then(|| observed.objects.index());
     let mut rows = Vec::new();
     for session in sessions(pod) {
         let Some(index) = &index else {

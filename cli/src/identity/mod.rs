@@ -79,6 +79,7 @@ async fn observe(cluster: &Cluster, name: &str) -> Result<Observed> {
         identities: identities.unwrap_or_default(),
         namespaces,
         pods: vec![pod],
+        cluster: cluster.name_in_paths().await,
     };
     Ok(Observed { objects, events: events.map(|list| list.items).unwrap_or_default(), is_decidable, denied })
 }

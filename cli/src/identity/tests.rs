@@ -40,6 +40,7 @@ fn observed(change: impl FnOnce(&mut Value)) -> Report {
             namespaces: serde_json::from_value(json!([{"metadata": {"name": "shop"}}])).unwrap(),
             identities: serde_json::from_value(json!([all["identity"]])).unwrap(),
             domains: serde_json::from_value(json!([all["domain"]])).unwrap(),
+            cluster: String::new(),
         },
         events: serde_json::from_value(all["events"].clone()).unwrap(),
         is_decidable: all["decidable"].as_bool().unwrap(),

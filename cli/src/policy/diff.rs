@@ -39,7 +39,7 @@ pub(super) async fn run(Args { filename, delete }: Args, options: &Options) -> R
     let before = cluster.objects().await?;
     let after = if delete { before.without(&changes) } else { before.with(&changes) };
     let applied = if delete { Objects::default() } else { changes };
-    let report = report(&before, &after, &applied, &cluster.name_in_paths().await);
+    let report = report(&before, &after, &applied);
     options.print(&report)?;
     Ok(if report.is_well() { Outcome::Well } else { Outcome::Problem })
 }
@@ -76,9 +76,9 @@ struct Refused {
 }
 
 /// Pure.
-fn report(before: &Objects, after: &Objects, applied: &Objects, cluster: &str) -> Report {
-    let earlier = gifts::of(&before.index_with(cluster, &before.pods), &before.pods);
-    let index = after.index_with(cluster, &before.pods);
+fn report(before: &Objects, after: &Objects, applied: &Objects) -> Report {
+    let earlier = gifts::of(&before.index_with(&before.pods), &before.pods);
+    let index = after.index_with(&before.pods);
     let later = gifts::of(&index, &before.pods);
     let pods: Vec<Change> =
         earlier.iter().filter_map(|(session, given)| change(session, given, later.get(session)?)).collect();
@@ -157,6 +157,7 @@ impl Objects {
             identities: self.identities.iter().filter(|one| changes.identity(one).is_none()).cloned().collect(),
             namespaces: self.namespaces.iter().filter(|one| kept(&one.name_any())).cloned().collect(),
             pods: Vec::new(),
+            cluster: self.cluster.clone(),
         }
     }
 
@@ -275,6 +276,7 @@ mod tests {
                 }))
                 .unwrap(),
             ],
+            cluster: String::new(),
         }
     }
 
@@ -283,7 +285,7 @@ mod tests {
         let before = objects("/ns/{namespace}/**", "/ns/{namespace}/sa/{serviceAccount}");
         let narrower = Objects { identities: Vec::new(), ..objects("/ns/{namespace}/web", "/x") };
         let after = before.with(&narrower);
-        let report = report(&before, &after, &narrower, "");
+        let report = report(&before, &after, &narrower);
         let change = report.pods.first().unwrap();
         assert_eq!(change.loses.first().unwrap().value, "spiffe://shop.example/ns/shop/sa/orders");
         assert_eq!(change.cause.as_ref().unwrap().reason, Reason::NotGranted);
@@ -294,7 +296,7 @@ mod tests {
     fn another_path_is_a_loss_and_a_gain() {
         let before = objects("/ns/{namespace}/**", "/ns/{namespace}/sa/{serviceAccount}");
         let other = Objects { domains: Vec::new(), ..objects("/", "/ns/{namespace}/orders") };
-        let report = report(&before, &before.with(&other), &other, "");
+        let report = report(&before, &before.with(&other), &other);
         let change = report.pods.first().unwrap();
         let values = |gifts: &BTreeSet<Gift>| gifts.iter().map(|gift| gift.value.clone()).collect::<Vec<_>>();
         assert_eq!(values(&change.loses), ["spiffe://shop.example/ns/shop/sa/orders"]);
@@ -306,7 +308,7 @@ mod tests {
     fn what_changes_nothing_changes_nothing() {
         let before = objects("/ns/{namespace}/**", "/ns/{namespace}/sa/{serviceAccount}");
         let same = Objects { pods: Vec::new(), ..objects("/ns/{namespace}/**", "/ns/{namespace}/sa/{serviceAccount}") };
-        let report = report(&before, &before.with(&same), &same, "");
+        let report = report(&before, &before.with(&same), &same);
         assert_eq!((report.pods.len(), report.unchanged, report.is_well()), (0, 1, true));
     }
 }

@@ -36,7 +36,9 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(Args { filename, cluster_name, junit: file }: &Args, options: &Options) -> Result<Outcome> {
-    let report = report(&files::read(filename)?, cluster_name);
+    let mut objects = files::read(filename)?;
+    objects.cluster.clone_from(cluster_name);
+    let report = report(&objects);
     if let Some(file) = file {
         fs::write(file, junit(&report)).with_context(|| format!("writing {}", file.display()))?;
     }
@@ -70,13 +72,13 @@ struct Line {
 }
 
 /// Pure.
-fn report(objects: &Objects, cluster: &str) -> Report {
+fn report(objects: &Objects) -> Report {
     let asks = |pod: &Pod| {
         let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
         (name, asks_for_injection(objects.injection(pod).as_deref()))
     };
     let injected: BTreeMap<String, bool> = objects.pods.iter().map(asks).collect();
-    let given = gifts::of(&objects.index(cluster), &objects.pods);
+    let given = gifts::of(&objects.index(), &objects.pods);
     let pods = given.into_iter().map(|(Session { pod, container }, given)| {
         let injected = injected.get(&pod).copied().unwrap_or_default();
         let (cause, gifts) = match given {
@@ -204,7 +206,7 @@ spec:
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("all.yaml");
         std::fs::write(&file, FILES).unwrap();
-        let report = report(&files::read(&[file]).unwrap(), "");
+        let report = report(&files::read(&[file]).unwrap());
         let ids: Vec<_> = report
             .pods
             .iter()

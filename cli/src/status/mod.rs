@@ -12,7 +12,7 @@ use crate::{
     Options, Outcome,
     installation::Installation,
     output::{self, Mark, Page},
-    span::relative,
+    times::relative,
 };
 
 /// Show the components, trust domains, identities and pods of an installation on one screen.

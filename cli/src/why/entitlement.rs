@@ -22,7 +22,7 @@ pub(super) struct Entitlements {
 }
 
 pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
-    let index = about.objects.index_with(&about.cluster, [pod]);
+    let index = about.objects.index_with([pod]);
     let (mut ids, mut granting) = (Vec::new(), BTreeSet::new());
     for session in sessions(pod) {
         match index.entitlement(&uid(pod), &session) {

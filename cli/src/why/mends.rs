@@ -21,7 +21,7 @@ pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence
     let cause = Cause::new(absence.reason, format!("{of}{}", absence.message));
     let nearest = absence.identity.as_deref().and_then(|name| identity(about, name));
     let mends = match (absence.reason, nearest) {
-        (Reason::NoWorkloadIdentity, _) => vec![proposal::apply(&about.objects, pod)],
+        (Reason::NoWorkloadIdentity, _) => proposed(about, pod),
         (Reason::ServiceAccountNotSelected, _) => not_selected(about, pod),
         (Reason::LabelsDiffer, Some(identity)) => vec![format!(
             "correct the labels in the pod's template, or the selector: kubectl edit --namespace {} workloadidentity {}",
@@ -144,15 +144,26 @@ fn not_selected(about: &About, pod: &Pod) -> Vec<String> {
             quoted(&patch.to_string())
         ));
     } else {
-        mends.push(proposal::apply(&about.objects, pod));
+        mends.extend(proposed(about, pod));
     }
     mends
+}
+
+/// The WorkloadIdentity that the pod lacks.
+fn proposed(about: &About, pod: &Pod) -> Vec<String> {
+    let command = proposal::apply(&about.objects, pod);
+    let ungranted = format!(
+        "no TrustDomain grants anything to namespace {}: put the name of one in, and ask its owner for a grant",
+        about.namespace
+    );
+    let is_ungranted = command.contains(proposal::PLACEHOLDER);
+    is_ungranted.then_some(ungranted).into_iter().chain([command]).collect()
 }
 
 /// There is none of the name, or the one of the name has no effect.
 fn no_trust_domain(about: &About, identity: &WorkloadIdentity, cause: Cause) -> Cause {
     let (asked, namespace, name) = (&identity.spec.trust_domain, &about.namespace, identity.name_any());
-    let verdict = about.objects.index_with(&about.cluster, []).domain(asked);
+    let verdict = about.objects.index_with([]).domain(asked);
     let cause = match verdict {
         Some(DomainVerdict::Duplicate { of, trust_domain }) => Cause::new(
             Reason::Duplicate,

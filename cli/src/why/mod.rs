@@ -49,8 +49,6 @@ struct About {
     maker_labels: BTreeMap<String, String>,
     /// Without pods.
     objects: Objects,
-    /// The value of `{cluster}` in paths.
-    cluster: String,
     /// Of the namespace, the oldest first.
     events: Vec<Event>,
     /// The last line of the agent's log.

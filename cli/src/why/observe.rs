@@ -51,7 +51,6 @@ pub(super) async fn about(cluster: &Cluster, asked: &str) -> Result<About> {
         maker,
         maker_labels,
         objects,
-        cluster: cluster.name_in_paths().await,
         events,
         agent_log,
     })

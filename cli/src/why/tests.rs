@@ -47,7 +47,7 @@ fn about(change: impl FnOnce(&mut Value)) -> About {
         namespaces: serde_json::from_value(json!([all["namespace"]])).unwrap(),
         identities: serde_json::from_value(json!([with_type(&all["identity"], "WorkloadIdentity")])).unwrap(),
         domains: serde_json::from_value(json!([with_type(&all["domain"], "TrustDomain")])).unwrap(),
-        pods: Vec::new(),
+        ..Objects::default()
     };
     About {
         namespace: "shop".to_owned(),
