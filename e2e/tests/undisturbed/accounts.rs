@@ -101,7 +101,7 @@ async fn own_rules(user: &str, namespace: &str) -> Result<Vec<ResourceRule>> {
 }
 
 #[tokio::test]
-async fn the_webhooks_account_reads_its_settings_and_its_certificate_and_nothing_else() {
+async fn the_webhooks_account_reads_what_it_answers_by_and_its_certificate_and_nothing_else() {
     scenario("webhooks-account", async |world| {
         let user = account(WEBHOOK);
         let mut may = Vec::new();
@@ -110,10 +110,20 @@ async fn the_webhooks_account_reads_its_settings_and_its_certificate_and_nothing
             may.push(format!("{} {}/{named}", rule.verbs.join(","), rule.resources.unwrap_or_default().join(",")));
         }
         may.sort();
-        let wanted = [format!("get,list,watch configmaps/{SETTINGS}"), format!("get,list,watch secrets/{CERTIFICATE}")];
+        // What warnings depend on, which is in all namespaces and no secret.
+        let everywhere = ["get,list,watch namespaces/", "get,list,watch trustdomains,workloadidentities/"];
+        let here = [format!("get,list,watch configmaps/{SETTINGS}"), format!("get,list,watch secrets/{CERTIFICATE}")];
+        let mut wanted: Vec<String> = everywhere.iter().map(|one| (*one).to_owned()).chain(here).collect();
+        wanted.sort();
         assert_eq!(may, wanted);
         for namespace in [AUTHORITIES, "kube-system", &world.namespace] {
-            assert_eq!(own_rules(&user, namespace).await?, [], "in {namespace}");
+            let mut elsewhere = Vec::new();
+            for rule in own_rules(&user, namespace).await? {
+                assert!(rule.resource_names.as_ref().is_none_or(Vec::is_empty), "in {namespace}");
+                elsewhere.push(format!("{} {}/", rule.verbs.join(","), rule.resources.unwrap_or_default().join(",")));
+            }
+            elsewhere.sort();
+            assert_eq!(elsewhere, everywhere, "in {namespace}");
         }
 
         // Found on a cluster: what an attacker could do after compromising the webhook.
