@@ -67,7 +67,7 @@ async fn a_trust_domain_without_wit_authorities_is_named_and_delays_nothing_else
         let client = PodSpec::client("client", Image::ClientGo, &["-wits", "1"]);
         world.cluster.apply(&client.pod(&world.namespace)).await?;
         world.ready("client").await?;
-        world.identity_condition("client", "WITAvailable", "False", "NoAuthority").await?;
+        world.identity_condition("client", "WITAvailable", "False", "NoWITAuthority").await?;
 
         world.cluster.apply(&world.trust_domain_yaml("wit: {}")).await?;
         world.identity_condition("client", "WITAvailable", "True", "Issued").await?;
