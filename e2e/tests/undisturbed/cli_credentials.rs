@@ -196,7 +196,8 @@ spec:
         world.cluster.apply(&grant(&remote)).await?;
         ensure!(missing()?.as_deref() == Some("NamespaceNotAdmitted"), "{:?}", missing()?);
         world.cluster.apply(&admitting(&world.namespace)).await?;
-        until("no consent is missing", DEFAULT_TIMEOUT, async || Ok(missing()?.is_none().then_some(()))).await
+        until("no consent is missing", DEFAULT_TIMEOUT, async || Ok(missing()?.is_none().then_some(()))).await?;
+        countersign_e2e::apply::delete(&world.cluster.trust_domains().await?, &remote).await
     })
     .await;
 }
