@@ -23,11 +23,8 @@ pub(crate) struct Cause {
 impl Cause {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         // What comes from a status has the code already.
-        let message = message.into();
-        let message = match Reason::at_end(&message) {
-            Some(_) => message.rsplit_once(" (").map(|(text, _)| text.to_owned()).unwrap_or_default(),
-            None => message,
-        };
+        let message: String = message.into();
+        let message = Reason::without_code(&message).to_owned();
         Self { reason, code: reason.code(), message, mend: Vec::new() }
     }
 

@@ -8,18 +8,6 @@ use crate::{
     output::{Mark, Page},
 };
 
-/// The message of a condition or an event without the code of its reason at the end.
-pub(crate) fn plain(message: &str) -> &str {
-    let code =
-        |text: &str| text.strip_suffix(')')?.rsplit_once(" (CS").map(|(before, code)| (before.len(), code.to_owned()));
-    match code(message) {
-        Some((length, code)) if code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit()) => {
-            message.get(..length).unwrap_or(message)
-        }
-        _ => message,
-    }
-}
-
 /// What was found of one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
@@ -69,7 +57,7 @@ impl Finding {
     /// As a condition or an event says it; its reason has a code if it is one of the list.
     pub(crate) fn reported(about: &str, mark: Mark, reason: &str, message: &str) -> Self {
         let known: Option<Reason> = reason.parse().ok();
-        let message = plain(message);
+        let message = Reason::without_code(message);
         match known {
             Some(_) if mark == Mark::Ok => Self::new(about, mark, None, message.to_owned()),
             Some(_) => Self::new(about, mark, known, message.to_owned()),
@@ -103,19 +91,6 @@ impl Finding {
             code: reason.map(Reason::code),
             message,
             mend: None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain;
-
-    #[test]
-    fn the_code_at_the_end_of_a_message_is_left_out_and_nothing_else() {
-        assert_eq!(plain("1/2; not yet: a (CS2032)"), "1/2; not yet: a");
-        for whole in ["", "a", "a (b)", "a (CS20)", "(CS2032) a", "a (CS2o32)"] {
-            assert_eq!(plain(whole), whole);
         }
     }
 }

@@ -231,8 +231,8 @@ pub(crate) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Text as a terminal may show it. Names, messages and logs of a cluster are written by many, and must not move the cursor of whoever
-/// reads them.
+/// Text as a terminal may show it. Names, messages and logs of a cluster are written by many, and must not move the cursor of those who
+/// read them.
 fn shown(text: impl Display) -> String {
     text.to_string().split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }

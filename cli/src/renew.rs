@@ -69,7 +69,7 @@ pub(crate) async fn run(Args { pod, no_wait, timeout }: Args, options: &Options)
     Ok(if report.findings.iter().any(Finding::has_failed) { Outcome::Problem } else { Outcome::Well })
 }
 
-/// The time to write: now, or just after the one that is there, as only a later one asks for anything.
+/// The time to write: now, or just after the one in the annotation, since only a later one asks for anything.
 fn ask(pod: &Pod, now: Timestamp) -> Result<Timestamp, String> {
     let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     if !pod.annotations().contains_key(INJECTED) {

@@ -4,11 +4,12 @@ use countersign_crds::{
     AuthorityKind, AuthorityState, AuthorityStatus, TrustDomain, TrustDomainStatus,
     condition::{BUNDLE_ACKNOWLEDGED, ROTATION_COMPLETE, STALLED},
 };
+use countersign_reasons::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
 use super::plan::{Goal, describe, kind};
-use crate::{finding::plain, times::moment};
+use crate::times::moment;
 
 /// One step on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +29,7 @@ pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<S
         name: "request",
         done: seen && stalled.is_none(),
         message: match (stalled, seen) {
-            (Some(stalled), _) => format!("{} ({})", plain(&stalled.message), stalled.reason),
+            (Some(stalled), _) => format!("{} ({})", Reason::without_code(&stalled.message), stalled.reason),
             (None, true) => "the operator has it".to_owned(),
             (None, false) => "waiting for the operator".to_owned(),
         },
@@ -58,7 +59,7 @@ fn replaced(status: &TrustDomainStatus, ids: &[String], generation: i64) -> Step
     let done = found.is_some_and(|one| one.status == "True");
     let message = match found {
         None => "waiting for the condition RotationComplete".to_owned(),
-        Some(found) if done => plain(&found.message).to_owned(),
+        Some(found) if done => Reason::without_code(&found.message).to_owned(),
         Some(_) => still_signing(status, ids),
     };
     Step { name: "authorities", done, message }
@@ -116,7 +117,8 @@ fn successors(status: &TrustDomainStatus, kinds: &[AuthorityKind]) -> Step {
 fn pods(status: &TrustDomainStatus, generation: i64) -> Step {
     let found = condition(status, BUNDLE_ACKNOWLEDGED).filter(|one| one.observed_generation >= Some(generation));
     let done = found.is_some_and(|one| one.status == "True");
-    let message = found.map_or_else(|| "waiting for acknowledgements".to_owned(), |one| plain(&one.message).to_owned());
+    let message = found
+        .map_or_else(|| "waiting for acknowledgements".to_owned(), |one| Reason::without_code(&one.message).to_owned());
     Step { name: "pods", done, message }
 }
 

@@ -7,9 +7,10 @@ use http::Request;
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 use kube::{Client, client::Body};
 
-use super::finding::{Category, Check, count};
+use super::finding::{Category, Check};
 use crate::{
     cluster::Cluster,
+    output::count,
     reading::{Gap, Reading, Right},
     times::length,
 };

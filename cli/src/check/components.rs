@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::ConfigMap, discovery::v1::EndpointSlice};
 
 use super::{
-    finding::{Category, Check, count, some},
+    finding::{Category, Check, some},
     replicas::{self, Replica},
 };
 use crate::{
     cluster::Cluster,
     installation::{Leader, Replicas},
+    output::count,
     reading::{Gap, Reading},
     times::{age, relative},
 };

@@ -80,10 +80,7 @@ impl Check {
     fn write(&self, page: &mut Page) {
         let Self { name, mark, message, reason, code, hint } = self;
         // The messages of conditions end in the code.
-        let message = match code.and_then(|code| message.strip_suffix(&format!(" ({code})"))) {
-            Some(message) => message,
-            None => message,
-        };
+        let message = if code.is_some() { Reason::without_code(message) } else { message };
         match (code, reason) {
             // That it is a missing right is said already.
             _ if *mark == Mark::Skipped => page.item(*mark, name, message),
@@ -124,18 +121,13 @@ pub(crate) fn some(names: impl IntoIterator<Item = impl Into<String>>) -> String
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
-/// `1 pod`, `2 pods`.
-pub(crate) fn count(number: usize, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use countersign_reasons::Reason;
 
-    use super::{Check, count, some};
+    use super::{Check, some};
     use crate::{
-        output::{Mark, Page},
+        output::{Mark, Page, count},
         reading::{Gap, Right},
     };
 

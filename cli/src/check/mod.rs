@@ -30,7 +30,7 @@ use crate::{
     output::{self, Mark, Page},
     reading::Reading,
 };
-use finding::{Category, Check, count};
+use finding::{Category, Check};
 
 /// Check whether Countersign is well in a cluster, or whether a cluster is ready for it. Exit code 1 if a check fails; warnings do not
 /// fail.
@@ -192,9 +192,9 @@ impl output::Report for Report {
     fn write(&self, page: &mut Page) {
         self.categories.iter().for_each(|category| category.write(page));
         let parts = [
-            (self.failed, count(self.failed, "check") + " failed"),
-            (self.warnings, count(self.warnings, "warning")),
-            (self.skipped, count(self.skipped, "check") + " skipped"),
+            (self.failed, output::count(self.failed, "check") + " failed"),
+            (self.warnings, output::count(self.warnings, "warning")),
+            (self.skipped, output::count(self.skipped, "check") + " skipped"),
         ];
         let parts: Vec<String> = parts.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect();
         let summary = if parts.is_empty() { "every check passed".to_owned() } else { parts.join(", ") };

@@ -13,12 +13,12 @@ use kube::ResourceExt as _;
 
 use super::{
     authorities::find,
-    finding::{Category, Check, count, some},
+    finding::{Category, Check, some},
 };
 use crate::{
     installation::agent_is_ready,
     objects::{Objects, asks_for_injection, sessions, uid},
-    output::Mark,
+    output::{Mark, count},
     reading::{Gap, Reading, full_name},
 };
 

@@ -11,9 +11,10 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::finding::{Category, Check, count, some};
+use super::finding::{Category, Check, some};
 use crate::{
     cluster::Cluster,
+    output::count,
     reading::{Gap, Reading, Right},
 };
 use needs::{Need, needs};

@@ -99,7 +99,7 @@ fn ignored(json: &Value, bundle: &Bundle) -> Option<Finding> {
     let all = json.get("keys").and_then(Value::as_array).map_or(0, Vec::len);
     let used = bundle.x509_authorities.len() + bundle.jwt_authorities.len() + bundle.wit_authorities.len();
     if used == 0 {
-        let message = format!("it has no key that verifies an SVID, among {all} keys: whoever uses it trusts nobody");
+        let message = format!("it has no key that verifies an SVID, among {all} keys: who uses it trusts nobody");
         let mend = "each key needs use x509-svid, jwt-svid or wit-svid; that of an OIDC issuer (use sig) is no bundle";
         return Some(Finding::warning("keys", Reason::TrustsNothing, message).with_mend(mend));
     }

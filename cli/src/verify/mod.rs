@@ -140,12 +140,12 @@ fn private_keys(count: usize, content: &Content) -> Option<Finding> {
     };
     Some(match content {
         Content::Document(_) => {
-            let message = format!("it holds {what}: whoever has read this bundle can sign for its trust domain");
+            let message = format!("it holds {what}: anybody who has read this bundle can sign for its trust domain");
             Finding::failed("private key", Reason::PrivateKeyFound, message)
                 .with_mend("remove the key from the bundle, and have its owner revoke the authority")
         }
         _ => {
-            let message = format!("it holds {what}: whoever reads this file can act as its owner");
+            let message = format!("it holds {what}: anybody who reads this file can act as its owner");
             Finding::warning("private key", Reason::PrivateKeyFound, message)
                 .with_mend("keep it readable by its owner alone, and out of tickets and repositories")
         }

@@ -13,6 +13,7 @@ use super::{About, Step, mends};
 use crate::{
     cause::Cause,
     objects::{condition_reason, service_account, sessions, uid},
+    reading::full_name,
 };
 
 /// The steps, and what is wrong beside them.
@@ -48,7 +49,7 @@ pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
         .objects
         .identities
         .iter()
-        .filter(|identity| granting.iter().any(|name| *name == full_name(identity)))
+        .filter(|identity| granting.iter().any(|name| *name == full_name(*identity)))
         .collect();
     let names: Vec<String> = of_pod.iter().map(|identity| identity.name_any()).collect();
     let selected = match names.as_slice() {
@@ -160,8 +161,4 @@ fn is_beside(one: &Condition) -> bool {
         condition::FEDERATED | condition::WIT_AVAILABLE | condition::CREDENTIALS_REFRESHABLE => one.status == "False",
         _ => false,
     }
-}
-
-fn full_name(identity: &WorkloadIdentity) -> String {
-    format!("{}/{}", identity.namespace().unwrap_or_default(), identity.name_any())
 }

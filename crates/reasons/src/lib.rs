@@ -329,8 +329,14 @@ impl Reason {
     /// The reason whose code ends a message.
     #[must_use]
     pub fn at_end(message: &str) -> Option<Self> {
-        let (_, code) = message.strip_suffix(')')?.rsplit_once('(')?;
+        let (_, code) = split(message)?;
         Self::ALL.iter().find(|reason| reason.code() == code).copied()
+    }
+
+    /// A message as it was before [`Self::with_code`], also of a later release, whose codes are not all known here.
+    #[must_use]
+    pub fn without_code(message: &str) -> &str {
+        split(message).map_or(message, |(text, _)| text)
     }
 
     /// What to do, in general: the last paragraph of its page.
@@ -346,6 +352,13 @@ impl Reason {
         let paragraph = self.page().lines().skip(2).take_while(|line| !line.is_empty());
         paragraph.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// A message that ends with a code: without it, and the code.
+fn split(message: &str) -> Option<(&str, &str)> {
+    let (text, code) = message.strip_suffix(')')?.rsplit_once(" (")?;
+    let digits = code.strip_prefix("CS")?;
+    (digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some((text, code))
 }
 
 impl fmt::Display for Reason {
@@ -403,6 +416,16 @@ mod tests {
         assert_eq!(Reason::NoIdentity.with_code(&message), message);
         assert_eq!(Reason::at_end(&message), Some(Reason::NotGranted));
         assert_eq!(Reason::at_end("of three (CS9999)"), None);
+        assert_eq!(Reason::without_code(&message), "not granted");
+        assert_eq!(Reason::without_code("of a later release (CS9999)"), "of a later release");
+    }
+
+    #[test]
+    fn the_code_at_the_end_of_a_message_is_left_out_and_nothing_else() {
+        assert_eq!(Reason::without_code("1/2; not yet: a (CS2032)"), "1/2; not yet: a");
+        for whole in ["", "a", "a (b)", "a (CS20)", "(CS2032) a", "a (CS2o32)"] {
+            assert_eq!(Reason::without_code(whole), whole);
+        }
     }
 
     /// That each reason has a page, the compiler knows.
