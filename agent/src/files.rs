@@ -13,6 +13,7 @@ use countersign_contract::files::{
     FORMER_TRUST_BUNDLE_SUFFIX, JWT_ISSUER_SUFFIX, KEY, TRUST_ANCHORS, TRUST_BUNDLE_SUFFIX,
 };
 use countersign_core::id::TrustDomain;
+use countersign_core::x509::{Fingerprint, fingerprint};
 use zeroize::Zeroizing;
 
 use crate::publish::{Credentials, Svid};
@@ -96,6 +97,17 @@ impl Folder {
             std::fs::remove_dir_all(&path).map_err(|source| FileError { path, source })?;
         }
         Ok(())
+    }
+
+    /// Of the leaf that the files have of each of `svids`; `None` where they have none, or one that cannot be read.
+    #[must_use]
+    pub fn fingerprints(&self, svids: &[Svid]) -> Vec<Option<Fingerprint>> {
+        let current = self.directory.join(CURRENT);
+        let of_file = |name: String| {
+            let chain = std::fs::read(current.join(name).join(CHAIN)).ok()?;
+            Some(fingerprint(pem::parse(chain).ok()?.contents()))
+        };
+        directory_names(svids).into_iter().map(of_file).collect()
     }
 
     fn write_set(&self, set: &Path, credentials: &Credentials) -> Result<(), FileError> {

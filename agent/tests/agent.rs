@@ -348,7 +348,7 @@ async fn an_agent_says_which_it_is_and_what_it_can_do() {
     let agent = TestAgent::ready(vec![identity(DEFAULT_ID)]).await;
     let hello = agent.issuer.state.hello.lock().unwrap().clone();
     assert_eq!(hello.version, env!("CARGO_PKG_VERSION"));
-    assert_eq!(hello.capabilities, ["move", "ack"]);
+    assert_eq!(hello.capabilities, ["move", "ack", "receipt"]);
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ pub use trust_domain::{
     RemovedAuthority, Rotation, Taint, TrustDomain, TrustDomainSpec, TrustDomainStatus, WitAuthority, X509Authority,
 };
 pub use workload_identity::{
-    ClaimKind, ClaimRecord, JwtClaims, PodCounts, WitClaims, WorkloadIdentity, WorkloadIdentitySpec,
-    WorkloadIdentityStatus, X509Claims,
+    AgentVersion, ClaimKind, ClaimRecord, JwtClaims, PodCounts, Undelivered, WitClaims, WorkloadIdentity,
+    WorkloadIdentitySpec, WorkloadIdentityStatus, X509Claims,
 };
 
 /// The types of the conditions in every status, as kstatus reads them: `Ready` is true when all is well,

@@ -29,6 +29,7 @@ use crate::{Lifetime, PodSelector};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.matched"),
     printcolumn(name = "Served", type_ = "integer", json_path = ".status.pods.served"),
+    printcolumn(name = "Held", type_ = "integer", json_path = ".status.pods.held", priority = 1),
     printcolumn(name = "Not Injected", type_ = "integer", json_path = ".status.pods.notInjected", priority = 1),
     printcolumn(name = "Outdated Agents", type_ = "integer", json_path = ".status.outdatedAgents", priority = 1),
     // A column of type `date` is printed as an age, and one that is to come as `<invalid>`.
@@ -126,7 +127,7 @@ pub struct WitClaims {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentityStatus {
     /// `Ready`, `Reconciling`, `Stalled`; `StatsComplete`, which is false while a replica of the operator cannot report its
-    /// streams: then `pods.served`, `nextExpiry` and `outdatedAgents` keep their previous values; `CredentialsRefreshable`,
+    /// streams: then what is counted there keeps its previous value; `CredentialsRefreshable`,
     /// which is false while pods mount a part of their identity by `subPath`, where it is never renewed, and absent while no
     /// pod may get the identity; `Conflicting`, which is true while others hold some of the ids or DNS names that this
     /// object claims, and absent otherwise.
@@ -156,6 +157,39 @@ pub struct WorkloadIdentityStatus {
     /// Served pods whose agent is outdated: restart them. Absent until the operator's replicas were asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated_agents: Option<i64>,
+    /// Served pods by the versions of their agents: at most 5, the most frequent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub agents: Vec<AgentVersion>,
+    /// Pods with an agent that have not got what they are entitled to, or whose clock is wrong, as their agents say: at most 20
+    /// entries, of pods of this namespace. `pods.held` counts those that have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// How many pods have an agent of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentVersion {
+    /// Such as `0.1`; `unknown` where an agent names none that can be read.
+    pub version: String,
+    /// Pods.
+    pub pods: i64,
+}
+
+/// What is wrong with the delivery to a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Undelivered {
+    /// The pod's name.
+    pub pod: String,
+    /// What it is, in CamelCase; `kubectl countersign explain` has a page on it.
+    pub reason: String,
+    /// What it is, in words, with the code of the reason.
+    pub message: String,
 }
 
 /// One claim and its age.
@@ -192,6 +226,10 @@ pub struct PodCounts {
     /// operator's replicas were asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<i64>,
+    /// Those of them whose workload can use the X.509-SVID that was issued to it last: on its socket and in its files, as their agents
+    /// say. Absent until the operator's replicas were asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<i64>,
 }
 
 impl WorkloadIdentitySpec {

@@ -112,6 +112,7 @@ fn kubectl_get_shows_whether_a_workload_identity_is_ready_why_not_and_for_how_ma
         ("Reason", ".status.conditions[?(@.type==\"Ready\")].reason"),
         ("Pods", ".status.pods.matched"),
         ("Served", ".status.pods.served"),
+        ("(Held)", ".status.pods.held"),
         ("(Not Injected)", ".status.pods.notInjected"),
         ("(Outdated Agents)", ".status.outdatedAgents"),
         ("(Next Expiry)", ".status.nextExpiry"),

@@ -80,7 +80,7 @@ async fn a_replica_tells_another_what_it_serves() {
     let report = ask(address, &named(REPLICA, &published)).await.unwrap();
     assert_eq!(report.replica, "operator-b");
     assert_eq!(report.agents.iter().map(|one| (one.version.as_str(), one.pods)).collect::<Vec<_>>(), [("0.1.0", 1)]);
-    assert_eq!(report.pods, [PodAddresses { uid: "p1".to_owned(), addresses: vec![vec![10, 0, 0, 1]] }]);
+    assert_eq!(report.pods, [PodAddresses { uid: "p1".to_owned(), addresses: vec![vec![10, 0, 0, 1]], open: true }]);
 }
 
 // Only replicas of this control plane: not who has no certificate, nor one of another root, nor one with another name.

@@ -3,18 +3,19 @@
 use countersign_core::csr::{Csr, CsrError};
 use countersign_core::id::SpiffeId;
 use countersign_core::key::{KeyError, KeyType, PrivateKey};
-use countersign_proto::issuer::ACK;
 use countersign_proto::issuer::v1::session_request::Kind;
 use countersign_proto::issuer::v1::{
-    Ack, BundleSequence, Hello, JwtRequest, SessionRequest, TokenRefresh, WitRequest, X509Request,
+    Ack, BundleSequence, HeldSvid, Hello, JwtRequest, Receipt, SessionRequest, TokenRefresh, WitRequest, X509Request,
 };
+use countersign_proto::issuer::{ACK, RECEIPT};
+use jiff::Timestamp;
 
 use crate::token::Token;
 
 /// What this agent can do beyond version 1 of the protocol. `move`: ended with UNAVAILABLE and `retry-after-ms`, it reconnects
 /// at that time on a new connection and repeats the requests that were not answered. [`ACK`]: it acknowledges each State once
-/// that is in effect.
-const CAPABILITIES: [&str; 2] = ["move", ACK];
+/// that is in effect. [`RECEIPT`]: it says what its workload can use, whenever that changes.
+const CAPABILITIES: [&str; 3] = ["move", ACK, RECEIPT];
 
 /// A key or its request could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,11 @@ pub(super) fn token_refresh(token: &Token) -> SessionRequest {
 /// The State of `generation` is in effect, with bundles of these sequences.
 pub(super) fn ack(generation: u64, sequences: Vec<BundleSequence>) -> SessionRequest {
     message(Kind::Ack(Ack { generation, sequences }))
+}
+
+/// What the workload can use at `now`.
+pub(super) fn receipt(svids: Vec<HeldSvid>, now: Timestamp) -> SessionRequest {
+    message(Kind::Receipt(Receipt { svids, clock_ms: now.as_millisecond() }))
 }
 
 /// A message of that kind.

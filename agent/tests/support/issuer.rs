@@ -87,12 +87,15 @@ pub struct IssuerState {
     pub hello: Mutex<v1::Hello>,
     /// Of the bundle.
     pub sequence: AtomicU64,
-    /// Of an earlier version: sends the sequence only within the document, and ignores acknowledgements.
+    /// Grows whenever all credentials are to be renewed.
+    pub renewal: AtomicU64,
+    /// Of an earlier version: sends the sequence only within the document, and ignores acknowledgements and receipts.
     pub speaks_earlier_version: AtomicBool,
     /// Sent with every State beside its own.
     pub foreign_bundles: Mutex<Vec<v1::Bundle>>,
     generation: AtomicU64,
     pub acknowledgements: Mutex<Vec<v1::Ack>>,
+    pub receipts: Mutex<Vec<v1::Receipt>>,
 }
 
 pub struct FakeIssuer {
@@ -178,6 +181,12 @@ impl FakeIssuer {
         self.state.identities.send_modify(|_| {});
     }
 
+    /// Asks every session to renew all of its credentials.
+    pub fn renew(&self) {
+        self.state.renewal.fetch_add(1, Ordering::Relaxed);
+        self.state.identities.send_modify(|_| {});
+    }
+
     /// The acknowledgements so far: generations, each with the sequences by trust domain.
     pub fn acknowledgements(&self) -> Vec<(u64, Vec<(String, u64)>)> {
         let sequence = |one: &v1::BundleSequence| (one.trust_domain.clone(), one.sequence);
@@ -237,10 +246,12 @@ impl IssuerState {
             stream_closings: watch::Sender::new(0),
             session_closing: watch::Sender::new(None),
             sequence: AtomicU64::new(1),
+            renewal: AtomicU64::new(0),
             speaks_earlier_version: AtomicBool::new(false),
             foreign_bundles: Mutex::default(),
             generation: AtomicU64::new(0),
             acknowledgements: Mutex::default(),
+            receipts: Mutex::default(),
         })
     }
 
@@ -269,7 +280,14 @@ impl IssuerState {
         let foreign = self.foreign_bundles.lock().unwrap().clone();
         let bundles = if identities.is_empty() { Vec::new() } else { std::iter::once(own).chain(foreign).collect() };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let state = State { identities, reason, bundles, generation, ..State::default() };
+        let state = State {
+            identities,
+            reason,
+            bundles,
+            generation,
+            renewal: self.renewal.load(Ordering::Relaxed),
+            ..State::default()
+        };
         SessionResponse { kind: Some(session_response::Kind::State(state)) }
     }
 
@@ -349,9 +367,13 @@ impl IssuerState {
                 self.refreshes.fetch_add(1, Ordering::Relaxed);
                 None
             }
-            Kind::Ack(_) if self.speaks_earlier_version.load(Ordering::Relaxed) => None,
+            Kind::Ack(_) | Kind::Receipt(_) if self.speaks_earlier_version.load(Ordering::Relaxed) => None,
             Kind::Ack(ack) => {
                 self.acknowledgements.lock().unwrap().push(ack);
+                None
+            }
+            Kind::Receipt(receipt) => {
+                self.receipts.lock().unwrap().push(receipt);
                 None
             }
         }

@@ -6,6 +6,7 @@ mod authorities;
 mod cluster;
 mod components;
 mod definitions;
+mod delivery;
 mod finding;
 mod pods;
 mod preflight;

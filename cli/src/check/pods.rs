@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 
 use super::{
     authorities::find,
+    delivery,
     finding::{Category, Check, some},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// How long a new pod may take.
-const START: Duration = Duration::from_secs(60);
+pub(super) const START: Duration = Duration::from_secs(60);
 
 /// What was read.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ pub(super) fn category(seen: &Seen, now: Timestamp) -> Category {
     // Without one of the four each pod would look as if it lacked something.
     if is_complete {
         checks.extend(pods(seen, now));
+        checks.extend(delivery::checks(seen, now));
     }
     Category::new(name, checks)
 }

@@ -51,8 +51,9 @@ pub(super) fn report(observed: &Observed) -> Report {
     let rows = rows(observed, pod, &agent);
     findings.extend(not_acknowledged(&observed.objects, pod, &rows));
     findings.extend(observed.events.iter().filter_map(warning));
+    findings.extend(clock(&observed.objects, pod));
     if rows.iter().any(|row| row.held.answer == Answer::Unknown) {
-        let message = "no status says what an agent holds: what it was issued last is in its files and on its socket";
+        let message = "the status does not say of each identity whether the pod has it: agents are asked every 30 s";
         findings.push(Finding::skipped("held", message));
     }
     Report { pod: name(pod), rows, findings }
@@ -77,14 +78,15 @@ fn rows(observed: &Observed, pod: &Pod, agent: &Agent<'_>) -> Vec<Row> {
                     let object = observed.objects.identities.iter().find(|object| {
                         full_name == format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
                     });
-                    let issued = issued(object, agent);
+                    let delivery = Delivery::of(object, pod);
+                    let issued = issued(object, agent, &delivery);
                     rows.push(Row {
                         session: session.clone(),
                         id: Some(one.id.to_string()),
                         identity: Some(full_name.clone()),
                         trust_domain: Some(one.id.trust_domain().to_string()),
                         entitled: Known::yes(described(&full_name, &one)),
-                        held: agent.held(&issued),
+                        held: agent.held(&delivery),
                         issued,
                     });
                 }
@@ -124,10 +126,46 @@ fn described(full_name: &str, one: &countersign_core::entitlement::Entitled) -> 
     lines.join("; ")
 }
 
+/// Whether an identity has arrived at a pod, by the receipt of its agent.
+enum Delivery {
+    Held,
+    /// Why not.
+    Problem(String),
+    /// Its agent has no stream: it is not known what it has.
+    NotConnected(String),
+    /// The receipts say nothing of this pod.
+    Unknown,
+}
+
+impl Delivery {
+    /// The status names pods that lack something, and counts the others: if both together are all, any other has it.
+    fn of(object: Option<&WorkloadIdentity>, pod: &Pod) -> Self {
+        let Some(status) = object.and_then(|object| object.status.as_ref()) else { return Self::Unknown };
+        let is_incomplete = condition(&status.conditions, STATS_COMPLETE).is_some_and(|one| one.status == "False");
+        let (Some(pods), false) = (&status.pods, is_incomplete) else { return Self::Unknown };
+        let clock = Reason::AgentClockDiffers.name();
+        let mut lacking = status.undelivered.iter().filter(|one| one.reason != clock);
+        if let Some(one) = lacking.clone().find(|one| one.pod == pod.name_any()) {
+            let message = Reason::without_code(&one.message).to_owned();
+            let is_connected = one.reason != Reason::AgentNotConnected.name();
+            return if is_connected { Self::Problem(message) } else { Self::NotConnected(message) };
+        }
+        let named = i64::try_from(lacking.by_ref().count()).unwrap_or(i64::MAX);
+        let able = pods.matched - pods.not_injected;
+        match pods.held {
+            Some(held) if held.saturating_add(named) >= able => Self::Held,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// What the operator's statistics say: they count pods, so that of some only it is not known which.
-fn issued(object: Option<&WorkloadIdentity>, agent: &Agent<'_>) -> Known {
+fn issued(object: Option<&WorkloadIdentity>, agent: &Agent<'_>, delivery: &Delivery) -> Known {
     if !agent.is_injected {
         return Known::no("the pod has no agent that could ask");
+    }
+    if matches!(delivery, Delivery::Held) {
+        return Known::yes("its agent has what was issued to it last");
     }
     let Some(status) = object.and_then(|object| object.status.as_ref()) else {
         return Known::unknown("the operator has not reported on it yet");
@@ -165,7 +203,7 @@ impl<'a> Agent<'a> {
         Some(running.and_then(|running| running.started_at.as_ref()).map(|at| at.0))
     }
 
-    fn held(&self, issued: &Known) -> Known {
+    fn held(&self, delivery: &Delivery) -> Known {
         if !self.is_injected {
             return Known::no("the pod has no agent");
         }
@@ -177,10 +215,14 @@ impl<'a> Agent<'a> {
             let message = event.message.as_deref().unwrap_or_default();
             return Known::unknown(format!("at {} it had none: {message}", at(event).map(moment).unwrap_or_default()));
         }
-        if issued.answer == Answer::Yes {
-            return Known::yes("its agent is connected and has credentials");
+        match delivery {
+            Delivery::Held => Known::yes("it is on the socket and in the files, as the agent's receipt says"),
+            Delivery::Problem(message) => Known::no(message),
+            Delivery::NotConnected(message) => {
+                Known::unknown(format!("{message}; what it was issued before lasts until it expires"))
+            }
+            Delivery::Unknown => Known::unknown("its agent has had credentials since it started"),
         }
-        Known::unknown("its agent has had credentials since it started")
     }
 
     /// Of a session without an entitlement.
@@ -212,6 +254,19 @@ fn not_acknowledged(objects: &Objects, pod: &Pod, rows: &[Row]) -> Vec<Finding> 
         }
     }
     findings
+}
+
+/// What a status says of the clock of the pod's node.
+fn clock(objects: &Objects, pod: &Pod) -> Option<Finding> {
+    let of_namespace = objects.identities.iter().filter(|object| object.namespace() == pod.namespace());
+    let statuses = of_namespace.filter_map(|object| object.status.as_ref());
+    let mut entries = statuses.flat_map(|status| &status.undelivered);
+    let reason = Reason::AgentClockDiffers;
+    let found = entries.find(|one| one.pod == pod.name_any() && one.reason == reason.name())?;
+    Some(
+        Finding::warning("clock", reason, Reason::without_code(&found.message))
+            .with_mend("set the clock of the pod's node"),
+    )
 }
 
 /// An event that says that something is wrong with the pod's identity.

@@ -23,7 +23,7 @@ fn observed(change: impl FnOnce(&mut Value)) -> Report {
             "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
             "metadata": {"name": "orders", "namespace": "shop", "uid": "i"},
             "spec": {"trustDomain": "shop.example", "selector": {"serviceAccounts": ["orders"]}},
-            "status": {"pods": {"matched": 2, "notInjected": 0, "served": 2}},
+            "status": {"pods": {"matched": 2, "notInjected": 0, "served": 2, "held": 2}},
         },
         "domain": {
             "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustDomain",
@@ -63,19 +63,50 @@ fn a_pod_among_pods_that_are_all_served_has_what_it_is_entitled_to() {
 
 #[test]
 fn of_pods_that_are_served_in_part_it_is_not_known_which() {
-    let report = observed(|all| all["identity"]["status"]["pods"]["served"] = 1.into());
+    let report = observed(|all| {
+        all["identity"]["status"]["pods"] = json!({"matched": 2, "notInjected": 0, "served": 1, "held": 1});
+    });
     assert_eq!(answers(&report), [Answer::Yes, Answer::Unknown, Answer::Unknown]);
     assert!(!report.has_differences(), "what is not known is no difference");
 }
 
 #[test]
 fn pods_without_an_agent_are_not_counted_on() {
-    let report =
-        observed(|all| all["identity"]["status"]["pods"] = json!({"matched": 3, "notInjected": 1, "served": 2}));
+    let report = observed(|all| {
+        all["identity"]["status"]["pods"] = json!({"matched": 3, "notInjected": 1, "served": 2, "held": 2})
+    });
     assert_eq!(answers(&report), [Answer::Yes; 3]);
     let report = observed(|all| all["pod"]["metadata"]["annotations"] = json!({}));
     assert_eq!(answers(&report), [Answer::Yes, Answer::No, Answer::No]);
     assert!(report.has_differences());
+}
+
+#[test]
+fn a_pod_holds_what_its_agent_says_it_holds() {
+    let undelivered = |pod: &str, reason: &str| {
+        observed(|all| {
+            all["identity"]["status"] = json!({
+                "pods": {"matched": 2, "notInjected": 0, "served": 2, "held": 1},
+                "undelivered": [{"pod": pod, "reason": reason, "message": "its files are old (CS1303)"}],
+            });
+        })
+    };
+    let lacking = undelivered("orders-1", "FilesDiffer");
+    assert_eq!(answers(&lacking), [Answer::Yes, Answer::Yes, Answer::No]);
+    assert_eq!(lacking.rows[0].held.why, "its files are old");
+    assert!(lacking.has_differences());
+    assert_eq!(answers(&undelivered("orders-2", "FilesDiffer")), [Answer::Yes; 3]);
+    let clock = undelivered("orders-1", "AgentClockDiffers");
+    assert_eq!(answers(&clock)[2], Answer::Unknown, "another may be the one that lacks it");
+    assert_eq!(clock.findings[0].reason, Some("AgentClockDiffers"));
+}
+
+// Of a release before receipts.
+#[test]
+fn an_operator_that_does_not_count_receipts_leaves_it_unknown() {
+    let report =
+        observed(|all| all["identity"]["status"]["pods"] = json!({"matched": 2, "notInjected": 0, "served": 2}));
+    assert_eq!(answers(&report), [Answer::Yes, Answer::Yes, Answer::Unknown]);
 }
 
 #[test]

@@ -100,7 +100,11 @@ fn identities(identities: &[WorkloadIdentity]) -> Identities {
 
 fn pods(identities: &[WorkloadIdentity]) -> Pods {
     let mut sum = Pods::default();
+    let counts = identities.iter().filter_map(|identity| identity.status.as_ref()?.pods);
+    // A sum without those of whom it is not known would look like a loss.
+    sum.held = counts.clone().filter(|pods| pods.served.is_some_and(|served| served > 0)).map(|pods| pods.held).sum();
     for status in identities.iter().filter_map(|identity| identity.status.as_ref()) {
+        sum.undelivered += status.undelivered.len();
         sum.outdated_agents += status.outdated_agents.unwrap_or(0);
         if let Some(pods) = &status.pods {
             sum.matched += pods.matched;

@@ -120,6 +120,11 @@ struct Count {
 struct Pods {
     matched: i64,
     served: i64,
+    /// Of which the agents say that their workload can use what was issued last; absent unless every count has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<i64>,
+    /// Problems of deliveries that statuses name.
+    undelivered: usize,
     not_injected: i64,
     outdated_agents: i64,
 }
@@ -163,10 +168,17 @@ impl output::Report for Report {
 
 impl Report {
     fn write_pods(&self, page: &mut Page) {
-        let Some(Pods { matched, served, not_injected, outdated_agents }) = self.pods else { return };
+        let Some(Pods { matched, served, held, undelivered, not_injected, outdated_agents }) = self.pods else {
+            return;
+        };
         page.heading("pods");
         let all = if served == matched { Mark::Ok } else { Mark::Warning };
         page.item(all, "served", format_args!("{served} of {matched} that identities select"));
+        if let Some(held) = held.filter(|_| served > 0) {
+            // Agents of earlier releases do not say what they hold.
+            let mark = if undelivered == 0 { Mark::Ok } else { Mark::Warning };
+            page.item(mark, "held", format_args!("{held} of {served}, on the socket and in the files"));
+        }
         if not_injected > 0 {
             page.item(Mark::Warning, "not injected", format_args!("{not_injected}: restart them"));
         }

@@ -32,7 +32,7 @@ fn identity(name: &str, status: &str, reason: &str) -> Value {
         "spec": { "trustDomain": "shop.example", "selector": { "serviceAccounts": ["orders"] } },
         "status": {
             "conditions": condition(status, reason),
-            "pods": { "matched": 2, "notInjected": 1, "served": 1 },
+            "pods": { "matched": 2, "notInjected": 1, "served": 1, "held": 1 },
             "nextExpiry": "2030-01-01T12:30:00Z",
         },
     })
@@ -100,6 +100,7 @@ fn a_screen_shows_components_domains_identities_and_pods() {
         "workload identities: 3",
         "NotGranted, such as shop/till",
         "3 of 6 that identities select",
+        "3 of 3, on the socket and in the files",
         "not injected  3",
         "in 30m",
     ] {

@@ -133,6 +133,22 @@ impl Identities {
         })
     }
 
+    /// The names of pods that are alive, selected and have an agent, and are not `connected`: at most `most`, in the order of their names.
+    pub(super) fn unconnected<'a>(
+        &self,
+        key: &IdentityKey,
+        pods: &'a Pods,
+        connected: impl Fn(&str) -> bool,
+        most: usize,
+    ) -> Vec<&'a str> {
+        let matched = self.by_key.get(key).into_iter().flat_map(|record| &record.matched);
+        let lacking = matched.filter(|(uid, one)| one.injected && !connected(uid));
+        let mut names: Vec<_> = lacking.filter_map(|(uid, _)| pods.name(uid)).collect();
+        names.sort_unstable();
+        names.truncate(most);
+        names
+    }
+
     pub(super) fn of_namespace(&self, namespace: &str) -> Vec<IdentityKey> {
         self.namespaces.get(namespace).map(|all| all.names.iter().cloned().collect()).unwrap_or_default()
     }

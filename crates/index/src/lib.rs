@@ -183,6 +183,13 @@ impl Index {
         self.identities.view(key, &self.pods)
     }
 
+    /// The names of an identity's pods that are alive and have an agent, and whose uids are not `connected`: at most `most`, the first.
+    #[must_use]
+    pub fn unconnected(&self, key: &IdentityKey, connected: impl Fn(&str) -> bool, most: usize) -> Vec<String> {
+        let names = self.identities.unconnected(key, &self.pods, connected, most);
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     /// What a session (empty: the pod's own, else a container's) is entitled to.
     #[must_use]
     pub fn entitlement(&self, uid: &str, session: &str) -> Entitlement {

@@ -10,7 +10,7 @@ use countersign_core::{
     jwt::JwtRequest,
     service_account::PodToken,
     wit::WitRequest,
-    x509::LeafRequest,
+    x509::{Fingerprint, LeafRequest, fingerprint},
 };
 use countersign_proto::issuer::v1;
 use jiff::Timestamp;
@@ -56,6 +56,8 @@ pub struct IssuanceRecord<'a> {
     pub serial: Vec<u8>,
     /// The identity it proves.
     pub id: &'a SpiffeId,
+    /// Of the leaf of an X509-SVID; `None` of other kinds.
+    pub fingerprint: Option<Fingerprint>,
     /// What signed it: an X.509 authority's subject key id, or the text of the `kid` of an authority of tokens.
     pub authority: Vec<u8>,
     /// The uid of the pod that asked.
@@ -103,6 +105,7 @@ pub fn x509<'a>(
     Ok(Issued {
         record: IssuanceRecord {
             serial: issued.serial,
+            fingerprint: issued.chain.first().map(|leaf| fingerprint(leaf)),
             authority: issued.authority_key_id,
             expires_at: issued.not_after,
             ..inputs.record(CredentialKind::X509, entitled)
@@ -207,6 +210,7 @@ impl<'a> IssuanceInputs<'a> {
             kind,
             serial: Vec::new(),
             id: &entitled.id,
+            fingerprint: None,
             authority: Vec::new(),
             pod_uid: &self.pod.pod_uid,
             node: &self.pod.node.name,

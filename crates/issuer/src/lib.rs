@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod pod_lookup;
 pub mod published;
 pub mod published_reader;
+pub mod receipts;
 pub mod record;
 pub mod registry;
 pub mod serving;

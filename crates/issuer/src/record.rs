@@ -1,18 +1,15 @@
 //! What is known of one open stream: its agent, the identities and bundles it was sent, what was issued for each identity, and
-//! which bundles are in effect at the agent. Only the stream writes its record, so issuing shares nothing; the Inspect API reads
-//! it.
+//! which bundles are in effect at the agent, and what its receipts say. Only the stream writes its record, so issuing shares nothing;
+//! the Inspect API reads it.
 
 use std::{net::IpAddr, sync::Arc};
 
-use countersign_core::entitlement::IdentitySpec;
+use countersign_core::{entitlement::IdentitySpec, x509::Fingerprint};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{
-    acknowledgements::AckRecord,
-    issuance::{CredentialKind, IssuanceRecord},
-};
+use super::{acknowledgements::AckRecord, issuance::IssuanceRecord, receipts::ReceiptRecord};
 
 /// The longest version that is kept, characters; the rest of a longer one is cut off.
 const MAX_VERSION: usize = 32;
@@ -55,6 +52,8 @@ pub struct Issuance {
     pub at: Timestamp,
     /// Its end.
     pub not_after: Timestamp,
+    /// Of its leaf.
+    pub fingerprint: Fingerprint,
 }
 
 /// An identity that a stream was sent.
@@ -81,6 +80,8 @@ pub struct StreamRecord {
     pub agent: AgentInfo,
     /// The bundles it was sent, and what its agent acknowledged.
     pub acks: AckRecord,
+    /// What its workload can use, as its agent says.
+    pub receipts: ReceiptRecord,
     served: Mutex<Vec<Served>>,
     /// Until when its agent may use what it was issued.
     in_use_until: Mutex<Option<Timestamp>>,
@@ -91,6 +92,7 @@ impl StreamRecord {
     #[must_use]
     pub fn new(pod_uid: &str, session: &str, address: Option<IpAddr>, agent: AgentInfo) -> Self {
         let acks = AckRecord::new(agent.can(countersign_proto::issuer::ACK));
+        let receipts = ReceiptRecord::new(agent.can(countersign_proto::issuer::RECEIPT));
         Self {
             pod_uid: pod_uid.to_owned(),
             session: session.to_owned(),
@@ -98,6 +100,7 @@ impl StreamRecord {
             address,
             agent,
             acks,
+            receipts,
             served: Mutex::default(),
             in_use_until: Mutex::default(),
         }
@@ -128,12 +131,10 @@ impl StreamRecord {
     /// A credential was issued. Of X509-SVIDs the newest of each identity is kept.
     pub fn issued(&self, record: &IssuanceRecord<'_>) {
         self.set_in_use_until(record.expires_at);
-        if record.kind != CredentialKind::X509 {
-            return;
-        }
+        let Some(fingerprint) = record.fingerprint else { return };
         let mut served = self.served.lock();
         if let Some(one) = served.iter_mut().find(|one| one.identity.uid == record.rule.uid) {
-            one.issued = Some(Issuance { at: record.issued_at, not_after: record.expires_at });
+            one.issued = Some(Issuance { at: record.issued_at, not_after: record.expires_at, fingerprint });
         }
     }
 

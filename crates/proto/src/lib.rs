@@ -24,6 +24,9 @@ pub mod issuer {
     /// The capability of agents that acknowledge States.
     pub const ACK: &str = "ack";
 
+    /// The capability of agents that send receipts.
+    pub const RECEIPT: &str = "receipt";
+
     /// The most sequences in one `Ack`: with the longest names of trust domains it is shorter than the longest message that
     /// an operator reads.
     pub const MAX_ACK_SEQUENCES: usize = 200;

@@ -98,6 +98,13 @@ reasons! {
     AgentOutdated = 1205,
     BundleNotAcknowledged = 1206,
 
+    // 1300: delivery to pods.
+    AgentNotConnected = 1300,
+    NothingDelivered = 1301,
+    SocketDiffers = 1302,
+    FilesDiffer = 1303,
+    AgentClockDiffers = 1304,
+
     // 2000: TrustDomains of which a cluster is the authority.
     Signing = 2000,
     Duplicate = 2001,

@@ -12,6 +12,7 @@ mod newer;
 mod order;
 mod outage;
 mod product;
+mod receipts;
 mod replicas;
 mod restore;
 mod roll_out;

@@ -24,7 +24,7 @@ pub(crate) fn messages(input: &[u8]) {
             Some(session_request::Kind::X509(x509)) => mark(&mut x509.token),
             Some(session_request::Kind::Jwt(jwt)) => mark(&mut jwt.token),
             Some(session_request::Kind::Wit(wit)) => mark(&mut wit.token),
-            Some(session_request::Kind::Ack(_)) | None => {}
+            Some(session_request::Kind::Ack(_) | session_request::Kind::Receipt(_)) | None => {}
         }),
         1 => check(rest, |message: &mut SessionResponse| match message.kind.as_mut() {
             Some(session_response::Kind::Jwt(jwt)) => mark(&mut jwt.token),

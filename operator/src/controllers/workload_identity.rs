@@ -5,6 +5,7 @@ mod claims;
 mod federation;
 mod refreshing;
 mod stream_stats;
+mod undelivered;
 mod wit;
 
 use countersign_reasons::Reason;
@@ -232,7 +233,7 @@ async fn reconcile(identity: Arc<WorkloadIdentity>, context: &Context) -> Result
         granting(&view).map(|domain| readiness.get(&domain.name).cloned().unwrap_or(AuthorityReadiness::NotYet));
     let published = context.authorities.subscribe().borrow().clone();
     let claims = claims.map(claims::records);
-    let seen = Seen { usable, totals: counted.as_deref(), claims, published: &published };
+    let seen = Seen { usable, totals: counted.as_deref(), claims, published: &published, index: &context.index };
     let status = status(&identity, &view, &seen, now);
     if identity.status.as_ref() != Some(&status) {
         write_status(&identity, key, status, context).await?;
@@ -251,6 +252,8 @@ struct Seen<'a> {
     claims: Option<Vec<ClaimRecord>>,
     /// The bundles there are.
     published: &'a Published,
+    /// For the names of pods.
+    index: &'a SharedIndex,
 }
 
 fn granting(view: &IdentityView) -> Option<&DomainSpec> {
@@ -263,6 +266,7 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     let count = |pods: usize| i64::try_from(pods).unwrap_or(i64::MAX);
     let key = IdentityKey { namespace: identity.namespace().unwrap_or_default(), name: identity.name_any() };
     let matched = count(view.matched);
+    let not_injected = count(view.not_injected);
     let live = stream_stats::live(&old, seen.totals, &key, matched, now);
     let mut conditions = health(view, seen.usable.as_ref()).conditions(generation, &old.conditions, now);
     conditions.extend(stream_stats::condition(&live.whole, generation, &old.conditions, now));
@@ -270,14 +274,24 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     conditions.extend(federation::condition(view, seen.published, generation, &old.conditions, now));
     conditions.extend(wit::condition(view, seen.published, generation, &old.conditions, now));
     conditions.extend(claims::condition(view, generation, &old.conditions, now));
+    let (agents, undelivered) = match seen.totals.filter(|_| live.whole == stream_stats::Whole::Yes) {
+        Some(totals) => {
+            let pods = (live.served.unwrap_or(0), matched - not_injected);
+            let deliveries = totals.of(&key).deliveries;
+            (undelivered::versions(&deliveries), undelivered::pods(totals, &key, pods, seen.index))
+        }
+        None => (old.agents, old.undelivered),
+    };
     WorkloadIdentityStatus {
         conditions,
         observed_generation: generation,
         spiffe_id_template: view.outcome.as_ref().ok().map(template),
-        pods: Some(PodCounts { matched, not_injected: count(view.not_injected), served: live.served }),
+        pods: Some(PodCounts { matched, not_injected, served: live.served, held: live.held }),
         next_expiry: live.next_expiry.map(Time),
         claims: seen.claims.clone(),
         outdated_agents: live.outdated,
+        agents,
+        undelivered,
     }
 }
 

@@ -227,9 +227,11 @@ mod tests {
         let (context, mut notices) = context(answering(|_| nobody_else()).0, leading(&clock));
         add_pod(&context);
         let answer = |replica: &str, pods: &[(&str, u8)]| {
-            let pods = pods
-                .iter()
-                .map(|(uid, last)| PodAddresses { uid: (*uid).to_owned(), addresses: vec![vec![10, 0, 0, *last]] });
+            let pods = pods.iter().map(|(uid, last)| PodAddresses {
+                uid: (*uid).to_owned(),
+                addresses: vec![vec![10, 0, 0, *last]],
+                open: true,
+            });
             let report = ReportResponse { pods: pods.collect(), ..ReportResponse::default() };
             Answer { replica: replica.to_owned(), report: Some(report) }
         };

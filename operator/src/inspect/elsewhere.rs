@@ -13,7 +13,7 @@ use countersign_proto::inspect::v1::{PodAddresses, ReportResponse};
 #[must_use]
 pub fn seen_apart<'a>(reports: impl Iterator<Item = &'a ReportResponse>) -> Vec<(String, BTreeSet<IpAddr>)> {
     let mut pods: HashMap<&str, Seen> = HashMap::new();
-    for PodAddresses { uid, addresses } in reports.flat_map(|report| &report.pods) {
+    for PodAddresses { uid, addresses, .. } in reports.flat_map(|report| &report.pods) {
         let addresses: BTreeSet<_> = addresses.iter().filter_map(|bytes| address(bytes)).collect();
         let seen = pods.entry(uid).or_default();
         seen.most = seen.most.max(addresses.len());
@@ -47,6 +47,7 @@ mod tests {
         let pods = pods.iter().map(|(uid, addresses)| PodAddresses {
             uid: (*uid).to_owned(),
             addresses: addresses.iter().map(|bytes| bytes.to_vec()).collect(),
+            open: true,
         });
         ReportResponse { pods: pods.collect(), ..ReportResponse::default() }
     }

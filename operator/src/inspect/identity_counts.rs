@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use countersign_proto::inspect::v1::{IdentityReport, ReportResponse};
 use jiff::Timestamp;
 
-use super::receipts::{self, DomainReceipts};
+use super::{
+    deliveries::Deliveries,
+    receipts::{self, DomainReceipts},
+};
 use countersign_index::IdentityKey;
 
 /// How often in a row a replica fails to answer before it is named: one that starts or is busy is not worth it.
 const FAILURES: u32 = 2;
 
 /// What was counted of a WorkloadIdentity at all replicas that answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentityCounts {
     /// Pods with an open stream.
     pub served: i64,
@@ -21,6 +24,8 @@ pub struct IdentityCounts {
     pub outdated: i64,
     /// The earliest end among what was issued on these streams.
     pub next_expiry: Option<Timestamp>,
+    /// How it has arrived at these pods.
+    pub deliveries: Deliveries,
 }
 
 /// Whether every replica is in the sums.
@@ -40,6 +45,8 @@ pub struct Totals {
     identities: HashMap<IdentityKey, IdentityCounts>,
     /// What agents acknowledged, by trust domain; `None` unless every replica answered this round.
     pub receipts: Option<HashMap<String, DomainReceipts>>,
+    /// The uids of pods with an open stream; `None` unless every replica answered this round, and is of a build that says so.
+    pub connected: Option<HashSet<String>>,
     /// Whether every replica is in it.
     pub sight: Coverage,
 }
@@ -48,7 +55,7 @@ impl Totals {
     /// Of one identity; zeros when no replica serves it.
     #[must_use]
     pub fn of(&self, key: &IdentityKey) -> IdentityCounts {
-        self.identities.get(key).copied().unwrap_or_default()
+        self.identities.get(key).cloned().unwrap_or_default()
     }
 
     /// `None`: it is not known; `Some(None)`: no replica names the trust domain.
@@ -106,12 +113,23 @@ impl ReplicaReports {
             }
             self.known.insert(replica, known);
         }
-        Totals { identities: self.sums(), receipts: self.receipts(), sight: self.sight() }
+        Totals { identities: self.sums(), receipts: self.receipts(), connected: self.connected(), sight: self.sight() }
     }
 
     fn receipts(&self) -> Option<HashMap<String, DomainReceipts>> {
         let answered = |known: &'_ Known| known.failures == 0;
         receipts::merged(self.known.values().map(|known| known.report.as_ref().filter(|_| answered(known))))
+    }
+
+    fn connected(&self) -> Option<HashSet<String>> {
+        let answered = |known: &'_ Known| known.failures == 0;
+        let reports: Vec<_> = self
+            .known
+            .values()
+            .map(|known| known.report.as_ref().filter(|_| answered(known)))
+            .collect::<Option<_>>()?;
+        let open = reports.iter().flat_map(|report| &report.pods).filter(|pod| pod.open);
+        reports.iter().all(|report| report.tells_receipts).then(|| open.map(|pod| pod.uid.clone()).collect())
     }
 
     fn sight(&self) -> Coverage {
@@ -140,6 +158,7 @@ impl IdentityCounts {
         self.outdated += i64::from(report.outdated);
         let next = Timestamp::from_second(report.next_expiry).ok().filter(|_| report.next_expiry != 0);
         self.next_expiry = self.next_expiry.into_iter().chain(next).min();
+        self.deliveries.add(report);
     }
 }
 
@@ -182,7 +201,7 @@ mod tests {
             pods,
             outdated: 1,
             next_expiry,
-            oldest_issuance: 0,
+            ..IdentityReport::default()
         };
         let identities = counts.iter().map(identity).collect();
         Answer { replica: replica.to_owned(), report: Some(ReportResponse { identities, ..Default::default() }) }
@@ -196,8 +215,14 @@ mod tests {
     fn reports_are_added_up() {
         let mut reports = ReplicaReports::default();
         let totals = reports.enter(vec![answer("a", &[("x", 3, 70), ("y", 1, 0)]), answer("b", &[("x", 2, 50)])]);
-        assert_eq!(totals.of(&key("x")), IdentityCounts { served: 5, outdated: 2, next_expiry: Some(at(50)) });
-        assert_eq!(totals.of(&key("y")), IdentityCounts { served: 1, outdated: 1, next_expiry: None });
+        assert_eq!(
+            totals.of(&key("x")),
+            IdentityCounts { served: 5, outdated: 2, next_expiry: Some(at(50)), ..IdentityCounts::default() }
+        );
+        assert_eq!(
+            totals.of(&key("y")),
+            IdentityCounts { served: 1, outdated: 1, next_expiry: None, ..IdentityCounts::default() }
+        );
         assert_eq!((totals.of(&key("z")), totals.sight), (IdentityCounts::default(), Coverage::Whole));
     }
 

@@ -4,6 +4,7 @@
 pub mod aggregate;
 pub mod client;
 pub mod credential;
+pub mod deliveries;
 pub mod elsewhere;
 pub mod identity_counts;
 pub mod receipts;

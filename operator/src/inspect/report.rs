@@ -1,7 +1,7 @@
 //! A replica's report: its open streams, counted by WorkloadIdentity and by their agents' version.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -13,6 +13,7 @@ use countersign_proto::inspect::v1;
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
+use super::deliveries::{DeliveryCount, delivery};
 use countersign_issuer::{
     agent_versions::{SupportPolicy, SupportStatus},
     published::Published,
@@ -47,12 +48,13 @@ impl Source {
     /// The report at this moment.
     #[must_use]
     pub fn report(&self) -> v1::ReportResponse {
-        let mut response = count(&self.registry.snapshot(), &self.support);
+        let mut response = count(&self.registry.snapshot(), &self.support, self.clock.now());
         response.pods = pods(&self.registry, Instant::now());
         response.replica.clone_from(&self.replica);
         env!("CARGO_PKG_VERSION").clone_into(&mut response.version);
         response.domains = self.domains();
         response.tells_domains = true;
+        response.tells_receipts = true;
         response.missing = self.readiness.missing().into_iter().map(str::to_owned).collect();
         response
     }
@@ -105,8 +107,11 @@ fn pods(registry: &Registry, now: Instant) -> Vec<v1::PodAddresses> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     };
+    let open = registry.snapshot();
+    let open: HashSet<&str> = open.iter().map(|record| record.pod_uid.as_str()).collect();
     let pods = registry.addresses(now).into_iter();
     pods.map(|(uid, addresses)| v1::PodAddresses {
+        open: open.contains(&*uid),
         uid: uid.to_string(),
         addresses: addresses.into_iter().map(bytes).collect(),
     })
@@ -121,10 +126,11 @@ struct Count<'a> {
     outdated: u32,
     next_expiry: Option<Timestamp>,
     oldest_issuance: Option<Timestamp>,
+    deliveries: DeliveryCount<'a>,
 }
 
 /// Counts streams; those of one pod stand beside each other, and count as one pod.
-fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy) -> v1::ReportResponse {
+fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy, now: Timestamp) -> v1::ReportResponse {
     let served: Vec<_> = records.iter().map(|record| (&**record, record.served())).collect();
     let mut identities: HashMap<&str, (&IdentitySpec, Count<'_>)> = HashMap::new();
     let mut agents: BTreeMap<&str, Count<'_>> = BTreeMap::new();
@@ -141,6 +147,7 @@ fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy) -> v1::ReportRe
                 (count.last, count.pods) = (pod, count.pods + 1);
                 count.outdated += u32::from(outdated);
             }
+            count.deliveries.add(record, delivery(record, one, now));
             if let Some(issued) = one.issued {
                 count.next_expiry = earlier(count.next_expiry, issued.not_after);
                 count.oldest_issuance = earlier(count.oldest_issuance, issued.at);
@@ -148,7 +155,7 @@ fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy) -> v1::ReportRe
         }
     }
     v1::ReportResponse {
-        identities: identities.into_values().map(|(identity, count)| identity_report(identity, &count)).collect(),
+        identities: identities.into_values().map(|(identity, count)| identity_report(identity, count)).collect(),
         agents: agents
             .into_iter()
             .map(|(version, count)| v1::AgentCount { version: version.to_owned(), pods: count.pods })
@@ -161,16 +168,19 @@ fn earlier(known: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
     Some(known.map_or(other, |known| known.min(other)))
 }
 
-fn identity_report(identity: &IdentitySpec, count: &Count<'_>) -> v1::IdentityReport {
+fn identity_report(identity: &IdentitySpec, count: Count<'_>) -> v1::IdentityReport {
     let seconds = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_second);
-    v1::IdentityReport {
+    let mut report = v1::IdentityReport {
         namespace: identity.namespace.clone(),
         name: identity.name.clone(),
         pods: count.pods,
         outdated: count.outdated,
         next_expiry: seconds(count.next_expiry),
         oldest_issuance: seconds(count.oldest_issuance),
-    }
+        ..v1::IdentityReport::default()
+    };
+    count.deliveries.enter(&mut report);
+    report
 }
 
 #[cfg(test)]
@@ -226,6 +236,7 @@ mod tests {
             authority: Vec::new(),
             pod_uid: "p",
             node: "n",
+            fingerprint: Some([0; 32]),
             issued_at: time(at),
             expires_at: time(not_after),
             rule: identity,

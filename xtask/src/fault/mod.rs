@@ -9,10 +9,11 @@ mod clock;
 mod etcd;
 mod filter;
 mod proxy;
+mod seal;
 
 use std::io::{BufRead as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
@@ -44,6 +45,15 @@ enum Fault {
         container: String,
         #[arg(long, allow_hyphen_values = true)]
         ahead: i64,
+    },
+    /// Prevent a container's processes from making files in a directory.
+    Seal {
+        /// The container's id, as in its pod's status.
+        #[arg(long)]
+        container: String,
+        /// As the container sees it.
+        #[arg(long)]
+        directory: PathBuf,
     },
     /// Drop packets from pods to a service, without any error to either side.
     Block {
@@ -107,6 +117,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             let restored: Vec<_> = set.iter().flatten().map(clock::Clock::restore).collect();
             restored.into_iter().collect::<Result<()>>()?;
             set.into_iter().collect::<Result<Vec<_>>>()?;
+        }
+        Fault::Seal { container, directory } => {
+            let processes = node.processes_of_container(container)?;
+            let sealed = seal::Sealed::new(processes.first().copied().unwrap_or_default(), directory)?;
+            while_asked();
+            sealed.restore()?;
         }
         Fault::Block { pods, to } => {
             node.enter_network()?;

@@ -17,7 +17,7 @@ use crate::session::renewal_planner::{CredentialRequest, ResponseError};
 use crate::token::Token;
 
 impl Session {
-    /// Sends the requests that are due, publishes, and acknowledges; returns how long to sleep at most.
+    /// Sends the requests that are due, publishes, acknowledges, and sends a receipt; returns how long to sleep at most.
     pub(super) fn send_due_requests(&mut self, stream: &mut IssuerStream) -> Result<Duration, String> {
         let now = Timestamp::now();
         if self.planner.clock_was_set_back(now) {
@@ -35,6 +35,7 @@ impl Session {
         }
         self.publish();
         self.acknowledge(stream);
+        self.send_receipt(stream, now);
         let plan = self.planner.plan(now);
         Ok(time_until(plan.wake_at).min(time_until(Some(stream.reread_token_at))))
     }
@@ -135,6 +136,18 @@ impl Session {
         let Some((generation, sequences)) = stream.unacknowledged.zip(self.bundles_in_effect()) else { return };
         if stream.outgoing.try_send(messages::ack(generation, sequences)).is_ok() {
             stream.unacknowledged = None;
+        }
+    }
+
+    /// Says what the workload can use, if that is another than the stream was sent. If the queue is full, it stays due. A workload
+    /// that never had anything has nothing to say.
+    fn send_receipt(&self, stream: &mut IssuerStream, now: Timestamp) {
+        let is_known = stream.receipt.as_ref().map_or(self.held.is_empty(), |sent| *sent == self.held);
+        if !stream.state_received || is_known {
+            return;
+        }
+        if stream.outgoing.try_send(messages::receipt(self.held.clone(), now)).is_ok() {
+            stream.receipt = Some(self.held.clone());
         }
     }
 

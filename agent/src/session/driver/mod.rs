@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::id::SpiffeId;
-use countersign_proto::issuer::v1::SessionResponse;
+use countersign_proto::issuer::v1::{HeldSvid, SessionResponse};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -78,6 +78,8 @@ pub struct Session {
     next_request_id: u64,
     /// The files could not be written, and must be written again.
     files_outdated: bool,
+    /// What the workload can use, for the receipt.
+    held: Vec<HeldSvid>,
 }
 
 /// The calls that wait for one token.
@@ -103,6 +105,7 @@ impl Session {
             pending_deadline: None,
             next_request_id: 1,
             files_outdated: false,
+            held: Vec::new(),
         };
         (session, published, jwt_client)
     }
@@ -224,6 +227,7 @@ impl Session {
                     reread_token_at,
                     state_received: false,
                     unacknowledged: None,
+                    receipt: None,
                     connection,
                 };
                 Ok((stream, response.into_inner()))

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use countersign_core::bundle::Bundle;
 use countersign_core::id::TrustDomain;
+use countersign_core::x509::{Fingerprint, fingerprint};
 use countersign_proto::issuer::MAX_ACK_SEQUENCES;
-use countersign_proto::issuer::v1::BundleSequence;
+use countersign_proto::issuer::v1::{BundleSequence, HeldSvid};
 use jiff::Timestamp;
 
 use super::Session;
-use crate::publish::Published;
+use crate::publish::{Published, Svid};
 use crate::session::renewal_planner::ResponseError;
 
 impl Session {
@@ -30,6 +31,7 @@ impl Session {
             Published::NotReady(_) => Ok(()),
         };
         self.files_outdated = written.is_err();
+        self.held = self.held_by(&current);
         if let Err(error) = written {
             tracing::error!(session = self.parts.config.name, %error, "the files stay as they were");
             return;
@@ -59,6 +61,17 @@ impl Session {
             sequence: bundle.sequence,
         };
         Some(bundles.into_iter().take(MAX_ACK_SEQUENCES).map(sequence).collect())
+    }
+
+    /// What the workload can use of what is published.
+    fn held_by(&self, published: &Published) -> Vec<HeldSvid> {
+        let Published::Ready(credentials) = published else { return Vec::new() };
+        let in_files = self.parts.folder.fingerprints(&credentials.svids);
+        let held = |(svid, in_files): (&Svid, Option<Fingerprint>)| HeldSvid {
+            socket_sha256: svid.chain.first().map(|leaf| fingerprint(leaf).to_vec()).unwrap_or_default(),
+            files_sha256: in_files.map(|digest| digest.to_vec()).unwrap_or_default(),
+        };
+        credentials.svids.iter().zip(in_files).map(held).collect()
     }
 
     fn log(&self, current: &Published) {

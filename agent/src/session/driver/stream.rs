@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_proto::issuer::v1::SessionRequest;
+use countersign_proto::issuer::v1::{HeldSvid, SessionRequest};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
@@ -24,6 +24,8 @@ pub(super) struct IssuerStream {
     pub(super) state_received: bool,
     /// The generation of the last State, until it is acknowledged.
     pub(super) unacknowledged: Option<u64>,
+    /// What the last receipt says.
+    pub(super) receipt: Option<Vec<HeldSvid>>,
     pub(super) connection: Connection,
 }
 

@@ -4,6 +4,7 @@
 mod authority;
 mod ca;
 mod extensions;
+mod fingerprint;
 mod inspect;
 mod issue;
 mod signing;
@@ -11,6 +12,7 @@ mod verify;
 
 pub use authority::X509Authority;
 pub use ca::{CaCertificate, CaCertificateError};
+pub use fingerprint::{Fingerprint, fingerprint};
 pub use inspect::{CertificateClaims, NotACertificate};
 pub use issue::{BACKDATE, IssueError, IssuedX509, LeafRequest, MAX_DNS_NAMES};
 pub(crate) use signing::RcgenSigner;

@@ -7,6 +7,7 @@
 //! and each thread has its own counts.
 
 mod acknowledge;
+mod receipt;
 mod renewal;
 mod requests;
 mod state_push;
@@ -150,7 +151,7 @@ struct Session<'a> {
     expires_at: Timestamp,
     keys_used: KeysUsed,
     pace: Bucket,
-    /// Of acknowledgements: a workload that uses up the pace of requests must not delay these.
+    /// Of acknowledgements and receipts: a workload that uses up the pace of requests must not delay these.
     ack_pace: Bucket,
     pushed: PushedStates,
     signing: SigningCredit,
@@ -304,9 +305,12 @@ impl<'a> Session<'a> {
 
     async fn receive(&mut self, request: v1::SessionRequest) -> Result<(), IssuerError> {
         let begin = Instant::now();
-        // Nothing depends on it, so it neither hastens a push nor needs a fresh view.
+        // Nothing depends on either, so that they neither hasten a push nor need a fresh view.
         if let Some(session_request::Kind::Ack(ack)) = &request.kind {
             return self.acknowledge(ack, begin);
+        }
+        if let Some(session_request::Kind::Receipt(receipt)) = &request.kind {
+            return self.receive_receipt(receipt, begin);
         }
         // The stream ends, for the next may be with a replica whose clock is right and whose view is fresh.
         self.context.clock_skew.ensure()?;
@@ -333,7 +337,7 @@ impl<'a> Session<'a> {
             Some(session_request::Kind::TokenRefresh(refresh)) => self.admit(&refresh.token, begin).await?,
             Some(session_request::Kind::Hello(_)) => return Err(IssuerError::Protocol("Hello comes once, first")),
             // Above; or an addition to the protocol of which this operator does not know.
-            Some(session_request::Kind::Ack(_)) | None => {}
+            Some(session_request::Kind::Ack(_) | session_request::Kind::Receipt(_)) | None => {}
         }
         Ok(())
     }

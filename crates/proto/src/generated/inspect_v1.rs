@@ -27,6 +27,9 @@ pub struct ReportResponse {
     /// Whether `domains` is told: builds before it do not.
     #[prost(bool, tag = "8")]
     pub tells_domains: bool,
+    /// Whether `PodAddresses.open`, `IdentityReport.held` and what follows it are told: builds before it do not.
+    #[prost(bool, tag = "9")]
+    pub tells_receipts: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DomainReport {
@@ -70,8 +73,11 @@ pub struct PodAddresses {
     /// Each 4 or 16 bytes, in network byte order.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Whether a stream is open now. Builds before it say of none that it is.
+    #[prost(bool, tag = "3")]
+    pub open: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IdentityReport {
     /// Of the WorkloadIdentity.
     #[prost(string, tag = "1")]
@@ -90,6 +96,28 @@ pub struct IdentityReport {
     /// When the oldest of those was issued, Unix seconds; 0 likewise.
     #[prost(int64, tag = "6")]
     pub oldest_issuance: i64,
+    /// Pods of which every session that was told of it has it on its socket and in its files, by their agents' receipts. Builds before
+    /// it send 0.
+    #[prost(uint32, tag = "7")]
+    pub held: u32,
+    /// Pods of which that is not so or whose clock is off, at most 10, in the order of their uids.
+    #[prost(message, repeated, tag = "8")]
+    pub problems: ::prost::alloc::vec::Vec<PodProblem>,
+    /// Those `pods`, by the version their agent says it is.
+    #[prost(message, repeated, tag = "9")]
+    pub agents: ::prost::alloc::vec::Vec<AgentCount>,
+}
+/// What is wrong with the delivery of an identity to a pod.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PodProblem {
+    /// Of the pod.
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    #[prost(enumeration = "Delivery", tag = "2")]
+    pub delivery: i32,
+    /// Seconds by which the agent's clock is ahead of the replica's; negative: behind; 0: less than 5 s either way.
+    #[prost(sint64, tag = "3")]
+    pub clock_ahead: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentCount {
@@ -97,6 +125,42 @@ pub struct AgentCount {
     pub version: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub pods: u32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Delivery {
+    /// It has what was issued to it last, or may be about to have it.
+    Held = 0,
+    /// It has nothing.
+    Nothing = 1,
+    /// What is on its socket is not what was issued to it last.
+    NotOnSocket = 2,
+    /// What is in its files is not what is on its socket.
+    NotInFiles = 3,
+}
+impl Delivery {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Held => "DELIVERY_HELD",
+            Self::Nothing => "DELIVERY_NOTHING",
+            Self::NotOnSocket => "DELIVERY_NOT_ON_SOCKET",
+            Self::NotInFiles => "DELIVERY_NOT_IN_FILES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DELIVERY_HELD" => Some(Self::Held),
+            "DELIVERY_NOTHING" => Some(Self::Nothing),
+            "DELIVERY_NOT_ON_SOCKET" => Some(Self::NotOnSocket),
+            "DELIVERY_NOT_IN_FILES" => Some(Self::NotInFiles),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod inspect_client {

@@ -82,6 +82,7 @@ fn the_status_of_each_outcome() {
                 totals: None,
                 claims: None,
                 published: &Published::default(),
+                index: &SharedIndex::default(),
             };
             let status = status(&identity(name, spec), &index.identity(&key).unwrap(), &seen, now);
             let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
@@ -103,7 +104,8 @@ fn ready(usable: Option<AuthorityReadiness>) -> (String, String, String) {
     index.apply_identity(policy::workload_identity(&identity("admitted", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "admitted".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let seen = Seen { usable, totals: None, claims: None, published: &Published::default() };
+    let seen =
+        Seen { usable, totals: None, claims: None, published: &Published::default(), index: &SharedIndex::default() };
     let status = status(&identity("admitted", &spec), &index.identity(&key).unwrap(), &seen, now);
     let truths: Vec<_> = status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect();
     (truths.join(" "), status.conditions[0].reason.clone(), status.conditions[0].message.clone())
@@ -162,6 +164,7 @@ fn pods_that_never_refresh_are_named_and_the_identity_stays_ready() {
             totals: None,
             claims: None,
             published: &Published::default(),
+            index: &SharedIndex::default(),
         };
         let now = Timestamp::from_second(second).unwrap();
         let status = status(&object, &index.identity(&key).unwrap(), &seen, now);
@@ -193,7 +196,13 @@ fn of_an_identity_that_no_pod_may_get_there_is_nothing_to_refresh() {
     index.apply_identity(policy::workload_identity(&identity("no-domain", &spec)));
     let key = IdentityKey { namespace: "shop".to_owned(), name: "no-domain".to_owned() };
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let seen = Seen { usable: None, totals: None, claims: None, published: &Published::default() };
+    let seen = Seen {
+        usable: None,
+        totals: None,
+        claims: None,
+        published: &Published::default(),
+        index: &SharedIndex::default(),
+    };
     let status = status(&identity("no-domain", &spec), &index.identity(&key).unwrap(), &seen, now);
     assert!(status.conditions.iter().all(|one| one.type_ != "CredentialsRefreshable"), "{:?}", status.conditions);
 }
