@@ -22,6 +22,7 @@ mod federated;
 mod fuzz;
 mod image;
 mod images;
+mod krew;
 mod kube;
 mod product;
 mod progress;
@@ -78,7 +79,14 @@ enum Command {
     /// Examine clients of the Workload API, ours and others, by the conformance suite; writes docs/conformance.md.
     Conformance,
     /// Build `kubectl countersign` into `target/cluster/bin`.
-    Plugin,
+    Plugin {
+        /// Build a static program instead, and the archive and manifest by which krew installs it, in `target/krew`.
+        #[arg(long)]
+        krew: bool,
+        /// Where the archive is going to be published; for krew's manifest.
+        #[arg(long, requires = "krew")]
+        uri: Option<String>,
+    },
     /// Compare what countersign-verify and go-spiffe make of malformed ids, certificates and tokens.
     Differences {
         /// For how long, in seconds.
@@ -162,7 +170,8 @@ fn run(command: Command) -> Result<()> {
             let build = if quick { images::Build::Quick } else { images::Build::Release };
             images::make_named(&root, &names, build).map(drop)
         }
-        Command::Plugin => product::plugin(&root).map(drop),
+        Command::Plugin { krew: true, uri } => krew::package(&root, uri.as_deref()),
+        Command::Plugin { .. } => product::plugin(&root).map(drop),
         Command::Test(options) => test::run(&root, &options),
         Command::Fuzz(options) => fuzz::run(&root, &options),
         Command::Bench(options) => bench::run(&root, &options),

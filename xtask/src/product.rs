@@ -15,7 +15,7 @@ use crate::{build, demo, federated};
 
 pub(crate) use countersign_contract::objects::SYSTEM_NAMESPACE as SYSTEM;
 /// The program of `kubectl countersign`.
-const PLUGIN: &str = "kubectl-countersign";
+pub(crate) const PLUGIN: &str = "kubectl-countersign";
 const ROLLOUT: Duration = Duration::from_secs(180);
 const ADMISSION: Duration = Duration::from_secs(60);
 

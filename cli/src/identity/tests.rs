@@ -73,7 +73,7 @@ fn of_pods_that_are_served_in_part_it_is_not_known_which() {
 #[test]
 fn pods_without_an_agent_are_not_counted_on() {
     let report = observed(|all| {
-        all["identity"]["status"]["pods"] = json!({"matched": 3, "notInjected": 1, "served": 2, "held": 2})
+        all["identity"]["status"]["pods"] = json!({"matched": 3, "notInjected": 1, "served": 2, "held": 2});
     });
     assert_eq!(answers(&report), [Answer::Yes; 3]);
     let report = observed(|all| all["pod"]["metadata"]["annotations"] = json!({}));
