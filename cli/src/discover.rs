@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     Options, Outcome,
-    cause::Cause,
+    finding::{self, Finding},
     objects::{Objects, asks_for_injection, service_account, sessions, uid},
     output::{self, Page},
     proposal,
@@ -63,7 +63,10 @@ struct Workload {
     namespace: String,
     service_account: String,
     pods: usize,
-    cause: Cause,
+    #[serde(skip)]
+    reason: Reason,
+    #[serde(serialize_with = "finding::as_cause")]
+    cause: Finding,
     /// The WorkloadIdentity that would give them one, as YAML.
     #[serde(skip_serializing_if = "Option::is_none")]
     proposal: Option<String>,
@@ -77,30 +80,32 @@ fn report(objects: &Objects) -> Report {
     for pod in &objects.pods {
         let (namespace, account) = (pod.namespace().unwrap_or_default(), service_account(pod));
         let missing = sessions(pod).into_iter().find_map(|session| match index.entitlement(&uid(pod), &session) {
-            Entitlement::None(absence) => Some(Some(Cause::new(absence.reason, absence.message))),
+            Entitlement::None(absence) => Some(Some((absence.reason, absence.message))),
             Entitlement::Gone => Some(None),
             Entitlement::Entitled(_) => None,
         });
-        let cause = match missing {
+        let (reason, message) = match missing {
             // It has ended.
             Some(None) => continue,
-            Some(Some(cause)) => cause,
+            Some(Some(why)) => why,
             None if pod.annotations().contains_key(annotation::INJECTED) => {
                 with_identity += 1;
                 continue;
             }
             None if asks_for_injection(objects.injection(pod).as_deref()) => {
-                Cause::new(Reason::NotInjected, "it is entitled to an identity, and has no agent: create it again")
+                let message = "it is entitled to an identity, and has no agent: create it again";
+                (Reason::NotInjected, message.to_owned())
             }
-            None => Cause::new(Reason::NotAsked, "it is entitled to an identity, and nothing asks for an agent"),
+            None => (Reason::NotAsked, "it is entitled to an identity, and nothing asks for an agent".to_owned()),
         };
-        let gives_one = [Reason::NoWorkloadIdentity, Reason::ServiceAccountNotSelected].contains(&cause.reason);
+        let gives_one = [Reason::NoWorkloadIdentity, Reason::ServiceAccountNotSelected].contains(&reason);
         let proposal = gives_one.then(|| proposal::workload_identity(objects, &namespace, &account));
-        let workload = found.entry((namespace.clone(), account.clone(), cause.reason)).or_insert(Workload {
+        let workload = found.entry((namespace.clone(), account.clone(), reason)).or_insert(Workload {
             namespace,
             service_account: account,
             pods: 0,
-            cause,
+            reason,
+            cause: Finding::failed("identity", reason, message),
             proposal,
         });
         workload.pods += 1;
@@ -122,7 +127,7 @@ impl output::Report for Report {
         page.table(
             &["NAMESPACE", "SERVICE ACCOUNT", "PODS", "REASON", "CODE"],
             self.workloads.iter().map(|one| {
-                let reason = one.cause.reason;
+                let reason = one.reason;
                 vec![
                     one.namespace.clone(),
                     one.service_account.clone(),

@@ -5,7 +5,6 @@ mod access;
 mod authority;
 mod bundle;
 mod bundles;
-mod cause;
 mod check;
 mod cluster;
 mod completion;

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_bundle_that_is_not_the_one_of_the_status_is_a_problem_of_local_trust_domains_alone() {
         let other = |object: &mut Value| object["status"]["bundle"]["sequence"] = 8.into();
-        assert_eq!(shown(&found(&local(), other), now()).findings[0].reason, Some("BundleBehindStatus"));
+        assert_eq!(shown(&found(&local(), other), now()).findings[0].known_reason(), Some(Reason::BundleBehindStatus));
         let remote = json!({"remote": {"namespaces": {}, "bootstrap": {"bundle": "{}"}}});
         assert!(shown(&found(&remote, other), now()).findings.is_empty());
     }

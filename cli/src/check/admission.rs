@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Resource, api::PostParams, core::Status};
 use serde_json::json;
 
-use super::finding::Check;
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     reading::{Reading, Right, describe},
 };
 
@@ -141,50 +141,50 @@ fn identity() -> Option<WorkloadIdentity> {
     serde_json::from_value(identity).ok()
 }
 
-pub(super) fn checks(seen: &Seen, system: &str) -> Vec<Check> {
+pub(super) fn checks(seen: &Seen, system: &str) -> Vec<Finding> {
     vec![injection(seen, system), validation(seen, system)]
 }
 
-fn injection(Seen { namespace, injection, .. }: &Seen, system: &str) -> Check {
+fn injection(Seen { namespace, injection, .. }: &Seen, system: &str) -> Finding {
     let name = "injection";
     let answer = match injection {
         Reading::Found(answer) => answer,
-        other => return other.gap().map_or_else(|| Check::ok(name, ""), |gap| Check::gap(name, gap)),
+        other => return other.gap().map_or_else(|| Finding::ok(name, ""), |gap| Finding::gap(name, gap)),
     };
     match answer {
         Answer::Accepted { init_containers } if init_containers.iter().any(|container| container == AGENT) => {
-            Check::ok(name, format!("a pod created in a dry run in {namespace} gets its agent"))
+            Finding::ok(name, format!("a pod created in a dry run in {namespace} gets its agent"))
         }
         Answer::Accepted { .. } => {
             let message = format!(
                 "a pod created in a dry run in {namespace} gets no agent, although its label requests it: the API server does not call the webhook"
             );
-            Check::failed(name, Reason::InjectionInactive, message).hint(
+            Finding::failed(name, Reason::InjectionInactive, message).with_mends(
                 "kubectl get mutatingwebhookconfiguration countersign -o yaml\ncompare its rules and selectors with the manifests",
             )
         }
-        Answer::Refused(message) => Check::failed(name, Reason::InjectionInactive, message.clone())
-            .hint(format!("kubectl logs -n {system} deployment/{WEBHOOK}")),
+        Answer::Refused(message) => Finding::failed(name, Reason::InjectionInactive, message.clone())
+            .with_mends(format!("kubectl logs -n {system} deployment/{WEBHOOK}")),
         Answer::RefusedByAnother(message) => refused_by_another(name, namespace, message),
         Answer::Unreachable(message) => unreachable(name, message, system),
     }
 }
 
-fn validation(Seen { namespace, validation, .. }: &Seen, system: &str) -> Check {
+fn validation(Seen { namespace, validation, .. }: &Seen, system: &str) -> Finding {
     let name = "validation";
     let answer = match validation {
         Reading::Found(answer) => answer,
-        other => return other.gap().map_or_else(|| Check::ok(name, ""), |gap| Check::gap(name, gap)),
+        other => return other.gap().map_or_else(|| Finding::ok(name, ""), |gap| Finding::gap(name, gap)),
     };
     match answer {
         Answer::Refused(_) => {
-            Check::ok(name, "a WorkloadIdentity that cannot be used is refused, with the reason, in a dry run")
+            Finding::ok(name, "a WorkloadIdentity that cannot be used is refused, with the reason, in a dry run")
         }
         Answer::Accepted { .. } => {
             let message = format!(
                 "a WorkloadIdentity with the DNS name {REFUSED_DNS_NAME} is accepted in a dry run: the API server does not call the webhook"
             );
-            Check::failed(name, Reason::ValidationInactive, message).hint(
+            Finding::failed(name, Reason::ValidationInactive, message).with_mends(
                 "kubectl get validatingwebhookconfiguration countersign -o yaml\ncompare its rules with the manifests",
             )
         }
@@ -193,14 +193,14 @@ fn validation(Seen { namespace, validation, .. }: &Seen, system: &str) -> Check 
     }
 }
 
-fn refused_by_another(name: &'static str, namespace: &str, message: &str) -> Check {
+fn refused_by_another(name: &'static str, namespace: &str, message: &str) -> Finding {
     let message = format!("the trial in namespace {namespace} was refused by something else: {message}");
-    Check::warning(name, Reason::TrialRefused, message)
-        .hint("kubectl countersign check -n NAMESPACE\nwith a namespace of workloads")
+    Finding::warning(name, Reason::TrialRefused, message)
+        .with_mends("kubectl countersign check -n NAMESPACE\nwith a namespace of workloads")
 }
 
-fn unreachable(name: &'static str, message: &str, system: &str) -> Check {
-    Check::failed(name, Reason::WebhookUnreachable, message).hint(format!(
+fn unreachable(name: &'static str, message: &str, system: &str) -> Finding {
+    Finding::failed(name, Reason::WebhookUnreachable, message).with_mends(format!(
         "kubectl get pods,endpointslices -n {system} -l app.kubernetes.io/name={WEBHOOK}\nif they are well, look at the network between the API server and port 9443 of these pods"
     ))
 }

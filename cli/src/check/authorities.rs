@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use super::finding::{Category, Check};
+use super::category::Category;
 use crate::{
+    finding::Finding,
     installation::Replicas,
     output::Mark,
     reading::{Gap, Reading},
@@ -56,9 +57,9 @@ pub(super) fn local(domains: &Reading<Vec<TrustDomain>>, system: &str, now: Time
     let name = "authorities";
     let domains = match domains {
         Reading::Found(domains) => domains,
-        other => return Category::new(name, vec![Check::gap("TrustDomains", other.gap().unwrap_or(Gap::Absent))]),
+        other => return Category::new(name, vec![Finding::gap("TrustDomains", other.gap().unwrap_or(Gap::Absent))]),
     };
-    let checks: Vec<Check> = domains
+    let checks: Vec<Finding> = domains
         .iter()
         .filter(|domain| domain.spec.remote.is_none())
         .flat_map(|domain| of_domain(domain, system, now))
@@ -66,12 +67,12 @@ pub(super) fn local(domains: &Reading<Vec<TrustDomain>>, system: &str, now: Time
     if !checks.is_empty() {
         return Category::new(name, checks);
     }
-    let check = Check::warning(
+    let check = Finding::warning(
         "TrustDomains",
         Reason::NoTrustDomains,
         "there is no TrustDomain of this cluster: no pod gets an identity",
     )
-    .hint("kubectl apply -f manifests/samples/trustdomain.yaml\nwith a name and grants of your own");
+    .with_mends("kubectl apply -f manifests/samples/trustdomain.yaml\nwith a name and grants of your own");
     Category::new(name, vec![check])
 }
 
@@ -85,49 +86,49 @@ pub(super) fn remote(
     let name = "federation";
     let domains = match domains {
         Reading::Found(domains) => domains,
-        other => return Category::new(name, vec![Check::gap("TrustDomains", other.gap().unwrap_or(Gap::Absent))]),
+        other => return Category::new(name, vec![Finding::gap("TrustDomains", other.gap().unwrap_or(Gap::Absent))]),
     };
     let remote = domains.iter().filter(|domain| domain.spec.remote.is_some());
-    let mut checks: Vec<Check> = remote.flat_map(|domain| of_domain(domain, system, now)).collect();
+    let mut checks: Vec<Finding> = remote.flat_map(|domain| of_domain(domain, system, now)).collect();
     if checks.is_empty() {
-        checks.push(Check::ok("remote", "there are no remote TrustDomains"));
+        checks.push(Finding::ok("remote", "there are no remote TrustDomains"));
     }
     checks.push(endpoint_check(endpoint));
     Category::new(name, checks)
 }
 
-fn endpoint_check(endpoint: &Reading<Replicas>) -> Check {
+fn endpoint_check(endpoint: &Reading<Replicas>) -> Finding {
     let name = "endpoint";
     let hint = format!("kubectl describe pods -n {ENDPOINT_NAMESPACE}");
     match endpoint {
         Reading::Found(Replicas { wanted, ready: 0, .. }) => {
             let message =
                 format!("no replica of the bundle endpoint is ready, of {wanted}: peers keep the bundles they have");
-            Check::failed(name, Reason::ComponentNotReady, message).hint(hint)
+            Finding::failed(name, Reason::ComponentNotReady, message).with_mends(hint)
         }
         Reading::Found(Replicas { wanted, ready, .. }) if ready < wanted => {
             let message = format!("{ready} of {wanted} replicas of the bundle endpoint are ready");
-            Check::warning(name, Reason::ReplicasMissing, message).hint(hint)
+            Finding::warning(name, Reason::ReplicasMissing, message).with_mends(hint)
         }
         Reading::Found(Replicas { wanted, ready, .. }) => {
-            Check::ok(name, format!("{ready} of {wanted} replicas of the bundle endpoint are ready"))
+            Finding::ok(name, format!("{ready} of {wanted} replicas of the bundle endpoint are ready"))
         }
         Reading::Absent => {
-            Check::ok(name, format!("the bundle endpoint ({ENDPOINT}) is not installed; it is optional"))
+            Finding::ok(name, format!("the bundle endpoint ({ENDPOINT}) is not installed; it is optional"))
         }
-        other => Check::gap(name, other.gap().unwrap_or(Gap::Absent)),
+        other => Finding::gap(name, other.gap().unwrap_or(Gap::Absent)),
     }
 }
 
 /// One check of what is ready, and one for each problem beside it.
-fn of_domain(domain: &TrustDomain, system: &str, now: Timestamp) -> Vec<Check> {
+fn of_domain(domain: &TrustDomain, system: &str, now: Timestamp) -> Vec<Finding> {
     let mut checks = vec![ready(domain, system, now)];
     checks.extend(overdue(domain, system, now));
     checks.extend(other_conditions(domain, now));
     checks
 }
 
-fn ready(domain: &TrustDomain, system: &str, now: Timestamp) -> Check {
+fn ready(domain: &TrustDomain, system: &str, now: Timestamp) -> Finding {
     let object = domain.name_any();
     let name = if domain.spec.remote.is_some() { "remote" } else { "local" };
     let logs = format!("kubectl logs -n {system} deployment/{OPERATOR}");
@@ -135,25 +136,27 @@ fn ready(domain: &TrustDomain, system: &str, now: Timestamp) -> Check {
         let new = domain.metadata.creation_timestamp.as_ref().is_some_and(|time| time.0 + LATE > now);
         let mark = if new { Mark::Warning } else { Mark::Failed };
         let message = format!("{object} has no status: the operator has not looked at it");
-        return Check::failed(name, Reason::StatusUnknown, message).marked(mark).hint(logs);
+        return Finding::failed(name, Reason::StatusUnknown, message).marked(mark).with_mends(logs);
     };
     if status.observed_generation != domain.metadata.generation {
         let message =
             format!("the status of {object} is of an earlier spec: the operator has not looked at the new one");
-        return Check::warning(name, Reason::StatusOutdated, message).hint(logs);
+        return Finding::warning(name, Reason::StatusOutdated, message).with_mends(logs);
     }
     match find(&status.conditions, condition::READY) {
-        Some(ready) if ready.status == "True" => Check::ok(name, format!("{object}: {}", what_is(domain, now))),
+        Some(ready) if ready.status == "True" => Finding::ok(name, format!("{object}: {}", what_is(domain, now))),
         Some(ready) => {
             // A remote one that waits for a poll is no problem of this installation.
             let reconciles = find(&status.conditions, condition::RECONCILING).is_some_and(|one| one.status == "True");
             let mark = if reconciles && domain.spec.remote.is_some() { Mark::Warning } else { Mark::Failed };
-            Check::ok(name, format!("{object}: {}", ready.message))
+            Finding::ok(name, format!("{object}: {}", ready.message))
                 .marked(mark)
                 .because(&ready.reason)
-                .hint(format!("kubectl describe trustdomain {object}"))
+                .with_mends(format!("kubectl describe trustdomain {object}"))
         }
-        None => Check::failed(name, Reason::StatusUnknown, format!("{object} has no condition Ready")).hint(logs),
+        None => {
+            Finding::failed(name, Reason::StatusUnknown, format!("{object} has no condition Ready")).with_mends(logs)
+        }
     }
 }
 
@@ -178,7 +181,7 @@ fn what_is(domain: &TrustDomain, now: Timestamp) -> String {
 }
 
 /// Authorities that should have switched by now.
-fn overdue(domain: &TrustDomain, system: &str, now: Timestamp) -> Option<Check> {
+fn overdue(domain: &TrustDomain, system: &str, now: Timestamp) -> Option<Finding> {
     let status = domain.status.as_ref()?;
     let is_late =
         |authority: &&AuthorityStatus| authority.state == AuthorityState::Active && authority.retire_at.0 + LATE < now;
@@ -190,8 +193,8 @@ fn overdue(domain: &TrustDomain, system: &str, now: Timestamp) -> Option<Check> 
         relative(late.retire_at.0, now)
     );
     Some(
-        Check::failed("switch", Reason::SwitchOverdue, message)
-            .hint(format!("kubectl logs -n {system} deployment/{OPERATOR}\nof the replica that leads")),
+        Finding::failed("switch", Reason::SwitchOverdue, message)
+            .with_mends(format!("kubectl logs -n {system} deployment/{OPERATOR}\nof the replica that leads")),
     )
 }
 
@@ -203,16 +206,16 @@ fn kind(authority: &AuthorityStatus) -> &'static str {
     }
 }
 
-fn other_conditions(domain: &TrustDomain, now: Timestamp) -> Vec<Check> {
+fn other_conditions(domain: &TrustDomain, now: Timestamp) -> Vec<Finding> {
     let object = domain.name_any();
     let conditions = domain.status.iter().flat_map(|status| &status.conditions);
     conditions
         .filter(|condition| is_problem(condition, now))
         .map(|condition| {
-            Check::ok("condition", format!("{object}: {}: {}", condition.type_, condition.message))
+            Finding::ok("condition", format!("{object}: {}: {}", condition.type_, condition.message))
                 .marked(Mark::Warning)
                 .because(&condition.reason)
-                .hint(format!("kubectl describe trustdomain {object}"))
+                .with_mends(format!("kubectl describe trustdomain {object}"))
         })
         .collect()
 }

@@ -7,9 +7,10 @@ use http::Request;
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 use kube::{Client, client::Body};
 
-use super::finding::{Category, Check};
+use super::category::Category;
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     output::count,
     reading::{Gap, Reading, Right},
     times::length,
@@ -107,7 +108,7 @@ pub(super) fn category(seen: &Seen) -> Category {
         return Category::new("cluster", vec![unreachable(&seen.version)]);
     };
     let checks = vec![
-        Check::ok("API server", "it answers"),
+        Finding::ok("API server", "it answers"),
         version_check(version),
         issues_tokens(&seen.issues_tokens),
         token_keys(&seen.token_keys),
@@ -116,25 +117,25 @@ pub(super) fn category(seen: &Seen) -> Category {
     Category::new("cluster", checks)
 }
 
-fn unreachable(version: &Reading<String>) -> Check {
+fn unreachable(version: &Reading<String>) -> Finding {
     let message = match version.gap() {
         Some(Gap::Failed(why)) => format!("it does not answer: {why}"),
         gap => gap.map(|gap| gap.to_string()).unwrap_or_default(),
     };
-    Check::failed("API server", Reason::ApiServerUnreachable, message)
-        .hint("kubectl cluster-info\ncompare the context of your kubeconfig")
+    Finding::failed("API server", Reason::ApiServerUnreachable, message)
+        .with_mends("kubectl cluster-info\ncompare the context of your kubeconfig")
 }
 
-fn version_check(version: &str) -> Check {
+fn version_check(version: &str) -> Finding {
     match parsed(version) {
         Some(found) if found < OLDEST => {
             let (major, minor) = OLDEST;
             let message = format!("the cluster runs Kubernetes {version}, and {major}.{minor} is the oldest supported");
-            Check::failed("version", Reason::KubernetesTooOld, message)
-                .hint(format!("upgrade the cluster to Kubernetes {major}.{minor} or later"))
+            Finding::failed("version", Reason::KubernetesTooOld, message)
+                .with_mends(format!("upgrade the cluster to Kubernetes {major}.{minor} or later"))
         }
-        Some(_) => Check::ok("version", format!("Kubernetes {version}")),
-        None => Check::skipped("version", format!("`{version}` is not a version of Kubernetes")),
+        Some(_) => Finding::ok("version", format!("Kubernetes {version}")),
+        None => Finding::skipped("version", format!("`{version}` is not a version of Kubernetes")),
     }
 }
 
@@ -145,43 +146,43 @@ fn parsed(version: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, digits.parse().ok()?))
 }
 
-fn issues_tokens(issues: &Reading<bool>) -> Check {
+fn issues_tokens(issues: &Reading<bool>) -> Finding {
     match issues {
-        Reading::Found(true) => Check::ok("tokens", "the API server issues service account tokens for an audience"),
+        Reading::Found(true) => Finding::ok("tokens", "the API server issues service account tokens for an audience"),
         Reading::Found(false) => {
             let message =
                 "the API server has no resource serviceaccounts/token, so that agents get no token to present";
-            Check::failed("tokens", Reason::TokensNotProjected, message)
-                .hint("start kube-apiserver with --service-account-issuer and --service-account-signing-key-file")
+            Finding::failed("tokens", Reason::TokensNotProjected, message)
+                .with_mends("start kube-apiserver with --service-account-issuer and --service-account-signing-key-file")
         }
-        other => other.gap().map_or_else(|| Check::skipped("tokens", "not read"), |gap| Check::gap("tokens", gap)),
+        other => other.gap().map_or_else(|| Finding::skipped("tokens", "not read"), |gap| Finding::gap("tokens", gap)),
     }
 }
 
-fn token_keys(keys: &Reading<usize>) -> Check {
+fn token_keys(keys: &Reading<usize>) -> Finding {
     match keys {
         Reading::Found(0) | Reading::Absent => {
             let message = format!("the API server publishes no keys at {TOKEN_KEYS}: the issuer cannot verify tokens");
-            Check::failed("token keys", Reason::TokenKeysUnavailable, message)
-                .hint("start kube-apiserver with --service-account-issuer, an https URL")
+            Finding::failed("token keys", Reason::TokenKeysUnavailable, message)
+                .with_mends("start kube-apiserver with --service-account-issuer, an https URL")
         }
-        Reading::Found(keys) => Check::ok("token keys", format!("{} to verify tokens with", count(*keys, "key"))),
-        other => other.gap().map_or_else(|| Check::ok("token keys", ""), |gap| Check::gap("token keys", gap)),
+        Reading::Found(keys) => Finding::ok("token keys", format!("{} to verify tokens with", count(*keys, "key"))),
+        other => other.gap().map_or_else(|| Finding::ok("token keys", ""), |gap| Finding::gap("token keys", gap)),
     }
 }
 
-fn clock(clocks: Option<Clocks>) -> Check {
+fn clock(clocks: Option<Clocks>) -> Finding {
     let Some(clocks) = clocks else {
-        return Check::skipped("clock", "the API server does not say what time it is");
+        return Finding::skipped("clock", "the API server does not say what time it is");
     };
     let offset = clocks.offset();
     if offset.unsigned_abs() <= TOLERANCE {
-        return Check::ok("clock", "the clocks of this machine and of the API server agree");
+        return Finding::ok("clock", "the clocks of this machine and of the API server agree");
     }
     let side = if offset.is_negative() { "behind" } else { "ahead of" };
     let message = format!("the clock of this machine is {} {side} the API server's", length(offset.unsigned_abs()));
-    Check::warning("clock", Reason::ClockDiffers, message)
-        .hint("timedatectl status, on this machine and on the nodes of the control plane")
+    Finding::warning("clock", Reason::ClockDiffers, message)
+        .with_mends("timedatectl status, on this machine and on the nodes of the control plane")
 }
 
 #[cfg(test)]

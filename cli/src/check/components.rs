@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::ConfigMap, discovery::v1::EndpointSlice};
 
 use super::{
-    finding::{Category, Check, some},
+    category::{Category, some},
     replicas::{self, Replica},
 };
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     installation::{Leader, Replicas},
     output::count,
     reading::{Gap, Reading},
@@ -87,7 +88,7 @@ impl Seen {
 }
 
 /// What the components say of their builds.
-pub(super) fn versions(seen: &Seen, system: &str) -> Vec<Check> {
+pub(super) fn versions(seen: &Seen, system: &str) -> Vec<Finding> {
     let parts = [
         ("operator", OPERATOR, &seen.operator),
         ("webhook", WEBHOOK, &seen.webhook),
@@ -99,16 +100,16 @@ pub(super) fn versions(seen: &Seen, system: &str) -> Vec<Check> {
     parts.into_iter().filter_map(check).collect()
 }
 
-fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, system: &str) -> Check {
+fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, system: &str) -> Finding {
     let replicas = match replicas {
         Reading::Found(replicas) => replicas,
         Reading::Absent => {
             let message = format!("there is no Deployment {deployment} in {system}");
-            return Check::failed(name, Reason::ComponentMissing, message).hint(
+            return Finding::failed(name, Reason::ComponentMissing, message).with_mends(
                 "kubectl apply --server-side -k manifests/base\nif it is in another namespace: --system-namespace",
             );
         }
-        other => return Check::gap(name, other.gap().unwrap_or(Gap::Absent)),
+        other => return Finding::gap(name, other.gap().unwrap_or(Gap::Absent)),
     };
     let Replicas { wanted, ready, not_ready, .. } = replicas;
     let why = some(not_ready.iter().map(|(pod, why)| format!("{pod}: {why}")));
@@ -116,87 +117,89 @@ fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, sys
     let hint = format!("kubectl describe pods -n {system} -l app.kubernetes.io/name={deployment}");
     if *ready == 0 {
         let message = format!("no replica is ready, of {wanted}{why}");
-        return Check::failed(name, Reason::ComponentNotReady, message).hint(hint);
+        return Finding::failed(name, Reason::ComponentNotReady, message).with_mends(hint);
     }
     if ready < wanted {
         let message = format!("{ready} of {wanted} replicas are ready{why}");
-        return Check::warning(name, Reason::ReplicasMissing, message).hint(hint);
+        return Finding::warning(name, Reason::ReplicasMissing, message).with_mends(hint);
     }
-    Check::ok(name, format!("{ready} of {wanted} replicas are ready"))
+    Finding::ok(name, format!("{ready} of {wanted} replicas are ready"))
 }
 
-fn leads(leader: &Reading<Leader>, system: &str, now: Timestamp) -> Check {
+fn leads(leader: &Reading<Leader>, system: &str, now: Timestamp) -> Finding {
     let name = "leader";
     let hint = format!("kubectl logs -n {system} deployment/{OPERATOR}");
     let Leader { renewed, duration, .. } = match leader {
         Reading::Found(leader) if leader.holder.is_some() => leader,
         Reading::Found(_) | Reading::Absent => {
             let message = "no replica of the operator leads: nothing is written, and no authority is renewed";
-            return Check::failed(name, Reason::NoLeader, message).hint(hint);
+            return Finding::failed(name, Reason::NoLeader, message).with_mends(hint);
         }
-        other => return Check::gap(name, other.gap().unwrap_or(Gap::Absent)),
+        other => return Finding::gap(name, other.gap().unwrap_or(Gap::Absent)),
     };
     let pod = leader.found().and_then(Leader::pod).unwrap_or_default();
-    let Some(renewed) = renewed else { return Check::skipped(name, "the Lease has no time") };
+    let Some(renewed) = renewed else { return Finding::skipped(name, "the Lease has no time") };
     if now.duration_since(*renewed).as_secs() > *duration {
         let message = format!("{pod} renewed the Lease {}, and a Lease lasts {duration}s", relative(*renewed, now));
-        return Check::failed(name, Reason::LeaseStale, message).hint(hint);
+        return Finding::failed(name, Reason::LeaseStale, message).with_mends(hint);
     }
     if *renewed > now + AHEAD {
         let message = format!("the clock of {pod} is {} ahead of the API server's", age(now, *renewed));
-        return Check::warning(name, Reason::ReplicaClockDiffers, message)
-            .hint("timedatectl status, on the node of that pod");
+        return Finding::warning(name, Reason::ReplicaClockDiffers, message)
+            .with_mends("timedatectl status, on the node of that pod");
     }
-    Check::ok(name, format!("{pod} leads, and renewed the Lease {}", relative(*renewed, now)))
+    Finding::ok(name, format!("{pod} leads, and renewed the Lease {}", relative(*renewed, now)))
 }
 
-fn issuer(endpoints: &Reading<usize>, system: &str) -> Check {
+fn issuer(endpoints: &Reading<usize>, system: &str) -> Finding {
     match endpoints {
         Reading::Found(0) | Reading::Absent => {
             let message = format!(
                 "the Service {ISSUER_SERVICE} has no endpoint that is ready: no pod gets or renews credentials"
             );
-            Check::failed("issuer", Reason::IssuerUnreachable, message)
-                .hint(format!("kubectl get endpointslices -n {system} -l kubernetes.io/service-name={ISSUER_SERVICE}"))
+            Finding::failed("issuer", Reason::IssuerUnreachable, message).with_mends(format!(
+                "kubectl get endpointslices -n {system} -l kubernetes.io/service-name={ISSUER_SERVICE}"
+            ))
         }
         Reading::Found(endpoints) => {
-            Check::ok("issuer", format!("the Service {ISSUER_SERVICE} has {}", count(*endpoints, "ready endpoint")))
+            Finding::ok("issuer", format!("the Service {ISSUER_SERVICE} has {}", count(*endpoints, "ready endpoint")))
         }
-        other => Check::gap("issuer", other.gap().unwrap_or(Gap::Absent)),
+        other => Finding::gap("issuer", other.gap().unwrap_or(Gap::Absent)),
     }
 }
 
-fn published(missing: &Reading<Vec<&'static str>>, system: &str) -> Check {
+fn published(missing: &Reading<Vec<&'static str>>, system: &str) -> Finding {
     let name = "settings";
     let config_map = control_plane::CONFIG_MAP;
     let message = match missing {
         Reading::Found(missing) if missing.is_empty() => {
-            return Check::ok(name, format!("the ConfigMap {config_map} has the issuer's address and roots"));
+            return Finding::ok(name, format!("the ConfigMap {config_map} has the issuer's address and roots"));
         }
         Reading::Found(missing) => format!("the ConfigMap {config_map} lacks {}", missing.join(", ")),
         Reading::Absent => format!("there is no ConfigMap {config_map}: the webhook cannot inject agents"),
-        other => return Check::gap(name, other.gap().unwrap_or(Gap::Absent)),
+        other => return Finding::gap(name, other.gap().unwrap_or(Gap::Absent)),
     };
-    Check::failed(name, Reason::ControlPlaneNotPublished, message)
-        .hint(format!("kubectl logs -n {system} deployment/{OPERATOR}"))
+    Finding::failed(name, Reason::ControlPlaneNotPublished, message)
+        .with_mends(format!("kubectl logs -n {system} deployment/{OPERATOR}"))
 }
 
-fn images(name: &'static str, deployment: &str, replicas: &Replicas, system: &str) -> Check {
+fn images(name: &'static str, deployment: &str, replicas: &Replicas, system: &str) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     let wanted = some(&replicas.images);
     if replicas.running.iter().any(|image| !replicas.images.contains(image)) {
         let message = format!("pods run {}, and the Deployment has {wanted}", some(&replicas.running));
-        return Check::warning(name, Reason::ImagesDiffer, message)
-            .hint(format!("kubectl rollout status -n {system} deployment/{deployment}"));
+        return Finding::warning(name, Reason::ImagesDiffer, message)
+            .with_mends(format!("kubectl rollout status -n {system} deployment/{deployment}"));
     }
     let other = replicas.images.iter().filter_map(|image| release(image)).find(|release| !same_minor(release, own));
     match other {
         Some(release) => {
             let message = format!("it is of release {release}, and this kubectl countersign of {own}");
-            Check::warning(name, Reason::VersionsDiffer, message)
-                .hint(format!("install kubectl countersign {release}, as it decides as the operator of that release"))
+            Finding::warning(name, Reason::VersionsDiffer, message).with_mends(format!(
+                "install kubectl countersign {release}, as it decides as the operator of that release"
+            ))
         }
-        None => Check::ok(name, wanted),
+        None => Finding::ok(name, wanted),
     }
 }
 

@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{CustomResourceExt as _, ResourceExt as _};
 
-use super::finding::{Category, Check};
-use crate::{cluster::Cluster, reading::Reading};
+use super::category::Category;
+use crate::{cluster::Cluster, finding::Finding, reading::Reading};
 
 /// The command that installs them.
 const APPLY: &str = "kubectl apply --server-side -k manifests/base\nwith the manifests of the release that should run";
@@ -38,28 +38,28 @@ pub(super) fn category(seen: &[Seen]) -> Category {
     Category::new("custom resource definitions", seen.iter().map(check).collect())
 }
 
-fn check(Seen { name, wanted, found }: &Seen) -> Check {
+fn check(Seen { name, wanted, found }: &Seen) -> Finding {
     let full = wanted.name_any();
     let found = match found {
         Reading::Found(found) => found,
         Reading::Absent => {
-            return Check::failed(name, Reason::DefinitionMissing, format!("there is no definition {full}"))
-                .hint(APPLY);
+            return Finding::failed(name, Reason::DefinitionMissing, format!("there is no definition {full}"))
+                .with_mends(APPLY);
         }
-        other => return other.gap().map_or_else(|| Check::ok(name, ""), |gap| Check::gap(name, gap)),
+        other => return other.gap().map_or_else(|| Finding::ok(name, ""), |gap| Finding::gap(name, gap)),
     };
     if !is_established(found) {
         let message = format!("{full} is not served: {}", why_not_established(found));
-        return Check::failed(name, Reason::DefinitionNotEstablished, message)
-            .hint(format!("kubectl describe crd {full}"));
+        return Finding::failed(name, Reason::DefinitionNotEstablished, message)
+            .with_mends(format!("kubectl describe crd {full}"));
     }
     match difference(wanted, found) {
-        None => Check::ok(name, format!("{full} is served, and is that of this build")),
+        None => Finding::ok(name, format!("{full} is served, and is that of this build")),
         Some(difference) => {
             let version = env!("CARGO_PKG_VERSION");
             let message = format!("{full} is not that of this build ({version}): {difference}");
-            Check::warning(name, Reason::DefinitionDiffers, message)
-                .hint(format!("use kubectl countersign of the installed release, or:\n{APPLY}"))
+            Finding::warning(name, Reason::DefinitionDiffers, message)
+                .with_mends(format!("use kubectl countersign of the installed release, or:\n{APPLY}"))
         }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn one_that_is_not_established_fails() {
         let check = check(&seen(|found| found["status"]["conditions"][0]["status"] = "False".into()));
-        assert_eq!(check.code, Some("CS5011"), "{check:?}");
+        assert_eq!(check.code(), Some("CS5011"), "{check:?}");
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         let check = check(&seen(|found| {
             found.pointer_mut(spec).unwrap().as_object_mut().unwrap().remove("remote");
         }));
-        assert_eq!(check.code, Some("CS5012"), "{check:?}");
+        assert_eq!(check.code(), Some("CS5012"), "{check:?}");
         assert!(check.message.contains("spec.remote"), "{check:?}");
     }
 
@@ -185,6 +185,6 @@ mod tests {
     fn without_definitions_the_product_is_not_installed() {
         let [(name, wanted), _] = wanted();
         let category = category(&[Seen { name, wanted, found: Reading::Absent }]);
-        assert_eq!(category.checks[0].code, Some("CS5010"));
+        assert_eq!(category.checks[0].code(), Some("CS5010"));
     }
 }

@@ -9,16 +9,17 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use super::{
-    finding::{Check, some},
+    category::some,
     pods::{START, Seen, is_alive},
 };
 use crate::{
+    finding::Finding,
     installation::agent_is_ready,
     output::{Mark, count},
     reading::full_name,
 };
 
-pub(super) fn checks(seen: &Seen, now: Timestamp) -> Vec<Check> {
+pub(super) fn checks(seen: &Seen, now: Timestamp) -> Vec<Finding> {
     let name = "delivery";
     let pods: BTreeMap<String, &Pod> =
         seen.pods.items().iter().filter(|pod| is_alive(pod)).map(|pod| (full_name(pod), pod)).collect();
@@ -39,14 +40,14 @@ pub(super) fn checks(seen: &Seen, now: Timestamp) -> Vec<Check> {
             0 => return Vec::new(),
             held => format!("what was issued last is on the socket and in the files, {}", times(held)),
         };
-        return vec![Check::ok(name, message)];
+        return vec![Finding::ok(name, message)];
     }
     let check = |(reason, which): (Reason, BTreeSet<&str>)| {
         let pods = count(which.len(), "pod");
         let message = format!("{pods} {}: {}", whose(reason), some(which.iter().copied()));
         let first = which.first().and_then(|pod| pod.split_once('/')).unwrap_or_default();
         let hint = format!("kubectl countersign identity -n {} {}", first.0, first.1);
-        Check::ok(name, message).marked(Mark::Warning).because(reason.name()).hint(hint)
+        Finding::ok(name, message).marked(Mark::Warning).because(reason.name()).with_mends(hint)
     };
     problems.into_iter().map(check).collect()
 }
@@ -78,10 +79,10 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
-    use super::{Check, Mark, Seen, checks};
+    use super::{Finding, Mark, Seen, checks};
     use crate::reading::Reading;
 
-    fn found(status: &Value, created: &str) -> Vec<Check> {
+    fn found(status: &Value, created: &str) -> Vec<Finding> {
         let identity: WorkloadIdentity = serde_json::from_value(json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
             "metadata": {"name": "orders", "namespace": "shop"},
@@ -112,7 +113,7 @@ mod tests {
     fn a_pod_that_has_not_got_what_was_issued_to_it_is_named_with_the_reason() {
         let undelivered = |pod: &str| json!({"undelivered": [{"pod": pod, "reason": "FilesDiffer", "message": ""}]});
         let [check] = found(&undelivered("a"), LONG_AGO).try_into().unwrap();
-        assert_eq!((check.mark, check.code), (Mark::Warning, Some("CS1303")));
+        assert_eq!((check.mark, check.code()), (Mark::Warning, Some("CS1303")));
         assert!(check.message.contains("1 pod whose files") && check.message.ends_with("shop/a"), "{check:?}");
         assert!(found(&undelivered("ended"), LONG_AGO).is_empty());
         assert!(found(&undelivered("a"), "2030-01-01T11:59:50Z").is_empty(), "it is new");

@@ -3,11 +3,11 @@
 
 mod admission;
 mod authorities;
+mod category;
 mod cluster;
 mod components;
 mod definitions;
 mod delivery;
-mod finding;
 mod pods;
 mod preflight;
 mod probe;
@@ -27,22 +27,23 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Options, Outcome,
     cluster::Cluster,
+    finding::Finding,
     installation::Installation,
     output::{self, Mark, Page},
     reading::Reading,
 };
-use finding::{Category, Check};
+use category::Category;
 
-/// Check whether Countersign is well in a cluster, or whether a cluster is ready for it. Exit code 1 if a check fails; warnings do not
+/// Finding whether Countersign is well in a cluster, or whether a cluster is ready for it. Exit code 1 if a check fails; warnings do not
 /// fail.
 ///
 /// Nothing is changed: the webhook is tried by requests in a dry run. The namespace of these is that of --namespace.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Check a cluster before an installation: its version, your rights, and names that are taken.
+    /// Finding a cluster before an installation: its version, your rights, and names that are taken.
     #[arg(long, conflicts_with_all = ["probe"])]
     pre: bool,
-    /// Check again until nothing fails, or the timeout ends.
+    /// Finding again until nothing fails, or the timeout ends.
     #[arg(long)]
     wait: bool,
     /// How long to wait, such as `90s` or `5m`; with --probe also for the pod.
@@ -153,7 +154,7 @@ async fn installed(cluster: &Cluster, system: &str) -> Report {
 }
 
 fn versions(components: &components::Seen, seen: &pods::Seen, image: &Reading<String>, system: &str) -> Category {
-    let mut checks = vec![Check::ok("this program", format!("kubectl countersign {}", env!("CARGO_PKG_VERSION")))];
+    let mut checks = vec![Finding::ok("this program", format!("kubectl countersign {}", env!("CARGO_PKG_VERSION")))];
     checks.extend(components::versions(components, system));
     checks.extend(pods::agents(seen, image, components.outdated_agents()));
     Category::new("versions", checks)
@@ -184,7 +185,7 @@ impl Report {
         Self { passed: failed == 0, failed, warnings, skipped, categories: self.categories }
     }
 
-    fn first_failure(&self) -> Option<&Check> {
+    fn first_failure(&self) -> Option<&Finding> {
         self.categories.iter().flat_map(|category| &category.checks).find(|check| check.mark == Mark::Failed)
     }
 }
@@ -207,19 +208,19 @@ impl output::Report for Report {
 mod tests {
     use countersign_reasons::Reason;
 
-    use super::{Category, Check, Report};
+    use super::{Category, Finding, Report};
     use crate::output::{Page, Report as _};
 
     #[test]
     fn warnings_and_skipped_checks_do_not_fail() {
-        let warning = Check::warning("a", Reason::ClockDiffers, "");
-        let report = Report::new(vec![Category::new("one", vec![warning.clone(), Check::skipped("b", "")])]);
+        let warning = Finding::warning("a", Reason::ClockDiffers, "");
+        let report = Report::new(vec![Category::new("one", vec![warning.clone(), Finding::skipped("b", "")])]);
         assert!(report.passed && report.first_failure().is_none());
         assert_eq!((report.failed, report.warnings, report.skipped), (0, 1, 1));
-        let failed = Check::failed("c", Reason::NoLeader, "nobody leads");
+        let failed = Finding::failed("c", Reason::NoLeader, "nobody leads");
         let report = Report::new(vec![Category::new("one", vec![warning, failed])]);
         assert!(!report.passed);
-        assert_eq!(report.first_failure().map(|check| check.name), Some("c"));
+        assert_eq!(report.first_failure().map(|check| check.about.as_str()), Some("c"));
     }
 
     #[test]
@@ -229,8 +230,8 @@ mod tests {
             Report::new(vec![Category::new("one", checks)]).write(&mut page);
             page.into_text()
         };
-        assert!(text(vec![Check::ok("a", "")]).contains("every check passed"));
-        let checks = vec![Check::failed("a", Reason::NoLeader, ""), Check::skipped("b", "")];
+        assert!(text(vec![Finding::ok("a", "")]).contains("every check passed"));
+        let checks = vec![Finding::failed("a", Reason::NoLeader, ""), Finding::skipped("b", "")];
         assert!(text(checks).contains("1 check failed, 1 check skipped"));
     }
 }

@@ -13,10 +13,11 @@ use kube::ResourceExt as _;
 
 use super::{
     authorities::find,
+    category::{Category, some},
     delivery,
-    finding::{Category, Check, some},
 };
 use crate::{
+    finding::Finding,
     installation::agent_is_ready,
     objects::{Objects, asks_for_injection, sessions, uid},
     output::{Mark, count},
@@ -58,7 +59,7 @@ pub(super) fn category(seen: &Seen, now: Timestamp) -> Category {
         ("namespaces", seen.namespaces.gap()),
         ("pods", seen.pods.gap()),
     ];
-    let mut checks: Vec<Check> = gaps.into_iter().filter_map(|(name, gap)| Some(Check::gap(name, gap?))).collect();
+    let mut checks: Vec<Finding> = gaps.into_iter().filter_map(|(name, gap)| Some(Finding::gap(name, gap?))).collect();
     let is_complete = checks.is_empty();
     if seen.identities.found().is_some() {
         checks.extend(identities(seen.identities.items()));
@@ -71,7 +72,7 @@ pub(super) fn category(seen: &Seen, now: Timestamp) -> Category {
     Category::new(name, checks)
 }
 
-fn identities(identities: &[WorkloadIdentity]) -> Vec<Check> {
+fn identities(identities: &[WorkloadIdentity]) -> Vec<Finding> {
     let mut not_ready: BTreeMap<String, Vec<&WorkloadIdentity>> = BTreeMap::new();
     let mut problems: BTreeMap<(&str, String), Vec<&WorkloadIdentity>> = BTreeMap::new();
     for identity in identities {
@@ -99,15 +100,19 @@ fn identities(identities: &[WorkloadIdentity]) -> Vec<Check> {
             1 => "the only WorkloadIdentity is ready".to_owned(),
             number => format!("all {number} WorkloadIdentities are ready"),
         };
-        checks.push(Check::ok("identities", message));
+        checks.push(Finding::ok("identities", message));
     }
     for (reason, which) in not_ready {
         let message = format!("not ready: {}", some(which.iter().map(|one| full_name(*one))));
-        checks.push(Check::ok("identities", message).marked(Mark::Warning).because(&reason).hint(describe(&which)));
+        checks.push(
+            Finding::ok("identities", message).marked(Mark::Warning).because(&reason).with_mends(describe(&which)),
+        );
     }
     for ((type_, reason), which) in problems {
         let message = format!("condition {type_}: {}", some(which.iter().map(|one| full_name(*one))));
-        checks.push(Check::ok("identities", message).marked(Mark::Warning).because(&reason).hint(describe(&which)));
+        checks.push(
+            Finding::ok("identities", message).marked(Mark::Warning).because(&reason).with_mends(describe(&which)),
+        );
     }
     checks
 }
@@ -118,7 +123,7 @@ fn describe(which: &[&WorkloadIdentity]) -> String {
     format!("kubectl describe workloadidentity -n {namespace} {name}")
 }
 
-fn pods(seen: &Seen, now: Timestamp) -> Vec<Check> {
+fn pods(seen: &Seen, now: Timestamp) -> Vec<Finding> {
     let objects = Objects {
         domains: seen.domains.items().to_vec(),
         identities: seen.identities.items().to_vec(),
@@ -142,7 +147,7 @@ fn pods(seen: &Seen, now: Timestamp) -> Vec<Check> {
             1 => "the only pod that requests an identity has one".to_owned(),
             number => format!("all {number} pods that request an identity have one"),
         };
-        checks.push(Check::ok("pods", message));
+        checks.push(Finding::ok("pods", message));
     }
     for (reason, which) in lacking {
         let what = if reason == Reason::NotInjected.name() {
@@ -157,10 +162,10 @@ fn pods(seen: &Seen, now: Timestamp) -> Vec<Check> {
         let first = which.first().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any()));
         let (namespace, pod) = first.unwrap_or_default();
         checks.push(
-            Check::ok("pods", message)
+            Finding::ok("pods", message)
                 .marked(Mark::Warning)
                 .because(&reason)
-                .hint(format!("kubectl countersign why -n {namespace} {pod}")),
+                .with_mends(format!("kubectl countersign why -n {namespace} {pod}")),
         );
     }
     checks
@@ -199,7 +204,7 @@ fn state(objects: &Objects, index: &Index, pod: &Pod, now: Timestamp) -> State {
 }
 
 /// Agents that are outdated by the operator's count, and those of another image than the one that is injected now.
-pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replicas: f64) -> Vec<Check> {
+pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replicas: f64) -> Vec<Finding> {
     let name = "agents";
     let identities = seen.identities.items();
     let by_status: i64 = identities.iter().filter_map(|one| one.status.as_ref()?.outdated_agents).sum();
@@ -215,23 +220,23 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
             )
         };
         return vec![
-            Check::warning(name, Reason::AgentOutdated, message)
-                .hint("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
+            Finding::warning(name, Reason::AgentOutdated, message)
+                .with_mends("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
         ];
     }
     let injected = match injected {
         Reading::Found(injected) => injected,
-        other => return vec![Check::gap(name, other.gap().unwrap_or(Gap::Absent))],
+        other => return vec![Finding::gap(name, other.gap().unwrap_or(Gap::Absent))],
     };
     if let Some(gap) = seen.pods.gap() {
-        return vec![Check::gap(name, gap)];
+        return vec![Finding::gap(name, gap)];
     }
     let alive = seen.pods.items().iter().filter(|pod| is_alive(pod));
     let images: Vec<(&Pod, String)> = alive.filter_map(|pod| Some((pod, agent_image(pod)?))).collect();
     let other: Vec<&Pod> =
         images.iter().filter(|(_, image)| !same_image(image, injected)).map(|(pod, _)| *pod).collect();
     if other.is_empty() {
-        return vec![Check::ok(name, format!("{} of the image {injected}", count(images.len(), "agent")))];
+        return vec![Finding::ok(name, format!("{} of the image {injected}", count(images.len(), "agent")))];
     }
     let pods = count(other.len(), "pod");
     let message = format!(
@@ -239,8 +244,8 @@ pub(super) fn agents(seen: &Seen, injected: &Reading<String>, outdated_by_replic
         some(other.iter().map(|pod| full_name(*pod)))
     );
     vec![
-        Check::warning(name, Reason::AgentImageDiffers, message)
-            .hint("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
+        Finding::warning(name, Reason::AgentImageDiffers, message)
+            .with_mends("kubectl rollout restart deployment -n NAMESPACE NAME\nfor each workload"),
     ]
 }
 

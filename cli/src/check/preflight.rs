@@ -17,11 +17,12 @@ use k8s_openapi::{
 use kube::{CustomResourceExt as _, ResourceExt as _};
 
 use super::{
-    finding::{Category, Check, some},
+    category::{Category, some},
     rights,
 };
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     reading::{Gap, Reading, Right},
 };
 
@@ -113,18 +114,18 @@ pub(super) fn category(seen: &Seen) -> Category {
     Category::new("installation", vec![may_install(&seen.rights), names(&seen.objects)])
 }
 
-fn may_install(rights: &[(Right, bool)]) -> Check {
+fn may_install(rights: &[(Right, bool)]) -> Finding {
     let missing: Vec<String> =
         rights.iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right.to_string()).collect();
     if missing.is_empty() {
-        return Check::ok("rights", "you may create all objects of an installation");
+        return Finding::ok("rights", "you may create all objects of an installation");
     }
     let message = format!("you may not {}", some(missing));
-    Check::failed("rights", Reason::MayNotInstall, message)
-        .hint("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=cluster-admin --user=USER")
+    Finding::failed("rights", Reason::MayNotInstall, message)
+        .with_mends("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=cluster-admin --user=USER")
 }
 
-fn names(objects: &[(String, Reading<bool>)]) -> Check {
+fn names(objects: &[(String, Reading<bool>)]) -> Finding {
     let with = |wanted: &Reading<bool>| {
         let found = objects.iter().filter(|(_, found)| found == wanted);
         found.map(|(name, _)| name.clone()).collect::<Vec<_>>()
@@ -132,22 +133,22 @@ fn names(objects: &[(String, Reading<bool>)]) -> Check {
     let others = with(&Reading::Found(false));
     if let Some(first) = others.first() {
         let message = format!("not of Countersign, and with names that it needs: {}", some(others.clone()));
-        return Check::failed("names", Reason::ObjectOfAnother, message)
-            .hint(format!("kubectl get {first} -o yaml\nremove or rename it"));
+        return Finding::failed("names", Reason::ObjectOfAnother, message)
+            .with_mends(format!("kubectl get {first} -o yaml\nremove or rename it"));
     }
     if let Some(right) = objects.iter().find_map(|(_, found)| match found.gap() {
         Some(gap @ (Gap::Forbidden(_) | Gap::Failed(_))) => Some(gap),
         _ => None,
     }) {
-        return Check::gap("names", right);
+        return Finding::gap("names", right);
     }
     let ours: Vec<String> =
         with(&Reading::Found(true)).into_iter().filter(|name| !name.starts_with("namespace ")).collect();
     if ours.is_empty() {
-        return Check::ok("names", "no object has a name that an installation needs");
+        return Finding::ok("names", "no object has a name that an installation needs");
     }
     let message = format!("Countersign is installed already: {}", some(ours));
-    Check::warning("names", Reason::AlreadyInstalled, message).hint("kubectl countersign check\nwithout --pre")
+    Finding::warning("names", Reason::AlreadyInstalled, message).with_mends("kubectl countersign check\nwithout --pre")
 }
 
 #[cfg(test)]
@@ -163,7 +164,7 @@ mod tests {
     }
 
     fn marks(seen: &Seen) -> Vec<(Mark, Option<&'static str>)> {
-        category(seen).checks.iter().map(|check| (check.mark, check.code)).collect()
+        category(seen).checks.iter().map(|check| (check.mark, check.code())).collect()
     }
 
     #[test]

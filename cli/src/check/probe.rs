@@ -19,9 +19,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::finding::{Category, Check};
+use super::category::Category;
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     installation::why_not_ready,
     reading::{Reading, describe},
     times::length,
@@ -234,22 +235,22 @@ pub(super) fn category(seen: &Seen) -> Category {
             let version = version.as_ref().map(|version| format!(", from {version}")).unwrap_or_default();
             let id = format!("spiffe://{namespace}/ns/{namespace}/sa/{NAME}");
             let took = if took.as_secs() == 0 { "less than a second".to_owned() } else { length(*took) };
-            Check::ok(name, format!("a new pod got {id}{version}, in {took}"))
+            Finding::ok(name, format!("a new pod got {id}{version}, in {took}"))
         }
         Err(Problem::NotCreated(why)) => {
-            Check::failed(name, Reason::ProbeNotCreated, format!("the probe was not created: {why}"))
-                .hint("the probe needs the rights of cluster-admin: it makes a namespace, a TrustDomain, a WorkloadIdentity and a pod")
+            Finding::failed(name, Reason::ProbeNotCreated, format!("the probe was not created: {why}"))
+                .with_mends("the probe needs the rights of cluster-admin: it makes a namespace, a TrustDomain, a WorkloadIdentity and a pod")
         }
         Err(Problem::NotReady(why)) => {
-            Check::failed(name, Reason::ProbeNotReady, format!("the pod in namespace {namespace} got no identity: {why}"))
-                .hint("kubectl countersign check\nmend what fails there, or try again with a longer --timeout")
+            Finding::failed(name, Reason::ProbeNotReady, format!("the pod in namespace {namespace} got no identity: {why}"))
+                .with_mends("kubectl countersign check\nmend what fails there, or try again with a longer --timeout")
         }
     };
     let mut checks = vec![check];
     if !left_behind.is_empty() {
         let check =
-            Check::warning("rest", Reason::ProbeNotRemoved, "not everything that the probe made could be deleted");
-        checks.push(check.hint(left_behind.join("\n")));
+            Finding::warning("rest", Reason::ProbeNotRemoved, "not everything that the probe made could be deleted");
+        checks.push(check.with_mends(left_behind.join("\n")));
     }
     Category::new("probe", checks)
 }

@@ -9,9 +9,9 @@ use http::Request;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
-use super::finding::Check;
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     reading::{Gap, Reading, Right},
     times,
 };
@@ -79,20 +79,20 @@ fn largest(metrics: &str, name: &str) -> Option<f64> {
     samples.max_by(|one, other| one.abs().total_cmp(&other.abs()))
 }
 
-pub(super) fn checks(replicas: &Reading<Vec<Replica>>, system: &str) -> Vec<Check> {
+pub(super) fn checks(replicas: &Reading<Vec<Replica>>, system: &str) -> Vec<Finding> {
     let replicas = match replicas {
         Reading::Found(replicas) => replicas,
         // A network policy may keep the API server from this port: that is no problem of the installation.
         Reading::Failed(message) => {
-            return vec![Check::skipped("metrics", format!("not readable: {message}"))];
+            return vec![Finding::skipped("metrics", format!("not readable: {message}"))];
         }
-        other => return vec![Check::gap("metrics", other.gap().unwrap_or(Gap::Absent))],
+        other => return vec![Finding::gap("metrics", other.gap().unwrap_or(Gap::Absent))],
     };
-    let problems: Vec<Check> = replicas.iter().flat_map(|replica| problems(replica, system)).collect();
+    let problems: Vec<Finding> = replicas.iter().flat_map(|replica| problems(replica, system)).collect();
     match replicas.len() {
-        0 => vec![Check::skipped("metrics", "no replica of the operator is ready")],
+        0 => vec![Finding::skipped("metrics", "no replica of the operator is ready")],
         _ if problems.is_empty() => {
-            vec![Check::ok(
+            vec![Finding::ok(
                 "metrics",
                 "the operator's replicas agree with the API server on time, and their views are fresh",
             )]
@@ -101,7 +101,7 @@ pub(super) fn checks(replicas: &Reading<Vec<Replica>>, system: &str) -> Vec<Chec
     }
 }
 
-fn problems(replica: &Replica, system: &str) -> Vec<Check> {
+fn problems(replica: &Replica, system: &str) -> Vec<Finding> {
     let Replica { pod, clock_offset, view_age, .. } = replica;
     let length = |seconds: f64| times::length(Duration::try_from_secs_f64(seconds.abs()).unwrap_or(Duration::MAX));
     let mut problems = Vec::new();
@@ -109,13 +109,13 @@ fn problems(replica: &Replica, system: &str) -> Vec<Check> {
         let side = if offset < 0.0 { "behind" } else { "ahead of" };
         let message = format!("the clock of {pod} is {} {side} the API server's", length(offset));
         let hint = "timedatectl status, on the node of that pod and on the nodes of the control plane";
-        problems.push(Check::warning("clock", Reason::ReplicaClockDiffers, message).hint(hint));
+        problems.push(Finding::warning("clock", Reason::ReplicaClockDiffers, message).with_mends(hint));
     }
     if let Some(age) = view_age.filter(|age| *age > OLD_VIEW) {
         let message =
             format!("the view that {pod} has of the cluster is {} old; above 15m it issues nothing", length(age));
         let hint = format!("kubectl logs -n {system} {pod}\nfor what its watches wait for");
-        problems.push(Check::warning("view", Reason::ViewStale, message).hint(hint));
+        problems.push(Finding::warning("view", Reason::ViewStale, message).with_mends(hint));
     }
     problems
 }
@@ -155,7 +155,7 @@ countersign_agents_outdated_other 9
     #[test]
     fn a_wrong_clock_and_an_old_view_are_warnings() {
         let found = checks(&Reading::Found(vec![replica("a".to_owned(), METRICS)]), "countersign-system");
-        let codes: Vec<_> = found.iter().filter_map(|check| check.code).collect();
+        let codes: Vec<_> = found.iter().filter_map(|check| check.code()).collect();
         assert_eq!(codes, ["CS5051", "CS5052"], "{found:?}");
         assert!(found[0].message.contains("1m 1s behind"), "{found:?}");
     }

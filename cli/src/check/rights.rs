@@ -11,9 +11,10 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::finding::{Category, Check, some};
+use super::category::{Category, some};
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     output::count,
     reading::{Gap, Reading, Right},
 };
@@ -123,50 +124,50 @@ async fn components(client: &Client, system: &str) -> Reading<Vec<(Need, bool)>>
 pub(super) fn category(seen: &Seen) -> Category {
     let mut checks = match &seen.components {
         Reading::Found(answers) => of_components(answers),
-        other => vec![Check::gap("components", other.gap().unwrap_or(Gap::Absent))],
+        other => vec![Finding::gap("components", other.gap().unwrap_or(Gap::Absent))],
     };
     checks.push(view_check(&seen.view));
     checks.push(administer_check(&seen.administer));
     Category::new("rights", checks)
 }
 
-fn of_components(answers: &[(Need, bool)]) -> Vec<Check> {
+fn of_components(answers: &[(Need, bool)]) -> Vec<Finding> {
     let missing: Vec<&Need> = answers.iter().filter(|(_, allowed)| !allowed).map(|(need, _)| need).collect();
     if missing.is_empty() {
         let accounts: BTreeSet<_> = answers.iter().map(|(need, _)| &need.account).collect();
         let message = format!("{} may do all that they need", count(accounts.len(), "service account"));
-        return vec![Check::ok("components", message)];
+        return vec![Finding::ok("components", message)];
     }
     let accounts: BTreeSet<_> = missing.iter().map(|need| &need.account).collect();
     let check = |account: &(String, String)| {
         let lacks = missing.iter().filter(|need| need.account == *account).map(|need| need.text());
         let (namespace, name) = account;
         let message = format!("service account {namespace}/{name} may not: {}", some(lacks));
-        Check::failed("components", Reason::ComponentRightMissing, message).hint(format!(
+        Finding::failed("components", Reason::ComponentRightMissing, message).with_mends(format!(
             "kubectl apply --server-side -k manifests/base\nkubectl auth can-i --list --as=system:serviceaccount:{namespace}:{name}"
         ))
     };
     accounts.into_iter().map(check).collect()
 }
 
-fn view_check(asked: &[(Right, bool)]) -> Check {
+fn view_check(asked: &[(Right, bool)]) -> Finding {
     let missing = asked.iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right.to_string());
     let missing: Vec<String> = missing.collect();
     if missing.is_empty() {
-        return Check::ok("to read", "you may read all that the commands read (role countersign-view)");
+        return Finding::ok("to read", "you may read all that the commands read (role countersign-view)");
     }
     let message = format!("you may not {}; what depends on it is left out", some(missing));
-    Check::warning("to read", Reason::MayNotView, message)
-        .hint("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=countersign-view --user=USER")
+    Finding::warning("to read", Reason::MayNotView, message)
+        .with_mends("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=countersign-view --user=USER")
 }
 
-fn administer_check(asked: &[(Right, bool)]) -> Check {
+fn administer_check(asked: &[(Right, bool)]) -> Finding {
     let missing = asked.iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right.to_string());
     let missing: Vec<String> = missing.collect();
     if missing.is_empty() {
-        return Check::ok("to act", "you may act (role countersign-admin)");
+        return Finding::ok("to act", "you may act (role countersign-admin)");
     }
-    Check::skipped("to act", format!("you may not {}: commands that act are not for you", some(missing)))
+    Finding::skipped("to act", format!("you may not {}: commands that act are not for you", some(missing)))
 }
 
 #[cfg(test)]

@@ -10,12 +10,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use x509_parser::pem::Pem;
 
-use super::{
-    admission,
-    finding::{Category, Check},
-};
+use super::{admission, category::Category};
 use crate::{
     cluster::Cluster,
+    finding::Finding,
     reading::{Gap, Reading},
     times::relative,
 };
@@ -73,7 +71,7 @@ fn configuration(
     found: &Reading<Vec<ClientCa>>,
     system: &str,
     now: Timestamp,
-) -> Check {
+) -> Finding {
     let apply = "kubectl apply --server-side -k manifests/base";
     let entries = match found {
         Reading::Found(entries) if !entries.is_empty() => entries,
@@ -81,9 +79,9 @@ fn configuration(
             let message = format!(
                 "there is no {kind} {WEBHOOK_CONFIGURATION}: pods are created without agents, and objects are not validated"
             );
-            return Check::failed(name, Reason::WebhookNotConfigured, message).hint(apply);
+            return Finding::failed(name, Reason::WebhookNotConfigured, message).with_mends(apply);
         }
-        other => return Check::gap(name, other.gap().unwrap_or(Gap::Absent)),
+        other => return Finding::gap(name, other.gap().unwrap_or(Gap::Absent)),
     };
     let logs = format!("kubectl logs -n {system} deployment/{WEBHOOK_CA}");
     let mut first_end = None;
@@ -92,7 +90,7 @@ fn configuration(
             let message = format!(
                 "{kind} {WEBHOOK_CONFIGURATION}: {webhook} has no caBundle, so that the API server cannot call the webhook"
             );
-            return Check::failed(name, Reason::CABundleMissing, message).hint(logs);
+            return Finding::failed(name, Reason::CABundleMissing, message).with_mends(logs);
         };
         match latest_end(pem) {
             // During a rotation it has two: as long as one is valid the webhook may be.
@@ -102,21 +100,21 @@ fn configuration(
                 let message = format!(
                     "{kind} {WEBHOOK_CONFIGURATION}: the caBundle of {webhook} has no certificate that can be read"
                 );
-                return Check::failed(name, Reason::CABundleMissing, message).hint(logs);
+                return Finding::failed(name, Reason::CABundleMissing, message).with_mends(logs);
             }
         }
     }
-    let Some(end) = first_end else { return Check::skipped(name, "it has no entries") };
+    let Some(end) = first_end else { return Finding::skipped(name, "it has no entries") };
     let when = relative(end, now);
     if end <= now {
         let message = format!("the CA in {kind} {WEBHOOK_CONFIGURATION} expired {when}, at {end}");
-        return Check::failed(name, Reason::CABundleExpired, message).hint(logs);
+        return Finding::failed(name, Reason::CABundleExpired, message).with_mends(logs);
     }
     if end < now + SOON {
         let message = format!("the CA in {kind} {WEBHOOK_CONFIGURATION} expires {when}, at {end}, and is not renewed");
-        return Check::warning(name, Reason::CABundleExpiring, message).hint(logs);
+        return Finding::warning(name, Reason::CABundleExpiring, message).with_mends(logs);
     }
-    Check::ok(name, format!("{kind} {WEBHOOK_CONFIGURATION} has a CA, which expires {when}"))
+    Finding::ok(name, format!("{kind} {WEBHOOK_CONFIGURATION} has a CA, which expires {when}"))
 }
 
 /// When the last of the certificates ends.
@@ -143,7 +141,7 @@ mod tests {
         let entries = vec![ClientCa { webhook: "a".to_owned(), pem: pem.map(|pem| pem.as_bytes().to_vec()) }];
         let now: Timestamp = now.parse().unwrap();
         let check = configuration("mutating", "kind", &Reading::Found(entries), "countersign-system", now);
-        (check.mark, check.code)
+        (check.mark, check.code())
     }
 
     #[test]
@@ -159,6 +157,6 @@ mod tests {
     fn a_missing_configuration_fails() {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let check = configuration("mutating", "kind", &Reading::Absent, "countersign-system", now);
-        assert_eq!(check.code, Some("CS5020"));
+        assert_eq!(check.code(), Some("CS5020"));
     }
 }

@@ -141,7 +141,7 @@ impl Remote {
             }
         }
         // The condition says the same while polls fail.
-        let is_said = self.findings.iter().any(|finding| finding.reason == Some(Reason::PollFailing.name()));
+        let is_said = self.findings.iter().any(|finding| finding.is(Reason::PollFailing));
         if let Some(error) = status.last_error.as_ref().filter(|_| !is_said) {
             page.fact(
                 "last error",

@@ -116,7 +116,7 @@ fn conditions_that_say_that_something_is_wrong_are_shown_with_their_codes() {
         None,
         now(),
     );
-    let found: Vec<_> = report.remotes[0].findings.iter().map(|one| (one.mark, one.code)).collect();
+    let found: Vec<_> = report.remotes[0].findings.iter().map(|one| (one.mark, one.code())).collect();
     assert_eq!(
         found,
         [(Mark::Failed, Some("CS2113")), (Mark::Warning, Some("CS2114")), (Mark::Warning, Some("CS4117"))]

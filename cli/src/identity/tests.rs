@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use countersign_reasons::Reason;
+
 use super::{
     decide::{Observed, report},
     report::{Answer, Report},
@@ -98,7 +100,7 @@ fn a_pod_holds_what_its_agent_says_it_holds() {
     assert_eq!(answers(&undelivered("orders-2", "FilesDiffer")), [Answer::Yes; 3]);
     let clock = undelivered("orders-1", "AgentClockDiffers");
     assert_eq!(answers(&clock)[2], Answer::Unknown, "another may be the one that lacks it");
-    assert_eq!(clock.findings[0].reason, Some("AgentClockDiffers"));
+    assert_eq!(clock.findings[0].known_reason(), Some(Reason::AgentClockDiffers));
 }
 
 // Of a release before receipts.
@@ -151,7 +153,7 @@ fn a_pod_that_has_not_got_the_newest_bundle_is_found_in_the_condition_by_its_who
             }]);
         })
     };
-    assert_eq!(lagging("shop/orders-1").findings[0].reason, Some("BundleNotAcknowledged"));
+    assert_eq!(lagging("shop/orders-1").findings[0].known_reason(), Some(Reason::BundleNotAcknowledged));
     assert!(lagging("shop/orders-12").findings.is_empty());
 }
 
@@ -163,5 +165,5 @@ fn warnings_on_the_pod_are_shown() {
             "eventTime": "2026-11-27T12:00:00.000000Z",
         }]);
     });
-    assert!(report.findings.iter().any(|one| one.code == Some("CS1205")), "{report:?}");
+    assert!(report.findings.iter().any(|one| one.code() == Some("CS1205")), "{report:?}");
 }

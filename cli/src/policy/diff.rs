@@ -14,9 +14,8 @@ use serde::Serialize;
 
 use super::gifts::{self, Gift, Given, Session};
 use crate::{
-    Options, Outcome,
-    cause::Cause,
-    files,
+    Options, Outcome, files,
+    finding::{self, Finding},
     objects::Objects,
     output::{self, Mark, Page},
 };
@@ -65,14 +64,15 @@ struct Change {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     loses: BTreeSet<Gift>,
     /// Why it has no identity afterwards.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "finding::as_cause_if_any")]
+    cause: Option<Finding>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Refused {
     object: String,
-    cause: Cause,
+    #[serde(serialize_with = "finding::as_cause")]
+    cause: Finding,
 }
 
 /// Pure.
@@ -89,29 +89,29 @@ fn report(before: &Objects, after: &Objects, applied: &Objects) -> Report {
         if was.is_some_and(|was| was.spec.trust_domain != identity.spec.trust_domain) {
             let text =
                 "spec.trustDomain is immutable: the API server refuses this change; make another WorkloadIdentity";
-            objects.push(Refused { object: object.clone(), cause: Cause::new(Reason::Invalid, text) });
+            objects.push(Refused { object: object.clone(), cause: refused(Reason::Invalid, text) });
         }
         let key = IdentityKey { namespace: identity.namespace().unwrap_or_default(), name: identity.name_any() };
         let Some(view) = index.identity(&key) else { continue };
         match &view.outcome {
-            Err(errors) => objects.push(Refused { object, cause: Cause::new(Reason::Invalid, errors.to_string()) }),
+            Err(errors) => objects.push(Refused { object, cause: refused(Reason::Invalid, errors.to_string()) }),
             Ok(judged) => {
                 if let Err(refusal) = judged.outcome() {
-                    objects.push(Refused { object, cause: Cause::new(refusal.reason(), refusal.to_string()) });
+                    objects.push(Refused { object, cause: refused(refusal.reason(), refusal.to_string()) });
                     continue;
                 }
                 let missing = judged.foreign().iter().filter_map(|one| Some((one.consent.as_ref().err()?, one)));
                 objects.extend(missing.map(|(missing, one)| Refused {
                     object: object.clone(),
-                    cause: Cause::new(missing.reason(), one.to_string()),
+                    cause: refused(missing.reason(), one.to_string()),
                 }));
             }
         }
     }
     for domain in &applied.domains {
         let cause = match index.domain(&domain.name_any()) {
-            Some(DomainVerdict::Invalid(errors)) => Cause::new(Reason::Invalid, errors.to_string()),
-            Some(DomainVerdict::Duplicate { of, trust_domain }) => Cause::new(
+            Some(DomainVerdict::Invalid(errors)) => refused(Reason::Invalid, errors.to_string()),
+            Some(DomainVerdict::Duplicate { of, trust_domain }) => refused(
                 Reason::Duplicate,
                 format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}"),
             ),
@@ -120,6 +120,10 @@ fn report(before: &Objects, after: &Objects, applied: &Objects) -> Report {
         objects.push(Refused { object: format!("TrustDomain {}", domain.name_any()), cause });
     }
     Report { unchanged: earlier.len() - pods.len(), pods, objects }
+}
+
+fn refused(reason: Reason, message: impl Into<String>) -> Finding {
+    Finding::warning("refused", reason, message)
 }
 
 fn change(session: &Session, earlier: &Given, later: &Given) -> Option<Change> {
@@ -203,7 +207,7 @@ impl output::Report for Report {
     fn write(&self, page: &mut Page) {
         for refused in &self.objects {
             page.heading(&refused.object);
-            refused.cause.write(page, Mark::Warning, "refused");
+            refused.cause.write(page);
         }
         for change in &self.pods {
             match change.container.as_str() {
@@ -223,7 +227,7 @@ impl output::Report for Report {
             let (gains, loses): (Vec<String>, Vec<String>) = (lines(&change.gains), lines(&change.loses));
             gains.iter().for_each(|line| page.item(Mark::Ok, "gains", line));
             loses.iter().for_each(|line| page.item(Mark::Failed, "loses", line));
-            change.cause.iter().for_each(|cause| cause.write(page, Mark::Failed, "has none"));
+            change.cause.iter().for_each(|cause| cause.write(page));
         }
         let unchanged = self.unchanged;
         page.heading(format_args!(
@@ -288,7 +292,7 @@ mod tests {
         let report = report(&before, &after, &narrower);
         let change = report.pods.first().unwrap();
         assert_eq!(change.loses.first().unwrap().value, "spiffe://shop.example/ns/shop/sa/orders");
-        assert_eq!(change.cause.as_ref().unwrap().reason, Reason::NotGranted);
+        assert!(change.cause.as_ref().unwrap().is(Reason::NotGranted));
         assert!(!report.is_well());
     }
 

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 
 use crate::{
-    cause::Cause,
+    finding::Finding,
     objects::{sessions, uid},
 };
 
@@ -57,7 +57,7 @@ pub(super) struct Session {
 }
 
 /// What a session gets, or why it gets nothing.
-pub(super) type Given = Result<BTreeSet<Gift>, Cause>;
+pub(super) type Given = Result<BTreeSet<Gift>, Finding>;
 
 /// What each session of these pods gets; those of pods that have ended are left out.
 pub(super) fn of<'a>(index: &Index, pods: impl IntoIterator<Item = &'a Pod>) -> BTreeMap<Session, Given> {
@@ -66,7 +66,7 @@ pub(super) fn of<'a>(index: &Index, pods: impl IntoIterator<Item = &'a Pod>) -> 
         for container in sessions(pod) {
             let given = match index.entitlement(&uid(pod), &container) {
                 Entitlement::Gone => continue,
-                Entitlement::None(absence) => Err(Cause::new(absence.reason, absence.message)),
+                Entitlement::None(absence) => Err(Finding::failed("has none", absence.reason, absence.message)),
                 Entitlement::Entitled(entitled) => Ok(entitled.iter().flat_map(of_identity).collect()),
             };
             let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());

@@ -13,9 +13,8 @@ use serde::Serialize;
 
 use super::gifts::{self, Gift, Kind, Session};
 use crate::{
-    Options, Outcome,
-    cause::Cause,
-    files,
+    Options, Outcome, files,
+    finding::{self, Finding, Stated},
     objects::{Objects, asks_for_injection},
     output::{self, Page},
 };
@@ -67,8 +66,8 @@ struct Line {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     more: Vec<Gift>,
     /// Why it gets none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "finding::as_cause_if_any")]
+    cause: Option<Finding>,
 }
 
 /// Pure.
@@ -116,11 +115,7 @@ impl output::Report for Report {
                     if line.container.is_empty() { String::new() } else { format!(" ({})", line.container) };
                 let mut gets = line.ids.clone();
                 gets.extend(line.more.iter().map(|gift| format!("{} {}", gift.kind.name(), gift.value)));
-                gets.extend(
-                    line.cause
-                        .iter()
-                        .map(|cause| format!("none: {} ({} {})", cause.message, cause.reason.code(), cause.reason)),
-                );
+                gets.extend(line.cause.iter().map(|cause| format!("none: {}", cause.text())));
                 if !line.injected {
                     gets.push("but neither it nor its namespace asks for injection".to_owned());
                 }
@@ -147,8 +142,8 @@ fn junit(report: &Report) -> String {
             None => text.push_str(&format!("    <testcase classname=\"identity\" name=\"{name}\"/>\n")),
             Some(cause) => text.push_str(&format!(
                 "    <testcase classname=\"identity\" name=\"{name}\">\n      <failure type=\"{}\" message=\"{}\"/>\n    </testcase>\n",
-                cause.reason,
-                escaped(&cause.message)
+                cause.reason.as_ref().map(Stated::name).unwrap_or_default(),
+                escaped(cause.plain_message())
             )),
         }
     }
@@ -210,7 +205,7 @@ spec:
         let ids: Vec<_> = report
             .pods
             .iter()
-            .map(|line| (line.pod.as_str(), line.ids.join(","), line.cause.as_ref().map(|cause| cause.reason)))
+            .map(|line| (line.pod.as_str(), line.ids.join(","), line.cause.as_ref().and_then(Finding::known_reason)))
             .collect();
         assert_eq!(
             ids,

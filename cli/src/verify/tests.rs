@@ -80,7 +80,12 @@ fn asked(bundles: impl IntoIterator<Item = Bundle>) -> Asked {
 }
 
 fn reasons(report: &Report) -> Vec<&'static str> {
-    report.findings.iter().filter(|one| one.mark >= Mark::Warning).filter_map(|one| one.reason).collect()
+    report
+        .findings
+        .iter()
+        .filter(|one| one.mark >= Mark::Warning)
+        .filter_map(|one| Some(one.known_reason()?.name()))
+        .collect()
 }
 
 fn mark(report: &Report, about: &str) -> Mark {

@@ -7,10 +7,13 @@ use countersign_reasons::Reason;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 
-use super::{About, Step};
-use crate::{cause::Cause, objects::owner};
+use super::{About, BESIDE};
+use crate::{finding::Finding, objects::owner};
 
-pub(super) fn steps(about: &About, pod: &Pod) -> Vec<Step> {
+/// The step about the agent.
+const DELIVERY: &str = "delivery";
+
+pub(super) fn steps(about: &About, pod: &Pod) -> Vec<Finding> {
     vec![scheduled(about, pod), agent(about, pod), containers(about, pod)]
 }
 
@@ -18,27 +21,27 @@ fn describe(about: &About, pod: &Pod) -> String {
     format!("kubectl describe pod --namespace {} {}", about.namespace, pod.name_any())
 }
 
-fn scheduled(about: &About, pod: &Pod) -> Step {
+fn scheduled(about: &About, pod: &Pod) -> Finding {
     if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
-        return Step::passed("node", node);
+        return Finding::ok("node", node);
     }
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let said = conditions.into_iter().find(|one| one.type_ == "PodScheduled").and_then(|one| one.message.clone());
     let message = said.unwrap_or_else(|| "the scheduler has not chosen a node yet".to_owned());
-    Step::failed("node", Cause::new(Reason::NotScheduled, message).mend(describe(about, pod)))
+    Finding::failed("node", Reason::NotScheduled, message).with_mend(describe(about, pod))
 }
 
-fn agent(about: &About, pod: &Pod) -> Step {
+fn agent(about: &About, pod: &Pod) -> Finding {
     let status = pod.status.as_ref();
     let init = status.and_then(|status| status.init_container_statuses.as_ref()).into_iter().flatten();
     let Some(agent) = init.into_iter().find(|status| status.name == AGENT) else {
         let message = format!("the kubelet has not started the agent yet{}", mount_failure(about, pod));
-        return Step::failed("delivery", Cause::new(Reason::AgentNotStarted, message).mend(describe(about, pod)));
+        return Finding::failed(DELIVERY, Reason::AgentNotStarted, message).with_mend(describe(about, pod));
     };
     if agent.started == Some(true) {
-        return Step::passed("delivery", "the agent has its credentials");
+        return Finding::ok(DELIVERY, "the agent has its credentials");
     }
-    Step::failed("delivery", not_started(about, pod, agent))
+    not_started(about, pod, agent)
 }
 
 /// A volume that cannot be mounted keeps every container of the pod from starting.
@@ -59,7 +62,7 @@ fn had_none(about: &About) -> bool {
     about.agent_log.as_deref().is_some_and(|line| line.contains("has no identity"))
 }
 
-fn granted_since(about: &About, pod: &Pod) -> Cause {
+fn granted_since(about: &About, pod: &Pod) -> Finding {
     let text = "the pod had no identity when the agent ran last, and is entitled to one now: the kubelet starts the agent \
                 again within five minutes";
     let (namespace, name) = (&about.namespace, pod.name_any());
@@ -67,10 +70,10 @@ fn granted_since(about: &About, pod: &Pod) -> Cause {
         Some((kind, maker)) => format!("kubectl rollout restart --namespace {namespace} {kind}/{maker}  # or wait"),
         None => format!("wait, or create the pod {name} again"),
     };
-    Cause::new(Reason::AgentWaits, text).mend(again)
+    Finding::failed(DELIVERY, Reason::AgentWaits, text).with_mend(again)
 }
 
-fn not_started(about: &About, pod: &Pod, agent: &ContainerStatus) -> Cause {
+fn not_started(about: &About, pod: &Pod, agent: &ContainerStatus) -> Finding {
     let log = about.agent_log.as_deref().map(|line| format!("; its log ends with: {line}")).unwrap_or_default();
     let logs = |more: &str| {
         format!("kubectl logs --namespace {} {} --container {AGENT}{more}", about.namespace, pod.name_any())
@@ -82,17 +85,17 @@ fn not_started(about: &About, pod: &Pod, agent: &ContainerStatus) -> Cause {
         return match why {
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => {
                 let text = format!("the image {} of the agent is not pulled ({why}){message}", agent.image);
-                Cause::new(Reason::AgentImageNotPulled, text).mend(describe(about, pod))
+                Finding::failed(DELIVERY, Reason::AgentImageNotPulled, text).with_mend(describe(about, pod))
             }
             "CrashLoopBackOff" if had_none(about) => granted_since(about, pod),
             "CrashLoopBackOff" | "RunContainerError" | "CreateContainerError" | "CreateContainerConfigError" => {
                 let text = format!("the agent cannot run ({why}){message}{log}");
-                Cause::new(Reason::AgentCannotRun, text).mend(logs(" --previous"))
+                Finding::failed(DELIVERY, Reason::AgentCannotRun, text).with_mend(logs(" --previous"))
             }
             _ => {
                 let failure = mount_failure(about, pod);
                 let text = format!("the kubelet has not started the agent yet ({why}){message}{failure}");
-                Cause::new(Reason::AgentNotStarted, text).mend(describe(about, pod))
+                Finding::failed(DELIVERY, Reason::AgentNotStarted, text).with_mend(describe(about, pod))
             }
         };
     }
@@ -101,12 +104,12 @@ fn not_started(about: &About, pod: &Pod, agent: &ContainerStatus) -> Cause {
             return granted_since(about, pod);
         }
         let text = format!("the agent ended with exit code {}{log}", ended.exit_code);
-        return Cause::new(Reason::AgentCannotRun, text).mend(logs(""));
+        return Finding::failed(DELIVERY, Reason::AgentCannotRun, text).with_mend(logs(""));
     }
     let text = format!("the agent runs and has no credentials yet{log}");
-    Cause::new(Reason::AgentWaits, text)
-        .mend(logs(""))
-        .mend("kubectl countersign check  # whether the operator can be reached, and signs")
+    Finding::failed(DELIVERY, Reason::AgentWaits, text)
+        .with_mend(logs(""))
+        .with_mend("kubectl countersign check  # whether the operator can be reached, and signs")
 }
 
 /// What keeps a container from running, and whether its log may say more.
@@ -121,28 +124,27 @@ fn trouble(status: &ContainerStatus) -> Option<(String, bool)> {
     Some((format!("it ended with exit code {}", ended.exit_code), true))
 }
 
-fn containers(about: &About, pod: &Pod) -> Step {
+fn containers(about: &About, pod: &Pod) -> Finding {
     let status = pod.status.as_ref();
     let init = status.and_then(|status| status.init_container_statuses.as_ref()).into_iter().flatten();
     let own = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
     let mut all = init.filter(|status| status.name != AGENT).chain(own);
     let Some((name, why, has_log)) = all.find_map(|one| trouble(one).map(|(why, has_log)| (&one.name, why, has_log)))
     else {
-        return Step::passed("containers", "none of them is in trouble");
+        return Finding::ok("containers", "none of them is in trouble");
     };
     let text = format!("the pod has its identity, and container {name} does not run: {}", why.trim_end());
-    let cause = Cause::new(Reason::ContainersNotStarted, text);
     let mend = if has_log {
         let (namespace, pod) = (&about.namespace, pod.name_any());
         format!("kubectl logs --namespace {namespace} {pod} --container {name} --previous")
     } else {
         describe(about, pod)
     };
-    Step::failed("containers", cause.mend(mend))
+    Finding::failed("containers", Reason::ContainersNotStarted, text).with_mend(mend)
 }
 
 /// Containers that do not see the identity of their pod.
-pub(super) fn warnings(pod: &Pod) -> Vec<Cause> {
+pub(super) fn warnings(pod: &Pod) -> Vec<Finding> {
     let spec = pod.spec.as_ref();
     let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
     let seeing = pod.annotations().get(annotation::CONTAINERS);
@@ -154,7 +156,8 @@ pub(super) fn warnings(pod: &Pod) -> Vec<Cause> {
             let key = annotation::CONTAINERS;
             let text = format!("container {name} does not see the identity, since the annotation {key} leaves it out");
             found.push(
-                Cause::new(Reason::ContainerLeftOut, text).mend(format!("add {name} to {key} in the pod's template")),
+                Finding::warning(BESIDE, Reason::ContainerLeftOut, text)
+                    .with_mend(format!("add {name} to {key} in the pod's template")),
             );
         }
         let socket = container.env.iter().flatten().find(|one| one.name == ENDPOINT_SOCKET);
@@ -163,7 +166,7 @@ pub(super) fn warnings(pod: &Pod) -> Vec<Cause> {
             let variable = ENDPOINT_SOCKET;
             let text = format!("container {name} looks for its identity elsewhere: {variable} is {value}");
             let mend = format!("remove {variable} from the pod's template: the webhook sets it");
-            found.push(Cause::new(Reason::OtherSocket, text).mend(mend));
+            found.push(Finding::warning(BESIDE, Reason::OtherSocket, text).with_mend(mend));
         }
     }
     found

@@ -9,17 +9,18 @@ use countersign_reasons::Reason;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt as _;
 
-use super::{About, Step, mends};
+use super::{About, BESIDE, mends};
 use crate::{
-    cause::Cause,
+    finding::Finding,
     objects::{condition_reason, service_account, sessions, uid},
+    output::Mark,
     reading::full_name,
 };
 
 /// The steps, and what is wrong beside them.
 pub(super) struct Entitlements {
-    pub(super) steps: Vec<Step>,
-    pub(super) warnings: Vec<Cause>,
+    pub(super) steps: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
 }
 
 pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
@@ -34,14 +35,14 @@ pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
                 }
             }
             Entitlement::None(absence) => {
-                if let Some(cause) = mends::unreadable(about, &index, pod) {
-                    return Entitlements { steps: vec![Step::failed("match", cause)], warnings: Vec::new() };
+                if let Some(step) = mends::unreadable("match", about, &index, pod) {
+                    return Entitlements { steps: vec![step], warnings: Vec::new() };
                 }
                 return Entitlements { steps: absent(about, pod, &session, &absence), warnings: Vec::new() };
             }
             Entitlement::Gone => {
-                let cause = Cause::new(Reason::PodEnded, "the pod has ended");
-                return Entitlements { steps: vec![Step::failed("match", cause)], warnings: Vec::new() };
+                let step = Finding::failed("match", Reason::PodEnded, "the pod has ended");
+                return Entitlements { steps: vec![step], warnings: Vec::new() };
             }
         }
     }
@@ -59,9 +60,9 @@ pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
     let domains: BTreeSet<&str> = of_pod.iter().map(|identity| identity.spec.trust_domain.as_str()).collect();
     let granted = format!("by TrustDomain {}", domains.into_iter().collect::<Vec<_>>().join(", "));
     let steps = vec![
-        Step::passed("match", selected),
-        Step::passed("grant", granted),
-        Step::passed("identity", ids.join(", ")),
+        Finding::ok("match", selected),
+        Finding::ok("grant", granted),
+        Finding::ok("identity", ids.join(", ")),
         issue(about, &of_pod),
     ];
     let mut warnings = warnings(&of_pod);
@@ -70,8 +71,7 @@ pub(super) fn steps(about: &About, pod: &Pod) -> Entitlements {
 }
 
 /// The steps up to the one that fails.
-fn absent(about: &About, pod: &Pod, session: &str, absence: &Absence) -> Vec<Step> {
-    let cause = mends::absence(about, pod, session, absence);
+fn absent(about: &About, pod: &Pod, session: &str, absence: &Absence) -> Vec<Finding> {
     let failing = match absence.reason {
         Reason::NoWorkloadIdentity
         | Reason::NoSuchContainer
@@ -84,17 +84,17 @@ fn absent(about: &About, pod: &Pod, session: &str, absence: &Absence) -> Vec<Ste
     };
     let mut steps = Vec::new();
     if failing != "match" {
-        steps.push(Step::passed("match", "a WorkloadIdentity selects the pod"));
+        steps.push(Finding::ok("match", "a WorkloadIdentity selects the pod"));
     }
     if failing == "conflict" {
-        steps.push(Step::passed("grant", "its TrustDomain grants it"));
+        steps.push(Finding::ok("grant", "its TrustDomain grants it"));
     }
-    steps.push(Step::failed(failing, cause));
+    steps.push(mends::absence(failing, about, pod, session, absence));
     steps
 }
 
 /// Whether the authorities of the trust domains sign.
-fn issue(about: &About, identities: &[&WorkloadIdentity]) -> Step {
+fn issue(about: &About, identities: &[&WorkloadIdentity]) -> Finding {
     for identity in identities {
         let name = identity.spec.trust_domain.as_str();
         let domain = about.objects.domains.iter().find(|domain| domain.name_any() == name);
@@ -106,24 +106,22 @@ fn issue(about: &About, identities: &[&WorkloadIdentity]) -> Step {
                 let reason = condition_reason(&ready.reason).unwrap_or(Reason::AuthorityNotReady);
                 let text = format!("TrustDomain {name} does not sign: {}", ready.message);
                 let mend = format!("kubectl describe trustdomain {name}");
-                return Step::failed("issue", Cause::new(reason, text).mend(mend));
+                return Finding::failed("issue", reason, text).with_mend(mend);
             }
             None => {
                 let text = format!(
                     "TrustDomain {name} has no status yet: the operator has not looked at it, or no replica of it leads"
                 );
-                return Step::failed(
-                    "issue",
-                    Cause::new(Reason::AuthorityNotReady, text).mend("kubectl countersign check"),
-                );
+                return Finding::failed("issue", Reason::AuthorityNotReady, text)
+                    .with_mend("kubectl countersign check");
             }
         }
     }
-    Step::passed("issue", "its authorities sign")
+    Finding::ok("issue", "its authorities sign")
 }
 
 /// Other WorkloadIdentities that name the pod's account, select the pod, and are refused.
-fn refused(about: &About, pod: &Pod, index: &Index) -> Vec<Cause> {
+fn refused(about: &About, pod: &Pod, index: &Index) -> Vec<Finding> {
     let account = service_account(pod);
     let own = about.objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(&about.namespace));
     let named = own.filter(|one| one.spec.selector.service_accounts.contains(&account));
@@ -137,19 +135,20 @@ fn refused(about: &About, pod: &Pod, index: &Index) -> Vec<Cause> {
             message: format!("WorkloadIdentity {} selects the pod too, and is refused: {refusal}", identity.name_any()),
             identity: Some(full_name(identity)),
         };
-        Some(mends::absence(about, pod, "", &absence))
+        Some(mends::absence(BESIDE, about, pod, "", &absence).marked(Mark::Warning))
     });
     refused.collect()
 }
 
 /// What costs no identity: claims of others, foreign bundles, WIT-SVIDs, mounts that are never renewed.
-fn warnings(identities: &[&WorkloadIdentity]) -> Vec<Cause> {
+fn warnings(identities: &[&WorkloadIdentity]) -> Vec<Finding> {
     let mut found = Vec::new();
     for identity in identities {
         let conditions = identity.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         found.extend(conditions.iter().filter(|one| is_beside(one)).filter_map(|one| {
             let reason = condition_reason(&one.reason).filter(|reason| !reason.is_well())?;
-            Some(Cause::new(reason, format!("WorkloadIdentity {}: {}", identity.name_any(), one.message)))
+            let message = format!("WorkloadIdentity {}: {}", identity.name_any(), one.message);
+            Some(Finding::warning(BESIDE, reason, message))
         }));
     }
     found

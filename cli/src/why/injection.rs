@@ -10,22 +10,22 @@ use countersign_reasons::Reason;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
-use super::{About, Step};
+use super::About;
 use crate::{
-    cause::Cause,
+    finding::Finding,
     objects::{asks_for_injection, distance, owner},
 };
 
-pub(super) fn steps(about: &About, pod: &Pod) -> Vec<Step> {
+pub(super) fn steps(about: &About, pod: &Pod) -> Vec<Finding> {
     vec![alive(about, pod), injected(about, pod), token(about, pod)]
 }
 
-fn alive(about: &About, pod: &Pod) -> Step {
+fn alive(about: &About, pod: &Pod) -> Finding {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
     match phase {
         "Succeeded" => {
-            Step::failed("pod", Cause::new(Reason::PodEnded, "it is Succeeded: a pod that has ended has no identity"))
+            Finding::failed("pod", Reason::PodEnded, "it is Succeeded: a pod that has ended has no identity")
         }
         "Failed" => {
             let statuses = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
@@ -44,21 +44,22 @@ fn alive(about: &About, pod: &Pod) -> Step {
                 None => (String::new(), format!("kubectl describe pod --namespace {namespace} {name}")),
             };
             let text = format!("it is Failed{why}: a pod that has ended has no identity{code}");
-            Step::failed("pod", Cause::new(Reason::PodEnded, text).mend(mend))
+            Finding::failed("pod", Reason::PodEnded, text).with_mend(mend)
         }
         _ if pod.metadata.deletion_timestamp.is_some() => {
-            Step::failed("pod", Cause::new(Reason::PodDeleted, "it is being deleted, and its identity ends with it"))
+            Finding::failed("pod", Reason::PodDeleted, "it is being deleted, and its identity ends with it")
         }
-        phase => Step::passed("pod", phase),
+        phase => Finding::ok("pod", phase),
     }
 }
 
-fn injected(about: &About, pod: &Pod) -> Step {
+fn injected(about: &About, pod: &Pod) -> Finding {
+    const STEP: &str = "injection";
     let (namespace, name) = (&about.namespace, pod.name_any());
     let has_agent = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).any(|one| one.name == AGENT);
     if let Some(mode) = pod.annotations().get(annotation::INJECTED) {
         if has_agent {
-            return Step::passed("injection", format!("injected as {mode}"));
+            return Finding::ok(STEP, format!("injected as {mode}"));
         }
         let message = format!(
             "the pod has the annotation {}, and no container {AGENT}: its template was copied from a pod that was injected",
@@ -66,7 +67,7 @@ fn injected(about: &About, pod: &Pod) -> Step {
         );
         let mend =
             format!("remove the annotation {} from the template, and create the pod again", annotation::INJECTED);
-        return Step::failed("injection", Cause::new(Reason::NotInjected, message).mend(mend));
+        return Finding::failed(STEP, Reason::NotInjected, message).with_mend(mend);
     }
     let (own, of_namespace) = (pod.labels().get(label::INJECT), about.objects.namespace_label(namespace));
     let restart = match owner(pod) {
@@ -80,44 +81,47 @@ fn injected(about: &About, pod: &Pod) -> Step {
              see it",
             if own.is_some() { "the pod's label" } else { "the namespace's label" }
         );
-        let cause = Cause::new(Reason::NotInjected, message);
-        return Step::failed(
-            "injection",
-            cause.mend(restart).mend("kubectl countersign check  # if new pods lack it too"),
-        );
+        return Finding::failed(STEP, Reason::NotInjected, message)
+            .with_mend(restart)
+            .with_mend("kubectl countersign check  # if new pods lack it too");
     }
     let label_namespace = format!("kubectl label namespace {namespace} {}=sidecar --overwrite", label::INJECT);
-    let cause = match (own, of_namespace) {
-        (Some(value), _) if value == "false" => {
-            Cause::new(Reason::OptedOut, format!("the pod's label {} is false, so it is not injected", label::INJECT))
-                .mend(format!("set the label {} to sidecar in the pod's template, or remove it there", label::INJECT))
-                .mend(restart)
-        }
-        (Some(value), _) => Cause::new(
+    match (own, of_namespace) {
+        (Some(value), _) if value == "false" => Finding::failed(
+            STEP,
+            Reason::OptedOut,
+            format!("the pod's label {} is false, so it is not injected", label::INJECT),
+        )
+        .with_mend(format!("set the label {} to sidecar in the pod's template, or remove it there", label::INJECT))
+        .with_mend(restart),
+        (Some(value), _) => Finding::failed(
+            STEP,
             Reason::UnknownMode,
             format!("the pod's label {} is {value}, which asks for nothing", label::INJECT),
         )
-        .mend(format!("set the label {} to sidecar in the pod's template", label::INJECT)),
-        (None, Some(value)) if value == "false" => Cause::new(
+        .with_mend(format!("set the label {} to sidecar in the pod's template", label::INJECT)),
+        (None, Some(value)) if value == "false" => Finding::failed(
+            STEP,
             Reason::OptedOut,
             format!("the label {} of namespace {namespace} is false, so its pods are not injected", label::INJECT),
         )
-        .mend(label_namespace)
-        .mend(restart),
-        (None, Some(value)) => Cause::new(
+        .with_mend(label_namespace)
+        .with_mend(restart),
+        (None, Some(value)) => Finding::failed(
+            STEP,
             Reason::NamespaceMode,
             format!("the label {} of namespace {namespace} is {value}, which asks for nothing", label::INJECT),
         )
-        .mend(label_namespace)
-        .mend(restart),
-        (None, None) => Cause::new(
+        .with_mend(label_namespace)
+        .with_mend(restart),
+        (None, None) => Finding::failed(
+            STEP,
             Reason::NotAsked,
             format!("neither the pod nor its namespace {namespace} has the label {}", label::INJECT),
         )
-        .mend(misplaced(about, pod).unwrap_or(label_namespace))
-        .mend(restart),
-    };
-    Step::failed("injection", cause)
+        .with_mend(misplaced(about, pod).unwrap_or(label_namespace))
+        .with_mend(restart),
+    }
 }
 
 /// What is meant to be the label and is not: in another place, or misspelt.
@@ -144,15 +148,18 @@ fn misplaced(about: &About, pod: &Pod) -> Option<String> {
     Some(format!("the namespace has the annotation {key}: {} belongs among the {right}", label::INJECT))
 }
 
-fn token(about: &About, pod: &Pod) -> Step {
+fn token(about: &About, pod: &Pod) -> Finding {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     if volumes.into_iter().any(|volume| volume.name == TOKEN_VOLUME) {
-        return Step::passed("token", "the agent's token is projected into the pod");
+        return Finding::ok("token", "the agent's token is projected into the pod");
     }
     let message =
         format!("the pod has no volume {TOKEN_VOLUME}, which the webhook adds: something changed the pod after it");
-    let cause = Cause::new(Reason::TokenVolumeRemoved, message)
-        .mend("kubectl get mutatingwebhookconfigurations  # which other one changes pods?")
-        .mend(format!("kubectl delete pod --namespace {} {}  # once it is mended", about.namespace, pod.name_any()));
-    Step::failed("token", cause)
+    Finding::failed("token", Reason::TokenVolumeRemoved, message)
+        .with_mend("kubectl get mutatingwebhookconfigurations  # which other one changes pods?")
+        .with_mend(format!(
+            "kubectl delete pod --namespace {} {}  # once it is mended",
+            about.namespace,
+            pod.name_any()
+        ))
 }

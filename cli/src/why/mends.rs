@@ -10,15 +10,15 @@ use serde_json::json;
 
 use super::About;
 use crate::{
-    cause::Cause,
+    finding::Finding,
     objects::{distance, service_account, sessions},
     proposal,
 };
 
-/// Why a session of the pod has no identity.
-pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence) -> Cause {
+/// Why a session of the pod has no identity: what fails at a step.
+pub(super) fn absence(step: &str, about: &About, pod: &Pod, session: &str, absence: &Absence) -> Finding {
     let of = if session.is_empty() { String::new() } else { format!("container {session}: ") };
-    let cause = Cause::new(absence.reason, format!("{of}{}", absence.message));
+    let failed = Finding::failed(step, absence.reason, format!("{of}{}", absence.message));
     let nearest = absence.identity.as_deref().and_then(|name| identity(about, name));
     let mends = match (absence.reason, nearest) {
         (Reason::NoWorkloadIdentity, _) => proposed(about, pod),
@@ -38,7 +38,7 @@ pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence
         (Reason::ContainerNotSelected, _) => {
             vec![format!("set the annotation {}: \"true\" in the pod's template", annotation::PER_CONTAINER)]
         }
-        (Reason::NoTrustDomain, Some(identity)) => return no_trust_domain(about, identity, cause),
+        (Reason::NoTrustDomain, Some(identity)) => return no_trust_domain(about, identity, failed),
         (Reason::NotGranted | Reason::LabelOnlyNotGranted, Some(identity)) => {
             grant(about, identity, absence.reason == Reason::LabelOnlyNotGranted)
         }
@@ -54,7 +54,7 @@ pub(super) fn absence(about: &About, pod: &Pod, session: &str, absence: &Absence
         )],
         (reason, _) => vec![reason.remedy()],
     };
-    mends.into_iter().fold(cause, Cause::mend)
+    mends.into_iter().fold(failed, Finding::with_mend)
 }
 
 /// What mends a refusal of admission, by us or by Kubernetes.
@@ -81,7 +81,7 @@ pub(super) fn refusal(reason: Reason, namespace: &str, message: &str) -> String 
 }
 
 /// What mends a WorkloadIdentity that selects the pod's account and that nobody can read.
-pub(super) fn unreadable(about: &About, index: &Index, pod: &Pod) -> Option<Cause> {
+pub(super) fn unreadable(step: &str, about: &About, index: &Index, pod: &Pod) -> Option<Finding> {
     let account = service_account(pod);
     let own = about.objects.identities.iter().filter(|one| one.namespace().as_deref() == Some(&about.namespace));
     for identity in own.filter(|one| one.spec.selector.service_accounts.contains(&account)) {
@@ -93,11 +93,11 @@ pub(super) fn unreadable(about: &About, index: &Index, pod: &Pod) -> Option<Caus
                 "WorkloadIdentity {}/{name} names {asked}: a TrustDomain is named by the name of its object, without spiffe://",
                 about.namespace
             );
-            return Some(no_trust_domain(about, identity, Cause::new(Reason::NoTrustDomain, text)));
+            return Some(no_trust_domain(about, identity, Finding::failed(step, Reason::NoTrustDomain, text)));
         }
         let text = format!("WorkloadIdentity {}/{name} selects the pod and cannot be used: {errors}", about.namespace);
         let mend = format!("kubectl edit --namespace {} workloadidentity {name}", about.namespace);
-        return Some(Cause::new(Reason::Invalid, text).mend(mend));
+        return Some(Finding::failed(step, Reason::Invalid, text).with_mend(mend));
     }
     None
 }
@@ -161,19 +161,24 @@ fn proposed(about: &About, pod: &Pod) -> Vec<String> {
 }
 
 /// There is none of the name, or the one of the name has no effect.
-fn no_trust_domain(about: &About, identity: &WorkloadIdentity, cause: Cause) -> Cause {
+fn no_trust_domain(about: &About, identity: &WorkloadIdentity, failed: Finding) -> Finding {
     let (asked, namespace, name) = (&identity.spec.trust_domain, &about.namespace, identity.name_any());
     let verdict = about.objects.index_with([]).domain(asked);
-    let cause = match verdict {
-        Some(DomainVerdict::Duplicate { of, trust_domain }) => Cause::new(
+    let failed = match verdict {
+        Some(DomainVerdict::Duplicate { of, trust_domain }) => Finding::failed(
+            &failed.about,
             Reason::Duplicate,
             format!("TrustDomain {asked} has no effect: {of}, which is older, holds trust domain {trust_domain}"),
         ),
         Some(DomainVerdict::Invalid(errors)) => {
-            return Cause::new(Reason::Invalid, format!("TrustDomain {asked} cannot be used: {errors}"))
-                .mend(format!("kubectl edit trustdomain {asked}"));
+            return Finding::failed(
+                &failed.about,
+                Reason::Invalid,
+                format!("TrustDomain {asked} cannot be used: {errors}"),
+            )
+            .with_mend(format!("kubectl edit trustdomain {asked}"));
         }
-        Some(DomainVerdict::Accepted(_)) | None => cause,
+        Some(DomainVerdict::Accepted(_)) | None => failed,
     };
     let local: Vec<String> = about
         .objects
@@ -191,11 +196,11 @@ fn no_trust_domain(about: &About, identity: &WorkloadIdentity, cause: Cause) -> 
     };
     if !is_plain(asked) {
         let again = format!("delete WorkloadIdentity {name}, and make it again with the right one");
-        return cause.mend(format!("{exists}; spec.trustDomain cannot be changed, so {again}"));
+        return failed.with_mend(format!("{exists}; spec.trustDomain cannot be changed, so {again}"));
     }
-    cause
-        .mend(format!("{exists}; spec.trustDomain cannot be changed, so make the WorkloadIdentity again with the right one:"))
-        .mend(format!(
+    failed
+        .with_mend(format!("{exists}; spec.trustDomain cannot be changed, so make the WorkloadIdentity again with the right one:"))
+        .with_mend(format!(
             "kubectl get --namespace {namespace} workloadidentity {name} -o yaml | sed 's#trustDomain: {asked}$#trustDomain: \
              {right}#' | kubectl replace --force -f -"
         ))

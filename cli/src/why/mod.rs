@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use countersign_reasons::Reason;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     Options, Outcome,
-    cause::Cause,
+    finding::{self, Cause, Finding},
     objects::{Objects, condition_reason},
-    output::{self, Mark, Page},
+    output::{self, Page},
 };
 
 /// Say why a pod has its identities, or has none: the first step that fails, and what mends it. Exit code 1 if one fails.
@@ -68,33 +68,15 @@ enum Maker {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Report {
     pod: String,
-    steps: Vec<Step>,
+    #[serde(serialize_with = "as_steps")]
+    steps: Vec<Finding>,
     /// What is wrong beside the steps, and costs no identity.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Cause>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "finding::as_causes")]
+    warnings: Vec<Finding>,
 }
 
-/// One step.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Step {
-    /// What it is about.
-    name: &'static str,
-    /// What was found, where it passed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    found: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<Cause>,
-}
-
-impl Step {
-    fn passed(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, found: Some(found.into()), cause: None }
-    }
-
-    fn failed(name: &'static str, cause: Cause) -> Self {
-        Self { name, found: None, cause: Some(cause) }
-    }
-}
+/// What warnings are about.
+const BESIDE: &str = "beside it";
 
 /// Everything up to the first step that fails. Pure.
 fn report(about: &About) -> Report {
@@ -104,13 +86,13 @@ fn report(about: &About) -> Report {
     };
     let pod = format!("{}/{name}", about.namespace);
     let Some(found) = &about.pod else {
-        return Report { pod, steps: vec![Step::failed("pod", missing(about))], warnings: Vec::new() };
+        return Report { pod, steps: vec![missing(about)], warnings: Vec::new() };
     };
     let mut steps = Vec::new();
     let entitlement = entitlement::steps(about, found);
     let all = [injection::steps(about, found), entitlement.steps, delivery::steps(about, found)];
     for step in all.into_iter().flatten() {
-        let has_failed = step.cause.is_some();
+        let has_failed = step.has_failed();
         steps.push(step);
         if has_failed {
             break;
@@ -123,18 +105,19 @@ fn report(about: &About) -> Report {
 }
 
 /// Why there is no pod: what makes it may have been refused.
-fn missing(about: &About) -> Cause {
+fn missing(about: &About) -> Finding {
     let (kind, name) = about.asked.split_once('/').unwrap_or(("pod", &about.asked));
     let namespace = &about.namespace;
     match about.maker {
         Some(Maker::Missing) => {
             let text = format!("there is no {} in namespace {namespace}", about.asked);
-            return Cause::new(Reason::PodNotFound, text).mend(format!("kubectl get {kind} --namespace {namespace}"));
+            return Finding::failed("pod", Reason::PodNotFound, text)
+                .with_mend(format!("kubectl get {kind} --namespace {namespace}"));
         }
         Some(Maker::Wants(Some(0))) => {
             let text = format!("{} has no pods, since its spec.replicas is 0", about.asked);
             let mend = format!("kubectl scale --namespace {namespace} {} --replicas 1", about.asked);
-            return Cause::new(Reason::PodNotFound, text).mend(mend);
+            return Finding::failed("pod", Reason::PodNotFound, text).with_mend(mend);
         }
         Some(Maker::Wants(_)) | None => {}
     }
@@ -149,20 +132,22 @@ fn missing(about: &About) -> Cause {
     });
     if let Some(message) = refused.and_then(|event| event.message.as_deref()) {
         let reason = Reason::at_end(message).unwrap_or(Reason::PodNotCreated);
-        let cause = Cause::new(reason, format!("there is no pod, since its creation was refused: {message}"));
-        return cause.mend(mends::refusal(reason, namespace, message));
+        let step =
+            Finding::failed("pod", reason, format!("there is no pod, since its creation was refused: {message}"));
+        return step.with_mend(mends::refusal(reason, namespace, message));
     }
     let message = if kind == "pod" {
         format!("there is no pod {name} in namespace {}", about.namespace)
     } else {
         format!("there is no pod of {} in namespace {}", about.asked, about.namespace)
     };
-    Cause::new(Reason::PodNotFound, message).mend(format!("kubectl get pods --namespace {}", about.namespace))
+    Finding::failed("pod", Reason::PodNotFound, message)
+        .with_mend(format!("kubectl get pods --namespace {}", about.namespace))
 }
 
 /// Warnings of the issuer about the pod.
-fn warning_events(about: &About, pod: &Pod) -> Vec<Cause> {
-    let mut found: Vec<Cause> = Vec::new();
+fn warning_events(about: &About, pod: &Pod) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
     for event in about.events.iter().rev() {
         let is_of_pod = event.involved_object.uid.is_some() && event.involved_object.uid == pod.metadata.uid;
         let reason = event.reason.as_deref().and_then(condition_reason);
@@ -174,9 +159,9 @@ fn warning_events(about: &About, pod: &Pod) -> Vec<Cause> {
             Reason::BundleNotAcknowledged,
         ];
         if let Some(reason) = reason.filter(|reason| is_of_pod && suspicious.contains(reason))
-            && !found.iter().any(|known| known.reason == reason)
+            && !found.iter().any(|known| known.is(reason))
         {
-            found.push(Cause::new(reason, event.message.clone().unwrap_or_default()));
+            found.push(Finding::warning(BESIDE, reason, event.message.clone().unwrap_or_default()));
         }
     }
     found
@@ -184,17 +169,30 @@ fn warning_events(about: &About, pod: &Pod) -> Vec<Cause> {
 
 impl Report {
     fn is_well(&self) -> bool {
-        self.steps.iter().all(|step| step.cause.is_none())
+        !self.steps.iter().any(Finding::has_failed)
     }
 }
 
 impl output::Report for Report {
     fn write(&self, page: &mut Page) {
         page.heading(format_args!("pod {}", self.pod));
-        for Step { name, found, cause } in &self.steps {
-            found.iter().for_each(|found| page.item(Mark::Ok, name, found));
-            cause.iter().for_each(|cause| cause.write(page, Mark::Failed, name));
-        }
-        self.warnings.iter().for_each(|warning| warning.write(page, Mark::Warning, "beside it"));
+        self.steps.iter().chain(&self.warnings).for_each(|finding| finding.write(page));
     }
+}
+
+/// Steps for programs: what was found, where one passed, and else the cause.
+fn as_steps<S: Serializer>(steps: &[Finding], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Step<'a> {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        found: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause<'a>>,
+    }
+    serializer.collect_seq(steps.iter().map(|step| Step {
+        name: &step.about,
+        found: (!step.has_failed()).then_some(&step.message),
+        cause: step.has_failed().then(|| Cause::from(step)),
+    }))
 }

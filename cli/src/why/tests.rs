@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use countersign_reasons::Reason;
 
 use super::{About, Maker, report};
-use crate::objects::Objects;
+use crate::{finding::Finding, objects::Objects};
 
 fn about(change: impl FnOnce(&mut Value)) -> About {
     let mut all = json!({
@@ -79,8 +79,8 @@ fn without(path: &'static str, member: &'static str) -> impl Fn(&mut Value) + Co
 fn of_a_pod_with_an_identity_every_step_passes() {
     let report = report(&about(|_| {}));
     assert!(report.is_well() && report.warnings.is_empty(), "{report:?}");
-    let found = report.steps.iter().filter_map(|step| step.found.as_deref());
-    assert!(found.into_iter().any(|found| found == "spiffe://shop.example/ns/shop/sa/orders"), "{report:?}");
+    let mut found = report.steps.iter().map(|step| step.message.as_str());
+    assert!(found.any(|found| found == "spiffe://shop.example/ns/shop/sa/orders"), "{report:?}");
 }
 
 #[test]
@@ -181,10 +181,10 @@ fn the_first_step_that_fails_is_named_with_what_mends_it_and_nothing_after_it() 
     for (step, reason, mend, change) in cases {
         let report = report(&about(change));
         let last = report.steps.last().unwrap();
-        let cause = last.cause.as_ref().unwrap_or_else(|| panic!("{reason}: {report:?}"));
-        assert_eq!((last.name, cause.reason), (step, reason), "{report:?}");
-        assert!(cause.mend.join("\n").contains(mend), "{mend}: {cause:?}");
-        assert!(report.steps.iter().rev().skip(1).all(|step| step.cause.is_none()));
+        assert!(last.has_failed(), "{reason}: {report:?}");
+        assert_eq!((last.about.as_str(), last.known_reason()), (step, Some(reason)), "{report:?}");
+        assert!(last.mends.join("\n").contains(mend), "{mend}: {last:?}");
+        assert!(!report.steps.iter().rev().skip(1).any(Finding::has_failed));
     }
 }
 
@@ -201,11 +201,11 @@ fn a_pod_that_admission_refused_is_explained_by_the_event_of_what_makes_it() {
     about.asked = "deployment/orders".to_owned();
     about.maker = Some(Maker::Wants(Some(1)));
     let explained = report(&about);
-    let cause = explained.steps[0].cause.as_ref().unwrap();
-    assert_eq!(cause.reason, Reason::NamespaceMode);
-    assert!(cause.mend[0].starts_with("kubectl label namespace shop"), "{cause:?}");
+    let step = &explained.steps[0];
+    assert!(step.has_failed() && step.is(Reason::NamespaceMode), "{step:?}");
+    assert!(step.mends[0].starts_with("kubectl label namespace shop"), "{step:?}");
     about.asked = "deployment/other".to_owned();
-    assert_eq!(report(&about).steps[0].cause.as_ref().unwrap().reason, Reason::PodNotFound);
+    assert!(report(&about).steps[0].is(Reason::PodNotFound));
 }
 
 /// A token that is used elsewhere costs the pod nothing, and somebody should look at it.
@@ -220,10 +220,10 @@ fn what_costs_no_identity_is_a_warning_beside_the_steps() {
             "metadata": {"name": "e"}, "reason": "StreamsFromSeveralAddresses", "involvedObject": {"uid": "u"}, "message": "m",
         }]);
     }));
-    let reasons: Vec<_> = report.warnings.iter().map(|warning| warning.reason).collect();
+    let reasons: Vec<_> = report.warnings.iter().filter_map(Finding::known_reason).collect();
     assert_eq!(reasons, [Reason::NoBundle, Reason::StreamsFromSeveralAddresses]);
     assert!(report.is_well());
-    assert_eq!(report.warnings[0].message, "WorkloadIdentity orders: no bundle");
+    assert_eq!(report.warnings[0].plain_message(), "WorkloadIdentity orders: no bundle");
 }
 
 /// Whoever may make a WorkloadIdentity writes what the owner of its TrustDomain is to copy.
@@ -231,7 +231,7 @@ fn what_costs_no_identity_is_a_warning_beside_the_steps() {
 fn a_command_that_mends_runs_nothing_of_what_stands_in_objects() {
     let hostile = "x';touch${IFS}/tmp/owned;'";
     let granted = report(&about(|all| all["identity"]["spec"]["jwt"] = json!({"audiences": [hostile]})));
-    let mends = &granted.steps.last().unwrap().cause.as_ref().unwrap().mend;
+    let mends = &granted.steps.last().unwrap().mends;
     let command =
         mends.last().unwrap().strip_prefix("kubectl patch trustdomain shop.example --type json --patch ").unwrap();
     let run = std::process::Command::new("sh").args(["-c", &format!("printf %s {command}")]).output().unwrap();
@@ -239,6 +239,18 @@ fn a_command_that_mends_runs_nothing_of_what_stands_in_objects() {
     assert_eq!(patch[0]["value"]["audiences"][0], hostile);
 
     let named = report(&about(|all| all["identity"]["spec"]["trustDomain"] = hostile.into()));
-    let mends = &named.steps.last().unwrap().cause.as_ref().unwrap().mend;
+    let mends = &named.steps.last().unwrap().mends;
     assert!(mends.iter().all(|mend| !mend.contains("touch")), "{mends:?}");
+}
+
+#[test]
+fn programs_find_a_step_that_passed_and_the_cause_of_one_that_did_not() {
+    let report = report(&about(|all| all["identity"]["metadata"]["namespace"] = "elsewhere".into()));
+    let json = serde_json::to_value(&report).unwrap();
+    let steps = json["steps"].as_array().unwrap();
+    assert_eq!(steps[0], json!({"name": "pod", "found": "Running"}));
+    let failed = steps.last().unwrap();
+    assert_eq!((&failed["name"], &failed["cause"]["code"]), (&json!("match"), &json!("CS1100")));
+    assert!(failed.get("found").is_none() && failed["cause"]["mend"][0].is_string(), "{failed:#}");
+    assert!(json.get("warnings").is_none(), "{json:#}");
 }

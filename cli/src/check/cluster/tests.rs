@@ -60,6 +60,6 @@ fn a_cluster_that_issues_no_tokens_fails() {
         issues_tokens: Reading::Found(false),
         token_keys: Reading::Found(0),
     };
-    let failed = category(&seen).checks.into_iter().filter(|check| check.mark == Mark::Failed).map(|one| one.name);
+    let failed = category(&seen).checks.into_iter().filter(|check| check.mark == Mark::Failed).map(|one| one.about);
     assert_eq!(failed.collect::<Vec<_>>(), ["tokens", "token keys"]);
 }

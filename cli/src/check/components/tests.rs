@@ -28,7 +28,7 @@ fn replicas(ready: i32, running: &str) -> Replicas {
 }
 
 fn readiness(replicas: Reading<Replicas>) -> Option<&'static str> {
-    ready("operator", "countersign-operator", &replicas, SYSTEM).code
+    ready("operator", "countersign-operator", &replicas, SYSTEM).code()
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn no_replica_fails_and_too_few_are_a_warning() {
 
 fn leadership(holder: Option<&str>, renewed: i64) -> Option<&'static str> {
     let leader = Leader { holder: holder.map(str::to_owned), renewed: Some(at(renewed)), duration: 15 };
-    leads(&Reading::Found(leader), SYSTEM, at(100)).code
+    leads(&Reading::Found(leader), SYSTEM, at(100)).code()
 }
 
 #[test]
@@ -56,19 +56,19 @@ fn a_lease_that_is_not_renewed_leads_nobody() {
 
 #[test]
 fn an_issuer_without_endpoints_and_settings_without_keys_fail() {
-    assert_eq!(issuer(&Reading::Found(0), SYSTEM).code, Some("CS5036"));
+    assert_eq!(issuer(&Reading::Found(0), SYSTEM).code(), Some("CS5036"));
     assert_eq!(issuer(&Reading::Found(2), SYSTEM).mark, Mark::Ok);
-    assert_eq!(published(&Reading::Found(vec!["issuer"]), SYSTEM).code, Some("CS5037"));
+    assert_eq!(published(&Reading::Found(vec!["issuer"]), SYSTEM).code(), Some("CS5037"));
     assert_eq!(published(&Reading::Found(vec![]), SYSTEM).mark, Mark::Ok);
 }
 
 #[test]
 fn replicas_of_two_builds_and_of_another_release_are_warnings() {
     assert_eq!(images("operator", "countersign-operator", &replicas(2, "operator:dev"), SYSTEM).mark, Mark::Ok);
-    assert_eq!(images("operator", "countersign-operator", &replicas(2, "operator:old"), SYSTEM).code, Some("CS5035"));
+    assert_eq!(images("operator", "countersign-operator", &replicas(2, "operator:old"), SYSTEM).code(), Some("CS5035"));
     let mut other = replicas(2, "r.example:5000/operator:v99.1.0");
     other.images = other.running.clone();
-    assert_eq!(images("operator", "countersign-operator", &other, SYSTEM).code, Some("CS5038"));
+    assert_eq!(images("operator", "countersign-operator", &other, SYSTEM).code(), Some("CS5038"));
 }
 
 #[test]

@@ -62,8 +62,8 @@ fn pods_check(change: impl FnOnce(&mut Value)) -> (Mark, Option<String>) {
     change(&mut pod);
     let now: Timestamp = "2030-01-01T12:00:00Z".parse().unwrap();
     let category = category(&seen(pod), now);
-    let check = category.checks.into_iter().find(|check| check.name == "pods").unwrap();
-    (check.mark, check.reason)
+    let check = category.checks.into_iter().find(|check| check.about == "pods").unwrap();
+    (check.mark, check.reason.map(|reason| reason.name().to_owned()))
 }
 
 #[test]
@@ -104,14 +104,14 @@ fn agents_of_another_image_are_counted() {
     let check = |image: &str| agents(&seen, &Reading::Found(image.to_owned()), 0.0).remove(0);
     assert_eq!(check("agent:1").mark, Mark::Ok);
     let other = check("agent:2");
-    assert_eq!(other.code, Some("CS5039"));
+    assert_eq!(other.code(), Some("CS5039"));
     assert!(other.message.contains("shop/a"), "{other:?}");
 }
 
 #[test]
 fn outdated_agents_are_named_as_soon_as_a_replica_counts_them() {
     let check = agents(&seen(pod()), &Reading::Absent, 2.0).remove(0);
-    assert_eq!(check.code, Some("CS1205"));
+    assert_eq!(check.code(), Some("CS1205"));
     assert!(check.message.contains("count 2 sessions"), "{check:?}");
 }
 
@@ -122,5 +122,5 @@ fn what_may_not_be_read_is_not_taken_for_missing() {
     let now: Timestamp = "2030-01-01T12:00:00Z".parse().unwrap();
     let category = category(&seen, now);
     assert!(category.checks.iter().all(|check| check.mark < Mark::Warning), "{category:?}");
-    assert!(category.checks.iter().any(|check| check.name == "domains"), "{category:?}");
+    assert!(category.checks.iter().any(|check| check.about == "domains"), "{category:?}");
 }

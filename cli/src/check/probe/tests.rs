@@ -12,7 +12,7 @@ use crate::output::Mark;
 fn marks(pod: Result<Identity, Problem>, left_behind: &[&str]) -> Vec<(Mark, Option<&'static str>)> {
     let left_behind = left_behind.iter().map(|command| (*command).to_owned()).collect();
     let seen = Seen { namespace: "countersign-check-1".to_owned(), pod, left_behind };
-    category(&seen).checks.iter().map(|check| (check.mark, check.code)).collect()
+    category(&seen).checks.iter().map(|check| (check.mark, check.code())).collect()
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_missing_right_of_a_component_names_account_verb_and_resource() {
     });
     let seen = Seen { components: Reading::Found(answers.collect()), view: vec![], administer: vec![] };
     let check = category(&seen).checks.remove(0);
-    assert_eq!((check.mark, check.code), (Mark::Failed, Some("CS5015")));
+    assert_eq!((check.mark, check.code()), (Mark::Failed, Some("CS5015")));
     assert!(check.message.contains("countersign-system/countersign-operator may not: watch pods"), "{check:?}");
 }
 
