@@ -1,49 +1,23 @@
 //! What the caller may not read is reported, and the rest of the command goes on.
 
-use std::fmt;
-
 use anyhow::Result;
-use serde::Serialize;
 
-/// What the caller may not do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Denied {
-    pub(crate) verb: &'static str,
-    /// With its group, as RBAC names it, such as `trustdomains.countersign.dev`.
-    pub(crate) resource: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) namespace: Option<String>,
-}
-
-impl Denied {
-    pub(crate) fn new(verb: &'static str, resource: &str, namespace: Option<&str>) -> Self {
-        Self { verb, resource: resource.to_owned(), namespace: namespace.map(str::to_owned) }
-    }
-}
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not readable: you may not {} {}", self.verb, self.resource)?;
-        match &self.namespace {
-            Some(namespace) => write!(f, " in namespace {namespace}"),
-            None => Ok(()),
-        }
-    }
-}
+use crate::reading::{Gap, Right};
 
 /// What was read; or that the caller may not read it, which is no error of the command.
-pub(crate) fn unless_denied<T>(read: Result<T>, denied: Denied) -> Result<Result<T, Denied>> {
+pub(crate) fn unless_denied<T>(read: Result<T>, needed: Right) -> Result<Result<T, Right>> {
     match read {
         Ok(read) => Ok(Ok(read)),
-        Err(error) if is_forbidden(&error) => Ok(Err(denied)),
+        Err(error) if is_forbidden(&error) => Ok(Err(needed)),
         Err(error) => Err(error),
     }
 }
 
 /// What was read; without it there is no answer, and the error says what to ask for.
-pub(crate) fn required<T>(read: Result<T>, denied: &Denied) -> Result<T> {
+pub(crate) fn required<T>(read: Result<T>, needed: &Right) -> Result<T> {
     read.map_err(|error| match error {
         error if is_forbidden(&error) => {
+            let denied = Gap::Forbidden(needed);
             anyhow::anyhow!("{denied}: ask for a role with this verb, such as countersign-view")
         }
         error if has_code(&error, 404) => error.context("is Countersign installed?"),
@@ -90,12 +64,12 @@ mod tests {
 
     #[test]
     fn only_what_is_forbidden_is_passed_over() {
-        let denied = Denied::new("list", "pods", Some("shop"));
-        assert_eq!(unless_denied(failed(403), denied.clone()).unwrap(), Err(denied.clone()));
-        assert_eq!(denied.to_string(), "not readable: you may not list pods in namespace shop");
-        assert!(unless_denied(failed(500), denied.clone()).is_err());
-        assert_eq!(unless_denied(Ok(1), denied.clone()).unwrap(), Ok(1));
-        assert!(required(failed(403), &denied).unwrap_err().to_string().contains("list pods in namespace shop"));
-        assert!(required(failed(404), &denied).unwrap_err().to_string().contains("installed"));
+        let needed = Right::new("list", "pods", Some("shop"));
+        assert_eq!(unless_denied(failed(403), needed.clone()).unwrap(), Err(needed.clone()));
+        assert!(unless_denied(failed(500), needed.clone()).is_err());
+        assert_eq!(unless_denied(Ok(1), needed.clone()).unwrap(), Ok(1));
+        let expected = "not readable: you may not list pods in namespace shop: ask for a role";
+        assert!(required(failed(403), &needed).unwrap_err().to_string().starts_with(expected));
+        assert!(required(failed(404), &needed).unwrap_err().to_string().contains("installed"));
     }
 }

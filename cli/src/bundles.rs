@@ -19,9 +19,10 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 
 use crate::{
-    access::{Denied, required, unless_denied},
+    access::{required, unless_denied},
     cluster::Cluster,
     finding::Finding,
+    reading::{Gap, Right},
 };
 
 /// Objects that are read at the same time.
@@ -39,7 +40,7 @@ pub(crate) struct Found {
 /// Why there is no bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    Denied(Denied),
+    Denied(Right),
     /// The operator has not published it.
     NotPublished {
         config_map: String,
@@ -117,7 +118,7 @@ impl Authority {
 impl Missing {
     pub(crate) fn finding(&self, trust_domain: &str) -> Finding {
         match self {
-            Self::Denied(denied) => Finding::denied(trust_domain, denied),
+            Self::Denied(right) => Finding::denied(trust_domain, right),
             Self::NotPublished { .. } => Finding::warning(trust_domain, Reason::BundleNotPublished, self.to_string())
                 .with_mend(format!("kubectl get trustdomains {trust_domain}: its conditions say why")),
             Self::Unreadable(_) => Finding::warning(trust_domain, Reason::StoredUnreadable, self.to_string()),
@@ -130,7 +131,7 @@ impl Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Denied(denied) => denied.fmt(f),
+            Self::Denied(right) => Gap::Forbidden(right).fmt(f),
             Self::NotPublished { config_map } => {
                 write!(
                     f,
@@ -146,7 +147,7 @@ impl fmt::Display for Missing {
 /// The bundles of all TrustDomains, by name; or that of one, by the name of the object or of the trust domain.
 pub(crate) async fn read(cluster: &Cluster, name: Option<&str>) -> Result<Vec<Found>> {
     let mut domains: Vec<TrustDomain> =
-        required(cluster.list().await, &Denied::new("list", "trustdomains.countersign.dev", None))?;
+        required(cluster.list().await, &Right::new("list", "trustdomains.countersign.dev", None))?;
     domains.sort_by_key(ResourceExt::name_any);
     let own = own(&domains);
     domains.retain(|one| name.is_none_or(|name| one.name_any() == name || one.trust_domain_name() == name));
@@ -156,7 +157,7 @@ pub(crate) async fn read(cluster: &Cluster, name: Option<&str>) -> Result<Vec<Fo
         async move {
             let (name, _) = place(&object);
             let read = config_maps.get_opt(&name).await.with_context(|| format!("reading ConfigMap {name}"));
-            let denied = Denied::new("get", "configmaps", Some(FEDERATION_NAMESPACE));
+            let denied = Right::new("get", "configmaps", Some(FEDERATION_NAMESPACE));
             Ok::<_, anyhow::Error>((object, unless_denied(read, denied)?))
         }
     };
@@ -182,7 +183,7 @@ fn place(object: &TrustDomain) -> (String, &'static str) {
 
 fn found(
     object: TrustDomain,
-    config_map: Result<Option<ConfigMap>, Denied>,
+    config_map: Result<Option<ConfigMap>, Right>,
     own: &std::collections::BTreeSet<Name>,
     now: Timestamp,
 ) -> Found {

@@ -7,9 +7,8 @@ use countersign_reasons::Reason;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    access::Denied,
     output::{Mark, Page},
-    reading::Gap,
+    reading::{Gap, Right},
 };
 
 /// What was found of one subject.
@@ -56,10 +55,11 @@ impl Finding {
     }
 
     /// The caller may not look at it.
-    pub(crate) fn denied(about: &str, denied: &Denied) -> Self {
-        let mend =
-            format!("ask for a role with the verb {} on {}, such as countersign-view", denied.verb, denied.resource);
-        Self::new(about, Mark::Skipped, Some(Reason::NotPermitted), denied.to_string()).with_mend(mend)
+    pub(crate) fn denied(about: &str, needed: &Right) -> Self {
+        let Right { verb, resource, .. } = needed;
+        let mend = format!("ask for a role with the verb {verb} on {resource}, such as countersign-view");
+        let message = Gap::Forbidden(needed).to_string();
+        Self::new(about, Mark::Skipped, Some(Reason::NotPermitted), message).with_mend(mend)
     }
 
     /// It was not read. A missing right is not a problem of the installation; an API server that does not answer may be.

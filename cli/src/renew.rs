@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 
 use crate::{
     Options, Outcome,
-    access::{Denied, not_written, unless_denied},
+    access::{not_written, unless_denied},
     cluster::Cluster,
     finding::Finding,
     objects::sessions,
     output::{self, Page},
+    reading::Right,
     times,
 };
 
@@ -102,7 +103,7 @@ async fn follow(cluster: &Cluster, pod: &Pod, timeout: Duration, report: &mut Re
     let begin = Instant::now();
     loop {
         let read = events.list(&about).await.context("listing events");
-        match unless_denied(read, Denied::new("list", "events", Some(&cluster.namespace)))? {
+        match unless_denied(read, Right::new("list", "events", Some(&cluster.namespace)))? {
             Ok(list) => report.confirm(&list.items),
             Err(denied) => {
                 report.findings.push(Finding::denied("confirmation", &denied));

@@ -4,10 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use countersign_crds::TrustDomain;
 use kube::{Api, ResourceExt};
 
-use crate::{
-    access::{Denied, required},
-    cluster::Cluster,
-};
+use crate::{access::required, cluster::Cluster, reading::Right};
 
 const RESOURCE: &str = "trustdomains.countersign.dev";
 
@@ -15,11 +12,11 @@ const RESOURCE: &str = "trustdomains.countersign.dev";
 pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<TrustDomain> {
     let domains: Api<TrustDomain> = Api::all(cluster.client.clone());
     let found = domains.get_opt(name).await.with_context(|| format!("reading TrustDomain {name}"));
-    let found = required(found, &Denied::new("get", RESOURCE, None))?;
+    let found = required(found, &Right::new("get", RESOURCE, None))?;
     if let Some(found) = found {
         return Ok(found);
     }
-    let all: Vec<TrustDomain> = required(cluster.list().await, &Denied::new("list", RESOURCE, None))?;
+    let all: Vec<TrustDomain> = required(cluster.list().await, &Right::new("list", RESOURCE, None))?;
     let mut named: Vec<&TrustDomain> = all.iter().filter(|one| one.trust_domain_name() == name).collect();
     match (named.pop(), named.is_empty()) {
         (Some(found), true) => Ok(found.clone()),

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_read_is_named_and_ends_nothing() {
-        let denied = crate::access::Denied::new("get", "configmaps", Some("countersign-federation"));
+        let denied = crate::reading::Right::new("get", "configmaps", Some("countersign-federation"));
         let mut all = vec![found(&local(), |_| {}), found(&local(), |_| {})];
         all[0].bundle = Err(Missing::Denied(denied));
         let report = report(&all, now());

@@ -16,11 +16,12 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use super::report::{Remote, Report, User};
 use crate::{
     Options, Outcome,
-    access::{Denied, required, unless_denied},
+    access::{required, unless_denied},
     cluster::Cluster,
     finding::Finding,
     objects::Objects,
     output::Mark,
+    reading::Right,
     times::{moment, relative},
 };
 
@@ -53,22 +54,22 @@ pub(super) async fn run(Args { name }: Args, options: &Options) -> Result<Outcom
 struct Observed {
     objects: Objects,
     /// What the caller may not read.
-    denied: Vec<Denied>,
+    denied: Vec<Right>,
 }
 
 async fn observe(cluster: &Cluster) -> Result<Observed> {
     let mut observed = Observed::default();
     observed.objects.cluster = cluster.name_in_paths().await;
     observed.objects.domains =
-        required(cluster.list().await, &Denied::new("list", "trustdomains.countersign.dev", None))?;
-    let denied = Denied::new("list", "workloadidentities.countersign.dev", None);
+        required(cluster.list().await, &Right::new("list", "trustdomains.countersign.dev", None))?;
+    let denied = Right::new("list", "workloadidentities.countersign.dev", None);
     match unless_denied(cluster.list().await, denied)? {
         Ok(identities) => observed.objects.identities = identities,
         Err(denied) => observed.denied.push(denied),
     }
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
     let listed = namespaces.list_metadata(&ListParams::default()).await.context("listing namespaces");
-    match unless_denied(listed, Denied::new("list", "namespaces", None))? {
+    match unless_denied(listed, Right::new("list", "namespaces", None))? {
         Ok(listed) => {
             let found =
                 listed.items.into_iter().map(|one| Namespace { metadata: one.metadata, ..Namespace::default() });

@@ -127,7 +127,7 @@ fn conditions_that_say_that_something_is_wrong_are_shown_with_their_codes() {
 #[test]
 fn what_may_not_be_read_is_named_and_the_rest_is_shown() {
     let mut observed = observed(|all| all["identities"] = json!([]));
-    observed.denied.push(Denied::new("list", "workloadidentities.countersign.dev", None));
+    observed.denied.push(Right::new("list", "workloadidentities.countersign.dev", None));
     let report = report(&observed, None, now());
     assert!(report.findings[0].message.contains("list workloadidentities.countersign.dev"));
     assert_eq!(report.remotes.len(), 1);

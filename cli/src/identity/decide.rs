@@ -16,9 +16,9 @@ use kube::ResourceExt as _;
 
 use super::report::{Answer, Known, Report, Row};
 use crate::{
-    access::Denied,
     finding::Finding,
     objects::{Objects, sessions, uid},
+    reading::Right,
     times::{moment, span},
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Observed {
     pub(super) events: Vec<Event>,
     /// Whether everything was read that decides who is entitled.
     pub(super) is_decidable: bool,
-    pub(super) denied: Vec<Denied>,
+    pub(super) denied: Vec<Right>,
 }
 
 /// What speaks of the whole pod.

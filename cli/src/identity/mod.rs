@@ -11,12 +11,7 @@ use countersign_crds::{TrustDomain, WorkloadIdentity};
 use k8s_openapi::api::core::v1::{Event, Namespace};
 use kube::{Api, api::ListParams};
 
-use crate::{
-    Options, Outcome,
-    access::{Denied, unless_denied},
-    cluster::Cluster,
-    objects::Objects,
-};
+use crate::{Options, Outcome, access::unless_denied, cluster::Cluster, objects::Objects, reading::Right};
 use decide::Observed;
 
 /// Show what a pod is entitled to, what was issued to it, and what it holds.
@@ -51,18 +46,18 @@ async fn observe(cluster: &Cluster, name: &str) -> Result<Observed> {
     let mut denied = Vec::new();
     let domains: Option<Vec<TrustDomain>> = {
         let read = cluster.list().await.context("is Countersign installed?");
-        keep(&mut denied, unless_denied(read, Denied::new("list", "trustdomains.countersign.dev", None))?)
+        keep(&mut denied, unless_denied(read, Right::new("list", "trustdomains.countersign.dev", None))?)
     };
     let identities: Option<Vec<WorkloadIdentity>> = {
         let read = cluster.list().await;
-        keep(&mut denied, unless_denied(read, Denied::new("list", "workloadidentities.countersign.dev", None))?)
+        keep(&mut denied, unless_denied(read, Right::new("list", "workloadidentities.countersign.dev", None))?)
     };
     // Those of the namespace give identities; the others can only take an id or a name away.
     let identities = match identities {
         Some(identities) => Some(identities),
         None => {
             let read = cluster.list_in(&namespace).await;
-            let one = Denied::new("list", "workloadidentities.countersign.dev", Some(&namespace));
+            let one = Right::new("list", "workloadidentities.countersign.dev", Some(&namespace));
             keep(&mut denied, unless_denied(read, one)?)
         }
     };
@@ -71,7 +66,7 @@ async fn observe(cluster: &Cluster, name: &str) -> Result<Observed> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
     let read = events.list(&about).await.with_context(|| format!("listing events of namespace {namespace}"));
-    let events = keep(&mut denied, unless_denied(read, Denied::new("list", "events", Some(&namespace)))?);
+    let events = keep(&mut denied, unless_denied(read, Right::new("list", "events", Some(&namespace)))?);
 
     let is_decidable = domains.is_some() && identities.is_some() && !namespaces.is_empty();
     let objects = Objects {
@@ -85,20 +80,20 @@ async fn observe(cluster: &Cluster, name: &str) -> Result<Observed> {
 }
 
 /// All of them, since a WorkloadIdentity of another one may hold an id or a name; else that of the pod.
-async fn namespaces(cluster: &Cluster, denied: &mut Vec<Denied>) -> Result<Vec<Namespace>> {
+async fn namespaces(cluster: &Cluster, denied: &mut Vec<Right>) -> Result<Vec<Namespace>> {
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
     let read = namespaces.list_metadata(&ListParams::default()).await.context("listing namespaces");
-    let all = match keep(denied, unless_denied(read, Denied::new("list", "namespaces", None))?) {
+    let all = match keep(denied, unless_denied(read, Right::new("list", "namespaces", None))?) {
         Some(all) => all.items,
         None => {
             let name = cluster.namespace.as_str();
             let read = namespaces.get_metadata(name).await.with_context(|| format!("reading namespace {name}"));
-            keep(denied, unless_denied(read, Denied::new("get", "namespaces", None))?).into_iter().collect()
+            keep(denied, unless_denied(read, Right::new("get", "namespaces", None))?).into_iter().collect()
         }
     };
     Ok(all.into_iter().map(|one| Namespace { metadata: one.metadata, ..Namespace::default() }).collect())
 }
 
-fn keep<T>(denied: &mut Vec<Denied>, read: Result<T, Denied>) -> Option<T> {
+fn keep<T>(denied: &mut Vec<Right>, read: Result<T, Right>) -> Option<T> {
     read.map_err(|missing| denied.push(missing)).ok()
 }
