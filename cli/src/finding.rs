@@ -66,7 +66,7 @@ impl Finding {
     pub(crate) fn gap(about: &str, gap: Gap<'_>) -> Self {
         let (mark, reason) = match gap {
             Gap::Absent => (Mark::Skipped, None),
-            Gap::Forbidden(_) => (Mark::Skipped, Some(Reason::NotAllowed)),
+            Gap::Forbidden(_) => (Mark::Skipped, Some(Reason::NotPermitted)),
             Gap::Failed(_) => (Mark::Warning, Some(Reason::Unreadable)),
         };
         Self::new(about, mark, reason, gap.to_string())
@@ -273,7 +273,7 @@ mod tests {
     fn a_missing_right_is_skipped_and_an_error_is_a_warning() {
         let right = Right::new("list", "pods", None);
         let missing = Finding::gap("pods", Gap::Forbidden(&right));
-        assert_eq!((missing.mark, missing.code()), (Mark::Skipped, Some("CS5081")));
+        assert_eq!((missing.mark, missing.code()), (Mark::Skipped, Some("CS4100")));
         assert!(missing.message.contains("list pods"), "{missing:?}");
         assert_eq!(Finding::gap("pods", Gap::Failed("timeout")).mark, Mark::Warning);
     }

@@ -2,6 +2,9 @@
 //! never changes or comes to mean something else, and a page that says what it means and what to do.
 //!
 //! To add one: the next number of its block here, and its page in `docs/reasons/`; then `cargo xtask codegen`, which writes the list.
+//!
+//! A code that is given up is not used again, since messages of earlier releases have it: `GIVEN_UP` in the tests below keeps it taken,
+//! and its page goes.
 
 use std::{fmt, str::FromStr};
 
@@ -286,7 +289,7 @@ reasons! {
     ProbeNotReady = 5071,
     ProbeNotRemoved = 5072,
     Unreadable = 5080,
-    NotAllowed = 5081,
+    // 5081 was NotAllowed: NotPermitted says the same.
     HandshakeRefused = 5090,
     PeerUnreachable = 5091,
     HandshakeFailed = 5092,
@@ -433,6 +436,14 @@ mod tests {
         for whole in ["", "a", "a (b)", "a (CS20)", "(CS2032) a", "a (CS2o32)"] {
             assert_eq!(Reason::without_code(whole), whole);
         }
+    }
+
+    /// Codes that reasons of earlier releases had.
+    const GIVEN_UP: &[&str] = &["CS5081"];
+
+    #[test]
+    fn a_code_that_was_given_up_is_not_used_again() {
+        assert!(GIVEN_UP.iter().all(|code| code.parse::<Reason>().is_err()));
     }
 
     /// That each reason has a page, the compiler knows.

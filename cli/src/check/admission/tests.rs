@@ -79,7 +79,7 @@ fn a_webhook_that_does_not_answer_fails_and_a_quota_is_a_warning() {
 fn without_the_right_to_create_pods_the_trial_is_skipped() {
     let right = Right::new("create", "pods", Some("shop"));
     let results = results(Reading::Forbidden(right.clone()), Reading::Forbidden(right));
-    assert_eq!(results, [(Mark::Skipped, Some("CS5081")); 2]);
+    assert_eq!(results, [(Mark::Skipped, Some("CS4100")); 2]);
 }
 
 #[test]
