@@ -1,7 +1,6 @@
 //! A layer of servers: who sent a request.
 
 use std::{
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,6 +25,7 @@ use super::{
     message::{self, Head},
     refused::{self, Refused},
     signed_response::ResponseSigning,
+    take_ready,
 };
 use crate::{
     PeerIdentity,
@@ -118,9 +118,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that was polled until it was ready.
-        let fresh = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, fresh);
+        let mut inner = take_ready(&mut self.inner);
         let config = Arc::clone(&self.config);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();

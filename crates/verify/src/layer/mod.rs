@@ -96,3 +96,9 @@ pub const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 
 /// The error of a body, and of a service whose own errors are joined by those of its layer.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes the service that was polled until it was ready, and leaves a clone, which was not.
+fn take_ready<S: Clone>(service: &mut S) -> S {
+    let fresh = service.clone();
+    std::mem::replace(service, fresh)
+}

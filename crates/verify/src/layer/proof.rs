@@ -1,7 +1,6 @@
 //! A layer of clients: the proof of who sends a request.
 
 use std::{
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,6 +18,7 @@ use super::{
     buffer::{BufferError, buffer_request},
     message::{self, Head},
     outgoing::Proving,
+    take_ready,
     verified_response::ExpectedSigner,
 };
 #[cfg(feature = "workload-api")]
@@ -153,9 +153,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that was polled until it was ready.
-        let fresh = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, fresh);
+        let mut inner = take_ready(&mut self.inner);
         let config = Arc::clone(&self.config);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
