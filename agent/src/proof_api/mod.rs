@@ -7,7 +7,6 @@
 
 mod listener;
 mod prove;
-mod rate_limit;
 mod refusal;
 mod service;
 mod verify;

@@ -2,7 +2,7 @@
 //! as a pure function of what is observed and a time.
 //!
 //! Nothing here knows Kubernetes, an executor, a socket or the clock: callers hand in bytes and a
-//! [`jiff::Timestamp`].
+//! [`jiff::Timestamp`], or an [`Instant`](std::time::Instant) where spans alone count.
 
 pub mod bundle;
 pub mod csr;
@@ -14,6 +14,7 @@ mod jws;
 pub mod jwt;
 pub mod key;
 pub mod lease;
+pub mod rate;
 pub mod renewal;
 pub mod service_account;
 pub mod wimse;

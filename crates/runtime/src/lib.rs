@@ -8,6 +8,8 @@ pub mod fair_share;
 pub mod http;
 pub mod leader;
 pub mod process;
-pub mod rate;
 pub mod readiness;
 pub mod tls;
+
+/// Limits of rates, which the agent has too.
+pub use countersign_core::rate;

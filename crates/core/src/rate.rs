@@ -1,9 +1,9 @@
 //! A token bucket: so many at once, then so many a second; and a limiter that reserves a
 //! time to come back for each request that comes too soon.
+//!
+//! Times are those of [`Instant`]; the instants of tokio, which tests can pause, are turned into them.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much and how fast.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ impl Bucket {
     ///
     /// # Errors
     /// The time to wait until there is.
-    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    pub fn take(&mut self, now: impl Into<Instant>) -> Result<(), Duration> {
         self.has_one(now)?;
         self.tokens -= 1;
         Ok(())
@@ -41,7 +41,8 @@ impl Bucket {
 
     /// Whether it is as a new one would be.
     #[must_use]
-    pub fn is_full(&self, now: Instant) -> bool {
+    pub fn is_full(&self, now: impl Into<Instant>) -> bool {
+        let now = now.into();
         let all = self.rate.each.saturating_mul(self.rate.burst);
         self.counted.is_none_or(|counted| now.saturating_duration_since(counted) >= all)
     }
@@ -50,7 +51,8 @@ impl Bucket {
     ///
     /// # Errors
     /// The time to wait until there is.
-    pub fn has_one(&mut self, now: Instant) -> Result<(), Duration> {
+    pub fn has_one(&mut self, now: impl Into<Instant>) -> Result<(), Duration> {
+        let now = now.into();
         let counted = *self.counted.get_or_insert(now);
         let elapsed = now.saturating_duration_since(counted);
         let earned = u32::try_from(elapsed.as_nanos() / self.rate.each.as_nanos().max(1)).unwrap_or(u32::MAX);
@@ -88,7 +90,8 @@ impl ReservingLimiter {
     ///
     /// # Errors
     /// The time after which to come back.
-    pub fn acquire(&mut self, now: Instant) -> Result<(), Duration> {
+    pub fn acquire(&mut self, now: impl Into<Instant>) -> Result<(), Duration> {
+        let now = now.into();
         let Err(wait) = self.bucket.take(now) else { return Ok(()) };
         let earliest = now + wait;
         let slot = self.reserved_until.map_or(earliest, |reserved| reserved.max(earliest));
@@ -99,7 +102,7 @@ impl ReservingLimiter {
 
     /// Whether it is as a new one would be.
     #[must_use]
-    pub fn is_full(&self, now: Instant) -> bool {
+    pub fn is_full(&self, now: impl Into<Instant>) -> bool {
         self.bucket.is_full(now)
     }
 }
@@ -107,8 +110,7 @@ impl ReservingLimiter {
 #[cfg(test)]
 mod tests {
     use super::{Bucket, LONGEST_WAIT, Rate, ReservingLimiter};
-    use std::time::Duration;
-    use tokio::time::Instant;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn beyond_the_burst_it_goes_at_the_rate_and_says_how_long_to_wait() {
