@@ -13,7 +13,7 @@ use crate::{
     control_plane::Settings,
     inject::{AgentOptions, Outcome, POD, Refusal, Trigger, inject},
     projection::project,
-    validate,
+    validate::{self, Resource},
 };
 
 /// The longest AdmissionReview read, in bytes. The API server accepts requests of up to 3 MiB and stores objects of up to
@@ -177,9 +177,16 @@ pub fn mutate(request: &Request<'_>, trigger: Trigger, options: &AgentOptions, s
     }
 }
 
-/// Answers a request about a resource of `countersign.dev`.
+/// Answers a request about a resource of `countersign.dev` by the resource alone.
 #[must_use]
 pub fn check(request: &Request<'_>) -> Answer {
+    check_beside(request, |_| Vec::new())
+}
+
+/// Answers a request about a resource of `countersign.dev`. `beside` warns of what depends on other objects, and is asked about a
+/// resource that is admitted; a WorkloadIdentity has its status then.
+#[must_use]
+pub fn check_beside(request: &Request<'_>, beside: impl FnOnce(&Resource) -> Vec<String>) -> Answer {
     if request.operation == "DELETE" {
         return Answer::Allow { operations: vec![], warnings: vec![], audit: None };
     }
@@ -192,26 +199,37 @@ pub fn check(request: &Request<'_>) -> Answer {
             return Answer::Deny { code: 403, reason: unreadable.reason(), messages: vec![unreadable.to_string()] };
         }
     };
-    let verdict = match (&*request.kind.group, &*request.kind.kind) {
-        (API_GROUP, "TrustDomain") => validate::trust_domain(&object, &stored),
-        (API_GROUP, "WorkloadIdentity") => {
-            let mut verdict = validate::workload_identity(&object);
-            verdict.problems.extend(request.object.and_then(|raw| validate::too_large(raw, &object)));
-            verdict
-        }
-        (group, kind) => validate::Verdict {
-            problems: vec![format!(
-                "the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it",
-                shortened(kind),
-                shortened(group)
-            )],
-            warnings: vec![],
-        },
+    let (group, kind) = (&*request.kind.group, &*request.kind.kind);
+    let checked = (group == API_GROUP).then(|| validate::resource(kind, &object, &stored)).flatten();
+    let Some((mut verdict, resource)) = checked else {
+        let message = format!(
+            "the object is of kind `{}` in group `{}`, of which this webhook knows nothing: point only resources of countersign.dev at it",
+            shortened(kind),
+            shortened(group)
+        );
+        return Answer::Deny { code: 403, reason: Reason::Invalid, messages: vec![message] };
     };
-    if verdict.problems.is_empty() {
-        Answer::Allow { operations: vec![], warnings: verdict.warnings, audit: None }
-    } else {
-        Answer::Deny { code: 403, reason: Reason::Invalid, messages: verdict.problems }
+    if kind == "WorkloadIdentity" {
+        verdict.problems.extend(request.object.and_then(|raw| validate::too_large(raw, &object)));
+    }
+    if !verdict.problems.is_empty() {
+        return Answer::Deny { code: 403, reason: Reason::Invalid, messages: verdict.problems };
+    }
+    drop((object, stored));
+    if let Some(resource) = resource.and_then(|resource| with_status(resource, request.object)) {
+        verdict.warnings.extend(beside(&resource));
+    }
+    Answer::Allow { operations: vec![], warnings: verdict.warnings, audit: None }
+}
+
+/// With the ages of its claims, by which warnings are decided; none if these cannot be read.
+fn with_status(resource: Resource, raw: Option<&RawValue>) -> Option<Resource> {
+    match resource {
+        Resource::WorkloadIdentity(mut object) => {
+            object.status = validate::status(raw?).ok()?;
+            Some(Resource::WorkloadIdentity(object))
+        }
+        other @ Resource::TrustDomain(_) => Some(other),
     }
 }
 
@@ -383,6 +401,40 @@ mod tests {
     #[test]
     fn a_resource_of_others_is_refused() {
         assert_eq!(checked(&pod_kind(), &json!({})).outcome().0, "denied");
+    }
+
+    #[test]
+    fn what_depends_on_other_objects_is_asked_of_what_is_admitted_with_the_ages_of_its_claims() {
+        let kind = json!({ "group": API_GROUP, "version": "v1alpha1", "kind": "WorkloadIdentity" });
+        let claims = json!([{ "kind": "Path", "value": "/a", "since": "2026-01-01T00:00:00Z" }]);
+        let identity = |path: &str, claims: &Value| {
+            json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "WorkloadIdentity",
+                "metadata": { "name": "cart", "namespace": "shop", "managedFields": [{ "manager": "kubectl" }] },
+                "spec": { "trustDomain": "example.org", "selector": { "serviceAccounts": ["cart"] }, "path": path },
+                "status": { "claims": claims },
+            })
+        };
+        let asked = |object: &Value| {
+            let mut seen = None;
+            let review = review(&kind, object);
+            let answer = check_beside(&read(review.as_bytes()).unwrap(), |resource| {
+                let Resource::WorkloadIdentity(object) = resource else { panic!("{resource:?}") };
+                seen = Some(object.clone());
+                vec!["beside".to_owned()]
+            });
+            (answer, seen)
+        };
+        let (answer, seen) = asked(&identity("/a", &claims));
+        assert_eq!(answer, Answer::Allow { operations: vec![], warnings: vec!["beside".to_owned()], audit: None });
+        let seen = seen.unwrap();
+        assert_eq!(seen.status.unwrap().claims.unwrap()[0].value, "/a");
+        assert_eq!(seen.metadata.managed_fields, None);
+
+        let (refused, seen) = asked(&identity("/a//b", &claims));
+        assert_eq!((refused.outcome().0, seen), ("denied", None));
+        let (unread, seen) = asked(&identity("/a", &json!("of another release")));
+        assert_eq!((unread.outcome().0, seen), ("allowed", None));
     }
 
     #[test]

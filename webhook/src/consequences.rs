@@ -17,6 +17,8 @@ use countersign_crds::{TrustDomain, WorkloadIdentity};
 use countersign_index::{IdentityKey, Index};
 use parking_lot::Mutex;
 
+use crate::validate::Resource;
+
 pub use watch::watch;
 
 /// The most bytes of specifications that are kept, as JSON: of some ten thousand WorkloadIdentities.
@@ -40,9 +42,16 @@ struct Known {
 }
 
 impl Consequences {
-    /// Warnings about a WorkloadIdentity that is being stored.
+    /// Warnings about an object that is being stored.
     #[must_use]
-    pub fn of_identity(&self, object: &WorkloadIdentity) -> Vec<String> {
+    pub fn of(&self, resource: &Resource) -> Vec<String> {
+        match resource {
+            Resource::TrustDomain(object) => self.of_domain(object),
+            Resource::WorkloadIdentity(object) => self.of_identity(object),
+        }
+    }
+
+    fn of_identity(&self, object: &WorkloadIdentity) -> Vec<String> {
         let mut known = self.0.lock();
         if !known.is_complete() {
             return Vec::new();
@@ -51,9 +60,7 @@ impl Consequences {
         view.map(|view| warnings::of_identity(&view)).unwrap_or_default()
     }
 
-    /// Warnings about a TrustDomain that is being stored.
-    #[must_use]
-    pub fn of_domain(&self, object: &TrustDomain) -> Vec<String> {
+    fn of_domain(&self, object: &TrustDomain) -> Vec<String> {
         let mut known = self.0.lock();
         if !known.is_complete() {
             return Vec::new();

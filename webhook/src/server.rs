@@ -23,7 +23,6 @@ use axum::{
 use countersign_reasons::Reason;
 use countersign_runtime::{connections::Peer, http};
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
@@ -96,21 +95,10 @@ fn mutate(trigger: Trigger) -> MethodRouter<Arc<App>> {
 }
 
 async fn validate(State(app): State<Arc<App>>, from: From, body: Body) -> Response {
-    answer(&app, "validate", from, body, |app, request| warned(app, request, admission::check(request))).await
-}
-
-/// With warnings about what depends on other objects.
-fn warned(app: &App, request: &admission::Request<'_>, mut answer: Answer) -> Answer {
-    if let (Answer::Allow { warnings, .. }, Some(object)) = (&mut answer, request.object.map(RawValue::get)) {
-        let more = match &*request.kind.kind {
-            "WorkloadIdentity" => serde_json::from_str(object).map(|object| app.consequences.of_identity(&object)),
-            "TrustDomain" => serde_json::from_str(object).map(|object| app.consequences.of_domain(&object)),
-            _ => Ok(Vec::new()),
-        };
-        // One that is being deleted, or of another release, may not be readable here.
-        warnings.extend(more.unwrap_or_default());
-    }
-    answer
+    let decide = |app: &App, request: &admission::Request<'_>| {
+        admission::check_beside(request, |resource| app.consequences.of(resource))
+    };
+    answer(&app, "validate", from, body, decide).await
 }
 
 async fn answer(

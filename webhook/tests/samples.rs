@@ -15,11 +15,8 @@ fn samples_and_demo_are_admitted() {
     for path in files.map(|entry| entry.unwrap().path()) {
         let documents: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&path).unwrap()).unwrap();
         for document in &documents {
-            let verdict = match document.get("kind").and_then(Value::as_str) {
-                Some("TrustDomain") => validate::trust_domain(document, &Value::Null),
-                Some("WorkloadIdentity") => validate::workload_identity(document),
-                _ => continue,
-            };
+            let kind = document.get("kind").and_then(Value::as_str).unwrap();
+            let Some((verdict, _)) = validate::resource(kind, document, &Value::Null) else { continue };
             assert_eq!(verdict, Verdict::default(), "{}", path.display());
             seen += 1;
         }

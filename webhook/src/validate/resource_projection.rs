@@ -1,6 +1,7 @@
 //! The fields of a resource that are read: its spec, and its metadata except `managedFields`, which may be large and affects no
-//! decision. Of the stored object also the authorities in the status, for warnings.
+//! decision. For warnings also parts of the status: of the stored object the authorities, of a WorkloadIdentity the ages of its claims.
 
+use countersign_crds::WorkloadIdentityStatus;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -23,6 +24,19 @@ pub(crate) static STORED: Part = Part::Fields(&[
 /// The most bytes of a WorkloadIdentity's metadata and spec as JSON. Its status, which records the ages of its claims, must
 /// fit within etcd's limit for an object (1.5 MiB) as well.
 const LARGEST_IDENTITY: usize = 512 * 1024;
+
+/// The status of a WorkloadIdentity. It is not part of [`RESOURCE`], since a record of many claims exceeds the limit of that; only the
+/// fields of its type are built.
+///
+/// # Errors
+/// When another release wrote one that cannot be read here.
+pub(crate) fn status(raw: &RawValue) -> Result<Option<WorkloadIdentityStatus>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Object {
+        status: Option<WorkloadIdentityStatus>,
+    }
+    serde_json::from_str(raw.get()).map(|Object { status }| status)
+}
 
 #[derive(Deserialize)]
 struct Stored<'a> {

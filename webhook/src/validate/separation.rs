@@ -95,7 +95,7 @@ fn unshared_for<'a>(stored: &'a [Grant], granted: &Grant) -> impl Iterator<Item 
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::{Verdict, trust_domain};
+    use super::super::{Verdict, testing::trust_domain};
 
     /// A TrustDomain with these grants: a selector of namespaces, paths, and further fields.
     fn domain(grants: &[(Value, &[&str], Value)]) -> Value {

@@ -6,30 +6,25 @@ use countersign_core::{
     id::{SpiffeId, TrustDomain as Name},
 };
 use countersign_crds::{Grant, TrustDomain};
-use serde::Deserialize;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{Verdict, separation::separation, unknown_authorities, warn_of_open_prefixes};
 
-/// Validates the raw JSON of a TrustDomain. `stored` is the object that it replaces, null on creation: a stored grant that
+/// Validates a TrustDomain. `stored` is the object that it replaces, null on creation: a stored grant that
 /// would be refused today causes a warning, so that the rest of the object can be edited. Of its status only the authorities are
 /// read, since a release of the operator may write what another one's webhook cannot read.
-#[must_use]
-pub fn trust_domain(object: &Value, stored: &Value) -> Verdict {
-    let object = match TrustDomain::deserialize(object) {
-        Ok(object) => object,
-        Err(error) => return Verdict::malformed("TrustDomain", &error),
-    };
+pub(super) fn trust_domain(object: &TrustDomain, stored: &Value) -> Verdict {
     let mut verdict = Verdict::default();
     // Without the cluster's name, which only the operator knows.
-    match countersign_policy::trust_domain(&object, "").spec {
+    match countersign_policy::trust_domain(object, "").spec {
         Ok(spec) => warn(&spec, &mut verdict),
         Err(errors) => verdict.refuse(&errors),
     }
-    federation(&object, &mut verdict);
-    remote(&object, stored, &mut verdict);
+    federation(object, &mut verdict);
+    remote(object, stored, &mut verdict);
     let grants = stored.pointer("/spec/grants").and_then(|grants| Vec::<Grant>::deserialize(grants).ok());
-    separation(&object.spec.grants, &countersign_policy::grants(&object), &grants.unwrap_or_default(), &mut verdict);
+    separation(&object.spec.grants, &countersign_policy::grants(object), &grants.unwrap_or_default(), &mut verdict);
     verdict.warnings.extend(unknown_authorities::warnings(&object.spec, stored));
     verdict
 }
@@ -101,7 +96,7 @@ fn warn(spec: &DomainSpec, verdict: &mut Verdict) {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::testing::trust_domain, *};
 
     fn domain(authority: Value, grant: Value) -> Value {
         let mut base = json!({ "namespaces": { "matchNames": ["shop"] }, "paths": ["/ns/{namespace}/**"] });

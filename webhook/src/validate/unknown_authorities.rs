@@ -55,7 +55,7 @@ pub(super) fn warnings(spec: &TrustDomainSpec, stored: &Value) -> Vec<String> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::trust_domain;
+    use super::super::testing::trust_domain;
 
     const ID: &str = "0192f3c4";
     const KEY_ID: &str = "5d4445b6aa";

@@ -2,20 +2,13 @@
 
 use countersign_core::entitlement::Placeholder;
 use countersign_crds::WorkloadIdentity;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Verdict, warn_of_open_prefixes};
 
-/// Validates the raw JSON of a WorkloadIdentity.
-#[must_use]
-pub fn workload_identity(object: &Value) -> Verdict {
-    let object = match WorkloadIdentity::deserialize(object) {
-        Ok(object) => object,
-        Err(error) => return Verdict::malformed("WorkloadIdentity", &error),
-    };
+/// Validates a WorkloadIdentity.
+pub(super) fn workload_identity(object: &WorkloadIdentity) -> Verdict {
     let mut verdict = Verdict::default();
-    match countersign_policy::workload_identity(&object).spec {
+    match countersign_policy::workload_identity(object).spec {
         Ok(spec) => {
             if spec.path.uses(Placeholder::PodName) {
                 let warning = "spec.path has {podName}: each pod has another id, which is gone with the pod";
@@ -30,9 +23,9 @@ pub fn workload_identity(object: &Value) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
+    use super::super::{Verdict, testing::workload_identity};
 
     fn identity(spec: Value) -> Value {
         let mut base = json!({ "trustDomain": "example.org", "selector": { "serviceAccounts": ["cart"] } });
