@@ -1,44 +1,36 @@
 //! TrustDomains: keeps each one's journal (first authorities, successors in time, removal of what has ended) and tells its
 //! status. A journal that cannot be used is `Stalled`, never a new root.
 
-use countersign_reasons::Reason;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use countersign_contract::objects::{OPERATOR, journal::trust_domain_secret};
 use countersign_core::bundle::Bundle;
 use countersign_core::entitlement::DomainKind;
-use countersign_core::journal::{self, AuthorityMaker, Journal, JournalError, Kind, Receipts, State, Times, X509Entry};
-use countersign_crds::{AuthorityState, AuthorityStatus, BundleStatus, TrustDomain, TrustDomainStatus};
+use countersign_core::journal::{AuthorityMaker, Journal, JournalError};
+use countersign_crds::TrustDomain;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    Client, ResourceExt,
     runtime::{
         controller::{Action, Config, applier},
         reflector::{ObjectRef, Store},
     },
 };
 use parking_lot::Mutex;
-use serde_json::json;
 
-use super::{
-    conditions::Health,
-    leader_gate::{elsewhere, on_gain},
+use self::{
+    journal::{keep_journal, newer_claims, summary},
+    status::{Assessment, status, write_status},
 };
+use super::leader_gate::{elsewhere, on_gain};
 use crate::{
     authorities::{
         Authorities,
-        journal_cache::{AuthorityConfig, Problem, examine},
+        journal_cache::AuthorityConfig,
         store::{JournalStore, StoreError},
     },
     federation::{self, RemoteBundles, cluster_trust_bundles::ClusterTrustBundles, store::BundleStore},
-    inspect::{
-        aggregate::Counted,
-        identity_counts::Totals,
-        receipts::{AckSummary, DomainReceipts, NewerClaims, is_entitled},
-    },
+    inspect::{aggregate::Counted, identity_counts::Totals},
     metrics::{Controller, Metrics, Outcome},
 };
 use countersign_index::{DomainVerdict, SharedIndex};
@@ -284,220 +276,13 @@ async fn reconcile_remote(
     Ok(Action::requeue(wait + Duration::from_millis(10)))
 }
 
-/// What is due for a journal.
-#[derive(Debug)]
-enum Due {
-    Nothing(Journal),
-    Create,
-    Advance(Journal, journal::Plan),
-    Problem(Problem),
-}
-
-fn decide(
-    examined: Result<Option<Journal>, Problem>,
-    adopting: bool,
-    facts: &AuthorityConfig,
-    receipts: &Receipts,
-    now: Timestamp,
-) -> Due {
-    match examined {
-        Err(problem) => Due::Problem(problem),
-        Ok(None) => Due::Create,
-        Ok(Some(journal)) => {
-            let plan = journal::next(&journal, &facts.policy, &facts.requests, receipts, now);
-            if plan.is_empty() && !adopting { Due::Nothing(journal) } else { Due::Advance(journal, plan) }
-        }
-    }
-}
-
-/// Asks what agents acknowledged of a trust domain; `None` unless every replica has told.
-fn acknowledged<T>(facts: &AuthorityConfig, context: &Context, ask: impl FnOnce(&DomainReceipts) -> T) -> Option<T> {
-    let counted = context.counted.borrow().clone()?;
-    counted.receipts.as_ref()?.get(facts.trust_domain.as_str()).map(ask)
-}
-
-/// How agents stand to the bundle of a journal.
-fn summary(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<AckSummary> {
-    let entitled = is_entitled(&context.index, now);
-    acknowledged(facts, context, |receipts| receipts.summary(journal.sequence(now), entitled))
-}
-
-/// The agents that report a newer bundle than this journal has, which was read after they did.
-fn newer_claims(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Option<NewerClaims> {
-    let (published, entitled) = (sequence::highest_published(journal, now), is_entitled(&context.index, now));
-    acknowledged(facts, context, |receipts| receipts.newer_claims(published, entitled))
-}
-
-fn receipts(journal: &Journal, facts: &AuthorityConfig, context: &Context, now: Timestamp) -> Receipts {
-    let slots = journal.slots(Kind::X509).iter().filter(|slot| slot.state(now) == State::Tainted);
-    let tainted = slots.map(|slot| slot.id.clone());
-    let summary = summary(journal, facts, context, now);
-    summary.map(|summary| summary.receipts(journal.sequence(now), tainted)).unwrap_or_default()
-}
-
-async fn keep_journal(
-    facts: &AuthorityConfig,
-    context: &Context,
-    now: Timestamp,
-) -> Result<Result<Journal, Problem>, ReconcileError> {
-    let name = trust_domain_secret(&facts.name);
-    let secret = context.journals.read(&name).await?;
-    let known = context.authorities.read(|cache| cache.journal(&facts.name).map(|journal| journal.sequence(now)));
-    let adopting = secret.as_ref().is_some_and(|secret| secret.owner.as_ref() != Some(&facts.uid));
-    let examined = examine(secret.as_ref(), facts, &context.cluster, known, now);
-    let receipts = match &examined {
-        Ok(Some(journal)) => receipts(journal, facts, context, now),
-        Ok(None) | Err(_) => Receipts::default(),
-    };
-    let due = decide(examined, adopting, facts, &receipts, now);
-    let journal = match due {
-        Due::Problem(problem) => return Ok(Err(problem)),
-        Due::Nothing(journal) => return Ok(Ok(journal)),
-        Due::Create => {
-            tracing::info!(trust_domain = %facts.trust_domain, "making the first authorities");
-            let trust_domain = Some(&facts.trust_domain);
-            Journal::create(&context.cluster, trust_domain, &facts.policy, &*context.maker, now).await?
-        }
-        Due::Advance(journal, plan) => {
-            for step in &plan.steps {
-                tracing::info!(trust_domain = %facts.trust_domain, %step, "authorities change");
-            }
-            journal.apply(&plan, &facts.policy, &*context.maker, now).await?
-        }
-    };
-    context.leadership.ensure()?;
-    let stored = context.journals.write(&name, Some(&facts.uid), &journal, secret.as_ref()).await?;
-    context.authorities.apply_secret(&name, stored);
-    Ok(Ok(journal))
-}
-
-/// What the status speaks of.
-#[derive(Debug)]
-enum Assessment {
-    Signing { journal: Journal, facts: AuthorityConfig, acks: Option<AckSummary> },
-    Problem { problem: Problem, facts: AuthorityConfig },
-    Invalid(String),
-    Duplicate { of: String, trust_domain: String },
-    Nothing,
-}
-
-fn status(domain: &TrustDomain, assessment: &Assessment, now: Timestamp) -> TrustDomainStatus {
-    let old = domain.status.clone().unwrap_or_default();
-    let health = match assessment {
-        Assessment::Signing { .. } => {
-            Health::ready(Reason::Signing, "the authorities sign and the bundle is published")
-        }
-        Assessment::Problem { problem, .. } => Health::stalled(
-            problem.reason(),
-            format!("{problem}; no new root is made, and replicas that had loaded the journal before sign on with it"),
-        ),
-        Assessment::Invalid(error) => Health::stalled(Reason::Invalid, error.clone()),
-        Assessment::Duplicate { of, trust_domain } => Health::stalled(
-            Reason::Duplicate,
-            format!("TrustDomain {of}, which is older, holds trust domain {trust_domain}: delete one of the two"),
-        ),
-        Assessment::Nothing => {
-            Health::stalled(Reason::NoAuthority, "spec.authority is missing: this cluster signs nothing here")
-        }
-    };
-    let generation = domain.meta().generation;
-    let conditions = health.conditions(generation, &old.conditions, now);
-    let status = TrustDomainStatus { conditions, observed_generation: generation, ..old };
-    match assessment {
-        Assessment::Signing { journal, facts, acks } => TrustDomainStatus {
-            trust_domain: Some(facts.trust_domain.to_string()),
-            bundle: Some(BundleStatus {
-                sequence: i64::try_from(journal.sequence(now)).unwrap_or(i64::MAX),
-                refresh_hint: facts.policy.refresh_hint.into(),
-                acknowledged: acks.as_ref().map(acknowledgements::of_expected),
-                unable: acks.as_ref().map(|acks| i64::try_from(acks.unable).unwrap_or(i64::MAX)),
-            }),
-            removed: requests::removed(&status, journal, facts, now),
-            authorities: authorities(journal, acks.as_ref(), now),
-            next_switch: next_switch(journal, now),
-            ..status
-        },
-        // What was published stays: by it an older journal is told from the newest.
-        Assessment::Problem { facts, .. } => {
-            TrustDomainStatus { trust_domain: Some(facts.trust_domain.to_string()), ..status }
-        }
-        Assessment::Invalid(_) | Assessment::Duplicate { .. } | Assessment::Nothing => status,
-    }
-}
-
-fn authorities(journal: &Journal, acks: Option<&AckSummary>, now: Timestamp) -> Vec<AuthorityStatus> {
-    let slots =
-        requests::KINDS.into_iter().flat_map(|(kind, shown)| journal.slots(kind).iter().map(move |slot| (shown, slot)));
-    let mut all: Vec<_> = slots
-        .filter_map(|(kind, slot)| {
-            let Times { activate_at, retire_at, remove_at, .. } = slot.times;
-            let awaited = slot.state(now) == State::Prepared;
-            Some(AuthorityStatus {
-                kind,
-                id: slot.id.clone(),
-                state: authority_state(slot.state(now))?,
-                activate_at: Time(activate_at),
-                retire_at: Time(retire_at),
-                remove_at: Time(remove_at),
-                not_after: slot.authority.x509().map(|authority| Time(authority.certificate().not_after())),
-                subject_key_id: slot.authority.x509().map(X509Entry::subject_key_id_hex),
-                acknowledged: acks.filter(|_| awaited).map(acknowledgements::of_expected),
-            })
-        })
-        .collect();
-    all.sort_by_key(|one| (one.kind, one.activate_at.0));
-    all
-}
-
-/// When the next authority takes over from one that signs.
-fn next_switch(journal: &Journal, now: Timestamp) -> Option<Time> {
-    let slots = requests::KINDS.into_iter().flat_map(|(kind, _)| journal.slots(kind));
-    let signing = slots.filter(|slot| slot.state(now) == State::Active);
-    signing.map(|slot| slot.times.retire_at).min().map(Time)
-}
-
-fn authority_state(state: State) -> Option<AuthorityState> {
-    match state {
-        State::Prepared => Some(AuthorityState::Prepared),
-        State::Active => Some(AuthorityState::Active),
-        State::Retiring => Some(AuthorityState::Retiring),
-        State::Tainted => Some(AuthorityState::Tainted),
-        State::Gone => None,
-    }
-}
-
-async fn write_status(
-    domain: &TrustDomain,
-    status: TrustDomainStatus,
-    context: &Context,
-) -> Result<(), ReconcileError> {
-    if domain.status.as_ref() == Some(&status) {
-        return Ok(());
-    }
-    let name = domain.name_any();
-    let patch = json!({
-        "apiVersion": TrustDomain::api_version(&()),
-        "kind": TrustDomain::kind(&()),
-        // Fenced: one that leads no longer must not overwrite what the next leader wrote.
-        "metadata": { "name": name, "uid": domain.uid(), "resourceVersion": domain.resource_version() },
-        "status": status,
-    });
-    context.leadership.ensure()?;
-    let api: Api<TrustDomain> = Api::all(context.client.clone());
-    match api.patch_status(&name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(patch)).await {
-        Ok(_) => Ok(()),
-        // Deleted meanwhile: its watch event tells.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(ReconcileError::Changed { name }),
-        Err(source) => Err(ReconcileError::Status { name, source: Box::new(source) }),
-    }
-}
-
 mod acknowledgements;
 mod issuer;
+mod journal;
 mod remote;
 mod requests;
 mod separation;
 mod sequence;
+mod status;
 #[cfg(test)]
 mod tests;

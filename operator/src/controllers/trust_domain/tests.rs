@@ -28,11 +28,15 @@ use serde_json::{Value, json};
 use parking_lot::Mutex;
 
 use super::{
-    Assessment, Context, Due, Problem, ReconcileError, decide, on_error, reconcile, requests, separation, status,
+    Context, ReconcileError,
+    journal::{Due, decide},
+    on_error, reconcile, requests, separation,
+    status::{Assessment, status},
 };
 use crate::{
     authorities::{
         Authorities,
+        journal_cache::Problem,
         store::{JournalStore, StoreError},
     },
     fake_api_server::{Asked, Questions, answering, leading, refusal},
