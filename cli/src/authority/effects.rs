@@ -2,7 +2,7 @@
 
 use countersign_crds::{Authority, AuthorityKind, AuthorityState, AuthorityStatus, RemovedAuthority};
 
-use super::plan::{describe, kind};
+use super::names::{describe, kind};
 use crate::times::{moment, span};
 
 /// How soon an authority signs when all others of its kind were revoked or tainted.

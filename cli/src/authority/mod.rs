@@ -3,6 +3,7 @@
 
 mod apply;
 mod effects;
+mod names;
 mod plan;
 mod progress;
 mod report;

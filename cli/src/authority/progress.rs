@@ -8,7 +8,10 @@ use countersign_reasons::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
-use super::plan::{Goal, describe, kind};
+use super::{
+    names::{describe, kind},
+    plan::Goal,
+};
 use crate::times::moment;
 
 /// One step on the way.
