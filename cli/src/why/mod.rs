@@ -101,6 +101,10 @@ fn report(about: &About) -> Report {
     let mut warnings = entitlement.warnings;
     warnings.extend(delivery::warnings(found));
     warnings.extend(warning_events(about, found));
+    // Of a pod that has not come so far, the step says what is wrong.
+    if !steps.iter().any(Finding::has_failed) {
+        warnings.extend(undelivered(about, &name));
+    }
     Report { pod, steps, warnings }
 }
 
@@ -163,6 +167,25 @@ fn warning_events(about: &About, pod: &Pod) -> Vec<Finding> {
         {
             found.push(Finding::warning(BESIDE, reason, event.message.clone().unwrap_or_default()));
         }
+    }
+    found
+}
+
+/// What the operator's last count says of the pod: credentials that have not arrived, or a clock that is wrong.
+fn undelivered(about: &About, pod: &str) -> Vec<Finding> {
+    let of_namespace =
+        about.objects.identities.iter().filter(|object| object.metadata.namespace.as_ref() == Some(&about.namespace));
+    let entries = of_namespace.filter_map(|object| object.status.as_ref()).flat_map(|status| &status.undelivered);
+    let mut found: Vec<Finding> = Vec::new();
+    for one in entries.filter(|one| one.pod == pod) {
+        let Some(reason) = condition_reason(&one.reason).filter(|reason| !found.iter().any(|known| known.is(*reason)))
+        else {
+            continue;
+        };
+        let message =
+            format!("{}, by the last of the counts that are made every 30 s", Reason::without_code(&one.message));
+        let mend = format!("kubectl countersign identity --namespace {} {pod}", about.namespace);
+        found.push(Finding::warning(BESIDE, reason, message).with_mend(mend));
     }
     found
 }

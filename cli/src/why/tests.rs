@@ -254,3 +254,19 @@ fn programs_find_a_step_that_passed_and_the_cause_of_one_that_did_not() {
     assert!(failed.get("found").is_none() && failed["cause"]["mend"][0].is_string(), "{failed:#}");
     assert!(json.get("warnings").is_none(), "{json:#}");
 }
+
+#[test]
+fn credentials_that_have_not_arrived_are_beside_an_identity_that_the_pod_has() {
+    let undelivered = json!({"undelivered": [
+        {"pod": "a", "reason": "FilesDiffer", "message": "its files have another X.509-SVID than its socket (CS1303)"},
+        {"pod": "another", "reason": "SocketDiffers", "message": ""},
+    ]});
+    let found = report(&about(|all| all["identity"]["status"] = undelivered.clone()));
+    assert!(found.is_well(), "{found:?}");
+    assert_eq!(found.warnings.iter().filter_map(Finding::known_reason).collect::<Vec<_>>(), [Reason::FilesDiffer]);
+    let waiting = report(&about(|all| {
+        all["identity"]["status"] = undelivered.clone();
+        all["pod"]["status"]["initContainerStatuses"][0]["started"] = false.into();
+    }));
+    assert!(waiting.warnings.is_empty(), "{waiting:?}");
+}
