@@ -36,9 +36,11 @@ struct HeldSvid {
 /// How an identity's X509-SVID has arrived at a session, from the best to the worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delivery {
-    /// What was issued last is on the socket and in the files, or may be about to be.
+    /// What was issued last is on the socket and in the files; or what was issued before it, and its agent is about to say more.
     #[default]
     Held,
+    /// Its agent has said nothing on this stream yet, and is about to.
+    Pending,
     /// Its agent sends no receipts.
     Unknown,
     /// What is in its files is not what is on its socket.
@@ -110,7 +112,7 @@ impl ReceiptRecord {
         }
         let last = self.last.lock();
         let Some(receipt) = &*last else {
-            return if opened.elapsed() < ABOUT_TO_SEND { Delivery::Held } else { Delivery::Nothing };
+            return if opened.elapsed() < ABOUT_TO_SEND { Delivery::Pending } else { Delivery::Nothing };
         };
         if receipt.svids.is_empty() {
             return Delivery::Nothing;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use countersign_issuer::{agent_versions::Version, receipts::Delivery, record::StreamRecord};
 use countersign_proto::inspect::v1::{self, AgentCount, IdentityReport};
-use jiff::Timestamp;
 
 /// How many pods are named for each identity.
 pub const NAMED: usize = 10;
@@ -69,7 +68,7 @@ impl<'a> DeliveryCount<'a> {
         let Some(Pod { uid, worst, clock_ahead }) = self.pod.take() else { return };
         self.held += u32::from(worst == Delivery::Held);
         let delivery = match worst {
-            Delivery::Held | Delivery::Unknown => v1::Delivery::Held,
+            Delivery::Held | Delivery::Pending | Delivery::Unknown => v1::Delivery::Held,
             Delivery::Nothing => v1::Delivery::Nothing,
             Delivery::NotOnSocket => v1::Delivery::NotOnSocket,
             Delivery::NotInFiles => v1::Delivery::NotInFiles,
@@ -111,11 +110,6 @@ impl Deliveries {
             *self.agents.entry(version.clone()).or_default() += i64::from(*pods);
         }
     }
-}
-
-/// How an identity that a stream was sent has arrived there.
-pub(super) fn delivery(record: &StreamRecord, served: &countersign_issuer::record::Served, now: Timestamp) -> Delivery {
-    record.receipts.delivery(served.issued.as_ref(), record.opened, now)
 }
 
 #[cfg(test)]

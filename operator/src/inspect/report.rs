@@ -13,7 +13,6 @@ use countersign_proto::inspect::v1;
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
-use super::deliveries::{DeliveryCount, delivery};
 use countersign_issuer::{
     agent_versions::{SupportPolicy, SupportStatus},
     published::Published,
@@ -21,6 +20,8 @@ use countersign_issuer::{
     registry::Registry,
 };
 use countersign_runtime::{clock::Clock, readiness::Readiness};
+
+use super::deliveries::DeliveryCount;
 
 /// What a report is made from.
 #[derive(Clone, Debug)]
@@ -147,7 +148,8 @@ fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy, now: Timestamp)
                 (count.last, count.pods) = (pod, count.pods + 1);
                 count.outdated += u32::from(outdated);
             }
-            count.deliveries.add(record, delivery(record, one, now));
+            let delivery = record.receipts.delivery(one.issued.as_ref(), record.opened, now);
+            count.deliveries.add(record, delivery);
             if let Some(issued) = one.issued {
                 count.next_expiry = earlier(count.next_expiry, issued.not_after);
                 count.oldest_issuance = earlier(count.oldest_issuance, issued.at);

@@ -129,7 +129,7 @@ pub struct AgentCount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Delivery {
-    /// It has what was issued to it last, or may be about to have it.
+    /// Nothing is known to be wrong.
     Held = 0,
     /// It has nothing.
     Nothing = 1,
