@@ -52,9 +52,19 @@ async fn files_that_stay_old_and_a_clock_that_is_wrong_are_reported_until_they_a
         reported(world, "holder", 0, &["AgentClockDiffers", "FilesDiffer"]).await?;
         ensure!(held(world, "holder")? == "no");
         ensure!(world.credential("holder").await?.serial == before, "the files are as they were");
-        let (_, report) = cli::json(&["check"])?;
-        let text = report.to_string();
-        ensure!(text.contains("FilesDiffer") && text.contains("AgentClockDiffers"), "{report:#}");
+        let names_both = |report: &Value| {
+            let text = report.to_string();
+            text.contains("FilesDiffer") && text.contains("AgentClockDiffers")
+        };
+        let (code, report) = cli::json(&["why", "holder", "--namespace", &world.namespace])?;
+        ensure!(code == 0 && names_both(&report), "it has its identity: {report:#}");
+        // A pod that is younger than a minute is left alone.
+        until(
+            "the check names both",
+            DEFAULT_TIMEOUT,
+            async || Ok(names_both(&cli::json(&["check"])?.1).then_some(())),
+        )
+        .await?;
 
         ahead.end().await?;
         sealed.end().await?;
