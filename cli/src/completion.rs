@@ -19,6 +19,9 @@ pub(crate) fn run<Program: CommandFactory>(Args { shell }: &Args) -> Result<Outc
     let mut text = Vec::new();
     clap_complete::generate(*shell, &mut Program::command(), "kubectl-countersign", &mut text);
     text.flush()?;
-    output::print_text(&String::from_utf8(text)?);
+    let text = String::from_utf8(text)?;
+    // clap_complete writes the hyphen in two ways, so that nothing below the first command would be completed in bash:
+    // https://github.com/clap-rs/clap/issues/6421
+    output::print_text(&text.replace("kubectl__subcmd__countersign", "kubectl__countersign"));
     Ok(Outcome::Well)
 }
