@@ -120,7 +120,7 @@ impl Missing {
         match self {
             Self::Denied(right) => Finding::denied(trust_domain, right),
             Self::NotPublished { .. } => Finding::warning(trust_domain, Reason::BundleNotPublished, self.to_string())
-                .with_mend(format!("kubectl get trustdomains {trust_domain}: its conditions say why")),
+                .with_mend(format!("its conditions say why:\nkubectl describe trustdomain {trust_domain}")),
             Self::Unreadable(_) => Finding::warning(trust_domain, Reason::StoredUnreadable, self.to_string()),
             Self::NotTrusted => Finding::warning(trust_domain, Reason::NoBundle, self.to_string())
                 .with_mend(format!("kubectl countersign federation status {trust_domain}")),

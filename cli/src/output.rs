@@ -95,14 +95,22 @@ impl Page {
         self.push(&format!("  - {}", shown(text)), 4);
     }
 
-    /// What to do about the item before it. A command is left whole, and further lines of it begin where a shell expects them, so that
-    /// it can be copied.
+    /// What to do about the item before it. A command is left whole, so that it can be copied. If the text begins with one, its further
+    /// lines are of the command too, and begin where a shell expects them.
     pub(crate) fn mend(&mut self, text: impl Display) {
         let style = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
         let text = shown(text);
         let marked = |line: &str| format!("{:width$}{style}→{style:#} {line}", "", width = TEXT - 2);
         if !text.starts_with("kubectl ") {
-            return text.lines().for_each(|line| self.push(&marked(line), TEXT));
+            for line in text.lines() {
+                if line.starts_with("kubectl ") {
+                    self.text.push_str(&marked(line));
+                    self.text.push('\n');
+                } else {
+                    self.push(&marked(line), TEXT);
+                }
+            }
+            return;
         }
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
         self.text.push_str(&marked(first));
@@ -262,6 +270,16 @@ fn width() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::{Mark, Page};
+
+    #[test]
+    fn commands_are_left_whole_and_sentences_are_wrapped() {
+        let command = "kubectl countersign bundle export a-trust-domain-with-a-long-name.shop.example --output json";
+        let mut page = Page::new(Some(60));
+        page.mend(format!("a sentence that is longer than what there is room for in one line:\n{command}"));
+        let text = anstream::adapter::strip_str(&page.into_text()).to_string();
+        assert!(text.lines().any(|line| line.trim_start_matches(['→', ' ']) == command), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
 
     /// Whoever makes a pod writes what the kubelet says of it.
     #[test]

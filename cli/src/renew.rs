@@ -166,11 +166,11 @@ impl Report {
         let after = times::span(SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX));
         let message = format!(
             "not confirmed after {after}: the agent is not connected or of an earlier release, it has no identity, or the event was \
-             left out because the pod or its namespace has very many"
+             left out because the pod or its namespace has very many; a new pod gets new credentials as well"
         );
         let (namespace, pod) = self.pod.split_once('/').unwrap_or_default();
         let finding = Finding::failed("confirmation", Reason::NotRenewed, message)
-            .with_mend(format!("kubectl countersign why -n {namespace} {pod}, or create the pod again"));
+            .with_mend(format!("kubectl countersign why -n {namespace} {pod}"));
         self.findings.push(finding);
     }
 }

@@ -46,9 +46,9 @@ impl Report {
         let name = &self.name;
         let mend = match self.action {
             "rotate" => format!(
-                "it goes on without this command: kubectl wait --for=condition=RotationComplete trustdomain/{name}"
+                "it goes on without this command:\nkubectl wait --for=condition=RotationComplete trustdomain/{name}"
             ),
-            _ => format!("it goes on without this command: kubectl countersign bundle show {name}"),
+            _ => format!("it goes on without this command:\nkubectl countersign bundle show {name}"),
         };
         self.findings.push(Finding::failed("wait", Reason::NotComplete, message).with_mend(mend));
     }

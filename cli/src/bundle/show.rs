@@ -113,7 +113,7 @@ fn behind(found: &Found, sequence: u64) -> Option<Finding> {
     (found.is_local() && expected != sequence).then(|| {
         let message = format!("the published bundle has sequence {sequence}, and the status speaks of {expected}");
         Finding::warning(&found.trust_domain, Reason::BundleBehindStatus, message).with_mend(
-            "look again in a moment; if it stays: kubectl logs -n countersign-system deploy/countersign-operator",
+            "look again in a moment; if it stays:\nkubectl logs -n countersign-system deployment/countersign-operator",
         )
     })
 }

@@ -133,7 +133,7 @@ fn overdue(at: Timestamp, now: Timestamp) -> Option<Finding> {
     (now.duration_since(at) > OVERDUE).then(|| {
         let message = format!("the poll of {} is overdue, {}", moment(at), relative(at, now));
         Finding::warning("next poll", Reason::PollOverdue, message)
-            .with_mend("kubectl get pods -n countersign-system: is the operator running, and does one replica lead?")
+            .with_mend("see whether the operator runs, and a replica leads:\nkubectl countersign check")
     })
 }
 

@@ -247,10 +247,11 @@ fn not_acknowledged(objects: &Objects, pod: &Pod, rows: &[Row]) -> Vec<Finding> 
         let names_it = found.message.split([' ', ',', ';']).any(|word| word == name);
         if names_it {
             let message = format!("its agent has not acknowledged the newest bundle of {}", domain.trust_domain_name());
-            findings.push(
-                Finding::warning("bundle", Reason::BundleNotAcknowledged, message)
-                    .with_mend("see whether the pod reaches the operator: kubectl logs -c countersign-agent"),
-            );
+            findings.push(Finding::warning("bundle", Reason::BundleNotAcknowledged, message).with_mend(format!(
+                "see whether the pod reaches the operator:\nkubectl logs -n {} {} -c {AGENT}",
+                pod.namespace().unwrap_or_default(),
+                pod.name_any()
+            )));
         }
     }
     findings

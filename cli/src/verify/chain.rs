@@ -71,7 +71,7 @@ pub(super) fn judge_validity(about: &str, (from, until): (Timestamp, Timestamp),
     if now > until {
         let message = format!("it expired at {}, {} ago", moment(until), span(now.duration_since(until)));
         return Finding::failed(about, Reason::SVIDExpired, message).with_mend(
-            "read it anew from where the agent writes it; if that is expired too: kubectl countersign why POD",
+            "read it anew from where the agent writes it; if that is expired too:\nkubectl countersign why POD",
         );
     }
     let life = span(until.duration_since(from));
@@ -97,9 +97,10 @@ fn trust(ders: &[Vec<u8>], claims: &[CertificateClaims], asked: &Asked) -> Findi
     match verified {
         Ok(id) => Finding::ok("trust", format!("signed by an authority of {}", id.trust_domain())),
         Err(X509SvidError::UntrustedDomain(domain)) => no_bundle(&domain, asked),
-        Err(error @ X509SvidError::NoAuthority(_)) => {
-            Finding::failed("trust", Reason::NoValidAuthority, error.to_string())
-                .with_mend("get a newer bundle: kubectl countersign bundle export TRUST-DOMAIN")
+        Err(X509SvidError::NoAuthority(domain)) => {
+            let message = X509SvidError::NoAuthority(domain.clone()).to_string();
+            Finding::failed("trust", Reason::NoValidAuthority, message)
+                .with_mend(format!("get a newer bundle:\nkubectl countersign bundle export {domain}"))
         }
         Err(X509SvidError::Path { trust_domain, reason }) => {
             let known = leaf_id(ders.first().map(Vec::as_slice).unwrap_or_default())
