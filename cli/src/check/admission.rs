@@ -3,7 +3,7 @@
 
 use countersign_contract::{
     metadata::label::INJECT,
-    objects::{AUTHORITIES_NAMESPACE, WEBHOOK},
+    objects::{AUTHORITIES_NAMESPACE, WEBHOOK, WEBHOOK_CA},
     pod::AGENT,
 };
 use countersign_crds::WorkloadIdentity;
@@ -200,7 +200,12 @@ fn refused_by_another(name: &'static str, namespace: &str, message: &str) -> Fin
 }
 
 fn unreachable(name: &'static str, message: &str, system: &str) -> Finding {
-    Finding::failed(name, Reason::WebhookUnreachable, message).with_mends(format!(
+    let check = Finding::failed(name, Reason::WebhookUnreachable, message);
+    // The API server reached it, and did not accept its certificate: the CA in the configuration is not the one that signed it.
+    if message.contains("x509: ") {
+        return check.with_mends(format!("kubectl logs -n {system} deployment/{WEBHOOK_CA}"));
+    }
+    check.with_mends(format!(
         "kubectl get pods,endpointslices -n {system} -l app.kubernetes.io/name={WEBHOOK}\nif they are well, look at the network between the API server and port 9443 of these pods"
     ))
 }

@@ -24,6 +24,9 @@ use crate::{
 /// By how much a renewal may lie ahead of the API server's time: its `Date` header has whole seconds.
 const AHEAD: Duration = Duration::from_secs(5);
 
+/// The replicas of each component in the manifests.
+const REPLICAS: u32 = 2;
+
 /// What was read.
 #[derive(Debug)]
 pub(super) struct Seen {
@@ -115,6 +118,11 @@ fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, sys
     let why = some(not_ready.iter().map(|(pod, why)| format!("{pod}: {why}")));
     let why = if why.is_empty() { String::new() } else { format!("; {why}") };
     let hint = format!("kubectl describe pods -n {system} -l app.kubernetes.io/name={deployment}");
+    if *wanted == 0 {
+        let message = format!("Deployment {deployment} is scaled to 0 replicas");
+        return Check::failed(name, Reason::ComponentNotReady, message)
+            .hint(format!("kubectl scale -n {system} deployment/{deployment} --replicas={REPLICAS}"));
+    }
     if *ready == 0 {
         let message = format!("no replica is ready, of {wanted}{why}");
         return Finding::failed(name, Reason::ComponentNotReady, message).with_mends(hint);

@@ -4,6 +4,7 @@ mod needs;
 
 use std::collections::BTreeSet;
 
+use countersign_contract::objects::FEDERATION_NAMESPACE;
 use countersign_reasons::Reason;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::authorization::v1::{
@@ -47,6 +48,7 @@ fn view(system: &str) -> Vec<Right> {
     let in_system = ["deployments.apps", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io"];
     let mut rights: Vec<Right> = everywhere.into_iter().map(|resource| Right::new("list", resource, None)).collect();
     rights.extend(in_system.into_iter().map(|resource| Right::new("list", resource, Some(system))));
+    rights.push(Right::new("list", "configmaps", Some(FEDERATION_NAMESPACE)));
     rights
 }
 
@@ -151,14 +153,23 @@ fn of_components(answers: &[(Need, bool)]) -> Vec<Finding> {
 }
 
 fn view_check(asked: &[(Right, bool)]) -> Finding {
-    let missing = asked.iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right.to_string());
-    let missing: Vec<String> = missing.collect();
+    let missing: Vec<&Right> = asked.iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right).collect();
     if missing.is_empty() {
         return Finding::ok("to read", "you may read all that the commands read (role countersign-view)");
     }
-    let message = format!("you may not {}; what depends on it is left out", some(missing));
-    Finding::warning("to read", Reason::MayNotView, message)
-        .with_mends("ask an administrator for the role:\nkubectl create clusterrolebinding NAME --clusterrole=countersign-view --user=USER")
+    // A ClusterRole for what is in the whole cluster, and a Role in each namespace of the installation.
+    let places: BTreeSet<Option<&str>> = missing.iter().map(|right| right.namespace.as_deref()).collect();
+    let bindings = places.into_iter().map(|namespace| match namespace {
+        None => "kubectl create clusterrolebinding NAME --clusterrole=countersign-view --user=USER".to_owned(),
+        Some(namespace) => {
+            format!("kubectl create rolebinding NAME -n {namespace} --role=countersign-view --user=USER")
+        }
+    });
+    let hint: Vec<String> = std::iter::once("ask an administrator for the role:".to_owned()).chain(bindings).collect();
+    let message =
+        format!("you may not {}; what depends on it is left out", some(missing.iter().map(ToString::to_string)));
+    Finding::warning("to read", Reason::MayNotView, message).with_mends(hint.join("
+"))
 }
 
 fn administer_check(asked: &[(Right, bool)]) -> Finding {

@@ -76,6 +76,19 @@ fn a_webhook_that_does_not_answer_fails_and_a_quota_is_a_warning() {
 }
 
 #[test]
+fn a_certificate_that_is_not_accepted_leads_to_the_ca_and_not_to_the_network() {
+    let hint = |message: &str| {
+        let refused = || Reading::Found(Answer::Unreachable(message.to_owned()));
+        let seen = Seen { namespace: "shop".to_owned(), injection: refused(), validation: refused() };
+        checks(&seen, "countersign-system").remove(0).hint.unwrap()
+    };
+    assert!(
+        hint("tls: failed to verify certificate: x509: certificate signed by unknown authority").contains("webhook-ca")
+    );
+    assert!(hint("no endpoints available for service").contains("network"));
+}
+
+#[test]
 fn without_the_right_to_create_pods_the_trial_is_skipped() {
     let right = Right::new("create", "pods", Some("shop"));
     let results = results(Reading::Forbidden(right.clone()), Reading::Forbidden(right));

@@ -39,6 +39,9 @@ fn no_replica_fails_and_too_few_are_a_warning() {
     assert_eq!(readiness(Reading::Absent), Some("CS5030"));
     let check = ready("operator", "o", &Reading::Found(replicas(0, "")), SYSTEM);
     assert!(check.message.contains("CrashLoopBackOff"), "{check:?}");
+    let none = Replicas { wanted: 0, not_ready: BTreeMap::new(), ..replicas(0, "") };
+    let check = ready("operator", "o", &Reading::Found(none), SYSTEM);
+    assert!(check.message.contains("scaled to 0") && check.hint.unwrap().contains("kubectl scale"));
 }
 
 fn leadership(holder: Option<&str>, renewed: i64) -> Option<&'static str> {
