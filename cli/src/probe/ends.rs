@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::container::{Container, agent};
 use crate::{
+    access::not_written,
     cluster::Cluster,
     installation::agent_is_ready,
     reading::{Reading, Right, full_name},
@@ -28,6 +29,8 @@ const KUBELET: Duration = Duration::from_secs(30);
 pub(super) struct End {
     api: Api<Pod>,
     name: String,
+    /// What kubectl needs to find its cluster: ` --context CONTEXT`, or nothing.
+    options: String,
     pub(super) pod: Pod,
     pub(super) ip: IpAddr,
 }
@@ -65,7 +68,7 @@ impl Phase {
 impl End {
     /// # Errors
     /// There is no such pod, or it cannot take part.
-    pub(super) async fn find(cluster: &Cluster, named: &str) -> Result<Self> {
+    pub(super) async fn find(cluster: &Cluster, named: &str, context: Option<&str>) -> Result<Self> {
         let (namespace, pod) = named.split_once('/').unwrap_or((&cluster.namespace, named));
         let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
         let found = Reading::from(api.get(pod).await, || Right::of::<Pod>("get", Some(namespace)));
@@ -75,25 +78,30 @@ impl End {
             other => bail!("pod {namespace}/{pod}: {}", other.gap().map(|gap| gap.to_string()).unwrap_or_default()),
         };
         let name = full_name(&pod);
+        let options = context.map(|context| format!(" --context {context}")).unwrap_or_default();
         if agent(&pod).is_none() {
             bail!(
-                "pod {name} has no agent, and so no identity: kubectl countersign why -n {namespace} {} says why",
+                "pod {name} has no agent, and so no identity: kubectl countersign why -n {namespace} {}{options} says why",
                 pod.name_any()
             );
         }
         if !agent_is_ready(&pod) {
             bail!(
-                "pod {name} has no identity yet: kubectl countersign why -n {namespace} {} says what it waits for",
+                "pod {name} has no identity yet: kubectl countersign why -n {namespace} {}{options} says what it waits for",
                 pod.name_any()
             );
         }
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).and_then(|ip| ip.parse().ok());
         let ip = ip.with_context(|| format!("pod {name} has no address yet: it does not run"))?;
-        Ok(Self { api, name, pod, ip })
+        Ok(Self { api, name, options, pod, ip })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn options(&self) -> &str {
+        &self.options
     }
 
     /// Adds the container, and waits until it runs or has ended.
@@ -104,10 +112,10 @@ impl End {
         let pod = self.pod.name_any();
         let patch = Patch::Strategic(container.patch());
         let added = self.api.patch_ephemeral_containers(&pod, &PatchParams::default(), &patch).await;
-        let right = || Right::new("patch", "pods/ephemeralcontainers", self.pod.namespace().as_deref());
-        if let Some(gap) = Reading::from(added, right).gap() {
-            bail!("the container of the probe was not added: {gap}");
-        }
+        let namespace = self.pod.namespace().unwrap_or_default();
+        added.context("the container of the probe was not added").map_err(|error| {
+            not_written(error, "patch", &format!("pods/ephemeralcontainers in namespace {namespace}"))
+        })?;
         let deadline = Instant::now() + timeout + KUBELET;
         loop {
             let phase = self.phase(&container.name).await?;

@@ -46,8 +46,9 @@ pub(crate) async fn run(args: Args, options: &Options) -> Result<Outcome> {
         Some(context) => options.cluster_of(context).await?,
         None => options.cluster().await?,
     };
-    let a = End::find(&cluster_a, &args.a).await?;
-    let b = End::find(&cluster_b, &args.b).await?;
+    let context_a = options.context.as_deref();
+    let a = End::find(&cluster_a, &args.a, context_a).await?;
+    let b = End::find(&cluster_b, &args.b, args.context_b.as_deref().or(context_a)).await?;
     if args.context_b.is_none() && a.name() == b.name() {
         bail!("{} is asked to call itself: name two pods", a.name());
     }
@@ -100,19 +101,22 @@ struct Side {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// What kubectl needs to find its cluster.
+    #[serde(skip)]
+    options: String,
 }
 
 impl Report {
     fn new(a: &End, dialled: Option<Ended>, b: &End, served: Ended) -> Self {
         let not_called = || Ended::not_run("it was not started, as the other pod does not listen".to_owned());
-        let a = Side::new(a.name(), dialled.unwrap_or_else(not_called));
-        let b = Side::new(b.name(), served);
+        let a = Side::new(a.name(), a.options(), dialled.unwrap_or_else(not_called));
+        let b = Side::new(b.name(), b.options(), served);
         Self { passed: a.reason.is_none() && b.reason.is_none(), a, b }
     }
 }
 
 impl Side {
-    fn new(pod: &str, ended: Ended) -> Self {
+    fn new(pod: &str, options: &str, ended: Ended) -> Self {
         let reason = match ended.outcome.as_str() {
             "authenticated" => None,
             "refusedPeer" | "refusedByPeer" => Some(Reason::HandshakeRefused),
@@ -121,11 +125,12 @@ impl Side {
             "notRun" => Some(Reason::HandshakeNotRun),
             _ => Some(Reason::HandshakeFailed),
         };
-        Self { pod: pod.to_owned(), ended, reason: reason.map(Reason::name), code: reason.map(Reason::code) }
+        let (reason, code) = (reason.map(Reason::name), reason.map(Reason::code));
+        Self { pod: pod.to_owned(), ended, reason, code, options: options.to_owned() }
     }
 
     fn write(&self, page: &mut Page, label: &str) {
-        let Self { pod, ended, reason, code } = self;
+        let Self { pod, ended, reason, code, .. } = self;
         let own = ended.own.as_ref().map(|own| format!(" ({own})")).unwrap_or_default();
         let what = match (&ended.peer, &ended.message) {
             (Some(peer), _) => format!("authenticated {peer}"),
@@ -143,15 +148,16 @@ impl Side {
     /// What to do; of a refusal the side that refused knows more.
     fn hint(&self) -> Option<String> {
         let (namespace, pod) = self.pod.split_once('/')?;
+        let options = &self.options;
         match self.ended.outcome.as_str() {
             "refusedPeer" => Some(format!(
-                "kubectl countersign why -n {namespace} {pod}\nspec.federatesWith of its WorkloadIdentity adds bundles of foreign trust domains"
+                "kubectl countersign why -n {namespace} {pod}{options}\nspec.federatesWith of its WorkloadIdentity adds bundles of foreign trust domains"
             )),
             "unreachable" => Some(
                 "look at network policies between the two pods, or choose a port that they allow: --port".to_owned(),
             ),
-            "noIdentity" => Some(format!("kubectl countersign why -n {namespace} {pod}")),
-            "notRun" | "failed" => Some(format!("kubectl describe pod -n {namespace} {pod}")),
+            "noIdentity" => Some(format!("kubectl countersign why -n {namespace} {pod}{options}")),
+            "notRun" | "failed" => Some(format!("kubectl describe pod -n {namespace} {pod}{options}")),
             _ => None,
         }
     }

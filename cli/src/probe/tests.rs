@@ -17,7 +17,7 @@ fn ended(outcome: &str, peer: Option<&str>, message: Option<&str>) -> Ended {
 }
 
 fn report(a: Ended, b: Ended) -> Report {
-    let (a, b) = (Side::new("shop/cart", a), Side::new("shop/orders", b));
+    let (a, b) = (Side::new("shop/cart", "", a), Side::new("shop/orders", " --context east", b));
     Report { passed: a.reason.is_none() && b.reason.is_none(), a, b }
 }
 
@@ -43,7 +43,7 @@ fn both_refusals_are_named_and_what_to_do_about_the_one_that_refused() {
     let text = text(&report);
     assert!(!report.passed);
     assert_eq!(text.matches("CS5090").count(), 2, "{text}");
-    assert_eq!(text.matches("why -n shop orders").count(), 1, "{text}");
+    assert_eq!(text.matches("why -n shop orders --context east").count(), 1, "{text}");
     assert!(!text.contains("why -n shop cart"), "{text}");
 }
 
