@@ -34,7 +34,11 @@ pub(super) async fn run(cluster: &Cluster, installation: &Installation, options:
     let mut changes = pin!(changes(cluster, &installation.system_namespace));
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     loop {
-        let report = look(cluster, installation).await;
+        // An API server that does not answer may take longer than somebody who has seen enough.
+        let report = tokio::select! {
+            _ = &mut interrupt => return Ok(Outcome::Well),
+            report = look(cluster, installation) => report,
+        };
         if options.output == Format::Text && output::is_terminal() {
             output::print_text(CLEAR);
         }
@@ -70,7 +74,8 @@ where
 {
     let changes = watcher(api, watcher::Config::default().fields(fields)).default_backoff();
     changes.filter_map(async |event| match event {
-        Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => Some(()),
+        // What changed between the last look and the begin of the watch is in its first list.
+        Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => Some(()),
         _ => None,
     })
 }
