@@ -4,7 +4,7 @@ use std::{env, fmt::Display, io::IsTerminal as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use serde::Serialize;
 
 /// The form of the output.
@@ -45,6 +45,9 @@ pub(crate) struct Page {
     /// Columns of the terminal; none where there is no terminal, and lines are as long as they are.
     width: Option<usize>,
 }
+
+/// Columns between two of a table.
+const GAP: usize = 2;
 
 /// The column at which the text of a line with a label begins.
 const TEXT: usize = 22;
@@ -138,8 +141,17 @@ impl Page {
         rows.into_iter().for_each(|row| {
             table.add_row(row.iter().map(shown));
         });
-        table.column_iter_mut().for_each(|column| {
-            column.set_padding((0, 2));
+        let words: Vec<usize> = table.column_iter().map(|column| longest_word(header, &table, column.index)).collect();
+        let gaps = GAP * words.len().saturating_sub(1);
+        let are_whole = self.width.is_some_and(|width| words.iter().sum::<usize>() + gaps <= width);
+        let last = words.len().saturating_sub(1);
+        table.column_iter_mut().zip(words).for_each(|(column, word)| {
+            let gap = if column.index == last { 0 } else { GAP };
+            let count = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+            column.set_padding((0, count(gap)));
+            if are_whole {
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(count(word + gap))));
+            }
         });
         for line in table.lines() {
             self.text.push_str(line.trim_end());
@@ -151,8 +163,11 @@ impl Page {
         let indent = " ".repeat(indent);
         match self.width {
             Some(width) => {
+                // A word that does not fit beside the labels begins further to the left.
+                let word = text.split_whitespace().map(textwrap::core::display_width).max().unwrap_or_default();
+                let indent = indent.get(..width.saturating_sub(word)).unwrap_or(&indent);
                 let options = textwrap::Options::new(width)
-                    .subsequent_indent(&indent)
+                    .subsequent_indent(indent)
                     .break_words(false)
                     // Times, names and ids stay whole, so that they can be read and copied.
                     .word_separator(textwrap::WordSeparator::AsciiSpace)
@@ -261,6 +276,14 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
+/// The width of the longest word in a column of a table.
+fn longest_word(header: &[&str], table: &Table, index: usize) -> usize {
+    let cells = table.row_iter().filter_map(|row| row.cell_iter().nth(index)).map(comfy_table::Cell::content);
+    let title = header.get(index).map(|title| (*title).to_owned());
+    let width = |text: String| text.split_whitespace().map(textwrap::core::display_width).max().unwrap_or_default();
+    cells.chain(title).map(width).max().unwrap_or_default()
+}
+
 /// Columns of the terminal; `COLUMNS` sets them where there is none.
 fn width() -> Option<usize> {
     let set = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
@@ -270,6 +293,24 @@ fn width() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::{Mark, Page};
+
+    fn lines(write: impl FnOnce(&mut Page)) -> Vec<String> {
+        let mut page = Page::new(Some(80));
+        write(&mut page);
+        anstream::adapter::strip_str(&page.into_text()).to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_and_ids_stay_whole_as_far_as_they_fit() {
+        let reason = "ServiceAccountNotSelected";
+        let row = ["shop-with-a-long-name", "default", "1", reason, "CS1102"].map(str::to_owned).to_vec();
+        let table = lines(|page| page.table(&["NAMESPACE", "SERVICE ACCOUNT", "PODS", "REASON", "CODE"], [row]));
+        assert!(table.len() == 2 && table[1].contains(reason), "{table:?}");
+        let id = "spiffe://demo.countersign.dev/ns/countersign-demo/sa/orders-2";
+        let item = lines(|page| page.item(Mark::Ok, "calls", format_args!("authenticated {id}")));
+        assert!(item.iter().any(|line| line.trim_start() == id), "{item:?}");
+        assert!(item.iter().all(|line| line.len() <= 80), "{item:?}");
+    }
 
     #[test]
     fn commands_are_left_whole_and_sentences_are_wrapped() {

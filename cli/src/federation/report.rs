@@ -69,8 +69,8 @@ impl User {
         let (gets_it, why) = match (self.gets_it, &self.reason, &self.message) {
             (Some(true), ..) => ("yes", String::new()),
             (_, Some(reason), Some(message)) => {
-                let code = reason.parse::<Reason>().map(|reason| format!(", {}", reason.code())).unwrap_or_default();
-                ("no", format!("{message} ({reason}{code})"))
+                let code = reason.parse::<Reason>().map(|reason| format!("{} ", reason.code())).unwrap_or_default();
+                ("no", format!("{message} ({code}{reason})"))
             }
             _ => ("unknown", "neither judged here nor reported by the operator".to_owned()),
         };

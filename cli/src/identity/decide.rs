@@ -92,11 +92,12 @@ fn rows(observed: &Observed, pod: &Pod, agent: &Agent<'_>) -> Vec<Row> {
                 }
             }
             Entitlement::None(absence) => {
-                let entitled = Known::no(format!("{} ({})", absence.message, absence.reason));
+                let entitled = Known::no(format!("{} ({} {})", absence.message, absence.reason.code(), absence.reason));
                 rows.push(Row::without_id(&session, entitled, agent.held_by_nobody()));
             }
             Entitlement::Gone => {
-                let entitled = Known::no(format!("the pod has ended ({})", Reason::PodEnded));
+                let entitled =
+                    Known::no(format!("the pod has ended ({} {})", Reason::PodEnded.code(), Reason::PodEnded));
                 rows.push(Row::without_id(&session, entitled, Known::no("the pod has ended")));
             }
         }
