@@ -3,6 +3,7 @@
 //! over two clusters.
 
 mod api;
+mod broken;
 mod clock;
 mod herd;
 mod hostile;
