@@ -6,7 +6,8 @@
 use anyhow::{Context as _, Result, ensure};
 use countersign_contract::objects::{AUTHORITIES_NAMESPACE, journal};
 use countersign_e2e::{
-    World, cli,
+    World,
+    cli::{self, Running},
     fixture::PodSpec,
     scenario,
     wait::{DEFAULT_TIMEOUT, gone, until},
@@ -111,6 +112,25 @@ async fn the_status_shows_trust_domains_identities_and_who_leads() {
             Ok(own.filter(|domain| domain["ready"] == true && domain["nextSwitch"].is_string()).map(|_| ()))
         })
         .await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_watched_status_shows_what_changes_until_it_is_interrupted() {
+    scenario("cli-watch", async |world| {
+        let mut watched = Running::start(&["status", "--watch"])?;
+        watched.says("what there is", |line| line.starts_with("workload identities: ")).await?;
+        world.cluster.apply(&world.trust_domain_yaml("")).await?;
+        let shown = format!(" {}: ", world.trust_domain);
+        watched.says("the new trust domain", |line| line.contains(&shown)).await?;
+        world.cluster.apply(&world.identity_yaml("orders", "")).await?;
+        world.cluster.apply(&PodSpec::hold("orders").pod(&world.namespace)).await?;
+        let is_counted = |line: &str| line.contains(&shown) && line.contains("acknowledged by 1/1");
+        watched.says("that the new pod has the bundle", is_counted).await?;
+        let (code, _) = watched.interrupt().await?;
+        ensure!(code == 0, "exit code {code}");
+        Ok(())
     })
     .await;
 }

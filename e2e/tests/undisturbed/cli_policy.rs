@@ -235,6 +235,28 @@ async fn discover_proposes_what_gives_each_pod_an_identity() {
     .await;
 }
 
+/// kubectl passes on all that follows the name of a plugin, and the exit code.
+#[test]
+fn as_a_plugin_of_kubectl_it_tests_policies_of_files_and_prints_completions() -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(
+        PodSpec { labels: "countersign.dev/inject: sidecar", ..PodSpec::hold("orders") }.pod("shop").as_bytes(),
+    )?;
+    let path = file.path().to_str().context("a path")?;
+    let tested = cli::run(&["policy", "test", "-f", path])?;
+    ensure!(
+        tested.code == 1 && tested.stdout.contains("shop/orders") && tested.stdout.contains("CS1100"),
+        "{tested:?}"
+    );
+    let unread = cli::run(&["policy", "test", "-f", "/nonexistent"])?;
+    ensure!(unread.code == 2 && unread.stderr.contains("/nonexistent"), "{unread:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let printed = cli::run(&["completion", shell])?;
+        ensure!(printed.code == 0 && printed.stdout.contains("kubectl-countersign"), "{shell}: {printed:?}");
+    }
+    Ok(())
+}
+
 /// R32: objects may be applied in any order, so admission refuses nothing of this; `kubectl apply` says it.
 #[tokio::test]
 async fn admission_warns_of_what_depends_on_other_objects() {
