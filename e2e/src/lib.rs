@@ -18,6 +18,7 @@ pub mod fixture;
 mod handmade_pods;
 pub mod hostile_endpoint;
 pub mod issuer;
+pub mod kubeconfig;
 pub mod kubectl;
 pub mod log_capture;
 pub mod pods;

@@ -9,6 +9,7 @@ mod cli_credentials;
 mod cli_installation;
 mod cli_misconfigured;
 mod cli_policy;
+mod cli_roles;
 mod clients;
 mod grants;
 mod happy_path;
