@@ -120,8 +120,8 @@ fn ready(name: &'static str, deployment: &str, replicas: &Reading<Replicas>, sys
     let hint = format!("kubectl describe pods -n {system} -l app.kubernetes.io/name={deployment}");
     if *wanted == 0 {
         let message = format!("Deployment {deployment} is scaled to 0 replicas");
-        return Check::failed(name, Reason::ComponentNotReady, message)
-            .hint(format!("kubectl scale -n {system} deployment/{deployment} --replicas={REPLICAS}"));
+        return Finding::failed(name, Reason::ComponentNotReady, message)
+            .with_mends(format!("kubectl scale -n {system} deployment/{deployment} --replicas={REPLICAS}"));
     }
     if *ready == 0 {
         let message = format!("no replica is ready, of {wanted}{why}");

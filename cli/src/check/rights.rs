@@ -168,8 +168,10 @@ fn view_check(asked: &[(Right, bool)]) -> Finding {
     let hint: Vec<String> = std::iter::once("ask an administrator for the role:".to_owned()).chain(bindings).collect();
     let message =
         format!("you may not {}; what depends on it is left out", some(missing.iter().map(ToString::to_string)));
-    Finding::warning("to read", Reason::MayNotView, message).with_mends(hint.join("
-"))
+    Finding::warning("to read", Reason::MayNotView, message).with_mends(hint.join(
+        "
+",
+    ))
 }
 
 fn administer_check(asked: &[(Right, bool)]) -> Finding {

@@ -66,10 +66,11 @@ async fn files_that_stay_old_and_a_clock_that_is_wrong_are_reported_until_they_a
         )
         .await?;
 
-        ahead.end().await?;
         sealed.end().await?;
         let ended = cli::run(&renew)?;
         ensure!(ended.code == 0, "{ended:?}");
+        // Its agent sees that the clock was set back, and begins anew.
+        ahead.end().await?;
         reported(world, "holder", 1, &[]).await?;
         ensure!(held(world, "holder")? == "yes");
         ensure!(world.credential("holder").await?.serial != before, "the files are new");

@@ -80,7 +80,7 @@ fn a_certificate_that_is_not_accepted_leads_to_the_ca_and_not_to_the_network() {
     let hint = |message: &str| {
         let refused = || Reading::Found(Answer::Unreachable(message.to_owned()));
         let seen = Seen { namespace: "shop".to_owned(), injection: refused(), validation: refused() };
-        checks(&seen, "countersign-system").remove(0).hint.unwrap()
+        checks(&seen, "countersign-system").remove(0).mends.join("\n")
     };
     assert!(
         hint("tls: failed to verify certificate: x509: certificate signed by unknown authority").contains("webhook-ca")

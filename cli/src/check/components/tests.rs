@@ -41,7 +41,7 @@ fn no_replica_fails_and_too_few_are_a_warning() {
     assert!(check.message.contains("CrashLoopBackOff"), "{check:?}");
     let none = Replicas { wanted: 0, not_ready: BTreeMap::new(), ..replicas(0, "") };
     let check = ready("operator", "o", &Reading::Found(none), SYSTEM);
-    assert!(check.message.contains("scaled to 0") && check.hint.unwrap().contains("kubectl scale"));
+    assert!(check.message.contains("scaled to 0") && check.mends.join("\n").contains("kubectl scale"));
 }
 
 fn leadership(holder: Option<&str>, renewed: i64) -> Option<&'static str> {

@@ -56,7 +56,7 @@ fn what_may_not_be_read_leads_to_the_bindings_that_are_missing() {
     let in_system = Right::new("list", "leases.coordination.k8s.io", Some("countersign-system"));
     let view = vec![(Right::new("list", "pods", None), true), (in_system, false)];
     let seen = Seen { components: Reading::Found(vec![]), view, administer: vec![] };
-    let hint = category(&seen).checks.remove(1).hint.unwrap();
+    let hint = category(&seen).checks.remove(1).mends.join("\n");
     assert!(hint.contains("rolebinding NAME -n countersign-system --role=countersign-view"), "{hint}");
     assert!(!hint.contains("clusterrolebinding"), "{hint}");
 }
