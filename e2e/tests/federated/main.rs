@@ -7,5 +7,6 @@ mod hostile;
 mod interop;
 mod many;
 mod polled;
+mod probe;
 mod rotation;
 mod verify;
