@@ -38,7 +38,8 @@ fn deliveries(world: &World) -> Vec<Delivery> {
     let of = |record: &countersign_issuer::record::StreamRecord| {
         let served = record.served().pop().unwrap();
         // Long after it was issued.
-        record.receipts.delivery(served.issued.as_ref(), record.opened, epoch() + jiff::SignedDuration::from_hours(1))
+        let later = epoch() + jiff::SignedDuration::from_hours(1);
+        record.receipts.delivery(1, served.since, served.issued.as_ref(), later)
     };
     records.iter().map(|record| of(record)).collect()
 }

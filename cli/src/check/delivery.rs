@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_crds::{WorkloadIdentityStatus, condition::STATS_COMPLETE};
 use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use super::{
+    authorities::find,
     category::some,
     pods::{START, Seen, is_alive},
 };
@@ -25,7 +27,11 @@ pub(super) fn checks(seen: &Seen, now: Timestamp) -> Vec<Finding> {
         seen.pods.items().iter().filter(|pod| is_alive(pod)).map(|pod| (full_name(pod), pod)).collect();
     let (mut held, mut problems) = (0, BTreeMap::<Reason, BTreeSet<&str>>::new());
     for identity in seen.identities.items() {
-        let Some(status) = &identity.status else { continue };
+        // What a replica could not report is as it was before.
+        let is_whole = |status: &&WorkloadIdentityStatus| {
+            find(&status.conditions, STATS_COMPLETE).is_none_or(|one| one.status != "False")
+        };
+        let Some(status) = identity.status.as_ref().filter(is_whole) else { continue };
         held += status.pods.and_then(|pods| pods.held).unwrap_or(0);
         for one in &status.undelivered {
             let found = pods.get_key_value(&format!("{}/{}", identity.namespace().unwrap_or_default(), one.pod));

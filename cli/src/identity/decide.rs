@@ -1,5 +1,7 @@
 //! Compares what a pod is entitled to with what status, events and its agent's container say. Pure.
 
+use std::collections::BTreeSet;
+
 use countersign_contract::{metadata::annotation, pod::AGENT};
 use countersign_crds::{
     WorkloadIdentity,
@@ -32,6 +34,7 @@ pub(super) struct Observed {
     /// Whether everything was read that decides who is entitled.
     pub(super) is_decidable: bool,
     pub(super) denied: Vec<Right>,
+    pub(super) now: Timestamp,
 }
 
 /// What speaks of the whole pod.
@@ -78,7 +81,7 @@ fn rows(observed: &Observed, pod: &Pod, agent: &Agent<'_>) -> Vec<Row> {
                     let object = observed.objects.identities.iter().find(|object| {
                         full_name == format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
                     });
-                    let delivery = Delivery::of(object, pod);
+                    let delivery = Delivery::of(object, pod, observed.now);
                     let issued = issued(object, agent, &delivery);
                     rows.push(Row {
                         session: session.clone(),
@@ -139,19 +142,22 @@ enum Delivery {
 }
 
 impl Delivery {
-    /// The status names pods that lack something, and counts the others: if both together are all, any other has it.
-    fn of(object: Option<&WorkloadIdentity>, pod: &Pod) -> Self {
+    /// The status names pods that lack something, and counts the others: if both together are all, any other has it. It is of no use
+    /// when no operator has written it for so long that what it speaks of may have expired.
+    fn of(object: Option<&WorkloadIdentity>, pod: &Pod, now: Timestamp) -> Self {
         let Some(status) = object.and_then(|object| object.status.as_ref()) else { return Self::Unknown };
         let is_incomplete = condition(&status.conditions, STATS_COMPLETE).is_some_and(|one| one.status == "False");
-        let (Some(pods), false) = (&status.pods, is_incomplete) else { return Self::Unknown };
+        let is_old = status.next_expiry.as_ref().is_some_and(|expiry| expiry.0 <= now);
+        let (Some(pods), false) = (&status.pods, is_incomplete || is_old) else { return Self::Unknown };
         let clock = Reason::AgentClockDiffers.name();
-        let mut lacking = status.undelivered.iter().filter(|one| one.reason != clock);
+        let lacking = status.undelivered.iter().filter(|one| one.reason != clock);
         if let Some(one) = lacking.clone().find(|one| one.pod == pod.name_any()) {
             let message = Reason::without_code(&one.message).to_owned();
             let is_connected = one.reason != Reason::AgentNotConnected.name();
             return if is_connected { Self::Problem(message) } else { Self::NotConnected(message) };
         }
-        let named = i64::try_from(lacking.by_ref().count()).unwrap_or(i64::MAX);
+        let named: BTreeSet<&str> = lacking.map(|one| one.pod.as_str()).collect();
+        let named = i64::try_from(named.len()).unwrap_or(i64::MAX);
         let able = pods.matched - pods.not_injected;
         match pods.held {
             Some(held) if held.saturating_add(named) >= able => Self::Held,

@@ -76,7 +76,13 @@ async fn observe(cluster: &Cluster, name: &str) -> Result<Observed> {
         pods: vec![pod],
         cluster: cluster.name_in_paths().await,
     };
-    Ok(Observed { objects, events: events.map(|list| list.items).unwrap_or_default(), is_decidable, denied })
+    Ok(Observed {
+        objects,
+        events: events.map(|list| list.items).unwrap_or_default(),
+        is_decidable,
+        denied,
+        now: jiff::Timestamp::now(),
+    })
 }
 
 /// All of them, since a WorkloadIdentity of another one may hold an id or a name; else that of the pod.

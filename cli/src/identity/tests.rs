@@ -47,6 +47,7 @@ fn observed(change: impl FnOnce(&mut Value)) -> Report {
         events: serde_json::from_value(all["events"].clone()).unwrap(),
         is_decidable: all["decidable"].as_bool().unwrap(),
         denied: Vec::new(),
+        now: "2026-11-27T12:00:00Z".parse().unwrap(),
     })
 }
 
@@ -101,6 +102,17 @@ fn a_pod_holds_what_its_agent_says_it_holds() {
     let clock = undelivered("orders-1", "AgentClockDiffers");
     assert_eq!(answers(&clock)[2], Answer::Unknown, "another may be the one that lacks it");
     assert_eq!(clock.findings[0].known_reason(), Some(Reason::AgentClockDiffers));
+}
+
+// While no operator writes, what it wrote last ages.
+#[test]
+fn a_status_that_speaks_of_what_has_expired_says_nothing() {
+    let held = |expiry: &str| {
+        let report = observed(|all| all["identity"]["status"]["nextExpiry"] = expiry.into());
+        answers(&report)[2]
+    };
+    assert_eq!(held("2026-11-27T12:00:01Z"), Answer::Yes);
+    assert_eq!(held("2026-11-27T12:00:00Z"), Answer::Unknown);
 }
 
 // Of a release before receipts.

@@ -133,19 +133,17 @@ impl Identities {
         })
     }
 
-    /// The names of pods that are alive, selected and have an agent, and are not `connected`: at most `most`, in the order of their names.
-    pub(super) fn unconnected<'a>(
+    /// The names of the pods that are alive, selected and have an agent, and whose uids are such, in order.
+    pub(super) fn with_agent<'a>(
         &self,
         key: &IdentityKey,
         pods: &'a Pods,
-        connected: impl Fn(&str) -> bool,
-        most: usize,
+        is_such: impl Fn(&str) -> bool,
     ) -> Vec<&'a str> {
         let matched = self.by_key.get(key).into_iter().flat_map(|record| &record.matched);
-        let lacking = matched.filter(|(uid, one)| one.injected && !connected(uid));
-        let mut names: Vec<_> = lacking.filter_map(|(uid, _)| pods.name(uid)).collect();
+        let such = matched.filter(|(uid, one)| one.injected && is_such(uid));
+        let mut names: Vec<_> = such.filter_map(|(uid, _)| pods.name(uid)).collect();
         names.sort_unstable();
-        names.truncate(most);
         names
     }
 

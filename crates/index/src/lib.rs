@@ -13,7 +13,7 @@ mod sessions;
 mod shared;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -159,11 +159,17 @@ impl Index {
         self.identities.view(key, &self.pods)
     }
 
-    /// The names of an identity's pods that are alive and have an agent, and whose uids are not `connected`: at most `most`, the first.
+    /// The names of an identity's pods that are alive and have an agent, and whose uids are such, in order.
     #[must_use]
-    pub fn unconnected(&self, key: &IdentityKey, connected: impl Fn(&str) -> bool, most: usize) -> Vec<String> {
-        let names = self.identities.unconnected(key, &self.pods, connected, most);
-        names.into_iter().map(str::to_owned).collect()
+    pub fn pods_with_agent(&self, key: &IdentityKey, is_such: impl Fn(&str) -> bool) -> Vec<String> {
+        self.identities.with_agent(key, &self.pods, is_such).into_iter().map(str::to_owned).collect()
+    }
+
+    /// The uids of all pods that are alive and have an agent, and whose uids are such, each with its namespace.
+    #[must_use]
+    pub fn all_with_agent(&self, is_such: impl Fn(&str) -> bool) -> HashMap<String, String> {
+        let such = self.pods.with_agent().filter(|(uid, _)| is_such(uid));
+        such.map(|(uid, namespace)| (uid.to_owned(), namespace.to_owned())).collect()
     }
 
     /// The objects whose status may have to change since the last call; for those who write none, so that the list does not grow.

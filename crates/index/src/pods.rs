@@ -165,6 +165,12 @@ impl Pods {
         self.by_uid.get(uid).map(|entry| &*entry.name)
     }
 
+    /// The uids and namespaces of pods that are alive and have an agent.
+    pub(super) fn with_agent(&self) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.by_uid.iter().filter(|(_, entry)| entry.shape.injected && !entry.has_ended(self.now));
+        entries.map(|(uid, entry)| (&**uid, entry.shape.namespace.as_str()))
+    }
+
     /// A pod's namespace.
     pub(super) fn namespace(&self, uid: &str) -> Option<&str> {
         self.by_uid.get(uid).map(|entry| entry.shape.namespace.as_str())

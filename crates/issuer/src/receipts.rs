@@ -36,7 +36,7 @@ struct HeldSvid {
 /// How an identity's X509-SVID has arrived at a session, from the best to the worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delivery {
-    /// What was issued last is on the socket and in the files; or what was issued before it, and its agent is about to say more.
+    /// What was issued last is on the socket and in the files; or what was issued before it, while its agent is about to say more.
     #[default]
     Held,
     /// Its agent has said nothing on this stream yet, and is about to.
@@ -68,6 +68,11 @@ impl Receipt {
         let svids = receipt.svids.iter().map(svid).collect::<Result<_, &'static str>>()?;
         let sent_at = Timestamp::from_millisecond(receipt.clock_ms).map_err(|_| "the clock of a Receipt is no time")?;
         Ok(Self { svids, clock_ahead: sent_at.duration_since(now) })
+    }
+
+    /// Without what the clocks say: that of this replica is wrong.
+    pub(crate) fn without_clock(self) -> Self {
+        Self { clock_ahead: SignedDuration::ZERO, ..self }
     }
 }
 
@@ -103,28 +108,36 @@ impl ReceiptRecord {
         if ahead.abs() < CLOCK_TOLERATED { 0 } else { ahead.as_secs() }
     }
 
-    /// How an identity of which `issued` was issued last on this stream has arrived; `opened` is when the stream was. An agent
-    /// that moved here with what it has was issued nothing here: then no more is known than that socket and files agree.
+    /// How one of the `identities` identities of this stream has arrived, which it was sent `since`, and of which `issued` was issued
+    /// last. An agent that moved here with what it has was issued nothing here: then no more is known than that socket and files agree,
+    /// and whether it has as many as it was sent.
     #[must_use]
-    pub fn delivery(&self, issued: Option<&Issuance>, opened: Instant, now: Timestamp) -> Delivery {
+    pub fn delivery(&self, identities: usize, since: Instant, issued: Option<&Issuance>, now: Timestamp) -> Delivery {
         if !self.able {
             return Delivery::Unknown;
         }
         let last = self.last.lock();
-        let Some(receipt) = &*last else {
-            return if opened.elapsed() < ABOUT_TO_SEND { Delivery::Pending } else { Delivery::Nothing };
-        };
-        if receipt.svids.is_empty() {
-            return Delivery::Nothing;
-        }
+        let svids = last.as_ref().map(|receipt| receipt.svids.as_slice()).unwrap_or_default();
+        let agree = svids.iter().all(|svid| svid.files == Some(svid.socket));
         let Some(issued) = issued else {
-            let agree = receipt.svids.iter().all(|svid| svid.files == Some(svid.socket));
-            return if agree { Delivery::Held } else { Delivery::NotInFiles };
+            return match svids.len() {
+                held if held < identities && since.elapsed() < ABOUT_TO_SEND => Delivery::Pending,
+                0 => Delivery::Nothing,
+                _ if !agree => Delivery::NotInFiles,
+                held if held < identities => Delivery::Unknown,
+                _ => Delivery::Held,
+            };
         };
-        match receipt.svids.iter().find(|svid| svid.socket == issued.fingerprint) {
+        match svids.iter().find(|svid| svid.socket == issued.fingerprint) {
             Some(svid) if svid.files == Some(svid.socket) => Delivery::Held,
             Some(_) => Delivery::NotInFiles,
-            None if now.duration_since(issued.at).unsigned_abs() < ABOUT_TO_SEND => Delivery::Held,
+            // Its agent is about to say more; until then it has what it had.
+            None if now.duration_since(issued.at).unsigned_abs() < ABOUT_TO_SEND => match svids.len() {
+                0 => Delivery::Pending,
+                _ if agree => Delivery::Held,
+                _ => Delivery::NotInFiles,
+            },
+            None if svids.is_empty() => Delivery::Nothing,
             None => Delivery::NotOnSocket,
         }
     }

@@ -61,6 +61,8 @@ pub struct Issuance {
 pub struct Served {
     /// The WorkloadIdentity.
     pub identity: Arc<IdentitySpec>,
+    /// Since when.
+    pub since: Instant,
     /// The newest X509-SVID issued for it on this stream.
     pub issued: Option<Issuance>,
 }
@@ -122,8 +124,9 @@ impl StreamRecord {
     pub fn set_served<'a>(&self, identities: impl Iterator<Item = &'a Arc<IdentitySpec>>) {
         let mut served = self.served.lock();
         let next = identities.map(|identity| {
-            let issued = served.iter().find(|old| old.identity.uid == identity.uid).and_then(|old| old.issued);
-            Served { identity: Arc::clone(identity), issued }
+            let old = served.iter().find(|old| old.identity.uid == identity.uid);
+            let (since, issued) = old.map_or_else(|| (Instant::now(), None), |old| (old.since, old.issued));
+            Served { identity: Arc::clone(identity), since, issued }
         });
         *served = next.collect();
     }

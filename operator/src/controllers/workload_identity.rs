@@ -51,6 +51,7 @@ use countersign_index::{IdentityKey, IdentityView, SharedIndex};
 use countersign_issuer::published::Published;
 use countersign_runtime::clock::Clock;
 use countersign_runtime::leader::{Leadership, NotLeading};
+use undelivered::Delivered;
 
 /// Counts of pods change in waves; one write follows each.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -195,8 +196,8 @@ fn reference(key: &IdentityKey) -> Reference {
 
 /// The identities of which a round of counting says something new.
 fn counted_anew(counted: Counted, store: Store<WorkloadIdentity>) -> impl Stream<Item = Vec<Reference>> {
-    let state = (counted, store, None::<Arc<Totals>>);
-    stream::unfold(state, |(mut counted, store, before)| async move {
+    let state = (counted, store, None::<Arc<Totals>>, None::<Arc<Totals>>);
+    stream::unfold(state, |(mut counted, store, before, last)| async move {
         counted.changed().await.ok()?;
         let now = counted.borrow_and_update().clone();
         let changed: Option<HashSet<IdentityKey>> = match (&now, &before) {
@@ -206,10 +207,20 @@ fn counted_anew(counted: Counted, store: Store<WorkloadIdentity>) -> impl Stream
             (None, _) => Some(HashSet::new()),
         };
         let references = match changed {
-            Some(keys) => keys.iter().map(reference).collect(),
+            Some(keys) => {
+                let lost = now.as_ref().map(|now| now.other_unconnected(last.as_deref())).unwrap_or_default();
+                let all = if lost.is_empty() { Vec::new() } else { store.state() };
+                let of_lost =
+                    all.iter().filter(|one| one.metadata.namespace.as_deref().is_some_and(|name| lost.contains(name)));
+                let mut keys: HashSet<Reference> = keys.iter().map(reference).collect();
+                keys.extend(of_lost.map(|identity| ObjectRef::from_obj(&**identity)));
+                keys.into_iter().collect()
+            }
             None => store.state().iter().map(|identity| ObjectRef::from_obj(&**identity)).collect(),
         };
-        Some((references, (counted, store, now)))
+        // A round in which it was not known who is connected is passed over.
+        let last = now.clone().filter(|now| now.unconnected.is_some()).or(last);
+        Some((references, (counted, store, now, last)))
     })
 }
 
@@ -274,19 +285,13 @@ fn status(identity: &WorkloadIdentity, view: &IdentityView, seen: &Seen<'_>, now
     conditions.extend(federation::condition(view, seen.published, generation, &old.conditions, now));
     conditions.extend(wit::condition(view, seen.published, generation, &old.conditions, now));
     conditions.extend(claims::condition(view, generation, &old.conditions, now));
-    let (agents, undelivered) = match seen.totals.filter(|_| live.whole == stream_stats::Whole::Yes) {
-        Some(totals) => {
-            let pods = (live.served.unwrap_or(0), matched - not_injected);
-            let deliveries = totals.of(&key).deliveries;
-            (undelivered::versions(&deliveries), undelivered::pods(totals, &key, pods, seen.index))
-        }
-        None => (old.agents, old.undelivered),
-    };
+    let delivered = seen.totals.and_then(|totals| Delivered::now(totals, &key, matched - not_injected, seen.index));
+    let Delivered { held, agents, undelivered } = delivered.unwrap_or_else(|| Delivered::before(&old, matched));
     WorkloadIdentityStatus {
         conditions,
         observed_generation: generation,
         spiffe_id_template: view.outcome.as_ref().ok().map(template),
-        pods: Some(PodCounts { matched, not_injected, served: live.served, held: live.held }),
+        pods: Some(PodCounts { matched, not_injected, served: live.served, held }),
         next_expiry: live.next_expiry.map(Time),
         claims: seen.claims.clone(),
         outdated_agents: live.outdated,

@@ -1,6 +1,10 @@
 //! The leader's round: asks every replica, adds up, publishes for the status. Others ask nobody.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use countersign_proto::inspect::v1::ReportResponse;
 use futures::future::join_all;
@@ -66,7 +70,7 @@ pub async fn run(context: Context, counted: watch::Sender<Option<Arc<Totals>>>) 
 }
 
 async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>) {
-    let (mut reports, mut lagged) = (ReplicaReports::default(), HashSet::new());
+    let (mut reports, mut lagged, mut lost) = (ReplicaReports::default(), HashSet::new(), HashMap::new());
     let mut published = context.source.published.clone();
     published.mark_unchanged();
     let mut tick = tokio::time::interval(EACH);
@@ -82,13 +86,27 @@ async fn rounds(context: &Context, counted: &watch::Sender<Option<Arc<Totals>>>)
             Ok(others) => {
                 let answers = answers(context, others).await;
                 tell_of_addresses(context, &answers);
-                let totals = reports.enter(answers);
+                let mut totals = reports.enter(answers);
+                if let Some(connected) = &totals.connected {
+                    totals.unconnected = Some(unconnected(context, connected, &mut lost));
+                }
                 lagged = tell_of_laggards(context, &totals, &lagged);
                 counted.send_replace(Some(Arc::new(totals)));
             }
             Err(error) => tracing::warn!(%error, "the operator's replicas cannot be listed; they are asked later"),
         }
     }
+}
+
+/// The pods with an agent and without a stream, in this round and in the one before: one that is new is about to have a stream.
+fn unconnected(
+    context: &Context,
+    connected: &HashSet<String>,
+    before: &mut HashMap<String, String>,
+) -> HashMap<String, String> {
+    let now = context.index.read(|index| index.all_with_agent(|uid| !connected.contains(uid)));
+    let before = std::mem::replace(before, now.clone());
+    now.into_iter().filter(|(uid, _)| before.contains_key(uid)).collect()
 }
 
 /// Has an event on pods that have not acknowledged a bundle for two rounds; returns those of this round, by trust domain and uid.

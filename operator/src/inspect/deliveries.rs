@@ -17,6 +17,20 @@ pub struct PodProblem {
     pub clock_ahead: i64,
 }
 
+impl PodProblem {
+    /// Of two replicas at which the pod has sessions.
+    fn worse(self, other: Self) -> Self {
+        let delivery = match (self.delivery, other.delivery) {
+            (v1::Delivery::Held, other) => other,
+            (known, v1::Delivery::Held) => known,
+            // The lower one is the worse one.
+            (known, other) if i32::from(other) < i32::from(known) => other,
+            (known, _) => known,
+        };
+        Self { delivery, clock_ahead: if self.clock_ahead == 0 { other.clock_ahead } else { self.clock_ahead } }
+    }
+}
+
 /// What is known of an identity's deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
@@ -102,7 +116,9 @@ impl Deliveries {
             .problems
             .iter()
             .map(|one| (one.uid.clone(), PodProblem { delivery: one.delivery(), clock_ahead: one.clock_ahead }));
-        self.problems.extend(problems);
+        for (uid, problem) in problems {
+            self.problems.entry(uid).and_modify(|known| *known = known.worse(problem)).or_insert(problem);
+        }
         while self.problems.len() > NAMED {
             self.problems.pop_last();
         }

@@ -47,6 +47,8 @@ pub struct Totals {
     pub receipts: Option<HashMap<String, DomainReceipts>>,
     /// The uids of pods with an open stream; `None` unless every replica answered this round, and is of a build that says so.
     pub connected: Option<HashSet<String>>,
+    /// Pods with an agent that had no stream in this round and in the one before, by uid, with their namespaces; unknown as `connected`.
+    pub unconnected: Option<HashMap<String, String>>,
     /// Whether every replica is in it.
     pub sight: Coverage,
 }
@@ -54,8 +56,19 @@ pub struct Totals {
 impl Totals {
     /// Of one identity; zeros when no replica serves it.
     #[must_use]
-    pub fn of(&self, key: &IdentityKey) -> IdentityCounts {
-        self.identities.get(key).cloned().unwrap_or_default()
+    pub fn of(&self, key: &IdentityKey) -> &IdentityCounts {
+        static NONE: IdentityCounts = IdentityCounts::NONE;
+        self.identities.get(key).unwrap_or(&NONE)
+    }
+
+    /// The namespaces of pods that had no stream of late in one of two rounds, and did in the other.
+    #[must_use]
+    pub fn other_unconnected<'a>(&'a self, before: Option<&'a Self>) -> HashSet<&'a str> {
+        let Some(now) = &self.unconnected else { return HashSet::new() };
+        let before = before.and_then(|before| before.unconnected.as_ref());
+        let lost = now.iter().filter(|(uid, _)| before.is_none_or(|before| !before.contains_key(*uid)));
+        let back = before.into_iter().flatten().filter(|(uid, _)| !now.contains_key(*uid));
+        lost.chain(back).map(|(_, namespace)| namespace.as_str()).collect()
     }
 
     /// `None`: it is not known; `Some(None)`: no replica names the trust domain.
@@ -113,7 +126,13 @@ impl ReplicaReports {
             }
             self.known.insert(replica, known);
         }
-        Totals { identities: self.sums(), receipts: self.receipts(), connected: self.connected(), sight: self.sight() }
+        Totals {
+            identities: self.sums(),
+            receipts: self.receipts(),
+            connected: self.connected(),
+            unconnected: None,
+            sight: self.sight(),
+        }
     }
 
     fn receipts(&self) -> Option<HashMap<String, DomainReceipts>> {
@@ -153,6 +172,13 @@ impl ReplicaReports {
 }
 
 impl IdentityCounts {
+    const NONE: Self = Self {
+        served: 0,
+        outdated: 0,
+        next_expiry: None,
+        deliveries: Deliveries { held: 0, problems: BTreeMap::new(), agents: BTreeMap::new() },
+    };
+
     fn add(&mut self, report: &IdentityReport) {
         self.served += i64::from(report.pods);
         self.outdated += i64::from(report.outdated);
@@ -216,14 +242,14 @@ mod tests {
         let mut reports = ReplicaReports::default();
         let totals = reports.enter(vec![answer("a", &[("x", 3, 70), ("y", 1, 0)]), answer("b", &[("x", 2, 50)])]);
         assert_eq!(
-            totals.of(&key("x")),
+            *totals.of(&key("x")),
             IdentityCounts { served: 5, outdated: 2, next_expiry: Some(at(50)), ..IdentityCounts::default() }
         );
         assert_eq!(
-            totals.of(&key("y")),
+            *totals.of(&key("y")),
             IdentityCounts { served: 1, outdated: 1, next_expiry: None, ..IdentityCounts::default() }
         );
-        assert_eq!((totals.of(&key("z")), totals.sight), (IdentityCounts::default(), Coverage::Whole));
+        assert_eq!((totals.of(&key("z")), &totals.sight), (&IdentityCounts::default(), &Coverage::Whole));
     }
 
     #[test]

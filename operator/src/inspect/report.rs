@@ -148,7 +148,7 @@ fn count(records: &[Arc<StreamRecord>], support: &SupportPolicy, now: Timestamp)
                 (count.last, count.pods) = (pod, count.pods + 1);
                 count.outdated += u32::from(outdated);
             }
-            let delivery = record.receipts.delivery(one.issued.as_ref(), record.opened, now);
+            let delivery = record.receipts.delivery(served.len(), one.since, one.issued.as_ref(), now);
             count.deliveries.add(record, delivery);
             if let Some(issued) = one.issued {
                 count.next_expiry = earlier(count.next_expiry, issued.not_after);

@@ -7,14 +7,18 @@ use countersign_proto::issuer::v1::session_request::Kind as Request;
 use countersign_proto::issuer::v1::session_response::Kind as Response;
 use countersign_proto::issuer::v1::{JwtResponse, SessionResponse, State};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::stream::IssuerStream;
+use super::stream::{IssuerStream, SentReceipt};
 use super::{MAX_WAITING_CALLS, Session, WaitingCalls, jitter, time_until};
 use crate::session::entitlements::Entitlements;
 use crate::session::jwt_client::{JwtCall, JwtClientError};
 use crate::session::messages;
 use crate::session::renewal_planner::{CredentialRequest, ResponseError};
 use crate::token::Token;
+
+/// How often a receipt is repeated on a stream on which nothing has changed.
+const RECEIPT_AGAIN: Duration = Duration::from_secs(600);
 
 impl Session {
     /// Sends the requests that are due, publishes, acknowledges, and sends a receipt; returns how long to sleep at most.
@@ -35,7 +39,7 @@ impl Session {
         }
         self.publish();
         self.acknowledge(stream);
-        self.send_receipt(stream, now);
+        self.send_receipt(stream);
         let plan = self.planner.plan(now);
         Ok(time_until(plan.wake_at).min(time_until(Some(stream.reread_token_at))))
     }
@@ -139,15 +143,20 @@ impl Session {
         }
     }
 
-    /// Says what the workload can use, if that is another than the stream was sent. If the queue is full, it stays due. A workload
-    /// that never had anything has nothing to say.
-    fn send_receipt(&self, stream: &mut IssuerStream, now: Timestamp) {
-        let is_known = stream.receipt.as_ref().map_or(self.held.is_empty(), |sent| *sent == self.held);
+    /// Says what the workload can use, if that is another than the stream was sent, and now and then for the sake of the clock. If the
+    /// queue is full, it stays due. A workload that never had anything has nothing to say.
+    fn send_receipt(&self, stream: &mut IssuerStream) {
+        let is_known = match &stream.receipt {
+            Some(sent) => sent.svids == self.held && sent.at.elapsed() < RECEIPT_AGAIN,
+            None => self.held.is_empty(),
+        };
         if !stream.state_received || is_known {
             return;
         }
-        if stream.outgoing.try_send(messages::receipt(self.held.clone(), now)).is_ok() {
-            stream.receipt = Some(self.held.clone());
+        // What came before, such as the making of keys, takes time.
+        let message = messages::receipt(self.held.clone(), Timestamp::now());
+        if stream.outgoing.try_send(message).is_ok() {
+            stream.receipt = Some(SentReceipt { svids: self.held.clone(), at: Instant::now() });
         }
     }
 

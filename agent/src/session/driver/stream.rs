@@ -5,6 +5,7 @@ use std::time::Duration;
 use countersign_proto::issuer::v1::{HeldSvid, SessionRequest};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::token::Token;
@@ -24,9 +25,14 @@ pub(super) struct IssuerStream {
     pub(super) state_received: bool,
     /// The generation of the last State, until it is acknowledged.
     pub(super) unacknowledged: Option<u64>,
-    /// What the last receipt says.
-    pub(super) receipt: Option<Vec<HeldSvid>>,
+    pub(super) receipt: Option<SentReceipt>,
     pub(super) connection: Connection,
+}
+
+/// The receipt that was sent last.
+pub(super) struct SentReceipt {
+    pub(super) svids: Vec<HeldSvid>,
+    pub(super) at: Instant,
 }
 
 /// Why a stream ended, and the delay that the issuer requested.

@@ -38,35 +38,42 @@ async fn what_was_issued_last_is_held_once_it_is_on_the_socket_and_in_the_files(
         (&[(OTHER, Some(ONE))], Delivery::NotOnSocket),
         (&[], Delivery::Nothing),
     ] {
-        let found = record(svids).delivery(issued(ONE).as_ref(), Instant::now(), later());
+        let found = record(svids).delivery(1, Instant::now(), issued(ONE).as_ref(), later());
         assert_eq!(found, delivery, "{svids:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_has_a_moment_to_say_that_it_has_what_it_was_issued() {
-    let opened = Instant::now();
-    let former = record(&[(OTHER, Some(OTHER))]);
-    assert_eq!(former.delivery(issued(ONE).as_ref(), opened, NOW), Delivery::Held);
-    assert_eq!(former.delivery(issued(ONE).as_ref(), opened, later()), Delivery::NotOnSocket);
+    let since = Instant::now();
+    let renewed = |svids: &[_], at| record(svids).delivery(1, since, issued(ONE).as_ref(), at);
+    let former = [(OTHER, Some(OTHER))];
+    assert_eq!((renewed(&former, NOW), renewed(&former, later())), (Delivery::Held, Delivery::NotOnSocket));
+    assert_eq!((renewed(&[], NOW), renewed(&[], later())), (Delivery::Pending, Delivery::Nothing));
+    assert_eq!(renewed(&[(OTHER, None)], NOW), Delivery::NotInFiles, "a renewal does not hide what was wrong before");
     let silent = ReceiptRecord::new(true);
-    assert_eq!(silent.delivery(None, opened, NOW), Delivery::Pending);
+    assert_eq!(silent.delivery(1, since, None, NOW), Delivery::Pending);
     tokio::time::advance(ABOUT_TO_SEND).await;
-    assert_eq!(silent.delivery(None, opened, NOW), Delivery::Nothing);
+    assert_eq!(silent.delivery(1, since, None, NOW), Delivery::Nothing);
+    // An identity that is new on an old stream.
+    assert_eq!(record(&[]).delivery(1, Instant::now(), None, NOW), Delivery::Pending);
 }
 
 // It moved here with what it has.
 #[tokio::test(start_paused = true)]
-async fn of_what_another_replica_issued_socket_and_files_are_compared() {
-    let delivery = |svids: &[_]| record(svids).delivery(None, Instant::now(), later());
-    assert_eq!(delivery(&[(ONE, Some(ONE)), (OTHER, Some(OTHER))]), Delivery::Held);
-    assert_eq!(delivery(&[(ONE, Some(ONE)), (OTHER, None)]), Delivery::NotInFiles);
+async fn of_what_another_replica_issued_socket_and_files_are_compared_and_their_number() {
+    let since = Instant::now();
+    tokio::time::advance(ABOUT_TO_SEND).await;
+    let delivery = |identities, svids: &[_]| record(svids).delivery(identities, since, None, later());
+    assert_eq!(delivery(2, &[(ONE, Some(ONE)), (OTHER, Some(OTHER))]), Delivery::Held);
+    assert_eq!(delivery(2, &[(ONE, Some(ONE)), (OTHER, None)]), Delivery::NotInFiles);
+    assert_eq!(delivery(2, &[(ONE, Some(ONE))]), Delivery::Unknown, "either may be the one that it has");
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_an_agent_that_sends_no_receipts_nothing_is_known() {
     let old = ReceiptRecord::new(false);
-    assert_eq!(old.delivery(issued(ONE).as_ref(), Instant::now(), later()), Delivery::Unknown);
+    assert_eq!(old.delivery(1, Instant::now(), issued(ONE).as_ref(), later()), Delivery::Unknown);
 }
 
 #[test]

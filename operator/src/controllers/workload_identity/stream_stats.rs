@@ -17,8 +17,6 @@ use countersign_index::IdentityKey;
 pub(super) struct Live {
     /// `pods.served`.
     pub(super) served: Option<i64>,
-    /// `pods.held`.
-    pub(super) held: Option<i64>,
     /// `outdatedAgents`.
     pub(super) outdated: Option<i64>,
     /// `nextExpiry`.
@@ -47,14 +45,12 @@ pub(super) fn live(
     now: Timestamp,
 ) -> Live {
     let written = old.next_expiry.as_ref().map(|written| written.0);
-    let tells_receipts = totals.is_some_and(|totals| totals.connected.is_some());
     let whole = match totals.map(|totals| (totals.of(key), &totals.sight)) {
         // No pod is counted twice but one that moved a moment ago.
         Some((counts, sight)) if *sight == Coverage::Whole || counts.served >= matched => {
             let served = counts.served.min(matched);
             return Live {
                 served: Some(served),
-                held: tells_receipts.then(|| counts.deliveries.held.min(served)),
                 outdated: Some(counts.outdated.min(served)),
                 next_expiry: expiry(written, counts.next_expiry, served, now),
                 whole: Whole::Yes,
@@ -64,8 +60,7 @@ pub(super) fn live(
         Some(_) | None => Whole::AsBefore,
     };
     let served = old.pods.and_then(|pods| pods.served).map(|served| served.min(matched));
-    let held = old.pods.and_then(|pods| pods.held).map(|held| held.min(matched));
-    Live { served, held, outdated: old.outdated_agents, next_expiry: written, whole }
+    Live { served, outdated: old.outdated_agents, next_expiry: written, whole }
 }
 
 /// The condition `StatsComplete`; none before anything was counted.
@@ -132,18 +127,14 @@ mod tests {
                 outdated: 1,
                 next_expiry: 900,
                 oldest_issuance: 100,
-                held: 3,
                 ..IdentityReport::default()
             }];
-            Some(ReportResponse { identities, tells_receipts: true, ..ReportResponse::default() })
+            Some(ReportResponse { identities, ..ReportResponse::default() })
         };
         let answer = |replica: &str, report| Answer { replica: replica.to_owned(), report };
         let mut reports = ReplicaReports::default();
         if silent == 0 {
-            return reports.enter(vec![
-                answer("a", report(pods)),
-                answer("b", Some(ReportResponse { tells_receipts: true, ..ReportResponse::default() })),
-            ]);
+            return reports.enter(vec![answer("a", report(pods)), answer("b", Some(ReportResponse::default()))]);
         }
         let mut round = || reports.enter(vec![answer("a", report(pods)), answer("b", None)]);
         (1..silent).for_each(|_| drop(round()));
@@ -154,14 +145,13 @@ mod tests {
     fn what_every_replica_counted_is_written() {
         let live = live(&old(), Some(&totals(4, 0)), &key(), 9, at(100));
         let whole = Whole::Yes;
-        assert_eq!(live, Live { served: Some(4), held: Some(3), outdated: Some(1), next_expiry: Some(at(500)), whole });
+        assert_eq!(live, Live { served: Some(4), outdated: Some(1), next_expiry: Some(at(500)), whole });
     }
 
     // Never wrong zeros.
     #[test]
     fn numbers_stay_while_a_replica_cannot_be_asked() {
-        let kept =
-            |whole| Live { served: Some(7), held: Some(6), outdated: Some(2), next_expiry: Some(at(500)), whole };
+        let kept = |whole| Live { served: Some(7), outdated: Some(2), next_expiry: Some(at(500)), whole };
         assert_eq!(live(&old(), None, &key(), 9, at(100)), kept(Whole::AsBefore));
         assert_eq!(live(&old(), Some(&totals(4, 1)), &key(), 9, at(100)), kept(Whole::AsBefore));
         assert_eq!(live(&old(), Some(&totals(4, 2)), &key(), 9, at(100)), kept(Whole::No(vec!["b".to_owned()])));

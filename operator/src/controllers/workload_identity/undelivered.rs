@@ -1,6 +1,8 @@
 //! Which pods have not got the identity, or have a clock that is wrong: from the receipts of their agents and the pods there are.
 
-use countersign_crds::{AgentVersion, Undelivered};
+use std::collections::BTreeSet;
+
+use countersign_crds::{AgentVersion, Undelivered, WorkloadIdentityStatus};
 use countersign_index::{IdentityKey, SharedIndex};
 use countersign_proto::inspect::v1::Delivery;
 use countersign_reasons::Reason;
@@ -13,29 +15,55 @@ use crate::inspect::{
 /// How many versions of agents are named.
 const VERSIONS: usize = 5;
 
-/// Of the pods of `key` with an agent, of which `served` have an open stream and `able` may have one.
-pub(super) fn pods(
-    totals: &Totals,
-    key: &IdentityKey,
-    (served, able): (i64, i64),
-    index: &SharedIndex,
-) -> Vec<Undelivered> {
-    let name = |uid: &str| index.read(|index| index.pod(uid)).map(|pod| pod.facts.name);
-    let Deliveries { problems, .. } = totals.of(key).deliveries;
-    // A pod that has ended since has no name any more.
-    let problems = problems.iter().filter_map(|(uid, problem)| Some((name(uid)?, problem)));
-    let mut found: Vec<Undelivered> = problems.flat_map(|(pod, problem)| of_pod(pod, *problem)).collect();
-    if let Some(connected) = totals.connected.as_ref().filter(|_| served < able) {
-        let names = index.read(|index| index.unconnected(key, |uid| connected.contains(uid), NAMED));
-        found.extend(
-            names
-                .into_iter()
+/// What is known of the deliveries of an identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// `pods.held`.
+    pub(super) held: Option<i64>,
+    /// `agents`.
+    pub(super) agents: Vec<AgentVersion>,
+    /// `undelivered`.
+    pub(super) undelivered: Vec<Undelivered>,
+}
+
+impl Delivered {
+    /// As it stands in a status of now.
+    pub(super) fn before(old: &WorkloadIdentityStatus, matched: i64) -> Self {
+        Self {
+            held: old.pods.and_then(|pods| pods.held).map(|held| held.min(matched)),
+            agents: old.agents.clone(),
+            undelivered: old.undelivered.clone(),
+        }
+    }
+
+    /// Of `able` pods with an agent; `None` unless every replica has said what is needed for it.
+    pub(super) fn now(totals: &Totals, key: &IdentityKey, able: i64, index: &SharedIndex) -> Option<Self> {
+        let (connected, lost) = (totals.connected.as_ref()?, totals.unconnected.as_ref()?);
+        let deliveries = &totals.of(key).deliveries;
+        let name = |uid: &str| index.read(|index| index.pod(uid)).map(|pod| pod.facts.name);
+        // A pod that has ended since has no name any more.
+        let problems = deliveries.problems.iter().filter_map(|(uid, problem)| Some((name(uid)?, problem)));
+        let mut undelivered: Vec<Undelivered> = problems.flat_map(|(pod, problem)| of_pod(pod, *problem)).collect();
+        let clock = Reason::AgentClockDiffers.name();
+        let lacking: BTreeSet<&str> =
+            undelivered.iter().filter(|one| one.reason != clock).map(|one| one.pod.as_str()).collect();
+        let with_agent = |such: &dyn Fn(&str) -> bool| index.read(|index| index.pods_with_agent(key, such));
+        let away = with_agent(&|uid| !connected.contains(uid)).len() + lacking.len();
+        // A pod with sessions at two replicas is counted twice, and one that has no agent of ours is counted, too.
+        let most = able - i64::try_from(away).unwrap_or(i64::MAX);
+        let held = Some(deliveries.held.min(most).max(0));
+        let lost = with_agent(&|uid| lost.contains_key(uid) && !connected.contains(uid));
+        undelivered.extend(
+            lost.into_iter()
+                .take(NAMED)
                 .map(|pod| entry(pod, Reason::AgentNotConnected, "its agent has no stream to the operator".to_owned())),
         );
+        // Should they be too many, clocks are left out first.
+        undelivered.sort_by(|a, b| (a.reason == clock, &a.pod, &a.reason).cmp(&(b.reason == clock, &b.pod, &b.reason)));
+        undelivered.truncate(2 * NAMED);
+        undelivered.sort_by(|a, b| (&a.pod, &a.reason).cmp(&(&b.pod, &b.reason)));
+        Some(Self { held, agents: versions(deliveries), undelivered })
     }
-    found.sort_by(|a, b| (&a.pod, &a.reason).cmp(&(&b.pod, &b.reason)));
-    found.truncate(2 * NAMED);
-    found
 }
 
 fn of_pod(pod: String, problem: PodProblem) -> Vec<Undelivered> {
@@ -70,7 +98,7 @@ fn rounded(seconds: u64) -> u64 {
 }
 
 /// The most frequent versions of agents.
-pub(super) fn versions(deliveries: &Deliveries) -> Vec<AgentVersion> {
+fn versions(deliveries: &Deliveries) -> Vec<AgentVersion> {
     let name = |version: &str| if version.is_empty() { "unknown".to_owned() } else { version.to_owned() };
     let all = deliveries.agents.iter().map(|(version, pods)| AgentVersion { version: name(version), pods: *pods });
     let mut all: Vec<_> = all.collect();
@@ -81,7 +109,7 @@ pub(super) fn versions(deliveries: &Deliveries) -> Vec<AgentVersion> {
 
 #[cfg(test)]
 mod tests {
-    use super::{IdentityKey, SharedIndex, Totals, pods, rounded, versions};
+    use super::{Delivered, IdentityKey, SharedIndex, Totals, rounded, versions};
     use crate::inspect::identity_counts::{Answer, ReplicaReports};
     use countersign_index::PodRecord;
     use countersign_policy as policy;
@@ -114,7 +142,8 @@ mod tests {
         shared
     }
 
-    fn totals(problems: &[(&str, Delivery, i64)], open: &[&str], tells_receipts: bool) -> Totals {
+    /// One replica that has so many pods that hold it, these problems, and these pods with a stream; `lost` had none of late.
+    fn totals(held: u32, problems: &[(&str, Delivery, i64)], open: &[&str], lost: &[&str]) -> Totals {
         let problem = |&(uid, delivery, clock_ahead): &(&str, Delivery, i64)| PodProblem {
             uid: uid.to_owned(),
             delivery: delivery.into(),
@@ -123,6 +152,7 @@ mod tests {
         let identity = IdentityReport {
             namespace: "shop".to_owned(),
             name: "cart".to_owned(),
+            held,
             problems: problems.iter().map(problem).collect(),
             ..IdentityReport::default()
         };
@@ -130,18 +160,23 @@ mod tests {
         let report = ReportResponse {
             identities: vec![identity],
             pods: open.iter().map(pod).collect(),
-            tells_receipts,
+            tells_receipts: true,
             ..ReportResponse::default()
         };
-        ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }])
+        let mut totals =
+            ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: Some(report) }]);
+        totals.unconnected = Some(lost.iter().map(|&uid| (uid.to_owned(), "shop".to_owned())).collect());
+        totals
     }
 
     #[test]
     fn each_pod_that_lacks_something_is_named_with_the_reason_and_its_code() {
         let index = index(&[("a", true), ("b", true), ("c", true), ("d", false), ("e", true)]);
         let problems = [("b", Delivery::NotInFiles, -61), ("c", Delivery::Held, 5), ("gone", Delivery::Nothing, 0)];
-        let found = pods(&totals(&problems, &["b", "c", "e"], true), &key(), (3, 4), &index);
-        let found: Vec<_> = found.iter().map(|one| (one.pod.as_str(), one.reason.as_str(), &*one.message)).collect();
+        let found = Delivered::now(&totals(2, &problems, &["b", "c", "e"], &["a"]), &key(), 4, &index).unwrap();
+        assert_eq!(found.held, Some(2));
+        let found: Vec<_> =
+            found.undelivered.iter().map(|one| (one.pod.as_str(), one.reason.as_str(), &*one.message)).collect();
         assert_eq!(
             found,
             [
@@ -153,14 +188,49 @@ mod tests {
         );
     }
 
-    // While the operator is rolled out, replicas of two builds answer.
+    // With a stream to each replica a pod is counted twice, which must not hide that another has none.
     #[test]
-    fn nobody_is_named_as_not_connected_unless_every_replica_says_who_is() {
+    fn a_pod_that_is_counted_twice_does_not_stand_for_another() {
+        let index = index(&[("p", true), ("q", true)]);
+        let found = Delivered::now(&totals(2, &[], &["p"], &["q"]), &key(), 2, &index).unwrap();
+        assert_eq!((found.held, found.undelivered.len()), (Some(1), 1));
+        let differs = [("p", Delivery::NotInFiles, 0)];
+        let found = Delivered::now(&totals(2, &differs, &["p", "q"], &[]), &key(), 2, &index).unwrap();
+        assert_eq!((found.held, found.undelivered.len()), (Some(1), 1));
+    }
+
+    #[test]
+    fn a_pod_that_is_new_is_neither_counted_nor_named() {
+        let index = index(&[("old", true), ("new", true)]);
+        let found = Delivered::now(&totals(1, &[], &["old"], &[]), &key(), 2, &index).unwrap();
+        assert_eq!((found.held, found.undelivered.len()), (Some(1), 0));
+        // It has connected since the round before.
+        let found = Delivered::now(&totals(2, &[], &["old", "new"], &["new"]), &key(), 2, &index).unwrap();
+        assert_eq!((found.held, found.undelivered.len()), (Some(2), 0));
+    }
+
+    // While the operator is rolled out, replicas of two builds answer; then what was known stays.
+    #[test]
+    fn nothing_is_known_unless_every_replica_says_who_is_connected() {
         let index = index(&[("a", true)]);
-        assert!(pods(&totals(&[], &[], false), &key(), (0, 1), &index).is_empty());
-        assert_eq!(pods(&totals(&[], &[], true), &key(), (0, 1), &index).len(), 1);
+        let mut unknown = totals(0, &[], &[], &["a"]);
+        unknown.connected = None;
+        assert_eq!(Delivered::now(&unknown, &key(), 1, &index), None);
         let silent = ReplicaReports::default().enter(vec![Answer { replica: "a".to_owned(), report: None }]);
-        assert!(pods(&silent, &key(), (0, 1), &index).is_empty());
+        assert_eq!(Delivered::now(&silent, &key(), 1, &index), None);
+    }
+
+    #[test]
+    fn of_too_many_problems_those_of_clocks_are_left_out_first() {
+        let names: Vec<String> = (10..30).map(|n| format!("p{n}")).collect();
+        let index = index(&names.iter().map(|name| (name.as_str(), true)).collect::<Vec<_>>());
+        let (differing, lost) = names.split_at(10);
+        let problems: Vec<_> = differing.iter().map(|name| (name.as_str(), Delivery::NotInFiles, 60)).collect();
+        let open: Vec<_> = differing.iter().map(String::as_str).collect();
+        let lost: Vec<_> = lost.iter().map(String::as_str).collect();
+        let found = Delivered::now(&totals(0, &problems, &open, &lost), &key(), 20, &index).unwrap();
+        assert_eq!(found.undelivered.len(), 20);
+        assert!(found.undelivered.iter().all(|one| one.reason != "AgentClockDiffers"), "{found:?}");
     }
 
     #[test]
