@@ -79,3 +79,21 @@ async fn a_receipt_that_is_malformed_or_unannounced_ends_the_stream() {
         assert!(status.message().contains(says), "{status}");
     }
 }
+
+// It would accuse every agent.
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_own_clock_is_wrong_says_nothing_of_those_of_agents() {
+    for (off, ahead) in [(0, 60), (3600, 0)] {
+        let world = World::new().await;
+        let stream = opened(&world, &["receipt"]).await;
+        let record = world.context.registry.snapshot().pop().unwrap();
+        let now = world.clock.now();
+        world.clock_skew.observe(now, now, now - jiff::SignedDuration::from_secs(off));
+        let clock_ms = (now + jiff::SignedDuration::from_secs(60)).as_millisecond();
+        stream.send(Kind::Receipt(Receipt { svids: Vec::new(), clock_ms })).await;
+        // What was sent before has been handled when the stream ends.
+        stream.send(receipt(&[7], &[])).await;
+        stream.end().await;
+        assert_eq!(record.receipts.clock_ahead(), ahead);
+    }
+}

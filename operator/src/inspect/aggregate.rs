@@ -183,8 +183,8 @@ async fn answer(replica: Replica, credential: &Credential) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::{
-        Answer, Context, Counted, HashSet, PodEvent, ReplicaReports, ReportResponse, SharedIndex, run,
-        tell_of_addresses, tell_of_laggards,
+        Answer, Context, Counted, HashMap, HashSet, PodEvent, ReplicaReports, ReportResponse, SharedIndex, run,
+        tell_of_addresses, tell_of_laggards, unconnected,
     };
     use crate::{
         fake_api_server::{Questions, answering, leading, refusal},
@@ -288,6 +288,28 @@ mod tests {
         assert_eq!((pod.name.as_str(), notice.reason().name()), ("cart-0", "BundleNotAcknowledged"));
         assert!(notice.text().contains("example.org with sequence 7"), "{notice:?}");
         assert!(notices.next().await.is_none(), "one round may be too early");
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_without_a_stream_once_that_is_so_for_two_rounds() {
+        let clock = Clock::system();
+        let (context, _) = context(answering(|_| nobody_else()).0, leading(&clock));
+        let mut pod = PodRecord { injected: true, ..PodRecord::default() };
+        (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
+            ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
+        context.index.update(|index| index.apply_pod(pod.clone()));
+        let mut other = PodRecord { injected: false, ..pod.clone() };
+        (other.facts.name, other.facts.uid) = ("cart-1".to_owned(), "p2".to_owned());
+        context.index.update(|index| index.apply_pod(other));
+        let (nobody, connected) = (HashSet::new(), HashSet::from(["p1".to_owned()]));
+        let lost = HashMap::from([("p1".to_owned(), "shop".to_owned())]);
+        let mut before = HashMap::new();
+        let mut round = |connected| unconnected(&context, connected, &mut before);
+        assert!(round(&nobody).is_empty(), "it may be new");
+        assert_eq!(round(&nobody), lost);
+        assert!(round(&connected).is_empty());
+        assert!(round(&nobody).is_empty());
+        assert_eq!(round(&nobody), lost);
     }
 
     /// The rounds of a replica that leads, whose API server lists the others so.

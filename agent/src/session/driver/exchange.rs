@@ -17,9 +17,6 @@ use crate::session::messages;
 use crate::session::renewal_planner::{CredentialRequest, ResponseError};
 use crate::token::Token;
 
-/// How often a receipt is repeated on a stream on which nothing has changed.
-const RECEIPT_AGAIN: Duration = Duration::from_secs(600);
-
 impl Session {
     /// Sends the requests that are due, publishes, acknowledges, and sends a receipt; returns how long to sleep at most.
     pub(super) fn send_due_requests(&mut self, stream: &mut IssuerStream) -> Result<Duration, String> {
@@ -147,7 +144,7 @@ impl Session {
     /// queue is full, it stays due. A workload that never had anything has nothing to say.
     fn send_receipt(&self, stream: &mut IssuerStream) {
         let is_known = match &stream.receipt {
-            Some(sent) => sent.svids == self.held && sent.at.elapsed() < RECEIPT_AGAIN,
+            Some(sent) => sent.is_current(&self.held, Instant::now()),
             None => self.held.is_empty(),
         };
         if !stream.state_received || is_known {

@@ -35,6 +35,16 @@ pub(super) struct SentReceipt {
     pub(super) at: Instant,
 }
 
+/// How often a receipt is repeated on a stream on which nothing has changed: for the clock that is in it.
+const RECEIPT_AGAIN: Duration = Duration::from_secs(600);
+
+impl SentReceipt {
+    /// Whether it still says what the workload has.
+    pub(super) fn is_current(&self, held: &[HeldSvid], now: Instant) -> bool {
+        self.svids == held && now.duration_since(self.at) < RECEIPT_AGAIN
+    }
+}
+
 /// Why a stream ended, and the delay that the issuer requested.
 #[derive(Debug)]
 pub(super) struct StreamEnd {
@@ -79,4 +89,20 @@ impl StreamEnd {
 /// broken connection.
 fn is_refusal_of_session(code: Code) -> bool {
     matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Aborted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, HeldSvid, Instant, RECEIPT_AGAIN, SentReceipt};
+
+    #[test]
+    fn a_receipt_is_repeated_when_something_else_is_held_and_now_and_then() {
+        let held = |byte| vec![HeldSvid { socket_sha256: vec![byte; 32], files_sha256: Vec::new() }];
+        let at = Instant::now();
+        let sent = SentReceipt { svids: held(1), at };
+        let almost = at + RECEIPT_AGAIN - Duration::from_millis(1);
+        assert!(sent.is_current(&held(1), almost));
+        assert!(!sent.is_current(&held(1), at + RECEIPT_AGAIN));
+        assert!(!sent.is_current(&held(2), at) && !sent.is_current(&[], at));
+    }
 }

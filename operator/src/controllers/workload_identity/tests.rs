@@ -378,6 +378,38 @@ async fn a_round_of_counting_wakes_those_of_whom_it_says_something_new() {
     }
 }
 
+// Their sums may be the same.
+#[tokio::test]
+async fn a_round_wakes_the_identities_of_namespaces_in_which_other_pods_have_no_stream() {
+    let (store, mut writer) = reflector::store::<WorkloadIdentity>();
+    let spec = json!({"trustDomain": "example.org", "selector": {"serviceAccounts": ["cart"]}});
+    writer.apply_watcher_event(&watcher::Event::Apply(identity("x", &spec)));
+    let mut elsewhere = identity("elsewhere", &spec);
+    elsewhere.metadata.namespace = Some("till".to_owned());
+    writer.apply_watcher_event(&watcher::Event::Apply(elsewhere));
+    let (counts, counted) = watch::channel(None);
+    let mut woken = std::pin::pin!(counted_anew(counted, store));
+    let round = |unconnected: Option<&[&str]>| {
+        let mut totals = Totals::clone(&totals(&[("x", 1)]));
+        totals.unconnected =
+            unconnected.map(|uids| uids.iter().map(|&uid| (uid.to_owned(), "shop".to_owned())).collect());
+        Some(Arc::new(totals))
+    };
+    let rounds: [(Option<&[&str]>, usize); 7] = [
+        (Some(&["a"]), 2),
+        (Some(&["a"]), 0),
+        (Some(&["b"]), 1),
+        (None, 0),
+        (Some(&["b"]), 0),
+        (None, 0),
+        (Some(&[]), 1),
+    ];
+    for (number, (unconnected, expected)) in rounds.into_iter().enumerate() {
+        counts.send_replace(round(unconnected));
+        assert_eq!(woken.next().await.unwrap().len(), expected, "round {number}");
+    }
+}
+
 /// The condition `Federated` of an identity that names `foreign`, where these remote TrustDomains admit its namespace and these
 /// bundles, of so many KiB, are handed out: status, reason and message.
 fn federated(foreign: &[&str], remotes: &[&str], bundles: &[(&str, usize)]) -> Option<(String, String, String)> {
