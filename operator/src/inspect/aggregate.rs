@@ -298,7 +298,7 @@ mod tests {
         (pod.facts.namespace, pod.facts.name, pod.facts.uid) =
             ("shop".to_owned(), "cart-0".to_owned(), "p1".to_owned());
         context.index.update(|index| index.apply_pod(pod.clone()));
-        let mut other = PodRecord { injected: false, ..pod.clone() };
+        let mut other = PodRecord { injected: false, ..pod };
         (other.facts.name, other.facts.uid) = ("cart-1".to_owned(), "p2".to_owned());
         context.index.update(|index| index.apply_pod(other));
         let (nobody, connected) = (HashSet::new(), HashSet::from(["p1".to_owned()]));
