@@ -149,7 +149,7 @@ fn denied(report: &Value) -> impl Iterator<Item = &str> {
     let categories = report["categories"].as_array().into_iter().flatten();
     let checks = categories.flat_map(|category| category["checks"].as_array().into_iter().flatten());
     checks
-        .filter(|check| check["reason"] == "NotAllowed" || check["reason"] == "MayNotView")
+        .filter(|check| check["reason"] == "NotPermitted" || check["reason"] == "MayNotView")
         .filter_map(|check| check["name"].as_str())
 }
 

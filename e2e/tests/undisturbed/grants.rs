@@ -155,8 +155,11 @@ async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
         world.cluster.apply(&PodSpec::hold("shown").pod(&world.namespace)).await?;
         world.ready("shown").await?;
         let counted = |object: &DynamicObject| {
-            let served = object.data.pointer("/status/pods/served").and_then(serde_json::Value::as_i64);
-            served == Some(1) && object.data.pointer("/status/nextExpiry").is_some()
+            let count =
+                |name: &str| object.data.pointer(&format!("/status/pods/{name}")).and_then(serde_json::Value::as_i64);
+            count("served") == Some(1)
+                && count("held") == Some(1)
+                && object.data.pointer("/status/nextExpiry").is_some()
         };
         let identities = world.cluster.workload_identities(&world.namespace).await?;
         watch(&identities, "shown", "counted", counted).await?;
@@ -172,6 +175,7 @@ async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
                 "REASON",
                 "PODS",
                 "SERVED",
+                "HELD",
                 "NOT INJECTED",
                 "OUTDATED AGENTS",
                 "NEXT EXPIRY",
@@ -185,7 +189,7 @@ async fn grants_and_identities_are_printed_by_kubectl_as_their_columns_say() {
                 "PATH" => value == "/ns/{namespace}/sa/{serviceAccount}",
                 "READY" => value == "True",
                 "REASON" => value == "Admitted",
-                "PODS" | "SERVED" => value == "1",
+                "PODS" | "SERVED" | "HELD" => value == "1",
                 "NOT INJECTED" | "OUTDATED AGENTS" => value == "0",
                 "NEXT EXPIRY" => value.parse::<Timestamp>().is_ok_and(|at| at > Timestamp::now()),
                 _ => is_age(value),
