@@ -8,28 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use countersign_agent::run::serve_sessions;
 use countersign_core::bundle::Bundle;
 use countersign_proto::issuer::MAX_ACK_SEQUENCES;
-use countersign_proto::issuer::v1::{self, Identity};
+use countersign_proto::issuer::v1;
 use futures::StreamExt as _;
-use spiffe::WorkloadApiClient;
+use support::agent::{TestAgent, comes_true};
 use support::issuer::{Fault, identity};
-use support::{AgentHome, DEFAULT_ID, FakeIssuer};
-use tokio::task::AbortHandle;
-
-/// An agent with its issuer; both are stopped on drop.
-struct TestAgent {
-    home: AgentHome,
-    issuer: FakeIssuer,
-    task: AbortHandle,
-}
-
-impl Drop for TestAgent {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+use support::{DEFAULT_ID, FakeIssuer};
 
 /// An acknowledgement of `generation` with these sequences.
 fn ack(generation: u64, sequences: &[(&str, u64)]) -> (u64, Vec<(String, u64)>) {
@@ -37,23 +22,8 @@ fn ack(generation: u64, sequences: &[(&str, u64)]) -> (u64, Vec<(String, u64)>) 
 }
 
 impl TestAgent {
-    async fn start(identities: Vec<Identity>, prepare: impl FnOnce(&FakeIssuer)) -> Self {
-        let (home, issuer) = (AgentHome::new(), FakeIssuer::start(identities).await);
-        prepare(&issuer);
-        let task = tokio::spawn(serve_sessions(home.config(&issuer))).abort_handle();
-        Self { home, issuer, task }
-    }
-
-    /// Waits for a condition that only polling can see.
     async fn until(&self, what: &str, condition: impl Fn() -> bool) {
-        let mut poll = tokio::time::interval(Duration::from_millis(2));
-        let waiting = async {
-            while !condition() {
-                poll.tick().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        assert!(in_time.is_ok(), "{what}: {:?}", self.issuer.acknowledgements());
+        assert!(comes_true(condition).await, "{what}: {:?}", self.issuer.acknowledgements());
     }
 
     async fn until_acknowledged(&self, last: (u64, Vec<(String, u64)>)) {
@@ -62,10 +32,6 @@ impl TestAgent {
 
     fn files_have(&self, bundle: &Bundle) -> bool {
         std::fs::read_to_string(self.home.credentials().join("ca.crt")).is_ok_and(|file| file == bundle.x509_pem())
-    }
-
-    async fn client(&self) -> WorkloadApiClient {
-        WorkloadApiClient::connect_to(self.home.endpoint()).await.unwrap()
     }
 }
 

@@ -15,46 +15,25 @@ use countersign_proto::workload::{
     JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest, X509svidRequest,
 };
 use futures::StreamExt;
-use spiffe::WorkloadApiClient;
+use support::agent::{TestAgent, comes_true};
 use support::issuer::{Fault, identity};
 use support::{AgentHome, DEFAULT_ID, FakeIssuer};
 use tokio::net::UnixStream;
-use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-/// An agent with its issuer; both are stopped on drop.
-struct TestAgent {
-    home: AgentHome,
-    issuer: FakeIssuer,
-    task: AbortHandle,
-}
-
-impl Drop for TestAgent {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl TestAgent {
-    async fn start(identities: Vec<countersign_proto::issuer::v1::Identity>) -> Self {
-        Self::prepared(identities, |_| {}).await
-    }
-
     async fn prepared(
         identities: Vec<countersign_proto::issuer::v1::Identity>,
         prepare: impl FnOnce(&FakeIssuer),
     ) -> Self {
-        let (home, issuer) = (AgentHome::new(), FakeIssuer::start(identities).await);
-        prepare(&issuer);
-        let task = start_agent(&home, &issuer);
-        let agent = Self { home, issuer, task };
+        let agent = Self::start(identities, prepare).await;
         agent.until(|| agent.home.path("identity/workload.sock").exists()).await;
         agent
     }
 
     async fn ready(identities: Vec<countersign_proto::issuer::v1::Identity>) -> Self {
-        let agent = Self::start(identities).await;
+        let agent = Self::prepared(identities, |_| {}).await;
         agent.until_ready().await;
         agent
     }
@@ -73,17 +52,7 @@ impl TestAgent {
 
     /// Waits for a condition that only polling can see.
     async fn until(&self, condition: impl Fn() -> bool) {
-        let mut poll = tokio::time::interval(Duration::from_millis(2));
-        let waiting = async {
-            while !condition() {
-                poll.tick().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("{}", self.status()));
-    }
-
-    async fn client(&self) -> WorkloadApiClient {
-        WorkloadApiClient::connect_to(self.home.endpoint()).await.unwrap()
+        assert!(comes_true(condition).await, "{}", self.status());
     }
 
     /// A generated client: it adds no metadata by itself.
@@ -100,10 +69,6 @@ impl TestAgent {
     fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.home.credentials().join(file)).unwrap()
     }
-}
-
-fn start_agent(home: &AgentHome, issuer: &FakeIssuer) -> AbortHandle {
-    tokio::spawn(serve_sessions(home.config(issuer))).abort_handle()
 }
 
 fn call<T>(message: T) -> Request<T> {
@@ -215,7 +180,7 @@ async fn a_call_without_metadata_is_an_invalid_argument() {
 
 #[tokio::test]
 async fn a_pod_without_identity_is_denied_with_the_reason() {
-    let agent = TestAgent::start(Vec::new()).await;
+    let agent = TestAgent::prepared(Vec::new(), |_| {}).await;
     agent.until(|| agent.status().contains("no WorkloadIdentity selects it")).await;
     // Every method of the SPIFFE Workload API.
     for (code, message) in refusals(&agent).await {
@@ -371,9 +336,9 @@ async fn an_expired_svid_is_withdrawn_from_the_socket_and_stays_in_the_files() {
 async fn a_restarted_agent_brings_a_new_key_and_keeps_the_files_meanwhile() {
     let mut agent = TestAgent::ready(vec![identity(DEFAULT_ID)]).await;
     let before = agent.read("tls.key");
-    agent.task.abort();
+    agent.stop();
     agent.issuer.set_fault(Fault::Silent);
-    agent.task = start_agent(&agent.home, &agent.issuer);
+    agent.start_again();
     agent.until(|| agent.ready_marker().is_empty()).await;
     assert_eq!(agent.read("tls.key"), before);
     agent.issuer.set_fault(Fault::None);

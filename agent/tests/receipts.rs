@@ -7,57 +7,29 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use countersign_agent::run::serve_sessions;
 use countersign_core::x509::fingerprint;
 use countersign_proto::issuer::RECEIPT;
-use countersign_proto::issuer::v1::{HeldSvid, Identity, Receipt};
+use countersign_proto::issuer::v1::{HeldSvid, Receipt};
 use jiff::Timestamp;
-use spiffe::WorkloadApiClient;
+use support::DEFAULT_ID;
+use support::agent::{TestAgent, comes_true};
 use support::issuer::identity;
-use support::{AgentHome, DEFAULT_ID, FakeIssuer};
-use tokio::task::AbortHandle;
-
-/// An agent with its issuer; both are stopped on drop.
-struct TestAgent {
-    home: AgentHome,
-    issuer: FakeIssuer,
-    task: AbortHandle,
-}
-
-impl Drop for TestAgent {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl TestAgent {
-    async fn start(identities: Vec<Identity>) -> Self {
-        let (home, issuer) = (AgentHome::new(), FakeIssuer::start(identities).await);
-        let task = tokio::spawn(serve_sessions(home.config(&issuer))).abort_handle();
-        Self { home, issuer, task }
-    }
-
     fn receipts(&self) -> Vec<Receipt> {
         self.issuer.state.receipts.lock().unwrap().clone()
     }
 
     /// The last receipt, once there are `count`. Only polling can see that.
     async fn receipt(&self, count: usize) -> Receipt {
-        let mut poll = tokio::time::interval(Duration::from_millis(2));
-        let waiting = async {
-            while self.receipts().len() < count {
-                poll.tick().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        assert!(in_time.is_ok(), "receipt {count}: {:?}", self.receipts());
+        let in_time = comes_true(|| self.receipts().len() >= count).await;
+        assert!(in_time, "receipt {count}: {:?}", self.receipts());
         self.receipts().pop().unwrap()
     }
 
     /// What its workload can really use.
     async fn held(&self) -> HeldSvid {
-        let client = WorkloadApiClient::connect_to(self.home.endpoint()).await.unwrap();
-        let svid = client.fetch_x509_svid().await.unwrap();
+        let svid = self.client().await.fetch_x509_svid().await.unwrap();
         let file = std::fs::read(self.home.credentials().join("tls.crt")).unwrap();
         HeldSvid {
             socket_sha256: fingerprint(svid.leaf().as_bytes()).to_vec(),
@@ -69,7 +41,7 @@ impl TestAgent {
 #[tokio::test]
 async fn a_receipt_says_what_is_on_the_socket_and_in_the_files_and_what_time_it_is() {
     let before = Timestamp::now().as_millisecond();
-    let agent = TestAgent::start(vec![identity(DEFAULT_ID)]).await;
+    let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |_| {}).await;
     let receipt = agent.receipt(1).await;
     assert_eq!(receipt.svids, [agent.held().await]);
     assert!(receipt.svids.iter().all(|svid| svid.socket_sha256 == svid.files_sha256), "{receipt:?}");
@@ -79,7 +51,7 @@ async fn a_receipt_says_what_is_on_the_socket_and_in_the_files_and_what_time_it_
 
 #[tokio::test]
 async fn each_identity_is_in_the_receipt_and_a_withdrawn_one_is_not() {
-    let agent = TestAgent::start(vec![identity(DEFAULT_ID), identity("spiffe://example.org/second")]).await;
+    let agent = TestAgent::start(vec![identity(DEFAULT_ID), identity("spiffe://example.org/second")], |_| {}).await;
     let receipt = agent.receipt(1).await;
     assert_eq!(receipt.svids.len(), 2);
     assert!(receipt.svids.iter().all(|svid| svid.socket_sha256 == svid.files_sha256), "{receipt:?}");
@@ -89,7 +61,7 @@ async fn each_identity_is_in_the_receipt_and_a_withdrawn_one_is_not() {
 
 #[tokio::test]
 async fn a_receipt_is_sent_for_each_renewal_and_on_each_new_stream_and_not_besides() {
-    let agent = TestAgent::start(vec![identity(DEFAULT_ID)]).await;
+    let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |_| {}).await;
     let first = agent.receipt(1).await;
     // Bundles are acknowledged apart.
     agent.issuer.publish_sequence(5);
@@ -103,7 +75,7 @@ async fn a_receipt_is_sent_for_each_renewal_and_on_each_new_stream_and_not_besid
 
 #[tokio::test]
 async fn files_that_cannot_be_written_are_in_the_receipt_as_they_are() {
-    let agent = TestAgent::start(vec![identity(DEFAULT_ID)]).await;
+    let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |_| {}).await;
     let first = agent.receipt(1).await;
     // Files stand where the next directories would be made.
     let blocked = |n: usize| agent.home.path("identity").join(format!(".credentials-{n}"));
@@ -123,11 +95,10 @@ async fn files_that_cannot_be_written_are_in_the_receipt_as_they_are() {
 
 #[tokio::test]
 async fn an_operator_of_an_earlier_version_that_ignores_receipts_serves_it() {
-    let agent = TestAgent::start(vec![identity(DEFAULT_ID)]).await;
+    let agent = TestAgent::start(vec![identity(DEFAULT_ID)], |_| {}).await;
     agent.receipt(1).await;
     agent.issuer.state.speaks_earlier_version.store(true, Ordering::Relaxed);
     agent.issuer.move_streams(Duration::from_millis(20));
-    let client = WorkloadApiClient::connect_to(agent.home.endpoint()).await.unwrap();
-    client.fetch_jwt_token(["payments"], None).await.unwrap();
+    agent.client().await.fetch_jwt_token(["payments"], None).await.unwrap();
     assert_eq!(agent.receipts().len(), 1);
 }

@@ -2,6 +2,7 @@
 //! and a directory for a session. Shared by the tests and the benchmarks.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part of it")]
 
+pub mod agent;
 pub mod issuer;
 mod later_version;
 pub mod sessions;

@@ -1,12 +1,12 @@
 //! An agent with two sessions.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use countersign_agent::run::{RunError, serve_sessions};
 use countersign_proto::issuer::v1::Identity;
 use tokio::task::JoinHandle;
 
+use super::agent::comes_true;
 use super::{AgentHome, FakeIssuer};
 
 /// An agent with the sessions `a` and `b`; stopped on drop.
@@ -36,14 +36,7 @@ impl TwoSessions {
 
     /// Waits for a condition that only polling can see.
     pub async fn until(&self, what: &str, condition: impl Fn() -> bool) {
-        let mut poll = tokio::time::interval(Duration::from_millis(2));
-        let waiting = async {
-            while !condition() {
-                poll.tick().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        assert!(in_time.is_ok(), "{what}: {}", self.marker("status"));
+        assert!(comes_true(condition).await, "{what}: {}", self.marker("status"));
     }
 
     pub fn marker(&self, name: &str) -> String {

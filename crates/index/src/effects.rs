@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Index {
-    /// Whether identities lose to others than they were told; see [`Self::name_holders`].
+    /// Whether identities lose to others than their outcomes name; see [`Self::name_holders`].
     #[must_use]
     pub fn has_renamed_holders(&self) -> bool {
         self.identities.has_renamed()

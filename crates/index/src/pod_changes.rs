@@ -12,7 +12,7 @@ impl Index {
         self.pods.begin_list();
     }
 
-    /// All pods were listed: those of which nothing was told since [`Self::begin_pods`] are gone.
+    /// All pods were listed: those that no event has named since [`Self::begin_pods`] are gone.
     pub fn end_pods(&mut self) {
         for uid in self.pods.unlisted() {
             self.remove_pod(&uid);
@@ -29,7 +29,7 @@ impl Index {
         for uid in self.pods.unconfirmed(now) {
             self.remove_pod(&uid);
         }
-        // What the watch told is newer or equal, or will be corrected by it.
+        // What the watch brought is newer or equal, or will be corrected by it.
         if !self.pods.contains(&pod.facts.uid) {
             self.put_pod(pod, Some(until));
         }

@@ -34,10 +34,9 @@ struct HeldSvid {
 }
 
 /// How an identity's X509-SVID has arrived at a session, from the best to the worst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delivery {
     /// What was issued last is on the socket and in the files; or what was issued before it, while its agent is about to say more.
-    #[default]
     Held,
     /// Its agent has said nothing on this stream yet, and is about to.
     Pending,

@@ -73,7 +73,7 @@ pub(super) fn decide(
     }
 }
 
-/// Asks what agents acknowledged of a trust domain; `None` unless every replica has told.
+/// Asks what agents acknowledged of a trust domain; `None` unless every replica has answered.
 fn acknowledged<T>(facts: &AuthorityConfig, context: &Context, ask: impl FnOnce(&DomainReceipts) -> T) -> Option<T> {
     let counted = context.counted.borrow().clone()?;
     counted.receipts.as_ref()?.get(facts.trust_domain.as_str()).map(ask)

@@ -66,7 +66,7 @@ pub(super) fn status(domain: &TrustDomain, assessment: &Assessment, now: Timesta
             next_switch: next_switch(journal, now),
             ..status
         },
-        // What was published stays: by it an older journal is told from the newest.
+        // What was published stays: by it an older journal is distinguished from the newest.
         Assessment::Problem { facts, .. } => {
             TrustDomainStatus { trust_domain: Some(facts.trust_domain.to_string()), ..status }
         }
