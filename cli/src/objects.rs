@@ -6,11 +6,14 @@ use countersign_contract::{
     metadata::{annotation, label},
     pod::AGENT,
 };
-use countersign_crds::{TrustDomain, WorkloadIdentity};
+use countersign_crds::{TrustDomain, WorkloadIdentity, WorkloadIdentityStatus, condition::STATS_COMPLETE};
 use countersign_index::{Index, PodRecord};
 use countersign_reasons::Reason;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Namespace, Pod};
+use k8s_openapi::{
+    api::core::v1::{Container, Namespace, Pod},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::ResourceExt as _;
 
 /// All of them.
@@ -117,6 +120,16 @@ pub(crate) fn owner(pod: &Pod) -> Option<(String, String)> {
     }
     let hash = pod.labels().get("pod-template-hash")?;
     Some(("deployment".to_owned(), owner.name.strip_suffix(&format!("-{hash}"))?.to_owned()))
+}
+
+/// The condition of this type.
+pub(crate) fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|one| one.type_ == type_)
+}
+
+/// Whether a replica of the operator could not report its streams, so that what is counted is as it was before.
+pub(crate) fn has_kept_counts(status: &WorkloadIdentityStatus) -> bool {
+    condition_of(&status.conditions, STATS_COMPLETE).is_some_and(|one| one.status == "False")
 }
 
 /// The reason of a condition or event, if it is one of ours.

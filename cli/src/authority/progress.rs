@@ -5,14 +5,13 @@ use countersign_crds::{
     condition::{BUNDLE_ACKNOWLEDGED, ROTATION_COMPLETE, STALLED},
 };
 use countersign_reasons::Reason;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
 use super::{
     names::{describe, kind},
     plan::Goal,
 };
-use crate::times::moment;
+use crate::{objects::condition_of, times::moment};
 
 /// One step on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +26,7 @@ pub(super) fn steps(object: &TrustDomain, goal: &Goal, generation: i64) -> Vec<S
     let empty = TrustDomainStatus::default();
     let status = object.status.as_ref().unwrap_or(&empty);
     let seen = status.observed_generation.is_some_and(|observed| observed >= generation);
-    let stalled = condition(status, STALLED).filter(|one| one.status == "True");
+    let stalled = condition_of(&status.conditions, STALLED).filter(|one| one.status == "True");
     let request = Step {
         name: "request",
         done: seen && stalled.is_none(),
@@ -58,7 +57,8 @@ pub(super) fn is_complete(steps: &[Step]) -> bool {
 }
 
 fn replaced(status: &TrustDomainStatus, ids: &[String], generation: i64) -> Step {
-    let found = condition(status, ROTATION_COMPLETE).filter(|one| one.observed_generation >= Some(generation));
+    let found =
+        condition_of(&status.conditions, ROTATION_COMPLETE).filter(|one| one.observed_generation >= Some(generation));
     let done = found.is_some_and(|one| one.status == "True");
     let message = match found {
         None => "waiting for the condition RotationComplete".to_owned(),
@@ -118,15 +118,12 @@ fn successors(status: &TrustDomainStatus, kinds: &[AuthorityKind]) -> Step {
 }
 
 fn pods(status: &TrustDomainStatus, generation: i64) -> Step {
-    let found = condition(status, BUNDLE_ACKNOWLEDGED).filter(|one| one.observed_generation >= Some(generation));
+    let found =
+        condition_of(&status.conditions, BUNDLE_ACKNOWLEDGED).filter(|one| one.observed_generation >= Some(generation));
     let done = found.is_some_and(|one| one.status == "True");
     let message = found
         .map_or_else(|| "waiting for acknowledgements".to_owned(), |one| Reason::without_code(&one.message).to_owned());
     Step { name: "pods", done, message }
-}
-
-fn condition<'a>(status: &'a TrustDomainStatus, type_: &str) -> Option<&'a Condition> {
-    status.conditions.iter().find(|one| one.type_ == type_)
 }
 
 #[cfg(test)]

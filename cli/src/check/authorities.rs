@@ -14,6 +14,7 @@ use super::category::Category;
 use crate::{
     finding::Finding,
     installation::Replicas,
+    objects::condition_of,
     output::Mark,
     reading::{Gap, Reading},
     times::relative,
@@ -143,11 +144,12 @@ fn ready(domain: &TrustDomain, system: &str, now: Timestamp) -> Finding {
             format!("the status of {object} is of an earlier spec: the operator has not looked at the new one");
         return Finding::warning(name, Reason::StatusOutdated, message).with_mends(logs);
     }
-    match find(&status.conditions, condition::READY) {
+    match condition_of(&status.conditions, condition::READY) {
         Some(ready) if ready.status == "True" => Finding::ok(name, format!("{object}: {}", what_is(domain, now))),
         Some(ready) => {
             // A remote one that waits for a poll is no problem of this installation.
-            let reconciles = find(&status.conditions, condition::RECONCILING).is_some_and(|one| one.status == "True");
+            let reconciles =
+                condition_of(&status.conditions, condition::RECONCILING).is_some_and(|one| one.status == "True");
             let mark = if reconciles && domain.spec.remote.is_some() { Mark::Warning } else { Mark::Failed };
             Finding::ok(name, format!("{object}: {}", ready.message))
                 .marked(mark)
@@ -230,10 +232,6 @@ fn is_problem(found: &Condition, now: Timestamp) -> bool {
         "True" => TRUE_IS_A_PROBLEM.contains(&found.type_.as_str()),
         _ => false,
     }
-}
-
-pub(crate) fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 #[cfg(test)]

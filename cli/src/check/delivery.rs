@@ -3,20 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_crds::{WorkloadIdentityStatus, condition::STATS_COMPLETE};
 use countersign_reasons::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use super::{
-    authorities::find,
     category::some,
     pods::{START, Seen, is_alive},
 };
 use crate::{
     finding::Finding,
     installation::agent_is_ready,
+    objects::has_kept_counts,
     output::{Mark, count},
     reading::full_name,
 };
@@ -28,10 +27,7 @@ pub(super) fn checks(seen: &Seen, now: Timestamp) -> Vec<Finding> {
     let (mut held, mut problems) = (0, BTreeMap::<Reason, BTreeSet<&str>>::new());
     for identity in seen.identities.items() {
         // What a replica could not report is as it was before.
-        let is_whole = |status: &&WorkloadIdentityStatus| {
-            find(&status.conditions, STATS_COMPLETE).is_none_or(|one| one.status != "False")
-        };
-        let Some(status) = identity.status.as_ref().filter(is_whole) else { continue };
+        let Some(status) = identity.status.as_ref().filter(|status| !has_kept_counts(status)) else { continue };
         held += status.pods.and_then(|pods| pods.held).unwrap_or(0);
         for one in &status.undelivered {
             let found = pods.get_key_value(&format!("{}/{}", identity.namespace().unwrap_or_default(), one.pod));

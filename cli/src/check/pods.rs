@@ -12,14 +12,13 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt as _;
 
 use super::{
-    authorities::find,
     category::{Category, some},
     delivery,
 };
 use crate::{
     finding::Finding,
     installation::agent_is_ready,
-    objects::{Objects, asks_for_injection, sessions, uid},
+    objects::{Objects, asks_for_injection, condition_of, sessions, uid},
     output::{Mark, count},
     reading::{Gap, Reading, full_name},
 };
@@ -77,7 +76,7 @@ fn identities(identities: &[WorkloadIdentity]) -> Vec<Finding> {
     let mut problems: BTreeMap<(&str, String), Vec<&WorkloadIdentity>> = BTreeMap::new();
     for identity in identities {
         let conditions = identity.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        match find(conditions, condition::READY) {
+        match condition_of(conditions, condition::READY) {
             Some(ready) if ready.status == "True" => {}
             Some(ready) => not_ready.entry(ready.reason.clone()).or_default().push(identity),
             None => not_ready.entry(Reason::StatusUnknown.name().to_owned()).or_default().push(identity),

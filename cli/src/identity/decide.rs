@@ -3,23 +3,17 @@
 use std::collections::BTreeSet;
 
 use countersign_contract::{metadata::annotation, pod::AGENT};
-use countersign_crds::{
-    WorkloadIdentity,
-    condition::{BUNDLE_ACKNOWLEDGED, STATS_COMPLETE},
-};
+use countersign_crds::{WorkloadIdentity, condition::BUNDLE_ACKNOWLEDGED};
 use countersign_index::Entitlement;
 use countersign_reasons::Reason;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Event, Pod},
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt as _;
 
 use super::report::{Answer, Known, Report, Row};
 use crate::{
     finding::Finding,
-    objects::{Objects, sessions, uid},
+    objects::{Objects, condition_of, has_kept_counts, sessions, uid},
     reading::Right,
     times::{moment, span},
 };
@@ -146,9 +140,8 @@ impl Delivery {
     /// when no operator has written it for so long that what it speaks of may have expired.
     fn of(object: Option<&WorkloadIdentity>, pod: &Pod, now: Timestamp) -> Self {
         let Some(status) = object.and_then(|object| object.status.as_ref()) else { return Self::Unknown };
-        let is_incomplete = condition(&status.conditions, STATS_COMPLETE).is_some_and(|one| one.status == "False");
         let is_old = status.next_expiry.as_ref().is_some_and(|expiry| expiry.0 <= now);
-        let (Some(pods), false) = (&status.pods, is_incomplete || is_old) else { return Self::Unknown };
+        let (Some(pods), false) = (&status.pods, has_kept_counts(status) || is_old) else { return Self::Unknown };
         let clock = Reason::AgentClockDiffers.name();
         let lacking = status.undelivered.iter().filter(|one| one.reason != clock);
         if let Some(one) = lacking.clone().find(|one| one.pod == pod.name_any()) {
@@ -177,8 +170,7 @@ fn issued(object: Option<&WorkloadIdentity>, agent: &Agent<'_>, delivery: &Deliv
     let Some(status) = object.and_then(|object| object.status.as_ref()) else {
         return Known::unknown("the operator has not reported on it yet");
     };
-    let is_incomplete = condition(&status.conditions, STATS_COMPLETE).is_some_and(|one| one.status == "False");
-    let (Some(pods), false) = (&status.pods, is_incomplete) else {
+    let (Some(pods), false) = (&status.pods, has_kept_counts(status)) else {
         return Known::unknown("a replica of the operator cannot report its streams");
     };
     let Some(served) = pods.served else { return Known::unknown("the operator has not counted its streams yet") };
@@ -248,7 +240,7 @@ fn not_acknowledged(objects: &Objects, pod: &Pod, rows: &[Row]) -> Vec<Finding> 
     let mut findings = Vec::new();
     for domain in objects.domains.iter().filter(|domain| is_own(domain.trust_domain_name())) {
         let conditions = domain.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let Some(found) = condition(conditions, BUNDLE_ACKNOWLEDGED).filter(|one| one.status == "False") else {
+        let Some(found) = condition_of(conditions, BUNDLE_ACKNOWLEDGED).filter(|one| one.status == "False") else {
             continue;
         };
         let names_it = found.message.split([' ', ',', ';']).any(|word| word == name);
@@ -291,10 +283,6 @@ fn at(event: &Event) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|at| at.0);
     let last = event.last_timestamp.as_ref().map(|at| at.0);
     series.or(last).or_else(|| event.event_time.as_ref().map(|at| at.0))
-}
-
-fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|one| one.type_ == type_)
 }
 
 fn name(pod: &Pod) -> String {

@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 use super::{Component, Count, Domain, Identities, Pods, Report, Warning, observe::Seen};
 use crate::{
     installation::{Leader, Replicas},
+    objects::condition_of,
     output::Mark,
     reading::{Gap, Reading, full_name},
 };
@@ -62,7 +63,7 @@ fn component(name: &'static str, replicas: &Replicas, leader: Option<String>) ->
 }
 
 fn ready(conditions: &[Condition]) -> (bool, String) {
-    let found = conditions.iter().find(|condition| condition.type_ == condition::READY);
+    let found = condition_of(conditions, condition::READY);
     found.map_or_else(|| (false, "StatusUnknown".to_owned()), |found| (found.status == "True", found.reason.clone()))
 }
 

@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use super::{About, BESIDE, mends};
 use crate::{
     finding::Finding,
-    objects::{condition_reason, service_account, sessions, uid},
+    objects::{condition_of, condition_reason, service_account, sessions, uid},
     output::Mark,
     reading::full_name,
 };
@@ -99,7 +99,7 @@ fn issue(about: &About, identities: &[&WorkloadIdentity]) -> Finding {
         let name = identity.spec.trust_domain.as_str();
         let domain = about.objects.domains.iter().find(|domain| domain.name_any() == name);
         let conditions = domain.and_then(|domain| domain.status.as_ref()).map(|status| status.conditions.as_slice());
-        let ready = conditions.unwrap_or_default().iter().find(|one| one.type_ == condition::READY);
+        let ready = condition_of(conditions.unwrap_or_default(), condition::READY);
         match ready {
             Some(ready) if ready.status == "True" => {}
             Some(ready) => {
